@@ -1,0 +1,86 @@
+/** Files that appear whole or not at all: a temporary file in the same folder, fsync, rename. */
+import { randomBytes } from 'node:crypto';
+import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+
+/** At most this much per write call: one call is limited to 2 GiB. */
+const CHUNK = 256 * 1024 * 1024;
+
+/**
+ * Writes `data` (text, bytes, or a sequence of byte chunks) under `path`; the folder is created when missing.
+ * A crash at any moment leaves the former file, or none, never half a file under the final name.
+ */
+export function writeFileAtomic(path: string, data: string | Uint8Array | Iterable<Uint8Array>): void {
+  const folder = dirname(path);
+  const temporary = join(folder, `.${basename(path)}.${process.pid}.${randomBytes(4).toString('hex')}.tmp`);
+  try {
+    mkdirSync(folder, { recursive: true });
+    const fd = openSync(temporary, 'wx', 0o666);
+    try {
+      for (const chunk of chunksOf(data)) writeFully(fd, chunk);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(temporary, path);
+    syncFolder(folder);
+  } catch (error) {
+    discard(temporary);
+    throw new Error(explain(path, error), { cause: error });
+  }
+}
+
+/** Cleaning up must not hide the error that made it necessary. */
+function discard(temporary: string): void {
+  try {
+    rmSync(temporary, { force: true });
+  } catch {
+    // the folder itself does not exist
+  }
+}
+
+function chunksOf(data: string | Uint8Array | Iterable<Uint8Array>): Iterable<Uint8Array> {
+  if (typeof data === 'string') return [Buffer.from(data, 'utf8')];
+  return data instanceof Uint8Array ? [data] : data;
+}
+
+function writeFully(fd: number, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.byteLength; ) {
+    done += writeSync(fd, bytes, done, Math.min(CHUNK, bytes.byteLength - done));
+  }
+}
+
+/** The rename itself must survive a power cut; some file systems refuse to sync a folder, which is harmless. */
+function syncFolder(folder: string): void {
+  try {
+    const fd = openSync(folder, 'r');
+    try {
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  } catch {
+    // not supported here
+  }
+}
+
+function explain(path: string, error: unknown): string {
+  const code = (error as NodeJS.ErrnoException).code;
+  const reason = error instanceof Error ? error.message : String(error);
+  switch (code) {
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return `no space left to write ${path}; nothing was changed. Free some disk space and run again`;
+    case 'EACCES':
+    case 'EPERM':
+    case 'EROFS':
+      return `not allowed to write ${path} (${code}); choose another folder or change its permissions`;
+    case 'EISDIR':
+      return `cannot write ${path}: a folder has that name; choose another name`;
+    case 'ENOTDIR':
+    case 'EEXIST':
+      return `cannot write ${path}: part of the path is a file, not a folder`;
+    default:
+      return `cannot write ${path}: ${reason}`;
+  }
+}
