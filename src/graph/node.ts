@@ -1,0 +1,168 @@
+/**
+ * The symbolic graph. A node is an op applied to nodes, with its dtype and shape inferred when it is built, so that a shape
+ * error names the op and both shapes at the line that made it. Nodes are immutable values; a model is a function that returns them.
+ */
+
+import type { DType, Tensor } from './dtype.ts';
+import { f32 } from './dtype.ts';
+import { type Dim, showShape } from './dim.ts';
+
+export type AttributeValue = number | string | boolean | readonly number[] | readonly Dim[] | Tensor;
+export type Attributes = Readonly<Record<string, AttributeValue | undefined>>;
+
+export interface Signature {
+  dtype: DType;
+  shape: readonly Dim[];
+}
+
+/** What a lowering may ask of the ONNX emitter; every value is the name of an ONNX value. */
+export interface Emitter {
+  node(op: string, inputs: readonly string[], attributes?: Record<string, number | string | readonly number[] | undefined>, domain?: string): string;
+  constant(value: Tensor): string;
+  /** the dimensions as a 1-D int64 tensor */
+  shape(dims: readonly Dim[]): string;
+  /** a target shape for Reshape: at most one unknown dimension becomes -1 */
+  reshapeTarget(dims: readonly Dim[]): string;
+}
+
+/** Everything that is known of an op. */
+export interface OpRecord {
+  readonly name: string;
+  infer(inputs: readonly Node[], attributes: Attributes): Signature;
+  onnx(emitter: Emitter, inputs: readonly string[], node: Node): string;
+  /** cotangents of the inputs given the output's (`dy`), or null: the op is not differentiable by decision */
+  readonly vjp: null | ((dy: Node, node: Node) => (Node | undefined)[]);
+}
+
+let nextId = 0;
+/** Names of the enclosing scopes while a graph is built; errors show them. */
+const scopes: string[] = [];
+
+export class Node {
+  readonly id = nextId++;
+  readonly op: OpRecord;
+  readonly inputs: readonly Node[];
+  readonly attributes: Attributes;
+  readonly dtype: DType;
+  readonly shape: readonly Dim[];
+
+  constructor(op: OpRecord, inputs: readonly Node[], attributes: Attributes, signature: Signature) {
+    this.op = op;
+    this.inputs = inputs;
+    this.attributes = attributes;
+    this.dtype = signature.dtype;
+    this.shape = signature.shape;
+  }
+
+  get rank(): number {
+    return this.shape.length;
+  }
+
+  /** The dimension at an axis; negative axes count from the end. */
+  dim(axis: number): Dim {
+    const d = this.shape[axis < 0 ? axis + this.rank : axis];
+    if (d === undefined) throw new ShapeError(`axis ${axis} is outside ${showShape(this.shape)}`);
+    return d;
+  }
+
+  toString(): string {
+    return `${this.op.name}#${this.id}: ${this.dtype}${showShape(this.shape)}`;
+  }
+}
+
+export class ShapeError extends Error {
+  override name = 'ShapeError';
+}
+
+/** Every op that exists, by name: the gradient and lowering tests walk this table. */
+export const opTable = new Map<string, OpRecord>();
+
+export function defineOp(record: OpRecord): OpRecord {
+  if (opTable.has(record.name)) throw new Error(`op ${record.name} is defined twice`);
+  opTable.set(record.name, record);
+  return record;
+}
+
+export function apply(op: OpRecord, inputs: readonly Node[], attributes: Attributes = {}): Node {
+  let signature: Signature;
+  try {
+    signature = op.infer(inputs, attributes);
+  } catch (error) {
+    if (!(error instanceof ShapeError)) throw error;
+    const where = scopes.length > 0 ? ` at ${scopes.join('/')}` : '';
+    throw new ShapeError(`${op.name}${where}: ${error.message} (inputs: ${inputs.map((x) => `${x.dtype}${showShape(x.shape)}`).join(', ')})`);
+  }
+  return new Node(op, inputs, attributes, signature);
+}
+
+/** Builds part of a graph under a name that shape errors show. */
+export function scope<T>(name: string, build: () => T): T {
+  scopes.push(name);
+  try {
+    return build();
+  } finally {
+    scopes.pop();
+  }
+}
+
+const declared = (inputs: readonly Node[], a: Attributes): Signature => {
+  if (inputs.length > 0) throw new Error('a leaf takes no inputs');
+  return { dtype: a.dtype as DType, shape: a.shape as readonly Dim[] };
+};
+const leaf = (): string => {
+  throw new Error('leaves are bound by the compiler');
+};
+
+/** A value given at every run. */
+export const inputOp = defineOp({ name: 'input', infer: declared, onnx: leaf, vjp: null });
+/** A named weight: bound at compile time to a checkpoint, or given at every run while it is trained. */
+export const parameterOp = defineOp({ name: 'parameter', infer: declared, onnx: leaf, vjp: null });
+export const constantOp = defineOp({
+  name: 'constant',
+  infer: (_, a) => ({ dtype: (a.value as Tensor).dtype, shape: (a.value as Tensor).shape }),
+  onnx: (e, _, node) => e.constant(node.attributes.value as Tensor),
+  vjp: null,
+});
+
+export function input(name: string, shape: readonly Dim[], dtype: DType = 'float32'): Node {
+  return apply(inputOp, [], { name, shape, dtype });
+}
+
+export function parameter(name: string, shape: readonly number[], dtype: DType = 'float32'): Node {
+  return apply(parameterOp, [], { name, shape, dtype });
+}
+
+export function constant(value: Tensor | number): Node {
+  return apply(constantOp, [], { value: typeof value === 'number' ? f32([value], []) : value });
+}
+
+/** The name of an input or parameter. */
+export function nameOf(node: Node): string {
+  return node.attributes.name as string;
+}
+
+/** All nodes that the outputs depend on, inputs before their users. */
+export function topological(outputs: readonly Node[]): Node[] {
+  const order: Node[] = [];
+  const state = new Map<Node, 1 | 2>();
+  // An explicit stack: graphs of deep models are deeper than the call stack.
+  const stack: [Node, number][] = outputs.map((n): [Node, number] => [n, 0]).reverse();
+  while (stack.length > 0) {
+    const top = stack[stack.length - 1]!;
+    const [node, next] = top;
+    if (state.get(node) === 2) {
+      stack.pop();
+      continue;
+    }
+    if (next < node.inputs.length) {
+      top[1]++;
+      const child = node.inputs[next]!;
+      if (state.get(child) !== 2) stack.push([child, 0]);
+      continue;
+    }
+    state.set(node, 2);
+    order.push(node);
+    stack.pop();
+  }
+  return order;
+}

@@ -1,0 +1,215 @@
+/** Ops that move elements: reshape, transpose, concat, slice, pad, expand, gather and their transposes. */
+
+import { addDim, type Dim, mulDim, showShape, subDim } from '../dim.ts';
+import { i64, sizeOf, f32 } from '../dtype.ts';
+import { type Node, ShapeError, apply, constant, defineOp } from '../node.ts';
+import { broadcast } from './elementwise.ts';
+
+export const normalizeAxis = (axis: number, rank: number): number => {
+  const a = axis < 0 ? axis + rank : axis;
+  if (!Number.isInteger(a) || a < 0 || a >= rank) throw new ShapeError(`axis ${axis} is outside rank ${rank}`);
+  return a;
+};
+
+const reshapeOp = defineOp({
+  name: 'reshape',
+  infer: ([x], a) => {
+    const shape = a.shape as readonly Dim[];
+    if (mulDim(...x!.shape) !== mulDim(...shape)) throw new ShapeError(`${showShape(x!.shape)} does not reshape to ${showShape(shape)}`);
+    return { dtype: x!.dtype, shape };
+  },
+  onnx: (e, [x], node) => e.node('Reshape', [x!, e.reshapeTarget(node.shape)]),
+  // the same elements in the other shape
+  vjp: (dy, y) => [reshape(dy, y.inputs[0]!.shape)],
+});
+export const reshape = (x: Node, shape: readonly Dim[]): Node => apply(reshapeOp, [x], { shape });
+
+const transposeOp = defineOp({
+  name: 'transpose',
+  infer: ([x], a) => {
+    const perm = a.perm as readonly number[];
+    if ([...perm].sort().join() !== x!.shape.map((_, i) => i).join()) throw new ShapeError(`[${perm.join(', ')}] does not permute rank ${x!.rank}`);
+    return { dtype: x!.dtype, shape: perm.map((p) => x!.shape[p]!) };
+  },
+  onnx: (e, [x], node) => e.node('Transpose', [x!], { perm: node.attributes.perm as readonly number[] }),
+  // the inverse permutation
+  vjp: (dy, y) => {
+    const perm = y.attributes.perm as readonly number[];
+    return [transpose(dy, perm.map((_, i) => perm.indexOf(i)))];
+  },
+});
+export const transpose = (x: Node, perm: readonly number[]): Node => apply(transposeOp, [x], { perm });
+
+const concatOp = defineOp({
+  name: 'concat',
+  infer: (inputs, a) => {
+    const axis = a.axis as number;
+    const [first] = inputs;
+    const shape = [...first!.shape];
+    for (const x of inputs.slice(1)) {
+      if (x.rank !== first!.rank || x.shape.some((d, i) => i !== axis && d !== first!.shape[i])) {
+        throw new ShapeError(`${showShape(first!.shape)} and ${showShape(x.shape)} do not concatenate on axis ${axis}`);
+      }
+      shape[axis] = addDim(shape[axis]!, x.shape[axis]!);
+    }
+    return { dtype: first!.dtype, shape };
+  },
+  onnx: (e, inputs, node) => e.node('Concat', inputs, { axis: node.attributes.axis as number }),
+  // each input takes its slice
+  vjp: (dy, y) => {
+    const axis = y.attributes.axis as number;
+    let at: Dim = 0;
+    return y.inputs.map((x) => {
+      const start = at;
+      at = addDim(at, x.shape[axis]!);
+      return slice(dy, axis, start, at);
+    });
+  },
+});
+export const concat = (inputs: readonly Node[], axis: number): Node => apply(concatOp, inputs, { axis: normalizeAxis(axis, inputs[0]!.rank) });
+
+const sliceOp = defineOp({
+  name: 'slice',
+  infer: ([x], a) => {
+    const axis = a.axis as number;
+    const length = subDim(a.end as Dim, a.start as Dim);
+    const full = x!.shape[axis]!;
+    if (typeof length === 'number' && (length < 0 || (typeof full === 'number' && length > full))) {
+      throw new ShapeError(`[${a.start}, ${a.end}) is outside axis ${axis} of ${showShape(x!.shape)}`);
+    }
+    return { dtype: x!.dtype, shape: x!.shape.map((d, i) => (i === axis ? length : d)) };
+  },
+  onnx: (e, [x], { attributes: a }) => {
+    const axis = e.constant(i64([a.axis as number], [1]));
+    return e.node('Slice', [x!, e.shape([a.start as Dim]), e.shape([a.end as Dim]), axis]);
+  },
+  // zeros around the cotangent
+  vjp: (dy, y) => {
+    const axis = y.attributes.axis as number;
+    return [pad(dy, axis, y.attributes.start as Dim, subDim(y.inputs[0]!.shape[axis]!, y.attributes.end as Dim))];
+  },
+});
+/** Elements [start, end) of one axis. */
+export const slice = (x: Node, axis: number, start: Dim, end: Dim): Node => apply(sliceOp, [x], { axis: normalizeAxis(axis, x.rank), start, end });
+
+const padOp = defineOp({
+  name: 'pad',
+  infer: ([x], a) => ({
+    dtype: x!.dtype,
+    shape: x!.shape.map((d, i) => (i === a.axis ? addDim(a.before as Dim, d, a.after as Dim) : d)),
+  }),
+  onnx: (e, [x], node) => {
+    const { axis, before, after } = node.attributes;
+    const pads = e.shape([before as Dim, after as Dim]);
+    return e.node('Pad', [x!, pads, '', e.constant(i64([axis as number], [1]))]);
+  },
+  vjp: (dy, y) => {
+    const { axis, before } = y.attributes;
+    const length = y.inputs[0]!.shape[axis as number]!;
+    return [slice(dy, axis as number, before as Dim, addDim(before as Dim, length))];
+  },
+});
+/** Zeros before and after on one axis. */
+export const pad = (x: Node, axis: number, before: Dim, after: Dim): Node => apply(padOp, [x], { axis: normalizeAxis(axis, x.rank), before, after });
+
+const expandOp = defineOp({
+  name: 'expand',
+  infer: ([x], a) => {
+    const shape = a.shape as readonly Dim[];
+    const out = broadcast(x!.shape, shape);
+    if (showShape(out) !== showShape(shape)) throw new ShapeError(`${showShape(x!.shape)} does not expand to ${showShape(shape)}`);
+    return { dtype: x!.dtype, shape };
+  },
+  onnx: (e, [x], node) => e.node('Expand', [x!, e.shape(node.shape)]),
+  // the walker sums dy back to the input's shape
+  vjp: (dy) => [dy],
+});
+export const expand = (x: Node, shape: readonly Dim[]): Node => (showShape(x.shape) === showShape(shape) ? x : apply(expandOp, [x], { shape }));
+
+const gatherOp = defineOp({
+  name: 'gather',
+  infer: ([x, indices]) => {
+    if (indices!.dtype !== 'int64' && indices!.dtype !== 'int32') throw new ShapeError(`indices must be integers, got ${indices!.dtype}`);
+    return { dtype: x!.dtype, shape: [...indices!.shape, ...x!.shape.slice(1)] };
+  },
+  onnx: (e, inputs) => e.node('Gather', inputs, { axis: 0 }),
+  // rows that were read several times collect the sum
+  vjp: (dy, y) => [scatterAdd(y.inputs[1]!, dy, y.inputs[0]!.shape), undefined],
+});
+/** Rows of the first axis: x [r, ...], indices [...i] -> [...i, ...]. */
+export const gather = (x: Node, indices: Node): Node => apply(gatherOp, [x, indices]);
+
+const scatterAddOp = defineOp({
+  name: 'scatterAdd',
+  infer: ([indices, updates], a) => {
+    if (updates!.rank < indices!.rank) throw new ShapeError('updates need the shape of the indices, then the row');
+    return { dtype: updates!.dtype, shape: a.shape as readonly Dim[] };
+  },
+  onnx: (e, [indices, updates], node) => {
+    // ScatterElements, not ScatterND: the latter loses updates on repeated indices with several threads.
+    const [index, update] = node.inputs;
+    const rows = mulDim(...index!.shape);
+    const width = mulDim(...node.shape.slice(1));
+    const flatUpdate = e.node('Reshape', [updates!, e.reshapeTarget([rows, width])]);
+    const column = e.node('Reshape', [indices!, e.reshapeTarget([rows, 1])]);
+    const full = e.node('Expand', [column, e.shape([rows, width])]);
+    const zero = e.node('Expand', [e.constant({ dtype: 'float32', shape: [1, 1], data: new Float32Array(1) }), e.shape([node.shape[0]!, width])]);
+    const sum = e.node('ScatterElements', [zero, full, flatUpdate], { axis: 0, reduction: 'add' });
+    return update!.rank === 2 && node.shape.length === 2 ? sum : e.node('Reshape', [sum, e.reshapeTarget(node.shape)]);
+  },
+  vjp: (dy, y) => [undefined, gather(dy, y.inputs[0]!)],
+});
+/** Zeros of `shape` with updates [...i, ...row] added at rows `indices` [...i]. */
+export const scatterAdd = (indices: Node, updates: Node, shape: readonly Dim[]): Node => apply(scatterAddOp, [indices, updates], { shape });
+
+const takeLastOp = defineOp({
+  name: 'takeLast',
+  infer: ([x, indices]) => ({ dtype: x!.dtype, shape: [...x!.shape.slice(0, -1), indices!.dim(-1)] }),
+  onnx: (e, inputs) => e.node('GatherElements', inputs, { axis: -1 }),
+  vjp: (dy, y) => [putLast(y.inputs[1]!, dy, y.inputs[0]!.shape), undefined],
+});
+/** Along the last axis: x [..., n], indices [..., i] -> [..., i]; the indices of one row must differ where gradients are asked for. */
+export const takeLast = (x: Node, indices: Node): Node => apply(takeLastOp, [x, indices]);
+
+const putLastOp = defineOp({
+  name: 'putLast',
+  infer: ([, updates], a) => ({ dtype: updates!.dtype, shape: a.shape as readonly Dim[] }),
+  onnx: (e, [indices, updates], node) => {
+    const zero = e.node('Expand', [e.constant(f32([0], [1])), e.shape(node.shape)]);
+    return e.node('ScatterElements', [zero, indices!, updates!], { axis: -1 });
+  },
+  vjp: (dy, y) => [undefined, takeLast(dy, y.inputs[0]!)],
+});
+/** Zeros of `shape` with updates [..., i] written at `indices` of the last axis. */
+export const putLast = (indices: Node, updates: Node, shape: readonly Dim[]): Node => apply(putLastOp, [indices, updates], { shape });
+
+const oneHotOp = defineOp({
+  name: 'oneHot',
+  infer: ([indices], a) => ({ dtype: 'float32', shape: [...indices!.shape, a.depth as Dim] }),
+  onnx: (e, [indices], node) => e.node('OneHot', [indices!, e.shape([node.attributes.depth as Dim]), e.constant(f32([0, 1], [2]))], { axis: -1 }),
+  vjp: null,
+});
+export const oneHot = (indices: Node, depth: Dim): Node => apply(oneHotOp, [indices], { depth });
+
+const argMaxOp = defineOp({
+  name: 'argMax',
+  infer: ([x]) => ({ dtype: 'int64', shape: x!.shape.slice(0, -1) }),
+  onnx: (e, [x]) => e.node('ArgMax', [x!], { axis: -1, keepdims: 0 }),
+  vjp: null,
+});
+/** Index of the largest element of the last axis (the first of equals). */
+export const argMax = (x: Node): Node => apply(argMaxOp, [x]);
+
+/** 0 .. n-1 as int64 when n is a number. */
+export const range = (n: number): Node => constant(i64(Array.from({ length: n }, (_, i) => i), [n]));
+
+/** A new axis of length one. */
+export const unsqueeze = (x: Node, axis: number): Node => {
+  const at = axis < 0 ? axis + x.rank + 1 : axis;
+  return reshape(x, [...x.shape.slice(0, at), 1, ...x.shape.slice(at)]);
+};
+
+export const elementCount = (shape: readonly Dim[]): number => {
+  if (shape.some((d) => typeof d !== 'number')) throw new ShapeError(`${showShape(shape)} is not concrete`);
+  return sizeOf(shape as number[]);
+};

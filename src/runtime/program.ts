@@ -1,0 +1,86 @@
+/** A compiled program: a graph that ONNX Runtime executes. Platform files (node.ts, web.ts) supply the engine. */
+
+import { type Dim, showShape } from '../graph/dim.ts';
+import type { DType, Tensor } from '../graph/dtype.ts';
+import type { Node } from '../graph/node.ts';
+import { type Emitted, emit, type WeightSource } from '../onnx/emit.ts';
+
+export type Provider = 'cpu' | 'cuda' | 'webgpu' | 'wasm';
+
+export interface CompileOptions {
+  /** named weights; those it does not know become inputs of every run */
+  weights?: WeightSource;
+  provider?: Provider;
+  /** threads inside one product; default: VISEDIT_THREADS or all cores */
+  threads?: number;
+  /** copy weights into the layout that is fastest (default), or leave them mapped from disk */
+  prepack?: boolean;
+  /** keep freed memory for the next run (default); off returns it after runs of varying length */
+  arena?: boolean;
+  optimization?: 'all' | 'basic' | 'disabled';
+}
+
+export interface Session {
+  run(feeds: Record<string, Tensor>): Promise<Record<string, Tensor>>;
+  release(): Promise<void>;
+}
+
+export interface Engine {
+  open(emitted: Emitted, options: CompileOptions): Promise<Session>;
+}
+
+export type Feeds = Readonly<Record<string, Tensor>>;
+
+export class Program {
+  readonly inputs: Emitted['inputs'];
+  readonly outputs: Emitted['outputs'];
+  readonly #session: Session;
+
+  constructor(emitted: Emitted, session: Session) {
+    this.inputs = emitted.inputs;
+    this.outputs = emitted.outputs;
+    this.#session = session;
+  }
+
+  /**
+   * Runs once. Every input must be given with its declared dtype and a shape that fits; a symbol has one value per run.
+   * @throws Error that names the input, what it got and what was declared
+   */
+  async run(feeds: Feeds): Promise<Record<string, Tensor>> {
+    const bound = new Map<string, { value: number; by: string }>();
+    const given: Record<string, Tensor> = {};
+    for (const [name, { dtype, shape }] of this.inputs) {
+      const t = feeds[name];
+      if (t === undefined) throw new Error(`input ${name} ${dtype}${showShape(shape)} is missing`);
+      checkInput(name, t, dtype, shape, bound);
+      given[name] = t;
+    }
+    return this.#session.run(given);
+  }
+
+  async release(): Promise<void> {
+    await this.#session.release();
+  }
+}
+
+function checkInput(name: string, t: Tensor, dtype: DType, shape: readonly Dim[], bound: Map<string, { value: number; by: string }>): void {
+  const fits = t.dtype === dtype && t.shape.length === shape.length;
+  if (!fits) throw new Error(`input ${name} must be ${dtype}${showShape(shape)}, got ${t.dtype}${showShape(t.shape)}`);
+  shape.forEach((d, axis) => {
+    const size = t.shape[axis]!;
+    if (typeof d === 'number') {
+      if (size !== d) throw new Error(`input ${name} must be ${showShape(shape)}, got ${showShape(t.shape)}`);
+      return;
+    }
+    if (!/^\w+$/.test(d)) return;
+    const before = bound.get(d);
+    if (before === undefined) bound.set(d, { value: size, by: name });
+    else if (before.value !== size) throw new Error(`input ${name}: dimension ${d} is ${size}, but ${before.value} in ${before.by}`);
+  });
+}
+
+/** Compiles named outputs for an engine. */
+export async function compileWith(engine: Engine, outputs: Readonly<Record<string, Node>>, options: CompileOptions = {}): Promise<Program> {
+  const emitted = emit(new Map(Object.entries(outputs)), options.weights ?? (() => undefined));
+  return new Program(emitted, await engine.open(emitted, options));
+}
