@@ -66,7 +66,7 @@ export class WorldEncoder {
   encode(text: string, start: boolean): number[] {
     const marked = (start && !text.startsWith(' ') ? ` ${text}` : text).replaceAll(' ', space);
     const out: number[] = [];
-    for (const chunk of marked.match(/▁?[A-Za-z]+|[^]/g) ?? []) {
+    for (const chunk of marked.match(/▁?[A-Za-z]+|[\s\S]/g) ?? []) {
       const whole = this.#ids.get(chunk);
       if (whole !== undefined) out.push(whole);
       else for (const character of chunk) out.push(this.#ids.get(character) ?? unkId);
