@@ -1,0 +1,128 @@
+/**
+ * Greedy and sampled generation with a KV cache: one prefill over the (edited) prompt, then one token a step for a whole batch.
+ * A rewrite acts on the prefill; decode steps read the visual tokens only through the cached keys and values, as in the authors' code.
+ */
+
+import { f32, i64, type Tensor } from '../graph/dtype.ts';
+import { input, type Node } from '../graph/index.ts';
+import { Weights } from '../nn/weights.ts';
+import type { Random } from '../random.ts';
+import type { Program } from '../runtime/program.ts';
+import { Sites } from './sites.ts';
+import { type Batch, MASKED, type Rewrite, type Vlm } from './vlm.ts';
+
+export interface GenerateOptions {
+  maxNewTokens?: number;
+  /** 0 is greedy */
+  temperature?: number;
+  topP?: number;
+  random?: Random;
+  rewrite?: Rewrite;
+  /** tokens that end an answer; default: the model's */
+  eosIds?: readonly number[];
+  onToken?: (index: number, id: number) => void;
+}
+
+function stepProgram(vlm: Vlm, rewrite: Rewrite | undefined): Promise<Program> {
+  const { decoder } = vlm;
+  // Only weight edits live on in decode steps: activation patches act where pictures are read in.
+  const weightKey = rewrite === undefined || rewrite.replace.size === 0 ? '' : rewrite.key;
+  return vlm.program(`step|${weightKey}`, () => {
+    const weights = new Weights(weightKey === '' ? undefined : rewrite?.replace);
+    const sites = new Sites();
+    const positions = input('positions', ['b', 1], 'int64');
+    const bias = input('bias', ['b', 1, 1, 'p+1']);
+    const { keyHeads: h, headWidth: k } = decoder;
+    const past = (i: number): { key: Node; value: Node } => ({
+      key: input(`past.${i}.key`, ['b', h, 'p', k]),
+      value: input(`past.${i}.value`, ['b', h, 'p', k]),
+    });
+    let x = decoder.enter(decoder.embed(input('ids', ['b', 1], 'int64'), weights), positions, weights);
+    for (let i = 0; i < decoder.layers; i++) x = decoder.layer(i, x, { weights, sites, positions, bias, past });
+    const outputs: Record<string, Node> = { logits: decoder.head(x, weights) };
+    for (let i = 0; i < decoder.layers; i++) {
+      outputs[`past.${i}.key`] = sites.get(`layers.${i}.attn.key`);
+      outputs[`past.${i}.value`] = sites.get(`layers.${i}.attn.value`);
+    }
+    return outputs;
+  });
+}
+
+/** New tokens per sequence of the batch; an end token is not returned. */
+export async function generate(vlm: Vlm, batch: Batch, options: GenerateOptions = {}): Promise<number[][]> {
+  const { maxNewTokens = 32, rewrite, onToken } = options;
+  const eos = new Set(options.eosIds ?? vlm.eosIds);
+  const { decoder } = vlm;
+  const b = batch.sequences.length;
+  const length = batch.length;
+  const sites = Array.from({ length: decoder.layers }, (_, i) => [`layers.${i}.attn.key`, `layers.${i}.attn.value`]).flat();
+  const rows = batch.sequences.map((s, n) => n * length + s.ids.length - 1);
+  const prefill = await vlm.run({ from: 0, to: decoder.layers, outputs: ['logits', ...sites], rows: true }, batch, { rows: i64(rows, [b]) }, rewrite);
+  const step = await stepProgram(vlm, rewrite);
+  const cache: Record<string, Tensor> = {};
+  for (let i = 0; i < decoder.layers; i++) {
+    cache[`past.${i}.key`] = prefill[`layers.${i}.attn.key`]!;
+    cache[`past.${i}.value`] = prefill[`layers.${i}.attn.value`]!;
+  }
+  const out: number[][] = batch.sequences.map(() => []);
+  const done = batch.sequences.map(() => false);
+  let logits = prefill.logits as Tensor<'float32'>;
+  for (let t = 0; t < maxNewTokens; t++) {
+    const next = batch.sequences.map((_, n) => {
+      const row = logits.data.subarray(n * decoder.vocabulary, (n + 1) * decoder.vocabulary);
+      const id = choose(row, options);
+      if (done[n]) return id;
+      if (eos.has(id)) done[n] = true;
+      else {
+        out[n]!.push(id);
+        onToken?.(n, id);
+      }
+      return id;
+    });
+    if (done.every(Boolean) || t === maxNewTokens - 1) break;
+    const past = length + t;
+    if (past >= decoder.maxPositions) break;
+    const bias = new Float32Array(b * (past + 1));
+    batch.sequences.forEach((s, n) => {
+      bias.fill(MASKED, n * (past + 1) + s.ids.length, n * (past + 1) + length);
+    });
+    const feeds: Record<string, Tensor> = {
+      ...cache,
+      ...rewrite?.feeds,
+      ids: i64(next, [b, 1]),
+      positions: i64(batch.sequences.map((s) => s.ids.length + t), [b, 1]),
+      bias: f32(bias, [b, 1, 1, past + 1]),
+    };
+    const result = await step.run(feeds);
+    for (const name of Object.keys(cache)) cache[name] = result[name]!;
+    logits = result.logits as Tensor<'float32'>;
+  }
+  return out;
+}
+
+function choose(row: Float32Array, { temperature = 0, topP = 1, random }: GenerateOptions): number {
+  if (temperature === 0) return argMaxOf(row);
+  if (random === undefined) throw new Error('sampling needs a seed');
+  const max = row[argMaxOf(row)]!;
+  const weights = Array.from(row, (x, id) => ({ id, p: Math.exp((x - max) / temperature) })).sort((a, z) => z.p - a.p);
+  const total = weights.reduce((a, w) => a + w.p, 0);
+  let kept = 0;
+  const nucleus = weights.filter((w) => {
+    const keep = kept < topP * total;
+    if (keep) kept += w.p;
+    return keep;
+  });
+  let at = random.uniform() * kept;
+  for (const w of nucleus) {
+    at -= w.p;
+    if (at <= 0) return w.id;
+  }
+  return nucleus.at(-1)!.id;
+}
+
+/** Index of the largest element; the first of equals. */
+export function argMaxOf(row: Float32Array): number {
+  let best = 0;
+  for (let i = 1; i < row.length; i++) if (row[i]! > row[best]!) best = i;
+  return best;
+}

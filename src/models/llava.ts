@@ -1,0 +1,56 @@
+/**
+ * LLaVA-1.5 (Liu et al. 2023; reference: transformers 4.43 `modeling_llava.py`): CLIP ViT features of one layer, a two-layer projector,
+ * LLaMA. Published folder: config.json, safetensors (single or sharded), tokenizer.json, preprocessor_config.json.
+ */
+
+import { type Node, scope } from '../graph/index.ts';
+import { linear } from '../nn/layers.ts';
+import type { Architecture } from './architecture.ts';
+import { activation, type ClipVisionConfig, clipVit, withoutClassToken } from './clip-vit.ts';
+import { type LlamaConfig, llama } from './llama.ts';
+
+export interface LlavaConfig {
+  text_config: LlamaConfig;
+  vision_config: ClipVisionConfig;
+  image_token_index: number;
+  vision_feature_layer: number;
+  vision_feature_select_strategy: 'default' | 'full';
+  projector_hidden_act: string;
+}
+
+export function llava(config: LlavaConfig): Architecture {
+  const { vision_config: vision, text_config: text } = config;
+  const decoder = llama(text, 'language_model.');
+  const side = vision.image_size / vision.patch_size;
+  // hidden_states[k] is the output of block k - 1; hidden_states[-1] that of the last.
+  const blocks = config.vision_feature_layer < 0 ? vision.num_hidden_layers + 1 + config.vision_feature_layer : config.vision_feature_layer;
+  const full = config.vision_feature_select_strategy === 'full';
+  return {
+    name: 'llava',
+    decoder,
+    visualTokens: side * side + (full ? 1 : 0),
+    patchGrid: [side, side],
+    imageSize: [vision.image_size, vision.image_size],
+    // The placeholder and a newline stand before the prompt unless the prompt places the picture itself.
+    layout: (text, image, codec) => {
+      const placeholder = codec.decode([config.image_token_index], { skipSpecial: false });
+      if (!image) {
+        if (text.includes(placeholder)) throw new Error(`the prompt has ${placeholder} but no image was given`);
+        return { before: [], after: codec.encode(text) };
+      }
+      const ids = codec.encode(text.includes(placeholder) ? text : `${placeholder}\n${text}`);
+      const at = ids.indexOf(config.image_token_index);
+      if (at < 0) throw new Error(`the tokenizer does not know the image token ${config.image_token_index} (image_token_index of config.json)`);
+      if (ids.indexOf(config.image_token_index, at + 1) >= 0) throw new Error(`one picture per prompt: the prompt has ${placeholder} twice`);
+      return { before: ids.slice(0, at), after: ids.slice(at + 1) };
+    },
+    vision: (pixels, w, sites) =>
+      scope('vision', () => {
+        const hidden = clipVit(pixels, vision, blocks, 'vision_tower.vision_model.', w, sites);
+        const features: Node = sites.site('vision.features', full ? hidden : withoutClassToken(hidden));
+        const act = activation(config.projector_hidden_act);
+        const y = act(linear(w, 'multi_modal_projector.linear_1', features, vision.hidden_size, text.hidden_size));
+        return sites.site('visual', linear(w, 'multi_modal_projector.linear_2', y, text.hidden_size, text.hidden_size));
+      }),
+  };
+}

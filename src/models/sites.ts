@@ -1,0 +1,37 @@
+/**
+ * Sites: the named places of a model. A program may read any site as an output and may replace any site by a function of its
+ * value; nothing is monkey-patched, and the unedited program still exists. Names: `layers.{i}.attn.in`, `layers.{i}.attn.out`,
+ * `layers.{i}.mlp.out`, `layers.{i}.out`, `visual`, `logits`, ...
+ */
+
+import type { Node } from '../graph/node.ts';
+
+export type Patch = (value: Node) => Node;
+
+export class Sites {
+  readonly #values = new Map<string, Node>();
+  readonly #patches: ReadonlyMap<string, Patch>;
+
+  constructor(patches: ReadonlyMap<string, Patch> = new Map()) {
+    this.#patches = patches;
+  }
+
+  /** Declares a site and returns the value that the model goes on with. */
+  site(name: string, value: Node): Node {
+    if (this.#values.has(name)) throw new Error(`site ${name} is declared twice`);
+    const used = this.#patches.get(name)?.(value) ?? value;
+    this.#values.set(name, used);
+    return used;
+  }
+
+  names(): string[] {
+    return [...this.#values.keys()];
+  }
+
+  /** @throws Error with near names when there is no such site */
+  get(name: string): Node {
+    const node = this.#values.get(name);
+    if (node === undefined) throw new Error(`there is no site ${name}; sites here: ${this.names().join(', ')}`);
+    return node;
+  }
+}

@@ -1,0 +1,259 @@
+/**
+ * A vision-LLM ready to run: an architecture, its weights, tokenizer and image processor. Programs (vision, decoder segments, one decode
+ * step) are compiled when first asked for and kept. Visual tokens are computed once per picture.
+ */
+
+import { createHash } from 'node:crypto';
+import { concat, f32, gather, i64, input, type Node, reshape, slice, type Tensor } from '../graph/index.ts';
+import { mulDim } from '../graph/dim.ts';
+import { Weights } from '../nn/weights.ts';
+import type { WeightSource } from '../onnx/emit.ts';
+import { compile } from '../runtime/node.ts';
+import type { CompileOptions, Feeds, Program } from '../runtime/program.ts';
+import type { Architecture, TextCodec } from './architecture.ts';
+import { layout, type Sequence } from './sequence.ts';
+import { type Patch, Sites } from './sites.ts';
+
+/** An 8-bit RGB picture. */
+export interface RgbImage {
+  readonly width: number;
+  readonly height: number;
+  readonly data: Uint8Array;
+}
+
+/**
+ * A rewrite of the model's program: functions at named sites, functions of named weights, and the tensors they read.
+ * `key` names the structure (not the tensors), so that equal structures share one compiled program.
+ */
+export interface Rewrite {
+  readonly key: string;
+  /** @param image whether the program's inputs have pictures */
+  patches(image: boolean): ReadonlyMap<string, Patch>;
+  readonly replace: ReadonlyMap<string, (weight: Node) => Node>;
+  readonly feeds: Feeds;
+}
+
+/** A decoder segment: layers [from, to) and what to read. */
+export interface Segment {
+  /** 0 starts at the token ids and visual tokens; i starts at h[i], the output of layer i − 1 */
+  from: number;
+  /** layers before `to` run */
+  to: number;
+  image: boolean;
+  /** sites to return; `logits` runs the head, on chosen rows when `rows` are given at run time */
+  outputs: readonly string[];
+  /** logits only at rows given by the input `rows` (flat positions in [b * l]) */
+  rows?: boolean;
+}
+
+/** Right-padded inputs of one batch; all have a picture or none has. */
+export interface Batch {
+  readonly sequences: readonly Sequence[];
+  readonly length: number;
+  readonly image: boolean;
+  readonly feeds: Feeds;
+}
+
+export const MASKED = -1e9;
+
+export interface VlmParts {
+  name: string;
+  architecture: Architecture;
+  weights: WeightSource;
+  codec: TextCodec;
+  /** picture -> pixel values [3, H, W] */
+  processor: (image: RgbImage) => Tensor<'float32'>;
+  eosIds: readonly number[];
+  /** hash of the weights: edits and adapters name the model they belong to */
+  fingerprint: () => string;
+  compileOptions?: CompileOptions;
+}
+
+export class Vlm {
+  readonly name: string;
+  readonly architecture: Architecture;
+  readonly codec: TextCodec;
+  readonly weights: WeightSource;
+  readonly processor: VlmParts['processor'];
+  readonly eosIds: readonly number[];
+  readonly compileOptions: CompileOptions;
+  readonly #fingerprint: () => string;
+  readonly #programs = new Map<string, Promise<Program>>();
+  readonly #visual = new Map<string, Promise<Tensor<'float32'>>>();
+
+  constructor(parts: VlmParts) {
+    this.name = parts.name;
+    this.architecture = parts.architecture;
+    this.codec = parts.codec;
+    this.weights = parts.weights;
+    this.processor = parts.processor;
+    this.eosIds = parts.eosIds;
+    this.compileOptions = parts.compileOptions ?? {};
+    this.#fingerprint = parts.fingerprint;
+  }
+
+  get fingerprint(): string {
+    return this.#fingerprint();
+  }
+
+  get decoder(): Architecture['decoder'] {
+    return this.architecture.decoder;
+  }
+
+  /** Prompt (and target) as the decoder's input; see sequence.ts. */
+  layout(prompt: string, image: boolean, target?: string): Sequence {
+    return layout(this.architecture, this.codec, prompt, image, target);
+  }
+
+  /** A compiled program, built once per key. */
+  program(key: string, build: () => Record<string, Node>): Promise<Program> {
+    let program = this.#programs.get(key);
+    if (program === undefined) {
+      program = compile(build(), { ...this.compileOptions, weights: this.weights });
+      this.#programs.set(key, program);
+    }
+    return program;
+  }
+
+  /** Releases programs and cached features. */
+  async release(): Promise<void> {
+    for (const program of this.#programs.values()) await (await program).release();
+    this.#programs.clear();
+    this.#visual.clear();
+  }
+
+  /** Visual tokens [v, d] of a picture, computed once per content. */
+  visual(image: RgbImage): Promise<Tensor<'float32'>> {
+    const key = createHash('sha256').update(`${image.width}x${image.height}`).update(image.data).digest('base64');
+    let tokens = this.#visual.get(key);
+    if (tokens === undefined) {
+      tokens = this.visualOf(this.processor(image));
+      this.#visual.set(key, tokens);
+      // A bound, oldest first: features of a long evaluation must not pile up.
+      if (this.#visual.size > 4096) this.#visual.delete(this.#visual.keys().next().value as string);
+    }
+    return tokens;
+  }
+
+  /** Visual tokens [v, d] of pixel values [3, H, W]. */
+  async visualOf(pixels: Tensor<'float32'>): Promise<Tensor<'float32'>> {
+    const { visualTokens, decoder } = this.architecture;
+    const out = await this.visualBatch({ ...pixels, shape: [1, ...pixels.shape] });
+    return f32(out.data, [visualTokens, decoder.hidden]);
+  }
+
+  /** Visual tokens [b, v, d] of pixel values [b, 3, H, W]. */
+  async visualBatch(pixels: Tensor<'float32'>): Promise<Tensor<'float32'>> {
+    const { imageSize } = this.architecture;
+    const program = await this.program('vision', () => {
+      const x = input('pixels', ['b', 3, ...imageSize]);
+      return { visual: this.architecture.vision(x, new Weights(), new Sites()) };
+    });
+    return (await program.run({ pixels })).visual as Tensor<'float32'>;
+  }
+
+  /** The program of a decoder segment, edited by a rewrite. */
+  segment(segment: Segment, rewrite?: Rewrite): Promise<Program> {
+    const key = `segment|${segment.from}|${segment.to}|${segment.image}|${segment.outputs.join()}|${segment.rows === true}|${rewrite?.key ?? ''}`;
+    return this.program(key, () => this.#buildSegment(segment, rewrite));
+  }
+
+  #buildSegment({ from, to, image, outputs, rows }: Segment, rewrite?: Rewrite): Record<string, Node> {
+    const { decoder, visualTokens } = this.architecture;
+    const weights = new Weights(rewrite?.replace);
+    const sites = new Sites(rewrite?.patches(image));
+    const d = decoder.hidden;
+    const positions = input('positions', ['b', 'l'], 'int64');
+    const bias = input('bias', ['b', 1, 'l', 'l']);
+    let x: Node;
+    if (from === 0) {
+      const words = decoder.embed(input('ids', ['b', 'l'], 'int64'), weights);
+      const start = this.visualStart;
+      const embeddings = image
+        ? concat([slice(words, 1, 0, start), input('visual', ['b', visualTokens, d]), slice(words, 1, start + visualTokens, 'l')], 1)
+        : words;
+      x = decoder.enter(sites.site('embeddings', embeddings), positions, weights);
+    } else {
+      // The site of the layer before stands at the entry, so that an edit there acts on a shared, unedited prefix.
+      x = sites.site(`layers.${from - 1}.out`, input('hidden', ['b', 'l', d]));
+    }
+    for (let i = from; i < to; i++) x = decoder.layer(i, x, { weights, sites, positions, bias });
+    const result: Record<string, Node> = {};
+    for (const name of outputs) {
+      if (name !== 'logits') {
+        result[name] = sites.get(name);
+        continue;
+      }
+      const flat = rows ? gather(reshape(x, [mulDim('b', 'l'), d]), input('rows', ['r'], 'int64')) : x;
+      result.logits = decoder.head(flat, weights);
+    }
+    return result;
+  }
+
+  /** Where visual tokens begin in every input with a picture. */
+  get visualStart(): number {
+    this.#visualStart ??= this.architecture.layout('x', true, this.codec).before.length;
+    return this.#visualStart;
+  }
+  #visualStart: number | undefined;
+
+  /** Right-padded ids, positions and causal bias; visual tokens come from `images`. */
+  async batch(sequences: readonly Sequence[], images: readonly (RgbImage | undefined)[]): Promise<Batch> {
+    const visual = await Promise.all(images.map((image) => (image === undefined ? undefined : this.visual(image))));
+    return this.batchVisual(sequences, visual);
+  }
+
+  /** As `batch`, with visual tokens [v, d] given. */
+  batchVisual(sequences: readonly Sequence[], visual: readonly (Tensor<'float32'> | undefined)[]): Batch {
+    const b = sequences.length;
+    const first = sequences[0];
+    if (first === undefined) throw new Error('a batch needs at least one sequence');
+    const image = first.visualSpan !== undefined;
+    const length = Math.max(...sequences.map((s) => s.ids.length));
+    const ids = new BigInt64Array(b * length);
+    const positions = new BigInt64Array(b * length);
+    sequences.forEach((s, n) => {
+      if ((s.visualSpan !== undefined) !== image || (visual[n] !== undefined) !== image) throw new Error('one batch holds inputs with pictures, or inputs without');
+      s.ids.forEach((id, i) => {
+        ids[n * length + i] = BigInt(Math.max(id, 0));
+      });
+      for (let i = 0; i < length; i++) positions[n * length + i] = BigInt(i);
+    });
+    const feeds: Record<string, Tensor> = { ids: i64(ids, [b, length]), positions: i64(positions, [b, length]), bias: causalBias(b, length) };
+    if (image) feeds.visual = stack(visual as Tensor<'float32'>[]);
+    return { sequences, length, image, feeds };
+  }
+
+  /** Runs a segment over a batch; `hidden` [b, l, d] is needed when the segment does not start at the tokens. */
+  async run(segment: Omit<Segment, 'image'>, batch: Batch, extra: Feeds = {}, rewrite?: Rewrite): Promise<Record<string, Tensor>> {
+    const program = await this.segment({ ...segment, image: batch.image }, rewrite);
+    const all: Record<string, Tensor> = { ...batch.feeds, ...extra, ...rewrite?.feeds };
+    return program.run(all);
+  }
+
+  /** Logits at every position, [b, l, n]. */
+  async logits(batch: Batch, rewrite?: Rewrite): Promise<Tensor<'float32'>> {
+    const out = await this.run({ from: 0, to: this.decoder.layers, outputs: ['logits'] }, batch, {}, rewrite);
+    return out.logits as Tensor<'float32'>;
+  }
+}
+
+/** Causal bias [b, 1, l, l]. */
+export function causalBias(b: number, length: number): Tensor<'float32'> {
+  const one = new Float32Array(length * length);
+  for (let i = 0; i < length; i++) one.fill(MASKED, i * length + i + 1, (i + 1) * length);
+  const data = b === 1 ? one : new Float32Array(b * length * length);
+  if (b > 1) for (let n = 0; n < b; n++) data.set(one, n * length * length);
+  return f32(data, [b, 1, length, length]);
+}
+
+/** [..] × b -> [b, ..] */
+export function stack(parts: readonly Tensor<'float32'>[]): Tensor<'float32'> {
+  const first = parts[0]!;
+  const data = new Float32Array(parts.length * first.data.length);
+  parts.forEach((p, i) => {
+    data.set(p.data, i * first.data.length);
+  });
+  return f32(data, [parts.length, ...first.shape]);
+}
+

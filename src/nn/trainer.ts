@@ -1,0 +1,108 @@
+/** A compiled training step with its weights and optimizer state: run it, save it, restore it. */
+
+import { f32, type Tensor } from '../graph/dtype.ts';
+import { type Node, gradient, input, nameOf, topological, parameterOp } from '../graph/index.ts';
+import type { CompileOptions, Feeds, Program } from '../runtime/program.ts';
+import { type OptimizerRule, optimize, slots, zeros } from './optimizers.ts';
+
+export interface TrainerOptions {
+  loss: Node;
+  /** values to return beside the loss */
+  metrics?: Record<string, Node>;
+  /** starting values of the trained weights, by parameter name; all other parameters stay bound to `compile.weights` */
+  initial: ReadonlyMap<string, Tensor<'float32'>>;
+  rule: (name: string, shape: readonly number[]) => OptimizerRule;
+  clip?: number;
+  compile: (outputs: Record<string, Node>, options: CompileOptions) => Promise<Program>;
+  options?: CompileOptions;
+}
+
+export class LossError extends Error {
+  override name = 'LossError';
+}
+
+export class Trainer {
+  step = 0;
+  readonly weights: Map<string, Tensor<'float32'>>;
+  readonly #state: Map<string, Tensor<'float32'>>;
+  readonly #program: Program;
+  readonly #rules: ReadonlyMap<string, OptimizerRule>;
+  readonly #metrics: readonly string[];
+
+  private constructor(program: Program, weights: Map<string, Tensor<'float32'>>, rules: ReadonlyMap<string, OptimizerRule>, metrics: readonly string[]) {
+    this.#program = program;
+    this.weights = weights;
+    this.#rules = rules;
+    this.#metrics = metrics;
+    this.#state = new Map();
+    for (const [name, rule] of rules) for (const slot of slots[rule.rule]) this.#state.set(`${slot}:${name}`, zeros(weights.get(name)!.shape));
+  }
+
+  static async create({ loss, metrics = {}, initial, rule, clip, compile, options = {} }: TrainerOptions): Promise<Trainer> {
+    const trained = topological([loss]).filter((n) => n.op === parameterOp && initial.has(nameOf(n)));
+    const unused = [...initial.keys()].filter((name) => !trained.some((n) => nameOf(n) === name));
+    if (unused.length > 0) throw new Error(`the loss does not depend on ${unused.join(', ')}`);
+    const scalars = { lr: input('step.lr', []), correction1: input('step.correction1', []), correction2: input('step.correction2', []) };
+    const rules = new Map(trained.map((n) => [nameOf(n), rule(nameOf(n), n.shape as number[])]));
+    const { updates, norm } = optimize(trained, gradient(loss, trained), (name) => rules.get(name)!, scalars, clip);
+    const outputs: Record<string, Node> = { loss, gradientNorm: norm, ...metrics };
+    for (const [node, { weight, state }] of updates) {
+      outputs[`w:${nameOf(node)}`] = weight;
+      for (const [slot, value] of Object.entries(state)) outputs[`${slot}:${nameOf(node)}`] = value;
+    }
+    const frozen = options.weights;
+    const program = await compile(outputs, { ...options, weights: (name) => (initial.has(name) ? undefined : frozen?.(name)) });
+    return new Trainer(program, new Map(initial), rules, Object.keys(metrics));
+  }
+
+  /**
+   * One optimizer step.
+   * @throws LossError when the loss or the gradient is not finite; weights and state then stay as they were
+   */
+  async run(feeds: Feeds, lr: number): Promise<{ loss: number; gradientNorm: number; metrics: Record<string, Tensor> }> {
+    const t = this.step + 1;
+    const first = [...this.#rules.values()].find((r) => r.rule === 'adam');
+    const scalar = (x: number): Tensor => f32([x], []);
+    const all: Record<string, Tensor> = {
+      ...feeds,
+      'step.lr': scalar(lr),
+      'step.correction1': scalar(1 - (first?.beta1 ?? 0.9) ** t),
+      'step.correction2': scalar(1 - (first?.beta2 ?? 0.999) ** t),
+    };
+    for (const [name, w] of this.weights) all[name] = w;
+    for (const [name, s] of this.#state) all[name] = s;
+    const out = await this.#program.run(all);
+    const loss = (out.loss!.data as Float32Array)[0]!;
+    const gradientNorm = (out.gradientNorm!.data as Float32Array)[0]!;
+    if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
+      throw new LossError(`step ${t}: the loss is ${loss} and the gradient norm ${gradientNorm}; weights of step ${this.step} are kept. Try a lower learning rate or --clip`);
+    }
+    this.step = t;
+    for (const name of this.weights.keys()) this.weights.set(name, out[`w:${name}`] as Tensor<'float32'>);
+    for (const name of this.#state.keys()) this.#state.set(name, out[name] as Tensor<'float32'>);
+    return { loss, gradientNorm, metrics: Object.fromEntries(this.#metrics.map((m) => [m, out[m]!])) };
+  }
+
+  /** Everything that the next step depends on. */
+  state(): Map<string, Tensor<'float32'>> {
+    return new Map([...[...this.weights].map(([k, v]): [string, Tensor<'float32'>] => [`w:${k}`, v]), ...this.#state]);
+  }
+
+  restore(step: number, state: ReadonlyMap<string, Tensor<'float32'>>): void {
+    const need = (name: string, like: Tensor): Tensor<'float32'> => {
+      const t = state.get(name);
+      if (t === undefined) throw new Error(`the checkpoint lacks ${name}`);
+      if (t.shape.join() !== like.shape.join()) throw new Error(`the checkpoint's ${name} is [${t.shape}], this run needs [${like.shape}]`);
+      return t;
+    };
+    const weights = [...this.weights].map(([name, w]): [string, Tensor<'float32'>] => [name, need(`w:${name}`, w)]);
+    const slotsNow = [...this.#state].map(([name, s]): [string, Tensor<'float32'>] => [name, need(name, s)]);
+    for (const [k, v] of weights) this.weights.set(k, v);
+    for (const [k, v] of slotsNow) this.#state.set(k, v);
+    this.step = step;
+  }
+
+  async release(): Promise<void> {
+    await this.#program.release();
+  }
+}

@@ -1,0 +1,28 @@
+/** The weights of a model as graph nodes: one node per name, each replaceable, so that an edit of a weight is a function of a node. */
+
+import { type Node, parameter } from '../graph/node.ts';
+
+export class Weights {
+  readonly #nodes = new Map<string, Node>();
+  readonly #replace: ReadonlyMap<string, (weight: Node) => Node>;
+
+  /** @param replace rewrites of named weights (a weight edit); a name that the model never reads is refused by `check` */
+  constructor(replace: ReadonlyMap<string, (weight: Node) => Node> = new Map()) {
+    this.#replace = replace;
+  }
+
+  get(name: string, shape: readonly number[]): Node {
+    let node = this.#nodes.get(name);
+    if (node === undefined) {
+      const stored = parameter(name, shape);
+      node = this.#replace.get(name)?.(stored) ?? stored;
+      this.#nodes.set(name, node);
+    }
+    return node;
+  }
+
+  /** The nodes read so far, by name. */
+  entries(): ReadonlyMap<string, Node> {
+    return this.#nodes;
+  }
+}
