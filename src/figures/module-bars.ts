@@ -1,0 +1,87 @@
+/** Contribution of each layer's attention and MLP output to a key token (figures 1, 5 and 6 of the paper), as bars. */
+
+import { columnWidth, drawChart } from './chart.ts';
+import { categories, faint } from './colours.ts';
+import { tokenLabel, wrap } from './text.ts';
+
+export interface ModuleBars {
+  /** Numbers of the layers, in the order of the bars. */
+  layers: readonly number[];
+  attn: ArrayLike<number>;
+  mlp: ArrayLike<number>;
+  title?: string;
+  /** The token that the contributions are about. */
+  keyToken?: string;
+  /** A layer to mark with a grey band, such as the one that is edited. */
+  markLayer?: number;
+  width?: number;
+  height?: number;
+}
+
+export function moduleBars({
+  layers,
+  attn,
+  mlp,
+  title,
+  keyToken,
+  markLayer,
+  width = columnWidth,
+  height = 190,
+}: ModuleBars): Promise<string> {
+  if (attn.length !== layers.length || mlp.length !== layers.length) {
+    throw new Error(
+      `bars of ${layers.length} layers need as many values: ${attn.length} of attention and ${mlp.length} of MLP were given`,
+    );
+  }
+  const values = layers.flatMap((layer, i) => [
+    { layer, module: 'Attention', contribution: attn[i] },
+    { layer, module: 'MLP', contribution: mlp[i] },
+  ]);
+  const broken = values.find(({ contribution }) => !Number.isFinite(contribution));
+  if (broken)
+    throw new Error(
+      `the contribution of ${broken.module} in layer ${broken.layer} is ${broken.contribution}, which cannot be drawn`,
+    );
+  // With many layers only every second (third, ...) number fits below the bars.
+  const every = Math.ceil(layers.length / 17);
+  const labelFontWeight =
+    markLayer === undefined ? 400 : { condition: { test: `datum.value === ${markLayer}`, value: 600 }, value: 400 };
+  const x = {
+    field: 'layer',
+    type: 'ordinal',
+    axis: { title: 'Layer', labelAngle: 0, ticks: false, labelFontWeight, values: layers.filter((_, i) => i % every === 0) },
+    scale: { paddingInner: 0.25, paddingOuter: 0.15 },
+  };
+  const bars = {
+    mark: { type: 'bar', stroke: '#ffffff', strokeWidth: layers.length > 16 ? 0 : 0.5 },
+    encoding: {
+      x,
+      xOffset: { field: 'module', sort: ['Attention', 'MLP'] },
+      y: {
+        field: 'contribution',
+        type: 'quantitative',
+        title: keyToken === undefined ? 'Contribution' : `Contribution to “${tokenLabel(keyToken)}”`,
+        axis: { tickCount: 5, format: '~g' },
+      },
+      color: {
+        field: 'module',
+        type: 'nominal',
+        scale: { domain: ['Attention', 'MLP'], range: [categories[0], categories[1]] },
+        legend: { title: null, orient: 'top', direction: 'horizontal', offset: 2 },
+      },
+    },
+  };
+  const zero = { mark: { type: 'rule', color: faint, strokeWidth: 0.7 }, encoding: { y: { datum: 0 } } };
+  const mark = {
+    data: { values: [{ layer: markLayer }] },
+    mark: { type: 'rect', color: '#e9edf1' },
+    encoding: { x },
+  };
+  return drawChart({
+    width,
+    height,
+    ...(title === undefined ? {} : { title: wrap(title, width - 20, 10.5, { bold: true }) }),
+    data: { values },
+    layer: [...(markLayer === undefined ? [] : [mark]), bars, zero],
+  });
+}

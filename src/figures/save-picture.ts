@@ -1,0 +1,32 @@
+/** Writes a figure: SVG as it is, PNG drawn from it with the fonts beside this file, so that it needs none on the machine. */
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname } from 'node:path';
+import type * as resvg from '@resvg/resvg-js';
+import { fontFiles } from './text.ts';
+
+export const pictureEndings = ['.svg', '.png'] as const;
+
+/** Pixels of a PNG for one CSS pixel: 3 makes 288 to the inch, sharp in print. */
+const pixelsPerUnit = 3;
+
+export function toPng(svg: string, zoom = pixelsPerUnit): Uint8Array {
+  const { Resvg } = createRequire(import.meta.url)('@resvg/resvg-js') as typeof resvg;
+  const drawn = new Resvg(svg, {
+    fitTo: { mode: 'zoom', value: zoom },
+    background: '#ffffff',
+    font: { loadSystemFonts: false, fontFiles, defaultFontFamily: 'Inter', sansSerifFamily: 'Inter' },
+  });
+  return drawn.render().asPng();
+}
+
+/** Picks the kind of file by the ending of its name; the folder is made, and a half-written file is never left behind. */
+export function savePicture(path: string, svg: string): void {
+  const ending = pictureEndings.find((one) => path.toLowerCase().endsWith(one));
+  if (!ending) throw new Error(`cannot write a picture to ${path}: the name must end in .svg or .png`);
+  const bytes = ending === '.svg' ? svg : toPng(svg);
+  mkdirSync(dirname(path), { recursive: true });
+  const temporary = `${path}.${process.pid}.tmp`;
+  writeFileSync(temporary, bytes);
+  renameSync(temporary, path);
+}
