@@ -171,15 +171,11 @@ function parseHeader(path: string, header: Uint8Array, dataStart: number, size: 
   const twice = duplicateKey(text);
   if (twice !== undefined) fail(`the key ${JSON.stringify(twice)} occurs twice`);
 
-  const metadata: Record<string, string> = {};
+  let metadata: Record<string, string> = {};
   const entries: SafetensorsEntry[] = [];
   for (const [name, value] of Object.entries(parsed as Record<string, unknown>)) {
     if (name === '__metadata__') {
-      if (!isRecord(value)) fail('__metadata__ must be an object of texts');
-      for (const [key, item] of Object.entries(value as Record<string, unknown>)) {
-        if (typeof item !== 'string') fail(`__metadata__ ${JSON.stringify(key)} must be a text`);
-        metadata[key] = item as string;
-      }
+      metadata = checkedMetadata(value, fail);
     } else entries.push(parseEntry(name, value, dataStart, fail));
   }
   // equal offsets only for empty tensors: sorting by end too keeps an empty tensor before the one that starts there
@@ -198,6 +194,13 @@ function parseHeader(path: string, header: Uint8Array, dataStart: number, size: 
   }
   if (end < size) throw new Error(`${path}: damaged: ${size - end} bytes after the last tensor belong to none`);
   return { metadata, entries: new Map(entries.map((entry) => [entry.name, entry])) };
+}
+
+function checkedMetadata(value: unknown, fail: (what: string) => never): Record<string, string> {
+  if (!isRecord(value)) return fail('__metadata__ must be an object of texts');
+  for (const [key, item] of Object.entries(value))
+    if (typeof item !== 'string') fail(`__metadata__ ${JSON.stringify(key)} must be a text`);
+  return value as Record<string, string>;
 }
 
 function parseEntry(name: string, value: unknown, dataStart: number, fail: (what: string) => never): SafetensorsEntry {
