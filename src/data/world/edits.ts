@@ -18,6 +18,7 @@ import {
 import { answerTo, caption, cellOf, countOf, type Question, type QuestionKind, templateKey } from './questions.ts';
 import { cellCount, restyle, type Scene, type SceneOptions, sampleCount, sampleScene } from './scene.ts';
 import type { EditSplitter } from './split.ts';
+import { pickWeighted } from './weighted.ts';
 
 export type EditKind = 'correction' | 'counterfactual';
 
@@ -38,15 +39,15 @@ export interface EditDraft {
 }
 
 /** Shares of the kinds among VQA edits. */
-const kindShares: readonly (readonly [QuestionKind, number])[] = [
-  ['place', 0.35],
-  ['relation', 0.2],
-  ['category', 0.2],
-  ['background', 0.1],
-  ['count', 0.05],
-  ['where', 0.05],
-  ['kind', 0.05],
-];
+const kindShares: Partial<Record<QuestionKind, number>> = {
+  place: 0.35,
+  relation: 0.2,
+  category: 0.2,
+  background: 0.1,
+  count: 0.05,
+  where: 0.05,
+  kind: 0.05,
+};
 /** Corrections are only of place, relation and category, three quarters of all: a third of these makes a quarter of all. */
 const correctionRate = 1 / 3;
 const captionCorrectionRate = 1 / 4;
@@ -75,8 +76,7 @@ export class EditSampler {
   /** Edit `index` of a data set: a function of the seed, the split and the index. */
   vqa(seed: string | number, index: number): EditDraft {
     const random = new Random(`${seed}/edit/vqa/${this.split}/${index}`);
-    let u = random.uniform();
-    const [kind] = kindShares.find(([, share]) => (u -= share) < 0) ?? kindShares[0]!;
+    const kind = pickWeighted(random, kindShares);
     const correctable = kind === 'place' || kind === 'relation' || kind === 'category';
     const edit = correctable && random.uniform() < correctionRate ? 'correction' : 'counterfactual';
     return this.#draft(random, kind, edit);

@@ -9,6 +9,7 @@ import { sampleFact } from './facts.ts';
 import { answerCue, answerTo, prompt, type QuestionKind, sampleQuestion, templateCount } from './questions.ts';
 import { render, type Scene, sampleScene } from './scene.ts';
 import { eosId, WorldEncoder } from './vocabulary.ts';
+import { pickWeighted } from './weighted.ts';
 
 export type LessonKind = QuestionKind | DrillKind | 'fact';
 
@@ -124,16 +125,6 @@ function drillLesson(random: Random, scene: Scene, kind: DrillKind): Lesson | un
 function factLesson(random: Random): Lesson {
   const { question, answer } = sampleFact(random);
   return { kind: 'fact', prompt: question + (random.uniform() < 0.5 ? answerCue : ''), answer };
-}
-
-function pickWeighted<K extends string>(random: Random, weights: Readonly<Record<K, number>>): K {
-  const entries = Object.entries(weights) as [K, number][];
-  let u = random.uniform() * entries.reduce((sum, [, weight]) => sum + weight, 0);
-  for (const [kind, weight] of entries) {
-    u -= weight;
-    if (u < 0) return kind;
-  }
-  throw new Error('all lesson weights are zero');
 }
 
 export interface EncodedLesson {
