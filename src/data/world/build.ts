@@ -96,17 +96,25 @@ async function writePictures(
   const hash = createHash('sha256');
   let next = 0;
   let done = 0;
+  let failed = false;
   const work = async (): Promise<void> => {
-    for (let picture = pictures[next++]; picture; picture = pictures[next++]) {
-      const pixels = render(atlas, picture.scene);
-      hash.update(pixels);
-      await sharp(pixels, { raw: { width: canvas, height: canvas, channels: 3 } })
-        .png({ compressionLevel: 3 })
-        .toFile(join(folder, picture.file));
-      onProgress?.(++done, pictures.length);
+    try {
+      while (next < pictures.length && !failed) {
+        const picture = pictures[next++]!;
+        const pixels = render(atlas, picture.scene);
+        hash.update(pixels);
+        const png = sharp(pixels, { raw: { width: canvas, height: canvas, channels: 3 } }).png({ compressionLevel: 3 });
+        await png.toFile(join(folder, picture.file));
+        onProgress?.(++done, pictures.length);
+      }
+    } catch (error) {
+      failed = true;
+      throw error;
     }
   };
-  await Promise.all(Array.from({ length: inFlight }, work));
+  // All writers stop before the caller clears the folder.
+  const ended = await Promise.allSettled(Array.from({ length: inFlight }, work));
+  for (const result of ended) if (result.status === 'rejected') throw result.reason;
   return hash.digest('hex');
 }
 

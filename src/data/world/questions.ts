@@ -143,9 +143,7 @@ export function phrase(question: Question, template: number): string {
   const text = templates[templateKey(question)][template];
   if (text === undefined)
     throw new Error(`there is no template ${template} for "${question.kind}": templates are 0 to ${templateCount - 1}`);
-  return text
-    .replace(/\{(.+?)\}/, (_, slot: string) => slotWords(question, slot))
-    .replace(/\{(.+?)\}/, (_, slot: string) => slotWords(question, slot));
+  return text.replace(/\{(.+?)\}/g, (_, slot: string) => slotWords(question, slot));
 }
 
 function slotWords(question: Question, slot: string): string {
