@@ -12,6 +12,13 @@ export interface ProgressOptions {
   start?: number;
 }
 
+interface Surroundings {
+  quiet?: boolean;
+  stream?: NodeJS.WriteStream;
+  /** Milliseconds. */
+  clock?: () => number;
+}
+
 export interface Progress {
   advance(count?: number, note?: string): void;
   update(done: number, news?: { note?: string; total?: number }): void;
@@ -34,18 +41,19 @@ export function createProgress(
     start = 0,
     quiet = false,
     stream = process.stderr,
-  }: ProgressOptions & { quiet?: boolean; stream?: NodeJS.WriteStream } = {},
+    clock = () => performance.now(),
+  }: ProgressOptions & Surroundings = {},
 ): Progress {
   if (quiet) return { advance: () => {}, update: () => {}, finish: () => {} };
-  const surface = stream.isTTY ? bar(label, stream) : lines(label, stream);
-  const began = performance.now();
+  const surface = stream.isTTY ? bar(label, stream) : lines(label, stream, clock);
+  const began = clock();
   let done = start;
   let goal = total;
   let note = '';
   let ended = false;
 
   const describe = (): string => {
-    const seconds = (performance.now() - began) / 1000;
+    const seconds = (clock() - began) / 1000;
     const rate = seconds > 0 ? (done - start) / seconds : 0;
     const parts = [goal === undefined ? `${done} ${unit}` : `${done}/${goal}`];
     if (rate > 0) parts.push(formatRate(rate, unit));
@@ -66,7 +74,7 @@ export function createProgress(
     finish(text = '') {
       if (ended) return;
       ended = true;
-      const seconds = formatSeconds((performance.now() - began) / 1000);
+      const seconds = formatSeconds((clock() - began) / 1000);
       surface.end(`${label}: ${done} ${unit} in ${seconds}${text === '' ? '' : `, ${text}`}`);
     },
   };
@@ -94,11 +102,11 @@ function bar(label: string, stream: NodeJS.WriteStream): Surface {
   };
 }
 
-function lines(label: string, stream: NodeJS.WriteStream): Surface {
-  let last = performance.now();
+function lines(label: string, stream: NodeJS.WriteStream, clock: () => number): Surface {
+  let last = clock();
   return {
     draw(line) {
-      const now = performance.now();
+      const now = clock();
       if (now - last < secondsBetweenLines * 1000) return;
       last = now;
       stream.write(`${label}: ${line}\n`);

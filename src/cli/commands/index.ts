@@ -1,4 +1,6 @@
-/** All commands, one line each: `name: entry('what it does', () => import('./name.ts'))`; a file is loaded when its command is used. */
-import type { CommandEntry } from '../frame/command.ts';
+/** All commands, one line each; a file is loaded when its command is used. */
+import { type CommandEntry, entry } from '../frame/command.ts';
 
-export const commands: Record<string, CommandEntry> = {};
+export const commands: Record<string, CommandEntry> = {
+  world: entry('make the mini world, a data set that needs no download', () => import('./world.ts')),
+};

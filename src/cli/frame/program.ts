@@ -75,16 +75,16 @@ async function resolve(
     }
   };
   await add(root, registry, '', words);
-  if (words.length === 0) return root.helpInformation();
   try {
-    await root.parseAsync(words, { from: 'user' });
+    await root.parseAsync(words.length === 0 ? ['--help'] : words, { from: 'user' });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
+    if (error.code === 'commander.help') throw new UsageError('no command is named');
     if (error.exitCode !== 0) throw new UsageError(rewrite(error.message));
   }
   if (invocation) return invocation;
   if (printed !== '') return printed;
-  throw new UsageError('no command given; name one');
+  throw new UsageError('no command is named');
 }
 
 function refuseGroup(group: CommandGroup, word: string | undefined): never {

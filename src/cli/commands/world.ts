@@ -1,0 +1,8 @@
+/** `visedit world`: the mini world, a generator of scenes with questions, answers and edits that needs no download. */
+import { type CommandGroup, entry } from '../frame/command.ts';
+
+export const command: CommandGroup = {
+  commands: {
+    build: entry('write the records and pictures of the mini world', () => import('./world/build.ts')),
+  },
+};

@@ -1,0 +1,95 @@
+/** The shape of the code base: imports point one way, the platform is in two files, files stay short. */
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { dirname, join, relative, resolve, sep } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const src = join(root, 'src');
+
+/** From the ground up; a folder may use itself and every line above its own, nothing beside or below. */
+const layers = [
+  ['graph', 'random.ts'],
+  ['checkpoints', 'figures'],
+  ['onnx', 'nn', 'image', 'text'],
+  ['runtime'],
+  ['training', 'data'],
+  ['models'],
+  ['attribution'],
+  ['editors'],
+  ['evaluation', 'server', 'pretraining'],
+  ['index.ts'],
+  ['cli'],
+];
+
+/** Imports that go up, each with its reason. */
+const exceptions = new Set([
+  // Types only: the trainer is given its compiled program and knows nothing of how one is made.
+  'nn/trainer.ts -> runtime/program.ts',
+]);
+
+function files(folder: string): string[] {
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) return entry.name === 'node_modules' ? [] : files(path);
+    return /\.(ts|tsx|mjs)$/.test(entry.name) ? [path] : [];
+  });
+}
+
+function importsOf(path: string): string[] {
+  const code = readFileSync(path, 'utf8').replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, '');
+  return [...code.matchAll(/\b(?:from|import)\s*\(?\s*'([^']+)'/g)].map((found) => found[1] ?? '');
+}
+
+const sources = files(src).map((path) => ({ path, name: relative(src, path).split(sep).join('/'), imports: importsOf(path) }));
+const roomOf = (name: string) => name.split('/')[0] ?? '';
+const level = (room: string) => layers.findIndex((rooms) => rooms.includes(room));
+
+test('every folder of src/ has its place among the layers', () => {
+  const rooms = new Set(sources.map(({ name }) => roomOf(name)));
+  expect([...rooms].filter((room) => level(room) < 0)).toEqual([]);
+});
+
+test('imports point one way', () => {
+  const wrong: string[] = [];
+  for (const { path, name, imports } of sources) {
+    for (const imported of imports.filter((one) => one.startsWith('.'))) {
+      const target = relative(src, resolve(dirname(path), imported))
+        .split(sep)
+        .join('/');
+      if (target.startsWith('..')) continue;
+      const [from, to] = [roomOf(name), roomOf(target)];
+      if (from !== to && level(to) >= level(from) && !exceptions.has(`${name} -> ${target}`)) wrong.push(`${name} -> ${target}`);
+    }
+  }
+  expect(wrong).toEqual([]);
+});
+
+test('figures take plain data: they use nothing else of ours', () => {
+  const outside = sources
+    .filter(({ name }) => roomOf(name) === 'figures')
+    .flatMap(({ imports }) => imports.filter((one) => one.startsWith('../')));
+  expect(outside).toEqual([]);
+});
+
+test('only src/runtime/node.ts and src/runtime/web.ts know ONNX Runtime', () => {
+  const users = sources.filter(({ imports }) => imports.some((one) => one.startsWith('onnxruntime'))).map(({ name }) => name);
+  expect(users.filter((name) => name !== 'runtime/node.ts' && name !== 'runtime/web.ts')).toEqual([]);
+});
+
+test('imports of own files end in .ts', () => {
+  const wrong = sources.flatMap(({ name, imports }) =>
+    imports.filter((one) => one.startsWith('.') && !/\.(ts|json)$/.test(one)).map((one) => `${name} -> ${one}`),
+  );
+  expect(wrong).toEqual([]);
+});
+
+describe.each(['src', 'test', 'scripts', 'bench'])('%s/', (folder) => {
+  test('has no file above 500 lines', () => {
+    const there = statSync(join(root, folder), { throwIfNoEntry: false })?.isDirectory() ?? false;
+    const long = (there ? files(join(root, folder)) : [])
+      .map((path) => ({ path: relative(root, path), lines: readFileSync(path, 'utf8').split('\n').length - 1 }))
+      .filter(({ lines }) => lines > 500);
+    expect(long).toEqual([]);
+  });
+});
