@@ -31,7 +31,7 @@ export interface HeatMaps {
   title?: string;
   /** Beside the colour scale: what a value is. */
   scaleTitle?: string;
-  /** Values at the two ends of the colours: the same for all maps (`all`, comparable), or each map's own (`each`, shows the place but not the size). */
+  /** Values at the two ends of the colours: the same for all maps (`all`, from 0, comparable), or each map's own (`each`, shows the place but not the size). */
   normalise?: 'all' | 'each';
   /** Fixed ends of the colours, when known; with `all` only. */
   range?: readonly [number, number];
@@ -59,7 +59,7 @@ export async function heatMaps({
   panel = 76,
 }: HeatMaps): Promise<string> {
   check(rows);
-  const ends = normalise === 'all' ? (range ?? extremes(rows.flatMap(({ maps }) => maps))) : undefined;
+  const ends = normalise === 'all' ? (range ?? fromZero(extremes(rows.flatMap(({ maps }) => maps)))) : undefined;
   const columns = Math.min(perLine, Math.max(...rows.map(({ maps }) => maps.length)));
   const width = gap + (columns + 1) * (panel + gap);
   const parts: string[] = [];
@@ -184,6 +184,11 @@ function extremes(maps: readonly HeatMap[]): [number, number] {
     }
   }
   return [low, high];
+}
+
+/** Contributions are counted from nothing, so that a weak map looks weak. */
+function fromZero([low, high]: readonly [number, number]): [number, number] {
+  return [Math.min(0, low), Math.max(0, high)];
 }
 
 function format(value: number): string {
