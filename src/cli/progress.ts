@@ -83,7 +83,7 @@ export function createProgress(
 function bar(label: string, stream: NodeJS.WriteStream): Surface {
   const { SingleBar, Presets } = createRequire(import.meta.url)('cli-progress') as typeof CliProgress;
   const single = new SingleBar(
-    { stream, format: `${label} {bar} {line}`, barsize: 24, hideCursor: true, clearOnComplete: true, linewrap: false, fps: 8 },
+    { stream, format: `${label} {bar} {line}`, barsize: 24, hideCursor: false, clearOnComplete: true, linewrap: false, fps: 8 },
     Presets.shades_classic,
   );
   let started = false;
