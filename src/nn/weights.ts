@@ -21,6 +21,11 @@ export class Weights {
     return node;
   }
 
+  /** Gives a name its node: a weight that is a value of the run instead of a parameter. */
+  bind(name: string, node: Node): void {
+    this.#nodes.set(name, node);
+  }
+
   /** The nodes read so far, by name. */
   entries(): ReadonlyMap<string, Node> {
     return this.#nodes;

@@ -1,0 +1,95 @@
+/**
+ * VEAD's training objective (VisEdit Eq. 17-24) as one graph over the hidden states at the insert layer, which no training changes:
+ *   ℓ = ℓ_rel + ℓ_gen + ℓ_loc + λ (ℓ_im↑ + ℓ_im↓ + ℓ_ima)
+ * Rows of the batch come in groups of e edits: reliability, text generality, modal generality, image locality.
+ */
+
+import { add, concat, crossEntropy, div, gather, input, klDivergence, log, matmul, mean, mul, mulDim, type Node, reshape, sigmoid, slice, softmax, sub, sum, takeLast } from '../../graph/index.ts';
+import { Sites } from '../../models/sites.ts';
+import type { Vlm } from '../../models/vlm.ts';
+import { Weights } from '../../nn/weights.ts';
+import { type AdapterParts, type AdapterShape, visualEditAdapter } from './adapter.ts';
+
+/** Which terms of the objective count, and how much. */
+export interface LossWeights {
+  rel: number;
+  gen: number;
+  loc: number;
+  /** λ of each influence-mapper loss; 0 removes it (Table 3) */
+  up: number;
+  down: number;
+  attribution: number;
+}
+
+export const paperLosses: LossWeights = { rel: 1, gen: 1, loc: 1, up: 0.1, down: 0.1, attribution: 0.1 };
+
+/** Groups of rows, in their order. */
+export const groups = ['reliability', 'textGenerality', 'modalGenerality', 'modalLocality'] as const;
+
+export interface Objective {
+  loss: Node;
+  metrics: Record<string, Node>;
+  weights: Weights;
+}
+
+/**
+ * Inputs: hidden [4e, l, d], positions [4e, l], bias [4e, 1, l, l]; signal [e, n, d], signalBias [e, n], signalEnds [e];
+ * rows/labels [r] and parts [3, r] (weights of each row in ℓ_rel, ℓ_gen text, ℓ_gen modal); locRows [k], before [k, vocabulary], locWeights [k];
+ * choice [e] (flat group row whose gates feed ℓ_im↑ and ℓ_ima), sampled [e, t] visual positions, target [e, t] = c normalised (Eq. 23).
+ */
+export function objective(vlm: Vlm, layer: number, shape: AdapterShape, losses: LossWeights, parts: AdapterParts): Objective {
+  const { decoder, visualTokens } = vlm.architecture;
+  const d = decoder.hidden;
+  const v = visualTokens;
+  const start = vlm.visualStart;
+  const adapter = new Weights();
+  const frozen = new Weights();
+  const b = mulDim(groups.length, 'e');
+  const hidden = input('hidden', [b, 'l', d]);
+  const positions = input('positions', [b, 'l'], 'int64');
+  const bias = input('bias', [b, 1, 'l', 'l']);
+  const signal = { signal: input('signal', ['e', 'n', d]), bias: input('signalBias', ['e', 'n']), ends: input('signalEnds', ['e'], 'int64') };
+
+  const visual = slice(hidden, 1, start, start + v);
+  const spread = (x: Node): Node => concat(groups.map(() => x), 0);
+  const { output, gate } = visualEditAdapter(adapter, shape, visual, signal, parts, spread);
+  let x = concat([slice(hidden, 1, 0, start), output, slice(hidden, 1, start + v, 'l')], 1);
+  const sites = new Sites();
+  for (let i = layer + 1; i < decoder.layers; i++) x = decoder.layer(i, x, { weights: frozen, sites, positions, bias });
+  const flat = reshape(x, [mulDim(b, 'l'), d]);
+
+  // ℓ_rel, ℓ_gen (18, 19): cross-entropy of the target, averaged over the target tokens of a sample's batch
+  const ce = crossEntropy(decoder.head(gather(flat, input('rows', ['r'], 'int64')), frozen), input('labels', ['r'], 'int64'));
+  const terms = reshape(matmul(input('parts', [3, 'r']), reshape(ce, ['r', 1])), [3]);
+  const [rel, textGen, modalGen] = [0, 1, 2].map((i) => reshape(slice(terms, 0, i, i + 1), [])) as [Node, Node, Node];
+  // ℓ_loc (20): KL(before ‖ after); the text term is zero by construction
+  const after = decoder.head(gather(flat, input('locRows', ['k'], 'int64')), frozen);
+  const loc = sum(mul(klDivergence(input('before', ['k', decoder.vocabulary]), after), input('locWeights', ['k'])));
+
+  // the gates of rel/gen and of locality samples at N_s sampled visual positions
+  const sampled = input('sampled', ['e', 't'], 'int64');
+  const right = takeLast(gather(gate, input('choice', ['e'], 'int64')), sampled);
+  const wrong = takeLast(slice(gate, 0, mulDim(3, 'e'), b), sampled);
+  const target = input('target', ['e', 't']);
+  const small = 1e-8;
+  const up = mul(mean(log(add(sigmoid(right), small))), -1); // (21)
+  const down = mul(mean(log(add(sub(1, sigmoid(wrong)), small))), -1); // (22)
+  const ima = mul(mean(sum(mul(target, log(add(softmax(right), small))), 1)), -1); // (24)
+
+  const weighted: [Node, number][] = [[rel, losses.rel], [textGen, losses.gen], [modalGen, losses.gen], [loc, losses.loc]];
+  if (parts.influenceMapper) weighted.push([up, losses.up], [down, losses.down], [ima, losses.attribution]);
+  const used = weighted.filter(([, weight]) => weight !== 0).map(([term, weight]) => (weight === 1 ? term : mul(term, weight)));
+  if (used.length === 0) throw new Error('every term of the objective is switched off');
+  return {
+    loss: used.reduce((a, c) => add(a, c)),
+    metrics: { rel, textGen, modalGen, loc, up, down, ima, gateRight: mean(sigmoid(right)), gateWrong: mean(sigmoid(wrong)) },
+    weights: adapter,
+  };
+}
+
+/** c normalised over the sampled tokens; a row without any influence becomes uniform instead of 0/0. */
+export function normalizeTargets(c: Node): Node {
+  const safe = add(c, 1e-12);
+  return div(safe, sum(safe, -1, true));
+}
+

@@ -1,0 +1,185 @@
+/**
+ * What training needs of a record and never changes: hidden states at the insert layer of its four samples, the unedited answers of the
+ * locality sample, and the influence mapper's targets. Computed once per record and kept within a budget of memory.
+ */
+
+import { visibleUpTo } from '../../attribution/visual-attribution.ts';
+import type { EditRecord, Query } from '../../data/records.ts';
+import { f32, i64, type Tensor } from '../../graph/dtype.ts';
+import { decodeImage } from '../../image/decode.ts';
+import { targetRows } from '../../models/answer.ts';
+import type { Sequence } from '../../models/sequence.ts';
+import { type Batch, causalBias, type RgbImage, type Vlm } from '../../models/vlm.ts';
+import type { Random } from '../../random.ts';
+import { influenceTargetProgram } from './influence-target.ts';
+import { groups } from './objective.ts';
+
+export interface Sample {
+  sequence: Sequence;
+  /** h[l_e], [length × d] */
+  hidden: Float32Array;
+}
+
+export interface Prepared {
+  /** in the order of `groups` */
+  samples: readonly Sample[];
+  /** unedited logits at the locality sample's target rows, [k × vocabulary] */
+  before: Float32Array;
+  /** c [v] of Eq. 23 for a rel/gen sample's visual tokens, by group; not normalised */
+  influence: readonly Float32Array[];
+}
+
+export interface PrepareOptions {
+  layer: number;
+  traced: readonly number[];
+  draws: number;
+  sigma: number;
+  /** bytes of prepared records to keep */
+  budget: number;
+}
+
+/** Hidden states of sequences at the output of `layer`, cut to each sequence's length. */
+export async function hiddenAt(vlm: Vlm, batch: Batch, layer: number): Promise<Float32Array[]> {
+  const out = await vlm.run({ from: 0, to: layer + 1, outputs: [`layers.${layer}.out`] }, batch);
+  const data = out[`layers.${layer}.out`]!.data as Float32Array;
+  const d = vlm.decoder.hidden;
+  return batch.sequences.map((s, n) => data.slice(n * batch.length * d, (n * batch.length + s.ids.length) * d));
+}
+
+/** Right-padded hidden states of samples: [b, l, d], positions and causal bias. */
+export function padHidden(samples: readonly Sample[], d: number): { hidden: Tensor<'float32'>; positions: Tensor; bias: Tensor<'float32'>; length: number } {
+  const length = Math.max(...samples.map((s) => s.sequence.ids.length));
+  const data = new Float32Array(samples.length * length * d);
+  const positions = new BigInt64Array(samples.length * length);
+  samples.forEach((s, n) => {
+    data.set(s.hidden, n * length * d);
+    for (let i = 0; i < length; i++) positions[n * length + i] = BigInt(i);
+  });
+  return {
+    hidden: f32(data, [samples.length, length, d]),
+    positions: i64(positions, [samples.length, length]),
+    bias: causalBias(samples.length, length),
+    length,
+  };
+}
+
+/** c [b][v] for the visual tokens of `sample` seen from the prompt end of `edit`; `noise` per traced layer [b, v, draws, d]. */
+export async function influenceTargets(
+  vlm: Vlm,
+  layer: number,
+  traced: readonly number[],
+  edit: readonly Sample[],
+  sample: readonly Sample[],
+  tokens: readonly number[],
+  noise: ReadonlyMap<number, Tensor<'float32'>>,
+): Promise<Float32Array> {
+  const program = await influenceTargetProgram(vlm, layer, traced);
+  const d = vlm.decoder.hidden;
+  const of = padHidden(edit, d);
+  const from = padHidden(sample, d);
+  const ends = edit.map((s) => s.sequence.promptEnd);
+  const feeds: Record<string, Tensor> = {
+    edit: of.hidden,
+    'edit.positions': of.positions,
+    'edit.bias': of.bias,
+    sample: from.hidden,
+    'sample.positions': from.positions,
+    'sample.bias': from.bias,
+    tokens: i64(tokens, [tokens.length]),
+    ends: i64(ends.map((end, n) => n * of.length + end), [ends.length]),
+    visible: visibleUpTo(ends, of.length),
+    columns: i64(Array.from({ length: of.length }, (_, i) => i), [of.length]),
+  };
+  for (const [i, t] of noise) feeds[`noise.${i}`] = t;
+  return (await program.run(feeds)).c!.data as Float32Array;
+}
+
+export class Preparer {
+  readonly #cache = new Map<number, Prepared>();
+  readonly #images = new Map<string, Promise<RgbImage>>();
+  #bytes = 0;
+
+  constructor(
+    readonly vlm: Vlm,
+    readonly records: readonly EditRecord[],
+    readonly options: PrepareOptions,
+    readonly random: Random,
+  ) {}
+
+  /** Prepared records by their place in the list; those not kept are computed together. */
+  async get(indices: readonly number[]): Promise<Prepared[]> {
+    const missing = [...new Set(indices.filter((i) => !this.#cache.has(i)))];
+    const fresh = new Map<number, Prepared>();
+    if (missing.length > 0) {
+      (await this.#prepare(missing)).forEach((prepared, n) => {
+        fresh.set(missing[n]!, prepared);
+      });
+      for (const [i, prepared] of fresh) {
+        const bytes = [prepared.before, ...prepared.influence, ...prepared.samples.map((s) => s.hidden)].reduce((sum, a) => sum + a.byteLength, 0);
+        if (this.#bytes + bytes > this.options.budget) continue;
+        this.#cache.set(i, prepared);
+        this.#bytes += bytes;
+      }
+    }
+    return indices.map((i) => this.#cache.get(i) ?? fresh.get(i)!);
+  }
+
+  #image(path: string): Promise<RgbImage> {
+    let image = this.#images.get(path);
+    if (image === undefined) {
+      image = decodeImage(path);
+      this.#images.set(path, image);
+      if (this.#images.size > 512) this.#images.delete(this.#images.keys().next().value as string);
+    }
+    return image;
+  }
+
+  async #prepare(indices: readonly number[]): Promise<Prepared[]> {
+    const { vlm } = this;
+    const { layer, traced, draws, sigma } = this.options;
+    const { visualTokens: v, decoder } = vlm.architecture;
+    const d = decoder.hidden;
+    const queries = groups.map((group) => indices.map((i) => this.records[i]!.queries[group] as Query));
+    const perGroup: Sample[][] = [];
+    let before: Float32Array[] = [];
+    for (const [g, list] of queries.entries()) {
+      const sequences = list.map((q) => vlm.layout(q.prompt, true, q.target));
+      const batch = await vlm.batch(sequences, await Promise.all(list.map((q) => this.#image(q.image!))));
+      const hidden = await hiddenAt(vlm, batch, layer);
+      perGroup.push(sequences.map((sequence, n) => ({ sequence, hidden: hidden[n]! })));
+      if (groups[g] !== 'modalLocality') continue;
+      const rows = targetRows(batch);
+      const all = padHidden(perGroup[g]!, d);
+      const out = await vlm.run({ from: layer + 1, to: decoder.layers, outputs: ['logits'], rows: true }, batch, { hidden: all.hidden, rows: i64(rows, [rows.length]) });
+      let at = 0;
+      before = sequences.map((s) => {
+        const part = (out.logits!.data as Float32Array).slice(at, at + s.targetIds.length * decoder.vocabulary);
+        at += s.targetIds.length * decoder.vocabulary;
+        return part;
+      });
+    }
+    const tokens = Array.from({ length: v }, (_, i) => vlm.visualStart + i);
+    // Noise belongs to the record, not to the batch it happens to be prepared in.
+    const size = v * draws * d;
+    const noise = new Map(
+      traced.map((layerIndex): [number, Tensor<'float32'>] => {
+        const data = new Float32Array(indices.length * size);
+        indices.forEach((i, n) => {
+          data.set(this.random.fork(`${layerIndex}/${i}`).normals(size, sigma), n * size);
+        });
+        return [layerIndex, f32(data, [indices.length, v, draws, d])];
+      }),
+    );
+    const influence: Float32Array[] = [];
+    for (const [g, samples] of perGroup.slice(0, 3).entries()) {
+      // Visual tokens come before the prompt, so a sample with the edit's own picture has the edit's own visual states.
+      const same = g > 0 && indices.every((_, n) => queries[g]![n]!.image === queries[0]![n]!.image);
+      influence.push(same ? influence[0]! : traced.length === 0 ? new Float32Array(indices.length * v) : await influenceTargets(vlm, layer, traced, perGroup[0]!, samples, tokens, noise));
+    }
+    return indices.map((_, n) => ({
+      samples: perGroup.map((samples) => samples[n]!),
+      before: before[n]!,
+      influence: influence.map((c) => c.slice(n * v, (n + 1) * v)),
+    }));
+  }
+}

@@ -1,0 +1,111 @@
+/** Asking a model: teacher-forced predictions of a target's tokens (the paper's measure) and free generation, for the unedited and the edited model alike. */
+
+import { i64, type Tensor } from '../graph/dtype.ts';
+import { generate, type GenerateOptions } from './generate.ts';
+import type { Sequence } from './sequence.ts';
+import type { Batch, Rewrite, RgbImage, Vlm } from './vlm.ts';
+
+export interface Query {
+  readonly image?: RgbImage | undefined;
+  readonly prompt: string;
+  /** what teacher forcing feeds and compares with */
+  readonly target: string;
+}
+
+/** What the model says at each of the target's tokens when the tokens before are given. */
+export interface TargetAnswer {
+  readonly targetIds: readonly number[];
+  /** arg-max token at each position */
+  readonly predictedIds: readonly number[];
+  /** log probability of each target token */
+  readonly logProbs: readonly number[];
+}
+
+export interface AnsweringModel {
+  /** one answer per query, in order */
+  answerTargets(queries: readonly Query[]): Promise<TargetAnswer[]>;
+  generate(queries: readonly Omit<Query, 'target'>[], options?: GenerateOptions): Promise<{ text: string; tokenIds: number[] }[]>;
+}
+
+/** The rewrite for chosen rows of a list of queries; undefined: the unedited model. */
+export type RewriteRows = (rows: readonly number[], batch: Batch) => Rewrite | undefined;
+
+const BATCH = 32;
+
+/** Rows grouped so that a batch has pictures or none and holds similar lengths. */
+export function batchRows(sequences: readonly Sequence[], size = BATCH): number[][] {
+  const out: number[][] = [];
+  for (const image of [true, false]) {
+    const rows = sequences.map((_, i) => i).filter((i) => (sequences[i]!.visualSpan !== undefined) === image);
+    rows.sort((a, b) => sequences[a]!.ids.length - sequences[b]!.ids.length || a - b);
+    for (let at = 0; at < rows.length; at += size) out.push(rows.slice(at, at + size));
+  }
+  return out;
+}
+
+/** Flat rows of a batch at which the target's tokens are predicted. */
+export function targetRows(batch: Batch): number[] {
+  return batch.sequences.flatMap((s, n) => s.targetIds.map((_, i) => n * batch.length + s.promptEnd + i));
+}
+
+/** Reads predictions off logits [r, n] of the target rows of a batch. */
+export function readAnswers(batch: Batch, logits: Tensor<'float32'>): TargetAnswer[] {
+  const n = logits.shape[1]!;
+  let row = 0;
+  return batch.sequences.map(({ targetIds }) => {
+    const predictedIds: number[] = [];
+    const logProbs: number[] = [];
+    for (const id of targetIds) {
+      const scores = logits.data.subarray(row * n, (row + 1) * n);
+      let best = 0;
+      for (let i = 1; i < n; i++) if (scores[i]! > scores[best]!) best = i;
+      let total = 0;
+      for (let i = 0; i < n; i++) total += Math.exp(scores[i]! - scores[best]!);
+      predictedIds.push(best);
+      logProbs.push(scores[id]! - scores[best]! - Math.log(total));
+      row++;
+    }
+    return { targetIds, predictedIds, logProbs };
+  });
+}
+
+export async function answerTargets(vlm: Vlm, queries: readonly Query[], rewrite?: RewriteRows): Promise<TargetAnswer[]> {
+  const sequences = queries.map((q) => vlm.layout(q.prompt, q.image !== undefined, q.target));
+  const out = new Array<TargetAnswer>(queries.length);
+  for (const rows of batchRows(sequences)) {
+    const batch = await vlm.batch(rows.map((i) => sequences[i]!), rows.map((i) => queries[i]!.image));
+    const at = targetRows(batch);
+    const result = await vlm.run({ from: 0, to: vlm.decoder.layers, outputs: ['logits'], rows: true }, batch, { rows: i64(at, [at.length]) }, rewrite?.(rows, batch));
+    readAnswers(batch, result.logits as Tensor<'float32'>).forEach((answer, i) => {
+      out[rows[i]!] = answer;
+    });
+  }
+  return out;
+}
+
+export async function generateAll(
+  vlm: Vlm,
+  queries: readonly Omit<Query, 'target'>[],
+  options: GenerateOptions = {},
+  rewrite?: RewriteRows,
+): Promise<{ text: string; tokenIds: number[] }[]> {
+  const sequences = queries.map((q) => vlm.layout(q.prompt, q.image !== undefined));
+  const out = new Array<{ text: string; tokenIds: number[] }>(queries.length);
+  for (const rows of batchRows(sequences)) {
+    const batch = await vlm.batch(rows.map((i) => sequences[i]!), rows.map((i) => queries[i]!.image));
+    const ids = await generate(vlm, batch, { ...options, rewrite: rewrite?.(rows, batch) });
+    ids.forEach((tokenIds, i) => {
+      out[rows[i]!] = { tokenIds, text: vlm.codec.decode(tokenIds).trim() };
+    });
+  }
+  return out;
+}
+
+/** The unedited model. */
+export function unedited(vlm: Vlm): AnsweringModel {
+  return {
+    answerTargets: (queries) => answerTargets(vlm, queries),
+    generate: (queries, options) => generateAll(vlm, queries, options),
+  };
+}
+

@@ -1,0 +1,139 @@
+/**
+ * Stage 2 of a mini: decoder and connector learn the lessons over the frozen tower's features. Beside the answers, every patch's visual token
+ * predicts the word of its cell, and the colour of the background, through the vocabulary matrix: it keeps vision and words in one space.
+ */
+
+import { allConcepts, colors, concept } from '../data/world/concepts.ts';
+import type { Atlas } from '../data/world/atlas.ts';
+import { type LessonKind, lessonScene } from '../data/world/lessons.ts';
+import { WorldEncoder } from '../data/world/vocabulary.ts';
+import { f32, i64, type Tensor } from '../graph/dtype.ts';
+import { add, argMax, cast, concat, crossEntropy, equal, gather, input, mean, mul, mulDim, type Node, reshape, slice, sum } from '../graph/index.ts';
+import type { Architecture } from '../models/architecture.ts';
+import { Sites } from '../models/sites.ts';
+import { Trainer } from '../nn/trainer.ts';
+import { Weights } from '../nn/weights.ts';
+import { compile } from '../runtime/node.ts';
+import { pack, type Prefix } from './pack.ts';
+import { pixelValues } from './pixels.ts';
+
+export interface DecoderStage {
+  steps: number;
+  scenes: number;
+  lessons: number;
+  facts: number;
+  rate: number;
+  muonRate: number;
+  decay: number;
+  /** weight of the patch-to-word loss */
+  patchWord: number;
+  /** share of the background's colour in that loss */
+  patchColor: number;
+  /** relative frequency of lesson kinds */
+  lessonWeights: Partial<Record<Exclude<LessonKind, 'fact'>, number>>;
+}
+
+export const decoderStage: DecoderStage = {
+  steps: 2600,
+  scenes: 16,
+  lessons: 8,
+  facts: 3,
+  rate: 3e-3,
+  muonRate: 0.02,
+  decay: 0.05,
+  patchWord: 0.3,
+  patchColor: 0.25,
+  lessonWeights: {
+    place: 1, relation: 2.2, where: 2, count: 1.6, exists: 1, background: 1.2, category: 1.2, kind: 0.8, caption: 1.6,
+    list: 0.5, probe: 0.7, tally: 0.8, find: 1, sides: 1, kinds: 0.3, groups: 0.4,
+  },
+};
+
+export async function decoderTrainer(
+  architecture: Architecture,
+  tower: ReadonlyMap<string, Tensor<'float32'>>,
+  initial: ReadonlyMap<string, Tensor<'float32'>>,
+  stage: DecoderStage,
+  visionWidth: number,
+  prefix: Prefix,
+  atlas: Atlas,
+  seed: string | number,
+  threads: number | undefined,
+): Promise<{ trainer: Trainer; feeds: (step: number) => Promise<Record<string, Tensor>>; kinds: () => readonly string[] }> {
+  const { decoder, patchGrid, imageSize, visualTokens } = architecture;
+  const [gridRows, gridColumns] = patchGrid;
+  const patches = gridRows * gridColumns;
+  const d = decoder.hidden;
+
+  const towerSites = new Sites();
+  architecture.vision(input('pixels', ['b', 3, ...imageSize]), new Weights(), towerSites);
+  const towerProgram = await compile({ features: towerSites.get('vision.features') }, { weights: (name) => tower.get(name), threads });
+
+  const w = new Weights();
+  const features = input('features', ['s', patches, visionWidth]);
+  const sites = new Sites(new Map([['vision.features', () => features]]));
+  const visual = architecture.vision(input('pixels', ['s', 3, ...imageSize]), w, sites);
+  const ids = input('ids', ['s', 'l'], 'int64');
+  const positions = input('positions', ['s', 'l'], 'int64');
+  const bias = input('bias', ['s', 1, 'l', 'l']);
+  const words = decoder.embed(ids, w);
+  const start = prefix.before.length;
+  let x = decoder.enter(concat([slice(words, 1, 0, start), visual, slice(words, 1, start + visualTokens, 'l')], 1), positions, w);
+  const inner = new Sites();
+  for (let i = 0; i < decoder.layers; i++) x = decoder.layer(i, x, { weights: w, sites: inner, positions, bias });
+  const labels = input('labels', ['r'], 'int64');
+  const logits = decoder.head(gather(reshape(x, [mulDim('s', 'l'), d]), input('rows', ['r'], 'int64')), w);
+  const answers = sum(mul(crossEntropy(logits, labels), input('weights', ['r'])));
+  const hits = cast(equal(argMax(logits), labels), 'float32');
+  // Query tokens have no place of their own: the word loss is for models whose visual tokens are patches.
+  const perPatch = visualTokens === patches;
+  const patchLogits = decoder.head(reshape(visual, [mulDim('s', visualTokens), d]), w);
+  const says = (name: string): Node => mean(crossEntropy(patchLogits, reshape(input(name, ['s', patches], 'int64'), [mulDim('s', patches)])));
+  const patchLoss = perPatch ? add(mul(says('patchWords'), 1 - stage.patchColor), mul(says('patchColors'), stage.patchColor)) : undefined;
+  const trainer = await Trainer.create({
+    loss: patchLoss === undefined ? answers : add(answers, mul(patchLoss, stage.patchWord)),
+    metrics: { answers, hits, ...(patchLoss === undefined ? {} : { patchLoss }) },
+    initial,
+    rule: (name, shape) =>
+      shape.length === 2 && !/embed|lm_head|position/.test(name)
+        ? { rule: 'muon', rate: stage.muonRate / stage.rate, decay: stage.decay }
+        : { rule: 'adam', beta2: 0.98, ...(shape.length === 2 ? { decay: stage.decay } : {}) },
+    clip: 1,
+    compile,
+    options: { threads },
+  });
+  const encoder = new WorldEncoder();
+  const wordIds = allConcepts.map((c) => encoder.id(`▁${concept(c).word}`));
+  const colorIds = colors.map((c) => encoder.id(`▁${c.name}`));
+  const none = encoder.id('▁none');
+  let kinds: readonly string[] = [];
+  const cellOfPatch = Array.from({ length: patches }, (_, i) => 2 * Math.floor((2 * Math.floor(i / gridColumns)) / gridRows) + Math.floor((2 * (i % gridColumns)) / gridColumns));
+  return {
+    trainer,
+    kinds: () => kinds,
+    feeds: async (step) => {
+      const scenes = Array.from({ length: stage.scenes }, (_, i) =>
+        lessonScene(atlas, `${seed}/decoder`, (step - 1) * stage.scenes + i, { perScene: stage.lessons, facts: stage.facts, weights: stage.lessonWeights }),
+      );
+      const seen = await towerProgram.run({ pixels: pixelValues(scenes.map((s) => s.image), imageSize[0]) });
+      const packed = pack(scenes, prefix);
+      const r = packed.rows.length;
+      kinds = packed.kinds;
+      const perPatchLabel = (of: (scene: (typeof scenes)[number], cell: number) => number): Tensor =>
+        i64(scenes.flatMap((scene) => cellOfPatch.map((cell) => of(scene, cell))), [scenes.length, patches]);
+      return {
+        ...packed.feeds,
+        features: seen.features!,
+        rows: i64(packed.rows, [r]),
+        labels: i64(packed.labels, [r]),
+        weights: f32(packed.weights, [r]),
+        ...(perPatch
+          ? {
+              patchWords: perPatchLabel(({ cells }, cell) => (cells[cell]! < 0 ? none : wordIds[cells[cell]!]!)),
+              patchColors: perPatchLabel(({ background }) => colorIds[background]!),
+            }
+          : {}),
+      };
+    },
+  };
+}

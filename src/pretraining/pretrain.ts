@@ -1,0 +1,130 @@
+/** `world pretrain`: trains a mini backbone on the world in two stages and writes it as a published-layout folder with its log and seed. */
+
+import { existsSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { openSafetensors } from '../checkpoints/safetensors.ts';
+import { Atlas } from '../data/world/atlas.ts';
+import { bosId, imageId, WorldEncoder } from '../data/world/vocabulary.ts';
+import type { Tensor } from '../graph/dtype.ts';
+import type { Architecture } from '../models/architecture.ts';
+import { weightShapes } from '../models/load.ts';
+import { checkpointFile, type LogLine, trainingLoop, warmHoldDecay } from '../training/loop.ts';
+import { type DecoderStage, decoderStage, decoderTrainer } from './decoder.ts';
+import { initialWeights } from './initial.ts';
+import { type Mini, minis } from './minis.ts';
+import type { Prefix } from './pack.ts';
+import { probeShapes, type VisionStage, visionStage, visionTrainer } from './vision.ts';
+
+export interface PretrainOptions {
+  model: string;
+  seed: string | number;
+  out: string;
+  vision?: Partial<VisionStage>;
+  decoder?: Partial<DecoderStage>;
+  resume?: boolean;
+  threads?: number;
+  signal?: AbortSignal;
+  onStep?: (stage: 'vision' | 'decoder', step: number, steps: number, line: { loss: number; [metric: string]: number }) => void;
+}
+
+export function miniNamed(model: string): Mini {
+  const mini = minis[model];
+  if (mini === undefined) throw new Error(`there is no mini ${JSON.stringify(model)}; minis: ${Object.keys(minis).join(', ')}`);
+  return mini();
+}
+
+/** Weights of a stage's last checkpoint, by name. */
+export function trainedWeights(dir: string): Map<string, Tensor<'float32'>> {
+  const file = openSafetensors(join(dir, checkpointFile));
+  const out = new Map<string, Tensor<'float32'>>();
+  for (const [name, entry] of file.entries) if (name.startsWith('w:')) out.set(name.slice(2), file.readTensor(entry, { as: 'float32' }) as Tensor<'float32'>);
+  return out;
+}
+
+/** Stage 1; returns the tower's weights. */
+export async function pretrainVision(mini: Mini, options: PretrainOptions): Promise<Map<string, Tensor<'float32'>>> {
+  const stage = { ...visionStage, ...options.vision };
+  const dir = join(options.out, 'vision');
+  mkdirSync(dir, { recursive: true });
+  const shapes = new Map([...visionShapes(mini), ...probeShapes(mini.architecture, mini.visionWidth)]);
+  const atlas = await Atlas.load();
+  const initial = initialWeights(shapes, options.seed);
+  const { trainer, feeds } = await visionTrainer(mini.architecture, initial, stage, mini.visionWidth, atlas, options.seed, options.threads);
+  const lines: LogLine[] = await trainingLoop({
+    trainer,
+    feeds,
+    dir,
+    steps: stage.steps,
+    rate: warmHoldDecay(stage.rate, stage.steps),
+    every: 200,
+    config: { model: mini.name, seed: String(options.seed), ...stage },
+    resume: options.resume ?? existsSync(join(dir, checkpointFile)),
+    signal: options.signal,
+    onStep: (step, loss, metrics) => {
+      const right = (metrics.right!.data as Float32Array)[0]!;
+      options.onStep?.('vision', step, stage.steps, { loss, right });
+      return { right };
+    },
+  });
+  void lines;
+  await trainer.release();
+  return new Map([...trainer.weights].filter(([name]) => mini.isVision(name)));
+}
+
+/** Stage 2; returns all weights of the model. */
+export async function pretrainDecoder(mini: Mini, tower: ReadonlyMap<string, Tensor<'float32'>>, options: PretrainOptions): Promise<Map<string, Tensor<'float32'>>> {
+  const stage = { ...decoderStage, ...options.decoder };
+  const dir = join(options.out, 'decoder');
+  const shapes = new Map([...weightShapes(mini.architecture)].filter(([name]) => !mini.isVision(name)));
+  const initial = initialWeights(shapes, options.seed, mini.mimetic);
+  const prefix = promptPrefix(mini.architecture);
+  const atlas = await Atlas.load();
+  const { trainer, feeds, kinds } = await decoderTrainer(mini.architecture, tower, initial, stage, mini.visionWidth, prefix, atlas, options.seed, options.threads);
+  // Running accuracy per lesson kind, for the eye.
+  const running = new Map<string, number>();
+  await trainingLoop({
+    trainer,
+    feeds,
+    dir,
+    steps: stage.steps,
+    rate: warmHoldDecay(stage.rate, stage.steps),
+    every: 100,
+    config: { model: mini.name, seed: String(options.seed), ...stage },
+    resume: options.resume ?? existsSync(join(dir, checkpointFile)),
+    signal: options.signal,
+    onStep: (step, loss, metrics) => {
+      const hits = metrics.hits!.data as Float32Array;
+      const sums = new Map<string, [number, number]>();
+      kinds().forEach((kind, i) => {
+        const [right, count] = sums.get(kind) ?? [0, 0];
+        sums.set(kind, [right + hits[i]!, count + 1]);
+      });
+      for (const [kind, [right, count]] of sums) {
+        const before = running.get(kind) ?? right / count;
+        running.set(kind, 0.95 * before + 0.05 * (right / count));
+      }
+      const line = { answers: (metrics.answers!.data as Float32Array)[0]!, ...Object.fromEntries([...running].sort()) };
+      options.onStep?.('decoder', step, stage.steps, { loss, ...line });
+      return step % 50 === 0 ? line : { answers: line.answers };
+    },
+  });
+  await trainer.release();
+  return new Map([...tower, ...trainer.weights]);
+}
+
+/** The tokens around the picture in every prompt that has one. */
+export function promptPrefix(architecture: Architecture): Prefix {
+  const encoder = new WorldEncoder();
+  const codec = {
+    encode: (text: string): number[] => [bosId, ...text.split('<image>').flatMap((part, i) => [...(i > 0 ? [imageId] : []), ...(part === '' ? [] : encoder.encode(part, i === 0))])],
+    decode: (ids: readonly number[]): string => (ids[0] === imageId ? '<image>' : encoder.decode(ids)),
+  };
+  // What follows the picture and does not come from the prompt is what an empty prompt leaves.
+  const { before, after } = architecture.layout('', true, codec);
+  return { before, after, visualTokens: architecture.visualTokens };
+}
+
+/** Weights of the tower that the features depend on. */
+export function visionShapes(mini: Mini): Map<string, readonly number[]> {
+  return new Map([...weightShapes(mini.architecture)].filter(([name]) => mini.isVision(name)));
+}
