@@ -3,16 +3,30 @@
 import { existsSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { generationConfig, llavaConfig, preprocessorConfig, readConfig, readJson } from '../checkpoints/config.ts';
-import { type Checkpoint, openCheckpoint } from '../checkpoints/folder.ts';
-import { input, parameterOp, topological, nameOf } from '../graph/index.ts';
-import { imageProcessor } from '../image/processor.ts';
+import {
+  blip2Config,
+  generationConfig,
+  llavaConfig,
+  parseConfig,
+  preprocessorConfig,
+  readConfig,
+  readJson,
+} from '../checkpoints/config.ts';
+import { Checkpoint } from '../checkpoints/folder.ts';
+import { openWeights } from '../checkpoints/torch-folder.ts';
+import { isContiguous } from '../checkpoints/torch-pickle.ts';
+import type { Tensor } from '../graph/dtype.ts';
+import { input, nameOf, parameterOp, topological } from '../graph/index.ts';
+import { type ImageProcessor, imageProcessor } from '../image/processor.ts';
 import { Weights } from '../nn/weights.ts';
 import type { WeightLocation, WeightSource } from '../onnx/emit.ts';
 import type { CompileOptions } from '../runtime/program.ts';
-import { loadTokenizer, requireToken } from '../text/tokenizer.ts';
+import { loadTokenizer, requireToken, type Tokenizer } from '../text/tokenizer.ts';
 import type { Architecture } from './architecture.ts';
+import { blip2Opt } from './blip2-opt.ts';
 import { llava } from './llava.ts';
+import { miniGpt4, miniGpt4Config } from './minigpt4.ts';
+import { isMiniGpt4Folder, openMiniGpt4 } from './minigpt4-folder.ts';
 import { Sites } from './sites.ts';
 import { Vlm } from './vlm.ts';
 
@@ -25,7 +39,8 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 export function modelFolder(model: string): string {
   if ((builtInModels as readonly string[]).includes(model)) {
     const folder = join(root, 'models', model);
-    if (!existsSync(join(folder, 'config.json'))) throw new Error(`the built-in model ${model} is not part of this copy (${folder} has no config.json)`);
+    if (!existsSync(join(folder, 'config.json')))
+      throw new Error(`the built-in model ${model} is not part of this copy (${folder} has no config.json)`);
     return folder;
   }
   const folder = resolve(model);
@@ -35,12 +50,20 @@ export function modelFolder(model: string): string {
 
 const dtypes = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } as const;
 
-/** Binds weights to their place on disk; what is stored in another type than a float is refused. */
-export function weightsOf(checkpoint: Checkpoint): WeightSource {
-  return (name): WeightLocation => {
+/**
+ * Binds weights to their place on disk; what is stored in another type than a float is refused. Tensors of torch files that are not
+ * contiguous are read into memory.
+ * @param derived weights that are made from stored ones
+ */
+export function weightsOf(checkpoint: Checkpoint, derived: ReadonlyMap<string, () => Tensor> = new Map()): WeightSource {
+  return (name): WeightLocation | Tensor => {
+    const made = derived.get(name)?.();
+    if (made !== undefined) return made;
     const { file, entry } = checkpoint.place(name);
     const dtype = dtypes[entry.dtype as keyof typeof dtypes];
-    if (dtype === undefined) throw new Error(`${file.path}: ${name} is stored as ${entry.dtype}; weights must be F32, F16 or BF16`);
+    if (dtype === undefined)
+      throw new Error(`${file.path}: ${name} is stored as ${entry.dtype}; weights must be F32, F16 or BF16`);
+    if (!isContiguous(entry)) return file.readTensor(entry, { as: 'float32' });
     return { file: resolve(file.path), offset: entry.begin, bytes: entry.bytes, dtype, shape: entry.shape };
   };
 }
@@ -60,20 +83,43 @@ export function weightShapes(architecture: Architecture): Map<string, readonly n
   return new Map(leaves.map((n) => [nameOf(n), n.shape as number[]]));
 }
 
-/** Checks that the checkpoint has every weight at the shape that config.json asks for. */
-export function checkWeights(checkpoint: Checkpoint, architecture: Architecture): void {
+/** Checks that the checkpoint has every weight at the shape that the configuration asks for; all that do not fit are named. */
+export function checkWeights(
+  checkpoint: Checkpoint,
+  architecture: Architecture,
+  derived: ReadonlyMap<string, unknown> = new Map(),
+): void {
   const wrong: string[] = [];
-  for (const [name, shape] of weightShapes(architecture)) {
-    if (!checkpoint.has(name)) wrong.push(`${name} is missing`);
-    else {
-      const stored = checkpoint.place(name).entry.shape;
-      if (stored.join() !== shape.join()) wrong.push(`${name} is [${stored.join(', ')}], config.json asks for [${shape.join(', ')}]`);
+  const shapes = weightShapes(architecture);
+  let missing = 0;
+  for (const [name, shape] of shapes) {
+    if (derived.has(name)) continue;
+    if (!checkpoint.has(name)) {
+      missing++;
+      wrong.push(`${name} is missing`);
+      continue;
+    }
+    const { file, entry } = checkpoint.place(name);
+    if (entry.shape.join() !== shape.join()) {
+      wrong.push(
+        `${name} is [${entry.shape.join(', ')}] in ${basename(file.path)}, the configuration asks for [${shape.join(', ')}]`,
+      );
     }
   }
-  if (wrong.length > 0) {
-    const shown = wrong.slice(0, 8).join('\n  ');
-    throw new Error(`${checkpoint.dir}: ${wrong.length} weights do not fit:\n  ${shown}${wrong.length > 8 ? '\n  ...' : ''}`);
-  }
+  if (wrong.length === 0) return;
+  // What the model would not read tells which part is of another model.
+  const strangers = missing === 0 ? [] : checkpoint.names().filter((name) => !shapes.has(name));
+  const hint = strangers.length === 0 ? '' : `\n  not read by this model: ${some(strangers, 4)}`;
+  throw new Error(
+    `${checkpoint.dir}: ${wrong.length} weights do not fit; are all its parts of one model?\n  ${some(wrong, 12, '\n  ')}${hint}`,
+  );
+}
+
+/** Some of a long list, spread over it, so that every part of a model has its turn. */
+function some(list: readonly string[], most: number, separator = ', '): string {
+  if (list.length <= most) return list.join(separator);
+  const chosen = Array.from({ length: most }, (_, i) => list[Math.floor((i * (list.length - 1)) / (most - 1))]!);
+  return `${chosen.join(separator)}${separator}... (${list.length} in all)`;
 }
 
 export type LoadOptions = CompileOptions;
@@ -81,37 +127,109 @@ export type LoadOptions = CompileOptions;
 /** Opens a model folder in a published layout. */
 export function loadModel(model: string, options: LoadOptions = {}): Vlm {
   const dir = modelFolder(model);
-  const config = readJson(join(dir, 'config.json')) as { model_type?: unknown };
+  const path = join(dir, 'config.json');
+  if (!existsSync(path) && isMiniGpt4Folder(dir)) return loadPublishedMiniGpt4(dir, options);
+  const config = readJson(path) as { model_type?: unknown };
   const load = loaders[String(config.model_type) as keyof typeof loaders];
   if (load === undefined) {
-    throw new Error(`${join(dir, 'config.json')}: model_type ${JSON.stringify(config.model_type)} is not known; known: ${Object.keys(loaders).join(', ')}`);
+    throw new Error(
+      `${path}: model_type ${JSON.stringify(config.model_type)} is not known; known: ${Object.keys(loaders).join(', ')}`,
+    );
   }
   return load(dir, options);
 }
 
-function loadLlava(dir: string, options: LoadOptions): Vlm {
-  const config = readConfig(join(dir, 'config.json'), llavaConfig);
-  const architecture = llava(config);
-  const checkpoint = openCheckpoint(dir);
-  checkWeights(checkpoint, architecture);
-  const tokenizer = loadTokenizer(dir);
-  requireToken(tokenizer, '<image>');
-  const processor = imageProcessor(readConfig(join(dir, 'preprocessor_config.json'), preprocessorConfig), join(dir, 'preprocessor_config.json'));
-  const generation = join(dir, 'generation_config.json');
-  const eosIds = existsSync(generation) ? readConfig(generation, generationConfig).eos_token_id : [];
+/** The parts of every model: its checked weights, its tokenizer, and what ends an answer. */
+function assemble(
+  dir: string,
+  architecture: Architecture,
+  checkpoint: Checkpoint,
+  tokenizer: Tokenizer,
+  processor: ImageProcessor,
+  eosIds: readonly number[],
+  options: LoadOptions,
+  derived?: ReadonlyMap<string, () => Tensor>,
+): Vlm {
+  checkWeights(checkpoint, architecture, derived);
+  const generation = join(tokenizer.dir, 'generation_config.json');
+  const named = existsSync(generation) ? readConfig(generation, generationConfig).eos_token_id : [];
   return new Vlm({
     name: basename(dir),
     architecture,
-    weights: weightsOf(checkpoint),
+    weights: weightsOf(checkpoint, derived),
     codec: { encode: (text, o) => tokenizer.encode(text, o), decode: (ids, o) => tokenizer.decode(ids, o) },
     processor: (image) => processor.process(image),
-    eosIds: eosIds.length > 0 ? eosIds : config.text_config.eos_token_id,
+    eosIds: named.length > 0 ? named : eosIds,
     fingerprint: () => checkpoint.fingerprint(),
     compileOptions: options,
   });
 }
 
+/** The processor that preprocessor_config.json describes; its pictures must have the size that the model takes. */
+function processorOf(dir: string, [height, width]: readonly [number, number]): ImageProcessor {
+  const path = join(dir, 'preprocessor_config.json');
+  const processor = imageProcessor(readConfig(path, preprocessorConfig), path);
+  if (processor.height !== height || processor.width !== width) {
+    throw new Error(
+      `${path} makes pictures of ${processor.height} by ${processor.width}, config.json asks for ${height} by ${width}`,
+    );
+  }
+  return processor;
+}
+
+function loadLlava(dir: string, options: LoadOptions): Vlm {
+  const config = readConfig(join(dir, 'config.json'), llavaConfig);
+  const architecture = llava(config);
+  const tokenizer = loadTokenizer(dir);
+  requireToken(tokenizer, '<image>');
+  const processor = processorOf(dir, architecture.imageSize);
+  return assemble(dir, architecture, openWeights(dir), tokenizer, processor, config.text_config.eos_token_id, options);
+}
+
+function loadBlip2(dir: string, options: LoadOptions): Vlm {
+  const config = readConfig(join(dir, 'config.json'), blip2Config);
+  const architecture = blip2Opt(config);
+  const tied = config.text_config.tie_word_embeddings;
+  const checkpoint = tied ? withTiedEmbeddings(openWeights(dir)) : openWeights(dir);
+  const processor = processorOf(dir, architecture.imageSize);
+  return assemble(dir, architecture, checkpoint, loadTokenizer(dir), processor, config.text_config.eos_token_id, options);
+}
+
+/** Files that keep one name of a tied pair may keep the head's. */
+function withTiedEmbeddings(checkpoint: Checkpoint): Checkpoint {
+  const [embedding, head] = ['language_model.model.decoder.embed_tokens.weight', 'language_model.lm_head.weight'] as const;
+  if (checkpoint.has(embedding) || !checkpoint.has(head)) return checkpoint;
+  const places = checkpoint.names().map((name) => [name === head ? embedding : name, checkpoint.place(name)] as const);
+  return new Checkpoint(checkpoint.dir, new Map(places));
+}
+
+/** A MiniGPT-4 in one folder, as `convert` writes it. */
+function loadMiniGpt4(dir: string, options: LoadOptions): Vlm {
+  const config = readConfig(join(dir, 'config.json'), miniGpt4Config);
+  const architecture = miniGpt4(config);
+  const tokenizer = loadTokenizer(dir, { slow: existsSync(join(dir, 'tokenizer.model')) });
+  const processor = processorOf(dir, architecture.imageSize);
+  return assemble(dir, architecture, openWeights(dir), tokenizer, processor, config.text_config.eos_token_id, options);
+}
+
+/** MiniGPT-4 as published: model_config.yaml, a LLaMA folder, three torch files. */
+function loadPublishedMiniGpt4(dir: string, options: LoadOptions): Vlm {
+  const { config, checkpoint, derived, llamaFolder, processor: settings } = openMiniGpt4(dir);
+  const processor = imageProcessor(
+    parseConfig(join(dir, 'processor_config.yaml'), preprocessorConfig, {
+      image_processor_type: 'BlipImageProcessor',
+      size: settings.size,
+      image_mean: settings.mean,
+      image_std: settings.std,
+    }),
+  );
+  const tokenizer = loadTokenizer(llamaFolder, { slow: true });
+  return assemble(dir, miniGpt4(config), checkpoint, tokenizer, processor, config.text_config.eos_token_id, options, derived);
+}
+
 /** One line per published layout. */
 const loaders = {
   llava: loadLlava,
+  'blip-2': loadBlip2,
+  minigpt4: loadMiniGpt4,
 };

@@ -1,0 +1,35 @@
+/**
+ * BLIP2-OPT (Li et al. 2023; reference: transformers 4.43 `modeling_blip_2.py`): EVA ViT, Q-Former, a linear projection, OPT. Published
+ * folder: config.json, safetensors (single or sharded) or pytorch_model*.bin, tokenizer.json, preprocessor_config.json.
+ */
+
+import type { Blip2Config } from '../checkpoints/config.ts';
+import { layerNorm, scope } from '../graph/index.ts';
+import { linear } from '../nn/layers.ts';
+import type { Architecture } from './architecture.ts';
+import { blip2VitNames, blipVit } from './blip-vit.ts';
+import { opt } from './opt.ts';
+import { blip2QFormerNames, qFormer } from './q-former.ts';
+
+export function blip2Opt(config: Blip2Config): Architecture {
+  const { vision_config: vision, qformer_config: query, text_config: text, num_query_tokens: visualTokens } = config;
+  const side = vision.image_size / vision.patch_size;
+  return {
+    name: 'blip2-opt',
+    decoder: opt(text, 'language_model.'),
+    visualTokens,
+    patchGrid: [side, side],
+    imageSize: [vision.image_size, vision.image_size],
+    // The visual tokens stand before the whole text, its first special token included.
+    layout: (text, _image, codec) => ({ before: [], after: codec.encode(text) }),
+    vision: (pixels, w, sites) =>
+      scope('vision', () => {
+        const d = vision.hidden_size;
+        const hidden = blipVit(pixels, vision, blip2VitNames, w, sites);
+        const post = 'vision_model.post_layernorm';
+        const normal = layerNorm(hidden, w.get(`${post}.weight`, [d]), w.get(`${post}.bias`, [d]), vision.layer_norm_eps);
+        const queries = qFormer(sites.site('vision.features', normal), query, visualTokens, blip2QFormerNames, w, sites);
+        return sites.site('visual', linear(w, 'language_projection', queries, query.hidden_size, text.hidden_size));
+      }),
+  };
+}

@@ -1,0 +1,61 @@
+/**
+ * MiniGPT-4 (Zhu et al. 2023; reference: the VisEdit authors' `minigpt4.py`): EVA ViT-g, `ln_vision`, the Q-Former of BLIP-2, a linear
+ * projection, Vicuna. Weight names are those of the reference's module, whichever files the weights lie in (minigpt4-folder.ts).
+ */
+
+import { z } from 'zod';
+import { blip2VisionConfig, count, llamaConfig, qFormerConfig } from '../checkpoints/config.ts';
+import { layerNorm, scope } from '../graph/index.ts';
+import { linear } from '../nn/layers.ts';
+import type { Architecture } from './architecture.ts';
+import { blipVit, evaVitNames } from './blip-vit.ts';
+import { llama } from './llama.ts';
+import { lavisQFormerNames, qFormer } from './q-former.ts';
+
+/** config.json of a MiniGPT-4 in one folder; the published files say the same in four places. */
+export const miniGpt4Config = z.looseObject({
+  model_type: z.literal('minigpt4', 'expected "minigpt4"'),
+  num_query_tokens: count.default(32),
+  text_config: llamaConfig.prefault({}),
+  vision_config: blip2VisionConfig.prefault({}),
+  qformer_config: qFormerConfig.prefault({}),
+});
+export type MiniGpt4Config = z.output<typeof miniGpt4Config>;
+
+const PLACEHOLDER = '<ImageHere>';
+/** `ln_vision` is a plain LayerNorm; the encoder's own norms have a smaller epsilon. */
+const NORM_EPSILON = 1e-5;
+
+export function miniGpt4(config: MiniGpt4Config): Architecture {
+  const { vision_config: vision, qformer_config: query, text_config: text, num_query_tokens: visualTokens } = config;
+  const side = vision.image_size / vision.patch_size;
+  return {
+    name: 'minigpt4',
+    decoder: llama(text, 'llama_model.'),
+    visualTokens,
+    patchGrid: [side, side],
+    imageSize: [vision.image_size, vision.image_size],
+    // Each segment is tokenised by itself, the special first token stands before the picture only.
+    layout: (prompt, image, codec) => {
+      if (!image) {
+        if (prompt.includes(PLACEHOLDER)) throw new Error(`the prompt has ${PLACEHOLDER} but no image was given`);
+        return { before: [], after: codec.encode(prompt) };
+      }
+      const segments = (prompt.includes(PLACEHOLDER) ? prompt : `${PLACEHOLDER}\n${prompt}`).split(PLACEHOLDER);
+      if (segments.length !== 2)
+        throw new Error(`one picture per prompt: the prompt has ${PLACEHOLDER} ${segments.length - 1} times`);
+      const [before, after] = segments as [string, string];
+      if (before !== '')
+        throw new Error(`${PLACEHOLDER} must stand at the start of the prompt, not after ${JSON.stringify(before)}`);
+      return { before: codec.encode(''), after: codec.encode(after, { special: false }) };
+    },
+    vision: (pixels, w, sites) =>
+      scope('vision', () => {
+        const d = vision.hidden_size;
+        const hidden = blipVit(pixels, vision, evaVitNames, w, sites);
+        const normal = layerNorm(hidden, w.get('ln_vision.weight', [d]), w.get('ln_vision.bias', [d]), NORM_EPSILON);
+        const queries = qFormer(sites.site('vision.features', normal), query, visualTokens, lavisQFormerNames, w, sites);
+        return sites.site('visual', linear(w, 'llama_proj', queries, query.hidden_size, text.hidden_size));
+      }),
+  };
+}

@@ -1,0 +1,86 @@
+/**
+ * OPT (Zhang et al. 2022; reference: transformers 4.43 `modeling_opt.py`): LayerNorm before each module, learned positions, biased
+ * projections, a ReLU MLP, the vocabulary matrix tied to the embeddings.
+ * h[l] = h[l-1] + a[l] + m[l] (VisEdit Eq. 1), with m = fc2(relu(fc1(norm(h + a)))).
+ */
+
+import type { OptConfig } from '../checkpoints/config.ts';
+import { i64 } from '../graph/dtype.ts';
+import { add, concat, constant, gather, gelu, layerNorm, matmul, type Node, relu, scope } from '../graph/index.ts';
+import { attend, linear, mergeHeads, splitHeads } from '../nn/layers.ts';
+import type { Weights } from '../nn/weights.ts';
+import type { Decoder, LayerContext } from './architecture.ts';
+
+/** The position table begins with rows that the reference never reads. */
+const POSITION_OFFSET = 2;
+const NORM_EPSILON = 1e-5;
+
+/** @param prefix of the weight names, such as `language_model.` */
+export function opt(config: OptConfig, prefix: string): Decoder {
+  const { hidden_size: d, num_attention_heads: heads, vocab_size: vocabulary, ffn_dim: width, enable_bias: bias } = config;
+  if (config.word_embed_proj_dim !== d) {
+    throw new Error(`OPT with word_embed_proj_dim ${config.word_embed_proj_dim} other than hidden_size ${d} is not supported`);
+  }
+  const act = ({ relu, gelu } as Partial<Record<string, (x: Node) => Node>>)[config.activation_function];
+  if (act === undefined)
+    throw new Error(`OPT: activation_function ${config.activation_function} is not known; known: relu, gelu`);
+  const k = d / heads;
+  const model = `${prefix}model.decoder`;
+  const at = (i: number, name: string): string => `${model}.layers.${i}.${name}`;
+  const norm = (w: Weights, name: string, x: Node): Node =>
+    layerNorm(x, w.get(`${name}.weight`, [d]), w.get(`${name}.bias`, [d]), NORM_EPSILON);
+  const embedding = (w: Weights): Node => w.get(`${model}.embed_tokens.weight`, [vocabulary, d]);
+
+  const project: Decoder['project'] = (i, x, _positions, w) => {
+    const part = (name: string): Node => splitHeads(linear(w, at(i, `self_attn.${name}`), x, d, d, bias), heads);
+    return { query: part('q_proj'), key: part('k_proj'), value: part('v_proj') };
+  };
+  const output: Decoder['output'] = (i, x, w) => linear(w, at(i, 'self_attn.out_proj'), x, d, d, bias);
+  const scale = k ** -0.5;
+
+  const attention = (i: number, x: Node, { weights: w, sites, positions, bias: mask, past }: LayerContext): Node => {
+    let { query, key, value } = project(i, x, positions, w);
+    if (past !== undefined) {
+      const before = past(i);
+      key = concat([before.key, key], 2);
+      value = concat([before.value, value], 2);
+    }
+    sites.site(`layers.${i}.attn.key`, key);
+    sites.site(`layers.${i}.attn.value`, value);
+    return output(i, mergeHeads(attend(query, key, value, scale, mask)), w);
+  };
+
+  return {
+    layers: config.num_hidden_layers,
+    hidden: d,
+    heads,
+    keyHeads: heads,
+    headWidth: k,
+    vocabulary,
+    maxPositions: config.max_position_embeddings,
+    scale,
+    embed: (ids, w) => gather(embedding(w), ids),
+    enter: (embeddings, positions, w) => {
+      const table = w.get(`${model}.embed_positions.weight`, [config.max_position_embeddings + POSITION_OFFSET, d]);
+      return add(embeddings, gather(table, add(positions, constant(i64([POSITION_OFFSET], [])))));
+    },
+    attention,
+    project,
+    output,
+    layer: (i, x, context) =>
+      scope(`layers.${i}`, () => {
+        const { weights: w, sites } = context;
+        const input = sites.site(`layers.${i}.attn.in`, norm(w, at(i, 'self_attn_layer_norm'), x));
+        const a = sites.site(`layers.${i}.attn.out`, attention(i, input, context));
+        const middle = add(x, a);
+        const y = sites.site(`layers.${i}.mlp.in`, norm(w, at(i, 'final_layer_norm'), middle));
+        const m = linear(w, at(i, 'fc2'), act(linear(w, at(i, 'fc1'), y, d, width, bias)), width, d, bias);
+        return sites.site(`layers.${i}.out`, add(middle, sites.site(`layers.${i}.mlp.out`, m)));
+      }),
+    head: (x, w) => {
+      const normal = config._remove_final_layer_norm ? x : norm(w, `${model}.final_layer_norm`, x);
+      const table = config.tie_word_embeddings ? embedding(w) : w.get(`${prefix}lm_head.weight`, [vocabulary, d]);
+      return matmul(normal, table, false, true);
+    },
+  };
+}
