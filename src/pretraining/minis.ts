@@ -19,11 +19,14 @@ export interface Mini {
   isVision: (name: string) => boolean;
   /** the W_Q that a W_K starts near */
   mimetic: (name: string) => string | undefined;
-  /** writers and readers of the residual stream, for rescaling it */
+  /** weights that write into the decoder's residual stream, and its last norm: what rescaling the stream touches */
   writesResidual: (name: string) => boolean;
+  isFinalNorm: (name: string) => boolean;
+  /** the mini with another epsilon of the decoder's norms */
+  withEpsilon: (factor: number) => Mini;
 }
 
-function miniLlava(): Mini {
+function miniLlava(epsilon = 1e-5): Mini {
   const config = {
     architectures: ['LlavaForConditionalGeneration'],
     ignore_index: -100,
@@ -39,7 +42,7 @@ function miniLlava(): Mini {
       num_attention_heads: 4,
       num_hidden_layers: 6,
       num_key_value_heads: 4,
-      rms_norm_eps: 1e-5,
+      rms_norm_eps: epsilon,
       tie_word_embeddings: true,
       bos_token_id: bosId,
       eos_token_id: eosId,
@@ -84,7 +87,9 @@ function miniLlava(): Mini {
     isVision: (name) => name.startsWith('vision_tower.'),
     mimetic: (name) => (/language_model.*k_proj\.weight$/.test(name) ? name.replace('k_proj', 'q_proj') : undefined),
     writesResidual: (name) => /embed_tokens\.weight$|linear_2\.|language_model.*(o_proj|down_proj)\.weight$/.test(name),
+    isFinalNorm: (name) => name === 'language_model.model.norm.weight',
+    withEpsilon: (factor) => miniLlava(epsilon * factor),
   };
 }
 
-export const minis: Readonly<Record<string, () => Mini>> = { 'mini-llava': miniLlava };
+export const minis: Readonly<Record<string, () => Mini>> = { 'mini-llava': () => miniLlava() };

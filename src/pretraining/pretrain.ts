@@ -1,15 +1,20 @@
 /** `world pretrain`: trains a mini backbone on the world in two stages and writes it as a published-layout folder with its log and seed. */
 
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { writeFileAtomic } from '../checkpoints/atomic.ts';
 import { openSafetensors } from '../checkpoints/safetensors.ts';
 import { Atlas } from '../data/world/atlas.ts';
+import { examScene } from '../data/world/exam.ts';
+import { canvas } from '../data/world/scene.ts';
 import { bosId, imageId, WorldEncoder } from '../data/world/vocabulary.ts';
 import type { Tensor } from '../graph/dtype.ts';
 import type { Architecture } from '../models/architecture.ts';
-import { weightShapes } from '../models/load.ts';
-import { checkpointFile, type LogLine, trainingLoop, warmHoldDecay } from '../training/loop.ts';
+import { loadModel, weightShapes } from '../models/load.ts';
+import type { Vlm } from '../models/vlm.ts';
+import { checkpointFile, type LogLine, logFile, trainingLoop, warmHoldDecay } from '../training/loop.ts';
 import { type DecoderStage, decoderStage, decoderTrainer } from './decoder.ts';
+import { rescaleResidual, writeMini } from './finish.ts';
 import { initialWeights } from './initial.ts';
 import { type Mini, minis } from './minis.ts';
 import type { Prefix } from './pack.ts';
@@ -50,7 +55,7 @@ export async function pretrainVision(mini: Mini, options: PretrainOptions): Prom
   const atlas = await Atlas.load();
   const initial = initialWeights(shapes, options.seed);
   const { trainer, feeds } = await visionTrainer(mini.architecture, initial, stage, mini.visionWidth, atlas, options.seed, options.threads);
-  const lines: LogLine[] = await trainingLoop({
+  await trainingLoop({
     trainer,
     feeds,
     dir,
@@ -66,7 +71,6 @@ export async function pretrainVision(mini: Mini, options: PretrainOptions): Prom
       return { right };
     },
   });
-  void lines;
   await trainer.release();
   return new Map([...trainer.weights].filter(([name]) => mini.isVision(name)));
 }
@@ -110,6 +114,40 @@ export async function pretrainDecoder(mini: Mini, tower: ReadonlyMap<string, Ten
   });
   await trainer.release();
   return new Map([...tower, ...trainer.weights]);
+}
+
+/** Root mean square of the residual stream halfway up, over scenes of the world. */
+async function residualScale(vlm: Vlm, atlas: Atlas): Promise<number> {
+  const scenes = Array.from({ length: 16 }, (_, i) => examScene(atlas, 'residual', i));
+  const asked = scenes.map((s) => s.questions[0]!);
+  const batch = await vlm.batch(asked.map((q) => vlm.layout(q.prompt, true)), scenes.map((s) => ({ width: canvas, height: canvas, data: s.image })));
+  const site = `layers.${Math.floor(vlm.decoder.layers / 2)}.out`;
+  const x = (await vlm.run({ from: 0, to: vlm.decoder.layers, outputs: [site] }, batch))[site]!.data as Float32Array;
+  return Math.sqrt(x.reduce((sum, v) => sum + v * v, 0) / x.length);
+}
+
+/**
+ * Both stages, then the folder `out` in its published layout, with `training.json` (seed, stages, curves) beside the weights.
+ * Stopped and started again with the same options it goes on from its last checkpoint, kept in `out`/vision and `out`/decoder.
+ */
+export async function pretrain(options: PretrainOptions): Promise<{ folder: string; factor: number; seconds: number }> {
+  const started = performance.now();
+  const mini = miniNamed(options.model);
+  const tower = await pretrainVision(mini, options);
+  const trained = await pretrainDecoder(mini, tower, options);
+  const metadata = { model: mini.name, seed: String(options.seed) };
+  const draft = join(options.out, 'unscaled');
+  writeMini(mini, trained, draft, metadata);
+  const vlm = loadModel(draft, { threads: options.threads });
+  const factor = await residualScale(vlm, await Atlas.load());
+  await vlm.release();
+  writeMini(mini.withEpsilon(1 / factor ** 2), rescaleResidual(mini, trained, factor), options.out, metadata);
+  rmSync(draft, { recursive: true });
+  const curve = (stage: string): unknown[] =>
+    readFileSync(join(options.out, stage, logFile), 'utf8').split('\n').filter(Boolean).map((line) => JSON.parse(line) as LogLine).filter(({ step }) => step % 50 === 0);
+  const log = { ...metadata, stages: { vision: { ...visionStage, ...options.vision }, decoder: { ...decoderStage, ...options.decoder } }, residualFactor: factor, vision: curve('vision'), decoder: curve('decoder') };
+  writeFileAtomic(join(options.out, 'training.json'), `${JSON.stringify(log)}\n`);
+  return { folder: options.out, factor, seconds: (performance.now() - started) / 1000 };
 }
 
 /** The tokens around the picture in every prompt that has one. */

@@ -1,0 +1,30 @@
+/**
+ * Writes a pretrained mini as a published-layout folder. The residual stream is first brought to a root mean square near 1, as published
+ * models have it: dividing all that writes into it (embeddings, connector, attention and MLP outputs) by c, the norms' epsilon by c², and
+ * multiplying the final norm by c leaves a pre-norm decoder's function as it is.
+ */
+
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { writeFileAtomic } from '../checkpoints/atomic.ts';
+import { toFloat16, writeSafetensors } from '../checkpoints/safetensors.ts';
+import { eosId, bosId, padId, writeTokenizer } from '../data/world/vocabulary.ts';
+import type { Tensor } from '../graph/dtype.ts';
+import { f32 } from '../graph/dtype.ts';
+import type { Mini } from './minis.ts';
+
+export function rescaleResidual(mini: Mini, weights: ReadonlyMap<string, Tensor<'float32'>>, factor: number): Map<string, Tensor<'float32'>> {
+  const scaled = (t: Tensor<'float32'>, by: number): Tensor<'float32'> => f32(t.data.map((x) => x * by), t.shape);
+  return new Map([...weights].map(([name, t]) => [name, mini.writesResidual(name) ? scaled(t, 1 / factor) : mini.isFinalNorm(name) ? scaled(t, factor) : t]));
+}
+
+export function writeMini(mini: Mini, weights: ReadonlyMap<string, Tensor<'float32'>>, out: string, metadata: Record<string, string>): void {
+  mkdirSync(out, { recursive: true });
+  const half = new Map([...weights].map(([name, t]): [string, Tensor] => [name, { dtype: 'float16', shape: t.shape, data: toFloat16(t.data) }]));
+  const json = (name: string, value: unknown): void => writeFileAtomic(join(out, name), `${JSON.stringify(value, null, 2)}\n`);
+  json('config.json', mini.config);
+  json('preprocessor_config.json', mini.preprocessor);
+  json('generation_config.json', { bos_token_id: bosId, eos_token_id: eosId, pad_token_id: padId });
+  writeTokenizer(out);
+  writeSafetensors(join(out, 'model.safetensors'), half, { format: 'pt', ...metadata });
+}
