@@ -4,7 +4,8 @@
  * pickletools.py; torch's own restricted reader allows about the same.)
  */
 
-const MAX_BYTES = 64 * 1024 * 1024;
+/** A file of tensors describes them in kilobytes. */
+export const MAX_PICKLE = 64 * 1024 * 1024;
 const MAX_STRING = 64 * 1024;
 const MAX_GLOBAL = 256;
 const MAX_MEMO = 1_000_000;
@@ -79,7 +80,6 @@ const names: Readonly<Record<number, string>> = {
 
 /** @param where names the stream in messages, such as `model.bin: archive/data.pkl` */
 export function unpickle(bytes: Buffer, where: string, allowed: Allowed): Pickled {
-  if (bytes.length > MAX_BYTES) throw new Error(`${where}: a pickle of ${bytes.length} bytes, at most ${MAX_BYTES} are allowed`);
   return new Machine(bytes, where, allowed).run();
 }
 
@@ -177,7 +177,7 @@ class Machine {
     if (!types.has(full) && !calls.has(full) && !dicts.has(full)) {
       const shown = JSON.stringify(full.length > 80 ? `${full.slice(0, 77)}...` : full);
       this.#fail(
-        `refused ${shown}: a file of tensors has no need of it. Nothing was executed; do not open this file with other tools unless you trust it`,
+        `refused ${shown}: only tensors are read, and nothing was executed. Save the model's state_dict instead, and do not trust this file if you do not know why it names this`,
       );
     }
     this.#push({ kind: 'global', name: full });

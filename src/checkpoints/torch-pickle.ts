@@ -5,9 +5,9 @@
  */
 import type { Stats } from 'node:fs';
 import { sizeOf } from '../graph/dtype.ts';
-import { type Allowed, isKind, type PickleDict, type Pickled, unpickle } from './pickle.ts';
+import { type Allowed, isKind, MAX_PICKLE, type PickleDict, type Pickled, unpickle } from './pickle.ts';
 import { type FileDType, type SafetensorsEntry, SafetensorsFile } from './safetensors.ts';
-import { openZip, withRanges, type ZipFile } from './zip.ts';
+import { openZip, storedEntry, withRanges, type ZipFile } from './zip.ts';
 
 const MAX_RANK = 16;
 
@@ -78,13 +78,15 @@ export function openTorch(path: string, under?: string): TorchFile {
   const root = pickle.slice(0, -'data.pkl'.length);
   if (zip.entries.has(`${root}constants.pkl`))
     throw new Error(`${path} is a TorchScript program, not a file of tensors; save its state_dict instead`);
-  const text = (name: string): Buffer | undefined => {
-    const entry = zip.entries.get(name);
-    return entry === undefined ? undefined : withRanges(path, (file) => file.read(entry.begin, entry.bytes, name));
+  const text = (name: string): Buffer => {
+    const { begin, bytes } = storedEntry(zip, name)!;
+    if (bytes > MAX_PICKLE) throw new Error(`${path}: ${name} has ${bytes} bytes, at most ${MAX_PICKLE} are allowed`);
+    return withRanges(path, (file) => file.read(begin, bytes, name));
   };
-  const order = zip.entries.get(`${root}byteorder`)?.bytes === 3 ? text(`${root}byteorder`)!.toString('latin1') : 'little';
-  if (order === 'big') throw new Error(`${path} was written on a big-endian machine; save it again on another one`);
-  const top = unpickle(text(pickle)!, `${path}: ${pickle}`, allowed);
+  const byteOrder = `${root}byteorder`;
+  if (zip.entries.has(byteOrder) && text(byteOrder).toString('latin1') !== 'little')
+    throw new Error(`${path} was written on a big-endian machine; save it again on another one`);
+  const top = unpickle(text(pickle), `${path}: ${pickle}`, allowed);
   return new TorchFile(path, zip.stats, tensorsOf(dictionary(top, path, under), zip, `${root}data/`));
 }
 
@@ -143,7 +145,7 @@ function tensor(name: string, args: readonly Pickled[], zip: ZipFile, folder: st
   if (elements > count) return fail(`[${shape.join(', ')}] has more elements than its storage (${count})`);
   const last = elements === 0 ? -1 : shape.reduce((sum, n, i) => sum + (n - 1) * strides[i]!, 0);
   if (offset + last >= count && elements > 0) return fail(`it reaches element ${offset + last}, its storage has ${count}`);
-  const entry = zip.entries.get(folder + key);
+  const entry = storedEntry(zip, folder + key);
   if (entry === undefined) return fail(`its data ${JSON.stringify(folder + key)} is missing`);
   if (entry.bytes !== count * width)
     return fail(`${count} elements of ${dtype} take ${count * width} bytes, its data has ${entry.bytes}`);

@@ -1,6 +1,6 @@
 /**
- * The table of contents of a zip archive whose entries are stored without compression, as torch writes them (PKWARE APPNOTE 6.3.9, with
- * zip64). Nothing is unpacked: an entry is a range of the file.
+ * The table of contents of a zip archive (PKWARE APPNOTE 6.3.9, with zip64). torch stores its entries without compression, so nothing is
+ * unpacked: a stored entry is a range of the file, and a compressed one is refused when it is asked for.
  */
 import { closeSync, fstatSync, openSync, readSync, type Stats } from 'node:fs';
 
@@ -20,11 +20,12 @@ const LOCAL_BYTES = 30;
 const ZIP64_EXTRA = 1;
 const ENCRYPTED = 1;
 
-/** A stored entry: absolute range of the file. */
+/** An entry: the absolute range of its bytes in the file, packed when `method` is not 0. */
 export interface ZipEntry {
   readonly name: string;
   readonly begin: number;
   readonly bytes: number;
+  readonly method: number;
 }
 
 export interface ZipFile {
@@ -74,7 +75,16 @@ export function withRanges<T>(path: string, use: (file: Ranges, stats: Stats) =>
   }
 }
 
-/** Reads and checks the whole table of contents; every entry must be stored, and no two may share bytes. */
+/** A stored entry, or undefined when there is none of that name. */
+export function storedEntry(zip: ZipFile, name: string): ZipEntry | undefined {
+  const entry = zip.entries.get(name);
+  if (entry === undefined || entry.method === 0) return entry;
+  throw new Error(
+    `${zip.path}: ${shown(name)} is compressed (method ${entry.method}); torch stores tensors as they are: write the file again with torch.save`,
+  );
+}
+
+/** Reads and checks the whole table of contents; no two entries may share bytes. */
 export function openZip(path: string): ZipFile {
   return withRanges(path, (file, stats) => {
     const { offset, bytes, count } = findDirectory(file);
@@ -154,22 +164,19 @@ function readEntry(file: Ranges, directory: Buffer, at: number, limit: number): 
   header = widen(header);
   if (directory.readUInt16LE(at + 8) & ENCRYPTED) throw new Error(`${path}: ${shown(name)} is encrypted`);
   const method = directory.readUInt16LE(at + 10);
-  if (method !== 0 || packed !== size) {
-    throw new Error(
-      `${path}: ${shown(name)} is compressed (method ${method}, ${packed} bytes for ${size}); torch stores tensors as they are: write the file again with torch.save`,
-    );
-  }
+  if (method === 0 && packed !== size)
+    throw new Error(`${path} is damaged: ${shown(name)} is stored, but has ${packed} bytes for ${size}`);
   const local = file.read(header, LOCAL_BYTES, `the header of ${shown(name)}`);
   if (local.readUInt32LE(0) !== LOCAL) throw new Error(`${path} is damaged: ${shown(name)} has no header at offset ${header}`);
   const localName = file.read(header + LOCAL_BYTES, local.readUInt16LE(26), `the name of ${shown(name)}`);
   if (!localName.equals(rawName))
     throw new Error(`${path} is damaged: ${shown(name)} is called ${shown(localName.toString('utf8'))} in its header`);
   const begin = header + LOCAL_BYTES + local.readUInt16LE(26) + local.readUInt16LE(28);
-  if (begin + size > limit)
+  if (begin + packed > limit)
     throw new Error(
-      `${path} is damaged: ${shown(name)} ends at offset ${begin + size}, after the ${limit} bytes before the table of contents`,
+      `${path} is damaged: ${shown(name)} ends at offset ${begin + packed}, after the ${limit} bytes before the table of contents`,
     );
-  return { entry: { name, begin, bytes: size }, next };
+  return { entry: { name, begin, bytes: packed, method }, next };
 }
 
 /** The zip64 field among an entry's extra fields. */

@@ -56,6 +56,8 @@ export interface Architecture {
   /** side of the square of image patches that the heat maps are drawn on */
   readonly patchGrid: [number, number];
   readonly imageSize: [number, number];
+  /** site [b, v, patches] of each visual token's attention to the patches; absent where the visual tokens are the patches */
+  readonly patchMap?: string;
   /** tokens of a text, split at the picture where there is one; special tokens included */
   layout(text: string, image: boolean, codec: TextCodec): PromptLayout;
   /** pixel values [b, 3, H, W] -> visual tokens in the decoder's space [b, v, d]; declares the site `visual` */

@@ -20,6 +20,7 @@ export function blip2Opt(config: Blip2Config): Architecture {
     visualTokens,
     patchGrid: [side, side],
     imageSize: [vision.image_size, vision.image_size],
+    patchMap: 'qformer.map',
     // The visual tokens stand before the whole text, its first special token included.
     layout: (text, _image, codec) => ({ before: [], after: codec.encode(text) }),
     vision: (pixels, w, sites) =>

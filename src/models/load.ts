@@ -109,17 +109,26 @@ export function checkWeights(
   if (wrong.length === 0) return;
   // What the model would not read tells which part is of another model.
   const strangers = missing === 0 ? [] : checkpoint.names().filter((name) => !shapes.has(name));
-  const hint = strangers.length === 0 ? '' : `\n  not read by this model: ${some(strangers, 4)}`;
-  throw new Error(
-    `${checkpoint.dir}: ${wrong.length} weights do not fit; are all its parts of one model?\n  ${some(wrong, 12, '\n  ')}${hint}`,
-  );
+  const hint = strangers.length === 0 ? '' : `\n  not read by this model: ${byLayer(strangers, 8).join(', ')}`;
+  const what = `${wrong.length} weights do not fit; are all its parts of one model?`;
+  throw new Error(`${checkpoint.dir}: ${what}\n  ${byLayer(wrong, 60).join('\n  ')}${hint}`);
 }
 
-/** Some of a long list, spread over it, so that every part of a model has its turn. */
-function some(list: readonly string[], most: number, separator = ', '): string {
-  if (list.length <= most) return list.join(separator);
-  const chosen = Array.from({ length: most }, (_, i) => list[Math.floor((i * (list.length - 1)) / (most - 1))]!);
-  return `${chosen.join(separator)}${separator}... (${list.length} in all)`;
+/** Lines that differ in the number of a layer only, as one: `layers.{0,2,4}.norm`. */
+function byLayer(lines: readonly string[], most: number): string[] {
+  const groups = new Map<string, number[]>();
+  for (const line of lines) {
+    const layer = /\.(\d+)\./.exec(line)?.[1];
+    const key = line.replace(/\.\d+\./, '.*.');
+    groups.set(key, [...(groups.get(key) ?? []), ...(layer === undefined ? [] : [Number(layer)])]);
+  }
+  const numbers = (n: readonly number[]): string => {
+    if (n.length < 4) return n.join();
+    const inOrder = n.every((layer, i) => layer === n[0]! + i);
+    return inOrder ? `${n[0]}..${n.at(-1)}` : `${n.slice(0, 3).join()},..${n.at(-1)}`;
+  };
+  const out = [...groups].map(([key, n]) => (n.length < 2 ? key.replace('*', n.join()) : key.replace('*', `{${numbers(n)}}`)));
+  return out.length <= most ? out : [...out.slice(0, most), `... and ${out.length - most} more`];
 }
 
 export type LoadOptions = CompileOptions;

@@ -35,6 +35,7 @@ export function miniGpt4(config: MiniGpt4Config): Architecture {
     visualTokens,
     patchGrid: [side, side],
     imageSize: [vision.image_size, vision.image_size],
+    patchMap: 'qformer.map',
     // Each segment is tokenised by itself, the special first token stands before the picture only.
     layout: (prompt, image, codec) => {
       if (!image) {

@@ -1,0 +1,286 @@
+/** BLIP2-OPT and MiniGPT-4 from folders put together in other ways, and from parts that do not belong together. */
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { openSafetensors, writeSafetensors } from '../../src/checkpoints/safetensors.ts';
+import { openWeights } from '../../src/checkpoints/torch-folder.ts';
+import type { Tensor } from '../../src/graph/dtype.ts';
+import { f32, gradient, input, sum } from '../../src/graph/index.ts';
+import { loadModel, weightShapes } from '../../src/models/load.ts';
+import { interpolate, openMiniGpt4 } from '../../src/models/minigpt4-folder.ts';
+import { drawOnPatches, patchMap } from '../../src/models/patch-map.ts';
+import { Sites } from '../../src/models/sites.ts';
+import type { Vlm } from '../../src/models/vlm.ts';
+import { Weights } from '../../src/nn/weights.ts';
+import { compile } from '../../src/runtime/node.ts';
+import { type StoredTensor, torchFile } from '../checkpoints/torch-files.ts';
+import { fixturesDir, hasFixtures } from '../shared.ts';
+import { difference } from './fixtures.ts';
+
+const scratch = mkdtempSync(join(tmpdir(), 'visedit-models-'));
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+const blip = join(fixturesDir, 'tiny-blip2-opt');
+const mini = join(fixturesDir, 'tiny-minigpt4');
+/** A writable copy of a model folder. */
+function copyOf(dir: string, name: string): string {
+  const to = join(scratch, name);
+  cpSync(dir, to, { recursive: true, mode: 0 });
+  return to;
+}
+function rewrite(path: string, change: (text: string) => string): void {
+  const text = change(readFileSync(path, 'utf8'));
+  rmSync(path, { force: true });
+  writeFileSync(path, text);
+}
+const json = (path: string, change: (value: never) => unknown): void =>
+  rewrite(path, (text) => JSON.stringify(change(JSON.parse(text) as never)));
+const load = (dir: string): Vlm => loadModel(dir, { threads: 1 });
+
+const pixelsOf = (vlm: Vlm): Tensor<'float32'> => {
+  const [h, w] = vlm.architecture.imageSize;
+  return f32(
+    Float32Array.from({ length: 3 * h * w }, (_, i) => Math.sin(i * 0.37)),
+    [3, h, w],
+  );
+};
+async function logitsOf(vlm: Vlm): Promise<Float32Array> {
+  const batch = vlm.batchVisual([vlm.layout('What is this?', true)], [await vlm.visualOf(pixelsOf(vlm))]);
+  return (await vlm.logits(batch)).data;
+}
+
+describe.skipIf(!hasFixtures)('the same model in other files', () => {
+  test('BLIP2-OPT from pytorch_model.bin gives the same logits, and so do tied embeddings under the name of the head', async () => {
+    const dir = copyOf(blip, 'blip-bin');
+    const file = openSafetensors(join(dir, 'model.safetensors'));
+    const tensors: Record<string, StoredTensor> = {};
+    for (const [name, e] of file.entries) {
+      const stored = name.endsWith('embed_tokens.weight') ? 'language_model.lm_head.weight' : name;
+      tensors[stored] = { storage: 'HalfStorage', shape: e.shape, count: e.bytes / 2, data: file.readBytes(e) };
+    }
+    rmSync(join(dir, 'model.safetensors'), { force: true });
+    writeFileSync(join(dir, 'pytorch_model.bin'), torchFile(tensors));
+    expect(difference(await logitsOf(load(dir)), await logitsOf(load(blip)))).toBe(0);
+  });
+
+  test('MiniGPT-4 in one safetensors folder', async () => {
+    const { config, checkpoint } = openMiniGpt4(mini);
+    const published = load(mini);
+    const dir = copyOf(join(mini, 'vicuna'), 'mini-one');
+    rmSync(join(dir, 'pytorch_model.bin'), { force: true });
+    rewrite(join(dir, 'config.json'), () => JSON.stringify(config));
+    writeFileSync(
+      join(dir, 'preprocessor_config.json'),
+      JSON.stringify({ image_processor_type: 'BlipImageProcessor', size: { height: 56, width: 56 } }),
+    );
+    const names = [...weightShapes(published.architecture).keys()];
+    writeSafetensors(join(dir, 'model.safetensors'), Object.fromEntries(names.map((name) => [name, checkpoint.get(name)])));
+    const one = load(dir);
+    expect(one.architecture.name).toBe('minigpt4');
+    expect(difference(await logitsOf(one), await logitsOf(published))).toBe(0);
+    expect(one.layout('What is this?', true)).toEqual(published.layout('What is this?', true));
+  });
+
+  test('MiniGPT-4 leaves out the last blocks of an encoder that has more', async () => {
+    const dir = copyOf(mini, 'mini-depth');
+    json(join(dir, 'eva_vit_config.json'), ({ vit }: { vit: object }) => ({ vit: { ...vit, depth: 2 } }));
+    const names = [...weightShapes(load(dir).architecture).keys()];
+    expect(names.some((name) => name.startsWith('visual_encoder.blocks.1.'))).toBe(true);
+    expect(names.some((name) => name.startsWith('visual_encoder.blocks.2.'))).toBe(false);
+  });
+
+  test('MiniGPT-4 at another picture size interpolates the positions', async () => {
+    const dir = copyOf(mini, 'mini-size');
+    json(join(dir, 'eva_vit_config.json'), ({ vit }: { vit: object }) => ({ vit: { ...vit, img_size: 84 } }));
+    expect(() => load(dir)).toThrow(/processor_config\.yaml: image_size is 56, but the image encoder takes pictures of 84/);
+    rewrite(join(dir, 'processor_config.yaml'), () => 'image_size: 84\nmean: [0.5, 0.5, 0.5]\n');
+    const vlm = load(dir);
+    expect(vlm.architecture.patchGrid).toEqual([6, 6]);
+    const grey = { width: 9, height: 7, data: new Uint8Array(189).fill(255) };
+    expect(vlm.processor(grey).shape).toEqual([3, 84, 84]);
+    expect(vlm.processor(grey).data[0]).toBeCloseTo(0.5 / 0.26862954, 5);
+    expect((await vlm.visualOf(pixelsOf(vlm))).data.every(Number.isFinite)).toBe(true);
+    const ramp = Float32Array.from({ length: 16 }, (_, i) => i % 4);
+    const wide = interpolate(ramp, 4, 8, 1);
+    // torch.nn.functional.interpolate(mode='bicubic', align_corners=False)
+    const torch = [-0.10546875, 0.19140625, 0.66796875, 1.296875, 1.703125, 2.33203125, 2.80859375, 3.10546875];
+    expect(difference(wide.subarray(0, 8), torch)).toBeLessThan(1e-6);
+    const squares = Float32Array.from({ length: 9 }, (_, i) => i * i);
+    expect(difference(interpolate(squares, 3, 2, 1), [1.43076, 6.52237, 32.39737, 53.18076])).toBeLessThan(1e-4);
+    expect([...interpolate(ramp, 4, 4, 1)]).toEqual([...ramp]);
+  });
+});
+
+describe.skipIf(!hasFixtures)('parts that do not belong together are named', () => {
+  const withTensors = (name: string, change: (tensors: Map<string, Tensor>) => void): string => {
+    const dir = copyOf(blip, name);
+    const path = join(dir, 'model.safetensors');
+    const file = openSafetensors(path);
+    const tensors = new Map(file.names().map((n) => [n, file.readTensor(n)]));
+    change(tensors);
+    rmSync(path, { force: true });
+    writeSafetensors(path, tensors);
+    return dir;
+  };
+  const half = (shape: number[]): Tensor => ({
+    dtype: 'float16',
+    shape,
+    data: new Uint16Array(shape.reduce((a, b) => a * b, 1)),
+  });
+
+  test('an OPT folder with the projection and language model of a FLAN-T5 one', () => {
+    const projection = withTensors('blip-projection', (t) => t.set('language_projection.weight', half([128, 48])));
+    expect(() => load(projection)).toThrow(
+      /language_projection\.weight is \[128, 48\] in model\.safetensors, the configuration asks for \[80, 48\]/,
+    );
+    const t5 = withTensors('blip-t5', (t) => {
+      for (const [name, tensor] of [...t]) {
+        if (!name.startsWith('language_model.')) continue;
+        t.delete(name);
+        t.set(name.replace('model.decoder.layers', 'encoder.block'), tensor);
+      }
+    });
+    expect(() => load(t5)).toThrow(
+      /weights do not fit[\s\S]*language_model\.model\.decoder\.layers\.\{0\.\.5\}\.fc1\.weight is missing[\s\S]*not read by this model: .*language_model\.encoder\.block/,
+    );
+    const config = copyOf(blip, 'blip-config');
+    json(join(config, 'config.json'), (c: object) => ({ ...c, use_decoder_only_language_model: false }));
+    expect(() => load(config)).toThrow(/use_decoder_only_language_model: only true is supported/);
+  });
+
+  test('a Q-Former of another width, or with cross-attention in other layers', () => {
+    const narrow = copyOf(blip, 'blip-narrow');
+    json(join(narrow, 'config.json'), (c: { vision_config: object }) => ({
+      ...c,
+      vision_config: { ...c.vision_config, hidden_size: 32 },
+    }));
+    expect(() => load(narrow)).toThrow(/the Q-Former reads picture features of width 64, the image encoder gives 32/);
+    const often = copyOf(blip, 'blip-often');
+    json(join(often, 'config.json'), (c: { qformer_config: object }) => ({
+      ...c,
+      qformer_config: { ...c.qformer_config, cross_attention_frequency: 1 },
+    }));
+    expect(() => load(often)).toThrow(/qformer\.encoder\.layer\.\{1,3\}\.crossattention\.attention\.query\.weight is missing/);
+  });
+
+  test('MiniGPT-4: the projection of another Vicuna, the Q-Former of another encoder, a missing file', () => {
+    const vicuna = copyOf(mini, 'mini-vicuna');
+    writeFileSync(
+      join(vicuna, 'pretrained.pth'),
+      torchFile(
+        {
+          'llama_proj.weight': { storage: 'FloatStorage', shape: [128, 48], count: 6144, data: new Uint8Array(24576) },
+          'llama_proj.bias': { storage: 'FloatStorage', shape: [128], count: 128, data: new Uint8Array(512) },
+        },
+        'model',
+      ),
+    );
+    rewrite(join(vicuna, 'model_config.yaml'), (text) => text.replace('pretrained_minigpt4.pth', 'pretrained.pth'));
+    expect(() => load(vicuna)).toThrow(
+      /llama_proj\.weight is \[128, 48\] in pretrained\.pth, the configuration asks for \[64, 48\]/,
+    );
+    const encoder = copyOf(mini, 'mini-encoder');
+    json(join(encoder, 'eva_vit_config.json'), ({ vit }: { vit: object }) => ({ vit: { ...vit, embed_dim: 32 } }));
+    expect(() => load(encoder)).toThrow(
+      /layer\.\{0,2\}\.crossattention\.self\.key\.weight is \[48, 64\] in blip2_pretrained\.pth, the configuration asks for \[48, 32\]/,
+    );
+    const missing = copyOf(mini, 'mini-missing');
+    rmSync(join(missing, 'eva_vit_g.pth'), { force: true });
+    expect(() => load(missing)).toThrow(/eva_vit_g\.pth does not exist/);
+    const yaml = copyOf(mini, 'mini-yaml');
+    rewrite(join(yaml, 'model_config.yaml'), () => 'llama_model: vicuna\nvit_path: 3\n');
+    expect(() => load(yaml)).toThrow(/model_config\.yaml does not fit:\n[\s\S]*vit_path[\s\S]*q_former_model/);
+    rewrite(join(yaml, 'model_config.yaml'), () => 'a: [1\nb: }');
+    expect(() => load(yaml)).toThrow(/model_config\.yaml is not valid YAML/);
+    // Aliases of aliases must not grow without bound.
+    const bomb = [
+      'a0: &a0 [x]',
+      ...Array.from({ length: 30 }, (_, i) => `a${i + 1}: &a${i + 1} [*a${i}, *a${i}, *a${i}, *a${i}]`),
+    ].join('\n');
+    rewrite(join(yaml, 'model_config.yaml'), () => bomb);
+    expect(() => load(yaml)).toThrow(/model_config\.yaml is not valid YAML|does not fit/);
+  });
+});
+
+describe.skipIf(!hasFixtures)('the Q-Former', () => {
+  test.each([blip, mini])('%s: sites, and where its tokens look', async (dir) => {
+    const vlm = load(dir);
+    const { architecture, decoder } = vlm;
+    const sites = new Sites();
+    architecture.vision(input('pixels', ['b', 3, ...architecture.imageSize]), new Weights(), sites);
+    const names = sites.names();
+    expect(names).toContain('visual');
+    expect(names).toContain('vision.layers.0.out');
+    expect(names.filter((n) => n.endsWith('cross.attn'))).toEqual(['qformer.layers.0.cross.attn', 'qformer.layers.2.cross.attn']);
+    expect(names.filter((n) => /^qformer\.layers\.\d\.out$/.test(n)).length).toBe(4);
+    expect(sites.get('visual').shape).toEqual(['b', 8, decoder.hidden]);
+    expect(sites.get('qformer.layers.2.cross.attn').shape).toEqual(['b', 4, 8, 17]);
+
+    const map = (await patchMap(vlm, pixelsOf(vlm)))!;
+    expect(map.shape).toEqual([8, 16]);
+    const program = await vlm.program('maps', () => ({
+      a: sites.get('qformer.layers.0.cross.attn'),
+      c: sites.get('qformer.layers.2.cross.attn'),
+    }));
+    const { a, c } = await program.run({ pixels: { ...pixelsOf(vlm), shape: [1, 3, ...architecture.imageSize] } });
+    for (const q of [0, 7]) {
+      const mean = Array.from(
+        { length: 17 },
+        (_, p) =>
+          [a, c]
+            .flatMap((t) => [0, 1, 2, 3].map((h) => (t!.data as Float32Array)[(h * 8 + q) * 17 + p]!))
+            .reduce((s, v) => s + v) / 8,
+      );
+      expect(mean.reduce((s, v) => s + v)).toBeCloseTo(1, 5);
+      expect(difference(map.data.subarray(q * 16, (q + 1) * 16), mean.slice(1))).toBeLessThan(1e-6);
+    }
+    const drawn = drawOnPatches([1, 0, 0, 0, 0, 0, 0, 2], map);
+    expect(drawn.reduce((s, v) => s + v)).toBeCloseTo(3, 5);
+    await vlm.release();
+  });
+
+  test('LLaVA has no map: its tokens are patches', async () => {
+    const vlm = load(join(fixturesDir, 'tiny-llava'));
+    expect(await patchMap(vlm, pixelsOf(vlm))).toBeUndefined();
+  });
+
+  test('gradients flow to the projection and through the whole image side', async () => {
+    const vlm = load(mini);
+    const w = new Weights();
+    const visual = vlm.architecture.vision(input('pixels', ['b', 3, 56, 56]), w, new Sites());
+    const names = ['llama_proj.bias', 'visual_encoder.blocks.0.attn.q_bias', 'query_tokens'];
+    const grads = gradient(
+      sum(visual),
+      names.map((n) => w.entries().get(n)!),
+    );
+    const program = await compile(Object.fromEntries(names.map((n, i) => [n, grads[i]!])), { weights: vlm.weights, threads: 1 });
+    const out = await program.run({ pixels: { ...pixelsOf(vlm), shape: [1, 3, 56, 56] } });
+    expect([...(out['llama_proj.bias']!.data as Float32Array)]).toEqual(new Array(64).fill(8));
+    for (const n of names) expect((out[n]!.data as Float32Array).some((v) => v !== 0)).toBe(true);
+    await program.release();
+  });
+});
+
+describe.skipIf(!hasFixtures)('prompts', () => {
+  test('MiniGPT-4: the picture stands at the start, once', () => {
+    const vlm = load(mini);
+    expect(vlm.layout('<ImageHere>\nWhat is this?', true)).toEqual(vlm.layout('What is this?', true));
+    expect(() => vlm.layout('see <ImageHere> here', true)).toThrow(/<ImageHere> must stand at the start of the prompt/);
+    expect(() => vlm.layout('<ImageHere><ImageHere>', true)).toThrow(/one picture per prompt/);
+    expect(() => vlm.layout('<ImageHere>', false)).toThrow(/no image was given/);
+  });
+
+  test('BLIP2-OPT: the visual tokens stand before everything', () => {
+    const vlm = load(blip);
+    const s = vlm.layout('What is this?', true, 'a bus');
+    expect(s.visualSpan).toEqual([0, 8]);
+    expect(s.ids[8]).toBe(2);
+    expect(s.ids.slice(s.promptEnd + 1)).toEqual(s.targetIds);
+  });
+
+  test('the weights of every file are named in the fingerprint', () => {
+    expect(load(mini).fingerprint).toBe(load(mini).fingerprint);
+    expect(load(mini).fingerprint).not.toBe(openWeights(join(mini, 'vicuna')).fingerprint());
+  });
+});
