@@ -7,9 +7,9 @@
 
 import { i64, type Tensor } from '../graph/dtype.ts';
 import { concat, gather, input, logSoftmax, mulDim, type Node, reshape } from '../graph/index.ts';
-import { Weights } from '../nn/weights.ts';
 import { argMaxOf } from '../models/generate.ts';
 import type { Batch, Rewrite, Vlm } from '../models/vlm.ts';
+import { Weights } from '../nn/weights.ts';
 
 export interface ModuleContribution {
   tokenId: number;
@@ -20,14 +20,31 @@ export interface ModuleContribution {
 }
 
 /** Outputs of every module at the last position of every sequence, through the final norm and the vocabulary matrix. */
-async function lens(vlm: Vlm, batch: Batch, rewrite: Rewrite | undefined): Promise<{ logits: Tensor<'float32'>; logProbs: Tensor<'float32'> }> {
+async function lens(
+  vlm: Vlm,
+  batch: Batch,
+  rewrite: Rewrite | undefined,
+): Promise<{ logits: Tensor<'float32'>; logProbs: Tensor<'float32'> }> {
   const { decoder } = vlm;
-  const names = ['attn.out', 'mlp.out', 'out'].flatMap((kind) => Array.from({ length: decoder.layers }, (_, i) => `layers.${i}.${kind}`));
+  const names = ['attn.out', 'mlp.out', 'out'].flatMap((kind) =>
+    Array.from({ length: decoder.layers }, (_, i) => `layers.${i}.${kind}`),
+  );
   const out = await vlm.run({ from: 0, to: decoder.layers, outputs: names }, batch, {}, rewrite);
   const program = await vlm.program('lens', () => {
     const rows = input('rows', ['r'], 'int64');
-    const parts = names.map((name) => gather(reshape(input(name, ['b', 'l', decoder.hidden]), [mulDim('b', 'l'), decoder.hidden]), rows));
-    const logits: Node = decoder.head(reshape(concat(parts.map((p) => reshape(p, [1, 'r', decoder.hidden])), 0), [mulDim(names.length, 'r'), decoder.hidden]), new Weights());
+    const parts = names.map((name) =>
+      gather(reshape(input(name, ['b', 'l', decoder.hidden]), [mulDim('b', 'l'), decoder.hidden]), rows),
+    );
+    const logits: Node = decoder.head(
+      reshape(
+        concat(
+          parts.map((p) => reshape(p, [1, 'r', decoder.hidden])),
+          0,
+        ),
+        [mulDim(names.length, 'r'), decoder.hidden],
+      ),
+      new Weights(),
+    );
     return { logits, logProbs: logSoftmax(logits) };
   });
   const rows = batch.sequences.map((s, n) => n * batch.length + s.promptEnd);
@@ -52,12 +69,14 @@ export async function moduleContribution(
     const row = (kind: number, layer: number): number => ((kind * layers + layer) * b + n) * vocabulary;
     const last = row(2, layers - 1);
     const tokenId = keys[n] ?? argMaxOf(logits.data.subarray(last, last + vocabulary));
-    const read = (data: Float32Array, kind: number): number[] => Array.from({ length: layers }, (_, i) => data[row(kind, i) + tokenId]!);
+    const read = (data: Float32Array, kind: number): number[] =>
+      Array.from({ length: layers }, (_, i) => data[row(kind, i) + tokenId]!);
     const logit = { attn: read(logits.data, 0), mlp: read(logits.data, 1), layer: read(logits.data, 2) };
     const p = (kind: number): number[] => read(logProbs.data, kind).map(Math.exp);
     const prob = { attn: p(0), mlp: p(1), layer: p(2) };
     const largest = Math.max(...logit.attn.map(Math.abs), ...logit.mlp.map(Math.abs));
-    const combine = (v: number[], q: number[]): number[] => v.map((x, i) => Math.sign(x) * Math.sqrt((Math.abs(x) / largest) * q[i]!));
+    const combine = (v: number[], q: number[]): number[] =>
+      v.map((x, i) => Math.sign(x) * Math.sqrt((Math.abs(x) / largest) * q[i]!));
     return { tokenId, prob, logit, contribution: { attn: combine(logit.attn, prob.attn), mlp: combine(logit.mlp, prob.mlp) } };
   });
 }

@@ -1,97 +1,186 @@
 /**
  * Visual representation attribution (VisEdit Eq. 6-8): C(n) = ½ (1 − cos(ã[N], a[N])), where ã is the attention module's output at a query
- * position N after noise ε on visual token n.
+ * position N after noise on visual token n. Where the noise goes in:
+ *   `hidden`  h̃ = h[l-1][n] + ε, ε ~ N(0, (3σ)²), σ the standard deviation of the visual hidden states; x̃ = norm(h̃)   (Eq. 6)
+ *   `norm`    x̃ = norm(h[l-1][n]) + ε, a fixed standard deviation of 0.7                                              (the authors' code)
  *
- * Closed form: only the key and value of token n change and the query at N does not, so per head, with s' the row of scores in which s'_n
- * replaces s_n and p' = softmax(s'):  ã_head = p' v + p'_n (v'_n − v_n).  `Nv × draws` rows through K, V and the output projection replace
- * as many runs of the module, and nothing cancels when one token holds nearly all the attention.
+ * Closed form: only the key and value of token n change and the query at N does not. Per head, with scores s over all tokens, split the softmax
+ * into token n and the others: o₋ = softmax(s₋) v₋ and Λ = log Σ exp s₋ do not depend on the noise, and
+ *   ã_head = σ(Λ − s'_n) o₋ + σ(s'_n − Λ) v'_n,
+ * a mean of two vectors, so nothing cancels when one token holds nearly all the attention. Each draw costs one row through the K, V and output
+ * projections in place of a run of the module; the part over all tokens is computed once per token, not per draw.
  */
 
 import { f32, i64, type Tensor } from '../graph/dtype.ts';
 import {
-  add, cosineDistance, type Dim, expand, gather, input, matmul, mul, mulDim, type Node, reshape, softmax, sub, sum, transpose, where, equal,
+  add,
+  type Dim,
+  div,
+  exp,
+  expand,
+  gather,
+  input,
+  log,
+  matmul,
+  mul,
+  mulDim,
+  type Node,
+  oneHot,
+  reduceMax,
+  reshape,
+  sigmoid,
+  softmax,
+  sqrt,
+  square,
+  sub,
+  sum,
+  transpose,
 } from '../graph/index.ts';
-import { Weights } from '../nn/weights.ts';
 import type { Decoder } from '../models/architecture.ts';
-import type { Batch, Rewrite, Vlm } from '../models/vlm.ts';
+import { Sites } from '../models/sites.ts';
+import { type Batch, MASKED, type Rewrite, type Vlm } from '../models/vlm.ts';
+import { Weights } from '../nn/weights.ts';
 import type { Random } from '../random.ts';
+import type { Program } from '../runtime/program.ts';
+
+/** Standard deviation of the authors' noise after the layer norm. */
+export const authorsSigma = 0.7;
+
+/** Rows [t] of the second axis of y [b, l, ...]. */
+function pick(y: Node, tokens: Node): Node {
+  const rest = y.shape.slice(2).map((_, i) => i + 2);
+  return transpose(gather(transpose(y, [1, 0, ...rest]), tokens), [1, 0, ...rest]);
+}
+
+/** The attention module's input for residual streams h [b, l, d]: the layer's own norm, read at its site; the rest of the layer is never compiled. */
+export function attentionInput(decoder: Decoder, layer: number, w: Weights, h: Node): Node {
+  const sites = new Sites();
+  const [b, l] = h.shape as [Dim, Dim];
+  const unused = { positions: input('positions', [b, l], 'int64'), bias: input('bias', [b, 1, l, l]) };
+  decoder.layer(layer, h, { weights: w, sites, ...unused });
+  return sites.get(`layers.${layer}.attn.in`);
+}
 
 /**
  * 1 − cos for chosen tokens of one layer, [b, t, s].
  * @param x input of the attention module [b, l, d]
  * @param tokens int64 [t], positions of the perturbed tokens (the same for the batch)
- * @param noise added to x at the token [b, t, s, d]
+ * @param noise added at the token [b, t, s, d]
  * @param ends int64 [b], flat position b * l + N of the query
  * @param visible additive bias [b, l] of the row N: 0 at positions up to N
+ * @param hidden h[l-1] [b, l, d] where the noise goes in before the norm; absent: the noise is added to x
  */
-export function influence(decoder: Decoder, layer: number, w: Weights, x: Node, positions: Node, tokens: Node, noise: Node, ends: Node, visible: Node): Node {
+export function influence(
+  decoder: Decoder,
+  layer: number,
+  w: Weights,
+  x: Node,
+  positions: Node,
+  tokens: Node,
+  noise: Node,
+  ends: Node,
+  visible: Node,
+  hidden?: Node,
+): Node {
   const { heads: h, headWidth: k, hidden: d } = decoder;
   const [b, l] = x.shape as [Dim, Dim];
   const t = tokens.dim(0);
   const s = noise.dim(2);
+  const ts = mulDim(t, s);
   const { query, key, value } = decoder.project(layer, x, positions, w);
   // the query at N: [b, h, 1, k]
   const rows = reshape(transpose(query, [0, 2, 1, 3]), [mulDim(b, l), mulDim(h, k)]);
   const q = mul(reshape(gather(rows, ends), [b, h, 1, k]), decoder.scale);
   const scores = add(matmul(q, key, false, true), reshape(visible, [b, 1, 1, l])); // [b, h, 1, l]
-  // perturbed tokens as a sequence of their own: [b, t s, d], each at its token's position
-  const pick = (y: Node): Node => transpose(gather(transpose(y, [1, 0, 2]), tokens), [1, 0, 2]);
-  const moved = add(reshape(pick(x), [b, t, 1, d]), noise);
-  const flat = reshape(moved, [b, mulDim(t, s), d]);
-  const at = transpose(gather(transpose(positions, [1, 0]), tokens), [1, 0]); // [b, t]
-  const where2 = reshape(expand(reshape(at, [b, t, 1]), [b, t, s]), [b, mulDim(t, s)]);
-  const { key: k2, value: v2 } = decoder.project(layer, flat, where2, w); // [b, h, t s, k]
-  const s2 = reshape(matmul(q, k2, false, true), [b, h, t, s, 1]);
-  const here = equal(reshape(tokens, [t, 1, 1]), reshape(input('columns', [l], 'int64'), [1, 1, l])); // [t, 1, l]
-  const replaced = where(here, s2, reshape(scores, [b, h, 1, 1, l])); // [b, h, t, s, l]
-  const p = softmax(reshape(replaced, [b, h, mulDim(t, s), l]));
-  const pn = sum(mul(reshape(p, [b, h, t, s, l]), castTo(here, l, t)), -1, true); // [b, h, t, s, 1]
-  const v = transpose(gather(transpose(value, [2, 0, 1, 3]), tokens), [1, 2, 0, 3]); // [b, h, t, k]
-  const change = mul(pn, sub(reshape(v2, [b, h, t, s, k]), reshape(v, [b, h, t, 1, k])));
-  const mixed = add(reshape(matmul(p, value), [b, h, t, s, k]), change);
-  const merge = (y: Node, shape: Dim[]): Node => decoder.output(layer, reshape(y, shape), w);
-  const dirty = merge(transpose(mixed, [0, 2, 3, 1, 4]), [b, mulDim(t, s), mulDim(h, k)]);
-  const clean = merge(transpose(matmul(softmax(scores), value), [0, 2, 1, 3]), [b, 1, mulDim(h, k)]);
-  return reshape(cosineDistance(dirty, expand(clean, dirty.shape)), [b, t, s]);
+
+  // what the others say, for each token left out
+  const others = add(scores, reshape(mul(oneHot(tokens, l), MASKED), [1, 1, t, l])); // [b, h, t, l]
+  const top = reduceMax(others, -1);
+  const weights = exp(sub(others, top));
+  const total = sum(weights, -1, true);
+  const othersOut = reshape(div(matmul(weights, value), total), [b, h, t, 1, k]);
+  const othersLog = reshape(add(top, log(total)), [b, h, t, 1]); // Λ
+
+  // perturbed tokens are sequences of one token at its position: one sequence of them all may be longer than the model takes
+  const rowCount = mulDim(b, ts);
+  const moved = reshape(add(reshape(pick(hidden ?? x, tokens), [b, t, 1, d]), noise), [rowCount, 1, d]);
+  const perturbed = hidden === undefined ? moved : attentionInput(decoder, layer, w, moved);
+  const at = reshape(expand(reshape(pick(positions, tokens), [b, t, 1]), [b, t, s]), [rowCount, 1]);
+  const own = decoder.project(layer, perturbed, at, w); // [b t s, h, 1, k]
+  const perHead = (y: Node): Node => transpose(reshape(y, [b, ts, h, k]), [0, 2, 1, 3]);
+  const ownScores = reshape(matmul(q, perHead(own.key), false, true), [b, h, t, s]);
+  const s2 = add(ownScores, reshape(pick(visible, tokens), [b, 1, t, 1])); // s'_n
+
+  const share = (y: Node): Node => reshape(sigmoid(y), [b, h, t, s, 1]);
+  const ownOut = reshape(perHead(own.value), [b, h, t, s, k]);
+  const mixed = add(mul(share(sub(othersLog, s2)), othersOut), mul(share(sub(s2, othersLog)), ownOut));
+  const dirty = decoder.output(layer, reshape(transpose(mixed, [0, 2, 3, 1, 4]), [b, ts, mulDim(h, k)]), w);
+  const clean = decoder.output(layer, reshape(transpose(matmul(softmax(scores), value), [0, 2, 1, 3]), [b, 1, mulDim(h, k)]), w);
+  return reshape(distance(dirty, clean), [b, t, s]);
 }
 
-const castTo = (here: Node, l: Dim, t: Dim): Node => where(reshape(here, [t, 1, l]), 1, 0);
+/** 1 − cos(a, b) as ½ |a/|a| − b/|b||², which keeps its digits where the two are nearly equal. */
+function distance(a: Node, b: Node): Node {
+  const unit = (y: Node): Node => div(y, add(sqrt(sum(square(y), -1, true)), 1e-12));
+  return mul(sum(square(sub(unit(a), unit(b))), -1), 0.5);
+}
+
+export type NoiseAt = 'hidden' | 'norm';
 
 export interface VisualAttributionOptions {
-  layer: number;
   draws?: number;
+  /** before the layer norm (the paper, default) or after it (the authors' code) */
+  noiseAt?: NoiseAt;
   /**
-   * standard deviation of the noise. `paper`: 3 times that of all elements of the visual hidden states (Eq. 6);
-   * a number: that value (the authors' code uses 0.7)
+   * standard deviation of the noise. `paper`: 3 times that of all elements of the visual states that the noise is added to (Eq. 6), the
+   * default before the norm; a number: that value, 0.7 by default after the norm
    */
   sigma?: number | 'paper';
   random: Random;
-  /** sequence positions that look: default each sequence's last prompt position */
-  ends?: readonly number[];
+  /** sequence position that looks: default the last prompt position */
+  end?: number;
   rewrite?: Rewrite;
+  onLayer?: (done: number) => void;
 }
 
-/** Standard deviation of all elements of the rows [start, end) of [l, d]. */
+export interface VisualAttribution {
+  layer: number;
+  /** mean contribution of every visual token, in [0, 1] */
+  values: number[];
+  /** standard deviation of the noise */
+  sigma: number;
+}
+
+/** Standard deviation of all elements. */
 export function deviation(x: Float32Array): number {
   let total = 0;
-  let squares = 0;
-  for (const v of x) {
-    total += v;
-    squares += v * v;
-  }
+  for (const v of x) total += v;
   const mean = total / x.length;
-  return Math.sqrt(Math.max(0, squares / x.length - mean * mean));
+  let squares = 0;
+  for (const v of x) squares += (v - mean) ** 2;
+  return Math.sqrt(squares / x.length);
 }
 
-function influenceProgram(vlm: Vlm, layer: number) {
-  return vlm.program(`influence|${layer}`, () => {
+function influenceProgram(vlm: Vlm, layer: number, noiseAt: NoiseAt, rewrite?: Rewrite): Promise<Program> {
+  const replace = rewrite !== undefined && rewrite.replace.size > 0 ? rewrite : undefined;
+  return vlm.program(`influence|${layer}|${noiseAt}|${replace?.key ?? ''}`, () => {
     const d = vlm.decoder.hidden;
-    const x = input('x', ['b', 'l', d]);
-    const distance = influence(
-      vlm.decoder, layer, new Weights(), x, input('positions', ['b', 'l'], 'int64'), input('tokens', ['t'], 'int64'),
-      input('noise', ['b', 't', 's', d]), input('ends', ['b'], 'int64'), input('visible', ['b', 'l']),
+    const w = new Weights(replace?.replace);
+    const state = input('state', ['b', 'l', d]);
+    const x = noiseAt === 'hidden' ? attentionInput(vlm.decoder, layer, w, state) : state;
+    const distances = influence(
+      vlm.decoder,
+      layer,
+      w,
+      x,
+      input('positions', ['b', 'l'], 'int64'),
+      input('tokens', ['t'], 'int64'),
+      input('noise', ['b', 't', 's', d]),
+      input('ends', ['b'], 'int64'),
+      input('visible', ['b', 'l']),
+      noiseAt === 'hidden' ? state : undefined,
     );
-    return { contribution: mul(distance, 0.5) };
+    return { contribution: mul(distances, 0.5) };
   });
 }
 
@@ -99,74 +188,114 @@ function influenceProgram(vlm: Vlm, layer: number) {
 export function visibleUpTo(ends: readonly number[], length: number): Tensor<'float32'> {
   const data = new Float32Array(ends.length * length);
   ends.forEach((end, n) => {
-    data.fill(-1e9, n * length + end + 1, (n + 1) * length);
+    data.fill(MASKED, n * length + end + 1, (n + 1) * length);
   });
   return f32(data, [ends.length, length]);
 }
 
+/** Floats of the largest intermediate values of one run: more tokens than fit are computed in several runs. */
+const RUN_FLOATS = 16e6;
+
 /**
  * C of one layer for the rows of noise given, [t, s] of one sequence; the raw form that conformance compares.
- * @param attentionInput [l, d] @param noise [t, s, d] or [s, d] shared by all tokens
+ * @param state [l, d]: the attention module's input, or h[l-1] when the noise is before the norm
+ * @param noise [t, s, d] or [s, d] shared by all tokens
  */
 export async function contributionOf(
   vlm: Vlm,
   layer: number,
-  attentionInput: Tensor<'float32'>,
+  state: Tensor<'float32'>,
   tokens: readonly number[],
   noise: Tensor<'float32'>,
   end: number,
+  noiseAt: NoiseAt = 'norm',
+  rewrite?: Rewrite,
 ): Promise<Tensor<'float32'>> {
-  const [l, d] = attentionInput.shape as [number, number];
+  const [l, d] = state.shape as [number, number];
   const shared = noise.shape.length === 2;
   const s = noise.shape[shared ? 0 : 1]!;
-  const program = await influenceProgram(vlm, layer);
+  const program = await influenceProgram(vlm, layer, noiseAt, rewrite);
   const out = new Float32Array(tokens.length * s);
-  const rowsPerRun = Math.max(1, Math.floor(4e6 / (s * l * vlm.decoder.heads)));
-  const columns = i64(Array.from({ length: l }, (_, i) => i), [l]);
-  for (let at = 0; at < tokens.length; at += rowsPerRun) {
-    const part = tokens.slice(at, at + rowsPerRun);
-    const data = new Float32Array(part.length * s * d);
-    part.forEach((_, i) => {
-      data.set(shared ? noise.data : noise.data.subarray((at + i) * s * d, (at + i + 1) * s * d), i * s * d);
-    });
+  const { heads, headWidth } = vlm.decoder;
+  const perRun = Math.max(1, Math.floor(RUN_FLOATS / (s * (2 * d + 2 * heads * headWidth) + 2 * heads * l)));
+  const positions = i64(
+    Array.from({ length: l }, (_, i) => i),
+    [1, l],
+  );
+  for (let at = 0; at < tokens.length; at += perRun) {
+    const part = tokens.slice(at, at + perRun);
+    let rows = noise.data.subarray(at * s * d, (at + part.length) * s * d);
+    if (shared) {
+      rows = new Float32Array(part.length * s * d);
+      for (let i = 0; i < part.length; i++) rows.set(noise.data, i * s * d);
+    }
     const result = await program.run({
-      x: f32(attentionInput.data, [1, l, d]),
-      positions: i64(Array.from({ length: l }, (_, i) => i), [1, l]),
+      ...rewrite?.feeds,
+      state: f32(state.data, [1, l, d]),
+      positions,
       tokens: i64(part, [part.length]),
-      noise: f32(data, [1, part.length, s, d]),
+      noise: f32(rows, [1, part.length, s, d]),
       ends: i64([end], [1]),
       visible: visibleUpTo([end], l),
-      columns,
     });
     out.set(result.contribution!.data as Float32Array, at * s);
   }
   return f32(out, [tokens.length, s]);
 }
 
-/** Mean contribution of every visual token of one sequence at one layer, in [0, 1]: [v] values. */
-export async function visualAttribution(vlm: Vlm, batch: Batch, options: VisualAttributionOptions): Promise<{ values: number[]; sigma: number }> {
-  const { layer, draws = 10, sigma = 'paper', random, rewrite } = options;
+/** The site that a layer's noise is added to. */
+const siteOf = (layer: number, noiseAt: NoiseAt): string =>
+  noiseAt === 'norm' ? `layers.${layer}.attn.in` : layer === 0 ? 'decoder.in' : `layers.${layer - 1}.out`;
+
+/** Attribution of every visual token of one sequence at several layers; the layers before the last of them run once. */
+export async function visualAttributions(
+  vlm: Vlm,
+  batch: Batch,
+  layers: readonly number[],
+  options: VisualAttributionOptions,
+): Promise<VisualAttribution[]> {
+  const { draws = 10, noiseAt = 'hidden', random, rewrite } = options;
+  const sigma = options.sigma ?? (noiseAt === 'hidden' ? 'paper' : authorsSigma);
   const sequence = batch.sequences[0]!;
   if (batch.sequences.length !== 1) throw new Error('visual attribution takes one input at a time');
   if (sequence.visualSpan === undefined) throw new Error('visual attribution needs a picture');
-  if (!Number.isInteger(layer) || layer < 0 || layer >= vlm.decoder.layers) {
-    throw new Error(`layer ${layer} is out of range: this model has layers 0 to ${vlm.decoder.layers - 1}`);
-  }
-  const end = options.ends?.[0] ?? sequence.promptEnd;
-  const site = `layers.${layer}.attn.in`;
-  const out = await vlm.run({ from: 0, to: layer + 1, outputs: [site] }, batch, {}, rewrite);
+  for (const layer of layers) checkLayer(vlm, layer);
+  if (layers.length === 0) return [];
+  const end = options.end ?? sequence.promptEnd;
   const l = batch.length;
   const d = vlm.decoder.hidden;
-  const x = f32(out[site]!.data as Float32Array, [l, d]);
   const [start, stop] = sequence.visualSpan;
-  const deviationOf = deviation(x.data.subarray(start * d, stop * d));
-  const scale = sigma === 'paper' ? 3 * deviationOf : sigma;
   const tokens = Array.from({ length: stop - start }, (_, i) => start + i);
-  const c = await contributionOf(vlm, layer, x, tokens, f32(random.normals(tokens.length * draws * d, scale), [tokens.length, draws, d]), end);
-  const values = tokens.map((_, i) => {
-    let total = 0;
-    for (let s = 0; s < draws; s++) total += c.data[i * draws + s]!;
-    return total / draws;
-  });
-  return { values, sigma: scale };
+  const names = [...new Set(layers.map((layer) => siteOf(layer, noiseAt)))];
+  const to = Math.max(...layers) + (noiseAt === 'norm' ? 1 : 0);
+  const states = await vlm.run({ from: 0, to, outputs: names }, batch, {}, rewrite);
+  const out: VisualAttribution[] = [];
+  for (const layer of layers) {
+    const state = f32(states[siteOf(layer, noiseAt)]!.data as Float32Array, [l, d]);
+    const scale = sigma === 'paper' ? 3 * deviation(state.data.subarray(start * d, stop * d)) : sigma;
+    // Noise belongs to the layer, so that a layer's map does not depend on which others are asked for.
+    const noise = f32(random.fork(`layer ${layer}`).normals(tokens.length * draws * d, scale), [tokens.length, draws, d]);
+    const c = await contributionOf(vlm, layer, state, tokens, noise, end, noiseAt, rewrite);
+    const values = tokens.map((_, i) => c.data.subarray(i * draws, (i + 1) * draws).reduce((a, v) => a + v, 0) / draws);
+    out.push({ layer, values, sigma: scale });
+    options.onLayer?.(out.length);
+  }
+  return out;
+}
+
+/** Attribution of every visual token of one sequence at one layer. */
+export async function visualAttribution(
+  vlm: Vlm,
+  batch: Batch,
+  options: VisualAttributionOptions & { layer: number },
+): Promise<VisualAttribution> {
+  return (await visualAttributions(vlm, batch, [options.layer], options))[0]!;
+}
+
+/** @throws Error that names the layers there are */
+export function checkLayer(vlm: Vlm, layer: number): void {
+  const { layers } = vlm.decoder;
+  if (!Number.isInteger(layer) || layer < 0 || layer >= layers) {
+    throw new Error(`layer ${layer} is out of range: ${vlm.name} has layers 0 to ${layers - 1}`);
+  }
 }

@@ -172,7 +172,7 @@ export class Vlm {
       const embeddings = image
         ? concat([slice(words, 1, 0, start), input('visual', ['b', visualTokens, d]), slice(words, 1, start + visualTokens, 'l')], 1)
         : words;
-      x = decoder.enter(sites.site('embeddings', embeddings), positions, weights);
+      x = sites.site('decoder.in', decoder.enter(sites.site('embeddings', embeddings), positions, weights));
     } else {
       // The site of the layer before stands at the entry, so that an edit there acts on a shared, unedited prefix.
       x = sites.site(`layers.${from - 1}.out`, input('hidden', ['b', 'l', d]));

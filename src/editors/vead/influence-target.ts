@@ -12,7 +12,7 @@ import type { Program } from '../../runtime/program.ts';
 
 /**
  * Program with inputs edit [e, l, d] and sample [e, l2, d] (hidden states at the insert layer of the reliability and of the chosen sample),
- * their positions and biases, tokens [t], noise.{i} [e, t, s, d] per traced layer, ends [e], visible [e, l], columns [l]; output c [e, t], not normalised.
+ * their positions and biases, tokens [t], noise.{i} [e, t, s, d] per traced layer, ends [e], visible [e, l]; output c [e, t], not normalised.
  */
 export function influenceTargetProgram(vlm: Vlm, layer: number, traced: readonly number[]): Promise<Program> {
   const { decoder, visualTokens: v } = vlm.architecture;

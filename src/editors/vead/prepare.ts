@@ -88,7 +88,6 @@ export async function influenceTargets(
     tokens: i64(tokens, [tokens.length]),
     ends: i64(ends.map((end, n) => n * of.length + end), [ends.length]),
     visible: visibleUpTo(ends, of.length),
-    columns: i64(Array.from({ length: of.length }, (_, i) => i), [of.length]),
   };
   for (const [i, t] of noise) feeds[`noise.${i}`] = t;
   return (await program.run(feeds)).c!.data as Float32Array;
