@@ -75,6 +75,8 @@ export interface Editor {
    * @throws Error when an edit belongs to another model
    */
   with(vlm: Vlm, edits: readonly Edit[]): AnsweringModel;
+  /** The model under all edits at once, one after the other in their order; absent: edits of this editor do not combine. */
+  chain?(vlm: Vlm, edits: readonly Edit[]): AnsweringModel;
 }
 
 export function modelId(vlm: Vlm): ModelId {

@@ -6,7 +6,8 @@
 
 import type { EditRecord } from '../../data/records.ts';
 import { f32, i64, input, concat, slice, type Node, type Tensor } from '../../graph/index.ts';
-import { answerTargets, generateAll, type RewriteRows } from '../../models/answer.ts';
+import { type AnsweringModel, answerTargets, generateAll, type RewriteRows } from '../../models/answer.ts';
+import { chainRewrites } from '../../models/rewrite.ts';
 import type { Patch } from '../../models/sites.ts';
 import type { Batch, Rewrite, Vlm } from '../../models/vlm.ts';
 import { Weights } from '../../nn/weights.ts';
@@ -162,22 +163,33 @@ function rewriteRows(vlm: Vlm, edits: readonly Edit[]): RewriteRows {
   return (rows, batch: Batch) => (batch.image ? veadRewrite(vlm, rows.map((row) => (edits.length === 1 ? edits[0]! : edits[row]!))) : undefined);
 }
 
+/** Rewrites that apply all edits to every row: each edit's adapter reads what the one before it wrote. */
+function chainRows(vlm: Vlm, edits: readonly Edit[]): RewriteRows {
+  return (rows, batch: Batch) => (batch.image ? chainRewrites(edits.map((e, i) => veadRewrite(vlm, rows.map(() => e), `${i}`))) : undefined);
+}
+
+function checkEdits(vlm: Vlm, edits: readonly Edit[]): void {
+  if (edits.length === 0) throw new Error('give at least one edit');
+  for (const e of edits) {
+    if (e.editor !== id) throw new Error(`this edit belongs to the editor ${e.editor}`);
+    checkModel('this edit', e.model, vlm);
+  }
+}
+
+function rewritten(vlm: Vlm, edits: readonly Edit[], rewrite: RewriteRows): AnsweringModel {
+  checkEdits(vlm, edits);
+  return {
+    answerTargets: (queries) => answerTargets(vlm, queries, rewrite),
+    generate: (queries, options) => generateAll(vlm, queries, options, rewrite),
+  };
+}
+
 export const vead: Editor = {
   id,
   summary: 'visual edit adapter: infuses the edit into the visual tokens that matter (the paper)',
   trained: true,
   train: (vlm: Vlm, records: readonly EditRecord[], options: TrainOptions) => trainVead(vlm, records, veadConfig(vlm, options), options),
   edit,
-  with: (vlm, edits) => {
-    if (edits.length === 0) throw new Error('give at least one edit');
-    for (const e of edits) {
-      if (e.editor !== id) throw new Error(`this edit belongs to the editor ${e.editor}`);
-      checkModel('this edit', e.model, vlm);
-    }
-    const rewrite = rewriteRows(vlm, edits);
-    return {
-      answerTargets: (queries) => answerTargets(vlm, queries, rewrite),
-      generate: (queries, options) => generateAll(vlm, queries, options, rewrite),
-    };
-  },
+  with: (vlm, edits) => rewritten(vlm, edits, rewriteRows(vlm, edits)),
+  chain: (vlm, edits) => rewritten(vlm, edits, chainRows(vlm, edits)),
 };
