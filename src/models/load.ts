@@ -1,6 +1,6 @@
 /** Opens a model by folder or built-in name: reads its configuration, binds its weights where they lie on disk, and checks them all. */
 
-import { existsSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
@@ -56,6 +56,13 @@ const dtypes = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } as const;
  * @param derived weights that are made from stored ones
  */
 export function weightsOf(checkpoint: Checkpoint, derived: ReadonlyMap<string, () => Tensor> = new Map()): WeightSource {
+  // Hubs keep files elsewhere and link to them, but the engine refuses links that lead out of a folder.
+  const real = new Map<string, string>();
+  const realPath = (path: string): string => {
+    const known = real.get(path) ?? realpathSync(path);
+    real.set(path, known);
+    return known;
+  };
   return (name): WeightLocation | Tensor => {
     const made = derived.get(name)?.();
     if (made !== undefined) return made;
@@ -64,7 +71,7 @@ export function weightsOf(checkpoint: Checkpoint, derived: ReadonlyMap<string, (
     if (dtype === undefined)
       throw new Error(`${file.path}: ${name} is stored as ${entry.dtype}; weights must be F32, F16 or BF16`);
     if (!isContiguous(entry)) return file.readTensor(entry, { as: 'float32' });
-    return { file: resolve(file.path), offset: entry.begin, bytes: entry.bytes, dtype, shape: entry.shape };
+    return { file: realPath(file.path), offset: entry.begin, bytes: entry.bytes, dtype, shape: entry.shape };
   };
 }
 

@@ -1,5 +1,15 @@
 /** BLIP2-OPT and MiniGPT-4 from folders put together in other ways, and from parts that do not belong together. */
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -26,7 +36,11 @@ const mini = join(fixturesDir, 'tiny-minigpt4');
 /** A writable copy of a model folder. */
 function copyOf(dir: string, name: string): string {
   const to = join(scratch, name);
-  cpSync(dir, to, { recursive: true, mode: 0 });
+  cpSync(dir, to, { recursive: true });
+  // Fixtures may be read-only.
+  for (const entry of readdirSync(to, { recursive: true, withFileTypes: true }))
+    chmodSync(join(entry.parentPath, entry.name), 0o755);
+  chmodSync(to, 0o755);
   return to;
 }
 function rewrite(path: string, change: (text: string) => string): void {
@@ -61,6 +75,14 @@ describe.skipIf(!hasFixtures)('the same model in other files', () => {
     }
     rmSync(join(dir, 'model.safetensors'), { force: true });
     writeFileSync(join(dir, 'pytorch_model.bin'), torchFile(tensors));
+    expect(difference(await logitsOf(load(dir)), await logitsOf(load(blip)))).toBe(0);
+  });
+
+  test('a folder of links, as hubs keep their downloads', async () => {
+    const dir = copyOf(blip, 'blip-links');
+    const blob = join(scratch, 'blob');
+    renameSync(join(dir, 'model.safetensors'), blob);
+    symlinkSync(blob, join(dir, 'model.safetensors'));
     expect(difference(await logitsOf(load(dir)), await logitsOf(load(blip)))).toBe(0);
   });
 
