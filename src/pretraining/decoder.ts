@@ -21,6 +21,8 @@ export interface DecoderStage {
   steps: number;
   scenes: number;
   lessons: number;
+  /** lessons of each scene that are drills */
+  drills: number;
   facts: number;
   rate: number;
   muonRate: number;
@@ -34,18 +36,19 @@ export interface DecoderStage {
 }
 
 export const decoderStage: DecoderStage = {
-  steps: 2600,
-  scenes: 16,
-  lessons: 8,
+  steps: 4000,
+  scenes: 8,
+  lessons: 10,
+  drills: 2,
   facts: 3,
   rate: 3e-3,
   muonRate: 0.02,
   decay: 0.05,
   patchWord: 0.3,
-  patchColor: 0.25,
+  patchColor: 0.2,
   lessonWeights: {
     place: 1, relation: 2.2, where: 2, count: 1.6, exists: 1, background: 1.2, category: 1.2, kind: 0.8, caption: 1.6,
-    list: 0.5, probe: 0.7, tally: 0.8, find: 1, sides: 1, kinds: 0.3, groups: 0.4,
+    list: 0.4, probe: 0.8, tally: 0.8, find: 0.8, sides: 0.8, kinds: 0.3, groups: 0.4,
   },
 };
 
@@ -96,8 +99,9 @@ export async function decoderTrainer(
     initial,
     rule: (name, shape) =>
       shape.length === 2 && !/embed|lm_head|position/.test(name)
-        ? { rule: 'muon', rate: stage.muonRate / stage.rate, decay: stage.decay }
-        : { rule: 'adam', beta2: 0.98, ...(shape.length === 2 ? { decay: stage.decay } : {}) },
+        ? // Decay would forget that W_K started near W_Q before matching is learned from it.
+          { rule: 'muon', rate: stage.muonRate / stage.rate, ...(/[qk]_proj/.test(name) ? {} : { decay: stage.decay }) }
+        : { rule: 'adam', beta2: 0.98 },
     clip: 1,
     compile,
     options: { threads },
@@ -113,7 +117,7 @@ export async function decoderTrainer(
     kinds: () => kinds,
     feeds: async (step) => {
       const scenes = Array.from({ length: stage.scenes }, (_, i) =>
-        lessonScene(atlas, `${seed}/decoder`, (step - 1) * stage.scenes + i, { perScene: stage.lessons, facts: stage.facts, weights: stage.lessonWeights }),
+        lessonScene(atlas, `${seed}/decoder`, (step - 1) * stage.scenes + i, { perScene: stage.lessons, drills: stage.drills, facts: stage.facts, weights: stage.lessonWeights }),
       );
       const seen = await towerProgram.run({ pixels: pixelValues(scenes.map((s) => s.image), imageSize[0]) });
       const packed = pack(scenes, prefix);

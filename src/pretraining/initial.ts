@@ -16,7 +16,7 @@ export function initialWeights(shapes: ReadonlyMap<string, readonly number[]>, s
     const random = new Random(`${seed}/initial/${name}`);
     const embedding = /embed|query_tokens|position/.test(name);
     const fanIn = shape.length > 1 ? sizeOf(shape.slice(1)) : 1;
-    return random.normals(sizeOf(shape), embedding ? 0.02 : 0.6 / Math.sqrt(fanIn));
+    return random.normals(sizeOf(shape), /embed_tokens/.test(name) ? shape[1]! ** -0.5 : embedding ? 0.02 : 0.6 / Math.sqrt(fanIn));
   };
   for (const [name, shape] of shapes) {
     if (shape.length === 1 && !/embedding/.test(name)) {

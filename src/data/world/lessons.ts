@@ -40,6 +40,8 @@ export interface LessonOptions {
   readonly start?: number;
   /** Lessons about each scene (default 8). */
   readonly perScene?: number;
+  /** How many of them are drills, whatever the weights say (default 0): each holds many supervised matches. */
+  readonly drills?: number;
   /** Text-only facts beside each scene (default 1). */
   readonly facts?: number;
   /** Relative frequency of kinds; those not named keep their default, 0 leaves a kind out. */
@@ -72,9 +74,10 @@ export function lessonScene(atlas: Atlas, seed: string | number, index: number, 
   const random = new Random(`${seed}/lesson/${index}`);
   const scene = sampleScene(random);
   const weights = { ...defaultWeights, ...options.weights };
+  const drillsOnly = Object.fromEntries(drillKinds.map((kind) => [kind, weights[kind]])) as typeof weights;
   const lessons: Lesson[] = [];
   while (lessons.length < (options.perScene ?? 8)) {
-    const lesson = sampleLesson(random, scene, pickWeighted(random, weights));
+    const lesson = sampleLesson(random, scene, pickWeighted(random, lessons.length < (options.drills ?? 0) ? drillsOnly : weights));
     if (lesson) lessons.push(lesson);
   }
   return {
