@@ -2,5 +2,13 @@
 import { type CommandEntry, entry } from '../frame/command.ts';
 
 export const commands: Record<string, CommandEntry> = {
+  inspect: entry('tell what a model is', () => import('./inspect.ts')),
+  generate: entry('answer a question, with corrections applied', () => import('./generate.ts')),
+  trace: entry('write activations by site name', () => import('./trace.ts')),
+  attribute: entry('show why: which layers and which parts of the picture', () => import('./attribute.ts')),
+  conformance: entry('check this program against values of the reference implementations', () => import('./conformance.ts')),
+  train: entry('train an editor on edits', () => import('./train.ts')),
+  edit: entry('correct one answer and keep the correction as a file', () => import('./edit.ts')),
+  evaluate: entry('measure an editor: reliability, generality, locality', () => import('./evaluate.ts')),
   world: entry('make the mini world, a data set that needs no download', () => import('./world.ts')),
 };

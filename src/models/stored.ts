@@ -1,0 +1,40 @@
+/** How a model's weights are stored. */
+
+import { statSync } from 'node:fs';
+import { bytesPerElement, sizeOf } from '../graph/dtype.ts';
+import type { Vlm } from './vlm.ts';
+
+export interface StoredWeights {
+  /** numbers that the model reads */
+  parameters: number;
+  /** of most weights; a list when there are several */
+  dtype: string | string[];
+  /** of the files that hold them */
+  bytes: number;
+  files: number;
+}
+
+/** @param shapes of the weights that the model reads, by name */
+export function storedWeights(vlm: Vlm, shapes: ReadonlyMap<string, readonly number[]>): StoredWeights {
+  const files = new Set<string>();
+  const dtypes = new Map<string, number>();
+  let parameters = 0;
+  let inMemory = 0;
+  for (const [name, shape] of shapes) {
+    const count = sizeOf(shape);
+    parameters += count;
+    const place = vlm.weights(name);
+    if (place === undefined) continue;
+    dtypes.set(place.dtype, (dtypes.get(place.dtype) ?? 0) + count);
+    if ('file' in place) files.add(place.file);
+    else inMemory += count * bytesPerElement[place.dtype];
+  }
+  const byCount = [...dtypes].sort(([, a], [, b]) => b - a).map(([dtype]) => dtype);
+  const onDisk = [...files].reduce((total, file) => total + statSync(file).size, 0);
+  return {
+    parameters,
+    dtype: byCount.length === 1 ? byCount[0]! : byCount,
+    bytes: files.size > 0 ? onDisk : inMemory,
+    files: files.size,
+  };
+}
