@@ -1,6 +1,7 @@
 /**
  * Stage 2 of a mini: decoder and connector learn the lessons over the frozen tower's features. Beside the answers, every patch's visual token
- * predicts the word of its cell, and the colour of the background, through the vocabulary matrix: it keeps vision and words in one space.
+ * predicts the word of its cell (of an empty one, the colour of the background) through the vocabulary matrix: it keeps vision and words in
+ * one space.
  */
 
 import { allConcepts, colors, concept } from '../data/world/concepts.ts';
@@ -8,7 +9,7 @@ import type { Atlas } from '../data/world/atlas.ts';
 import { type LessonKind, lessonScene } from '../data/world/lessons.ts';
 import { WorldEncoder } from '../data/world/vocabulary.ts';
 import { f32, i64, type Tensor } from '../graph/dtype.ts';
-import { add, argMax, cast, concat, crossEntropy, equal, gather, input, mean, mul, mulDim, type Node, reshape, slice, sum } from '../graph/index.ts';
+import { add, argMax, cast, concat, crossEntropy, equal, gather, input, mean, mul, mulDim, reshape, slice, sum } from '../graph/index.ts';
 import type { Architecture } from '../models/architecture.ts';
 import { Sites } from '../models/sites.ts';
 import { Trainer } from '../nn/trainer.ts';
@@ -29,26 +30,23 @@ export interface DecoderStage {
   decay: number;
   /** weight of the patch-to-word loss */
   patchWord: number;
-  /** share of the background's colour in that loss */
-  patchColor: number;
   /** relative frequency of lesson kinds */
   lessonWeights: Partial<Record<Exclude<LessonKind, 'fact'>, number>>;
 }
 
 export const decoderStage: DecoderStage = {
-  steps: 4000,
-  scenes: 8,
-  lessons: 10,
-  drills: 2,
-  facts: 3,
+  steps: 2400,
+  scenes: 16,
+  lessons: 8,
+  drills: 1,
+  facts: 2,
   rate: 3e-3,
   muonRate: 0.02,
   decay: 0.05,
   patchWord: 0.3,
-  patchColor: 0.2,
   lessonWeights: {
-    place: 1, relation: 2.2, where: 2, count: 1.6, exists: 1, background: 1.2, category: 1.2, kind: 0.8, caption: 1.6,
-    list: 0.4, probe: 0.8, tally: 0.8, find: 0.8, sides: 0.8, kinds: 0.3, groups: 0.4,
+    place: 1, relation: 1.6, where: 1.3, count: 1.6, exists: 1.2, background: 0.9, category: 1.2, kind: 1, caption: 0.8,
+    list: 0.4, probe: 0.4, tally: 0.4, find: 0.4, sides: 0.3, kinds: 0.1, groups: 0.1,
   },
 };
 
@@ -91,8 +89,7 @@ export async function decoderTrainer(
   // Query tokens have no place of their own: the word loss is for models whose visual tokens are patches.
   const perPatch = visualTokens === patches;
   const patchLogits = decoder.head(reshape(visual, [mulDim('s', visualTokens), d]), w);
-  const says = (name: string): Node => mean(crossEntropy(patchLogits, reshape(input(name, ['s', patches], 'int64'), [mulDim('s', patches)])));
-  const patchLoss = perPatch ? add(mul(says('patchWords'), 1 - stage.patchColor), mul(says('patchColors'), stage.patchColor)) : undefined;
+  const patchLoss = perPatch ? mean(crossEntropy(patchLogits, reshape(input('patchWords', ['s', patches], 'int64'), [mulDim('s', patches)]))) : undefined;
   const trainer = await Trainer.create({
     loss: patchLoss === undefined ? answers : add(answers, mul(patchLoss, stage.patchWord)),
     metrics: { answers, hits, ...(patchLoss === undefined ? {} : { patchLoss }) },
@@ -109,7 +106,6 @@ export async function decoderTrainer(
   const encoder = new WorldEncoder();
   const wordIds = allConcepts.map((c) => encoder.id(`▁${concept(c).word}`));
   const colorIds = colors.map((c) => encoder.id(`▁${c.name}`));
-  const none = encoder.id('▁none');
   let kinds: readonly string[] = [];
   const cellOfPatch = Array.from({ length: patches }, (_, i) => 2 * Math.floor((2 * Math.floor(i / gridColumns)) / gridRows) + Math.floor((2 * (i % gridColumns)) / gridColumns));
   return {
@@ -133,8 +129,7 @@ export async function decoderTrainer(
         weights: f32(packed.weights, [r]),
         ...(perPatch
           ? {
-              patchWords: perPatchLabel(({ cells }, cell) => (cells[cell]! < 0 ? none : wordIds[cells[cell]!]!)),
-              patchColors: perPatchLabel(({ background }) => colorIds[background]!),
+              patchWords: perPatchLabel(({ cells, background }, cell) => (cells[cell]! < 0 ? colorIds[background]! : wordIds[cells[cell]!]!)),
             }
           : {}),
       };
