@@ -1,0 +1,16 @@
+/** All editors, one line each; a file is loaded when its editor is used. */
+import type { Editor } from './editor.ts';
+
+export const editors = {
+  vead: async () => (await import('./vead/vead.ts')).vead,
+} satisfies Record<string, () => Promise<Editor>>;
+
+export type EditorId = keyof typeof editors;
+
+export const editorIds = Object.keys(editors) as EditorId[];
+
+/** @throws Error that names the editors there are */
+export function editorNamed(id: string): Promise<Editor> {
+  if (!Object.hasOwn(editors, id)) throw new Error(`there is no editor ${JSON.stringify(id)}; editors: ${editorIds.join(', ')}`);
+  return editors[id as EditorId]();
+}

@@ -1,0 +1,88 @@
+/** An evaluation as plain values, so that several processes can work on one: what to load, and which records make up which batch. */
+
+import { type DatasetKind, type EditRecord, loadRecords } from '../data/records.ts';
+import { answerCue } from '../data/world/questions.ts';
+import { editorNamed } from '../editors/index.ts';
+import { shippedWeights, weightsFor } from '../editors/shipped.ts';
+import { loadModel } from '../models/load.ts';
+import { Random } from '../random.ts';
+import { checkRecords, type Subject } from './asking.ts';
+import { type FileId, fileId, type Versions, versions } from './manifest.ts';
+
+export interface Job {
+  /** folder or built-in name */
+  readonly model: string;
+  readonly editor: string;
+  /** file; those that come with the model when absent */
+  readonly weights?: string | undefined;
+  /** records in the official JSON */
+  readonly data: string;
+  /** folder that their image paths start from */
+  readonly images: string;
+  /** at most so many records: the first, or with a seed a random choice */
+  readonly limit?: number | undefined;
+  readonly seed?: number | undefined;
+  /** records asked together */
+  readonly batch: number;
+  readonly maxNewTokens: number;
+}
+
+/** What the results depend on: a resumed run must agree in all of it. */
+export interface JobIdentity {
+  readonly model: { readonly name: string; readonly fingerprint: string };
+  readonly editor: { readonly id: string; readonly weights: FileId | null };
+  readonly data: FileId & { readonly kind: DatasetKind; readonly records: number; readonly evaluated: number };
+  readonly seed: number | null;
+  readonly protocol: {
+    readonly version: number;
+    readonly batch: number;
+    readonly maxNewTokens: number;
+    readonly measures: string;
+  };
+  readonly versions: Versions;
+}
+
+/** Rises when the same job gives other figures. */
+const protocolVersion = 1;
+const measures =
+  'teacher-forced token accuracy; localities against the unedited model; generation: greedy, exact match of the trimmed text; probability of the whole target';
+
+export interface OpenJob {
+  readonly subject: Subject;
+  readonly batches: readonly (readonly EditRecord[])[];
+  readonly identity: JobIdentity;
+}
+
+/** Prompts of questions got the cue when they were loaded. */
+export const kindOfRecords = (records: readonly EditRecord[]): DatasetKind =>
+  records[0]!.request.prompt.endsWith(answerCue) ? 'vqa' : 'caption';
+
+/** @throws Error when anything that can be checked before the work does not fit */
+export async function openJob(job: Job, options: { threads?: number | undefined; check?: boolean } = {}): Promise<OpenJob> {
+  const editor = await editorNamed(job.editor);
+  const records = loadRecords(job.data, job.images);
+  const kind = kindOfRecords(records);
+  const chosen = chooseRecords(records, job.limit, job.seed);
+  const vlm = loadModel(job.model, options.threads === undefined ? {} : { threads: options.threads });
+  const path = job.weights ?? (editor.trained ? shippedWeights(job.model, editor.id, kind) : undefined);
+  const weights = weightsFor(vlm, editor, path);
+  if (options.check !== false) checkRecords(vlm, chosen);
+  const batches: EditRecord[][] = [];
+  for (let at = 0; at < chosen.length; at += job.batch) batches.push(chosen.slice(at, at + job.batch));
+  const identity: JobIdentity = {
+    model: { name: vlm.name, fingerprint: vlm.fingerprint },
+    editor: { id: editor.id, weights: path === undefined ? null : fileId(path) },
+    data: { ...fileId(job.data), kind, records: records.length, evaluated: chosen.length },
+    seed: job.limit === undefined ? null : (job.seed ?? null),
+    protocol: { version: protocolVersion, batch: job.batch, maxNewTokens: job.maxNewTokens, measures },
+    versions: versions(),
+  };
+  return { subject: { vlm, editor, weights }, batches, identity };
+}
+
+export function chooseRecords(records: readonly EditRecord[], limit?: number, seed?: number): readonly EditRecord[] {
+  if (limit === undefined || limit >= records.length) return records;
+  if (seed === undefined) return records.slice(0, limit);
+  const places = new Random(`${seed}/evaluated records`).shuffle(records.map((_, i) => i)).slice(0, limit);
+  return places.sort((a, b) => a - b).map((i) => records[i]!);
+}

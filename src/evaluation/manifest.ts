@@ -1,0 +1,106 @@
+/** How results were made: enough to make them again, and times, which stay out of the results themselves. */
+
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { basename, join } from 'node:path';
+import { writeFileAtomic } from '../checkpoints/atomic.ts';
+import { readJson } from '../checkpoints/json.ts';
+
+export interface FileId {
+  readonly file: string;
+  readonly sha256: string;
+}
+
+export const fileId = (path: string): FileId => ({
+  file: basename(path),
+  sha256: createHash('sha256').update(readFileSync(path)).digest('hex'),
+});
+
+export interface Versions {
+  readonly visedit: string;
+  readonly node: string;
+  readonly onnxruntime: string;
+}
+
+const require = createRequire(import.meta.url);
+
+export function versions(): Versions {
+  const of = (path: string): string => (require(path) as { version: string }).version;
+  return { visedit: of('../../package.json'), node: process.versions.node, onnxruntime: of('onnxruntime-node/package.json') };
+}
+
+/** One stretch of work, from a start or resume to its end or stop. */
+export interface Session {
+  readonly started: string;
+  readonly seconds: number;
+  /** records or steps done in it */
+  readonly done: number;
+  readonly jobs?: number;
+}
+
+export interface Manifest<I> {
+  readonly command: string;
+  readonly identity: I;
+  readonly finished: boolean;
+  readonly timings: { readonly seconds: number; readonly perItem: number | null; readonly sessions: readonly Session[] };
+}
+
+export const manifestFile = 'manifest.json';
+
+/** The manifest of a folder while work goes on in it. */
+export class ManifestKeeper<I extends object> {
+  readonly #earlier: readonly Session[];
+  readonly #began = performance.now();
+  readonly #started = new Date().toISOString();
+  readonly #path: string;
+
+  /**
+   * @param same whether the work of an earlier manifest goes on; its identity must then agree
+   * @throws Error that names what differs
+   */
+  constructor(
+    folder: string,
+    readonly command: string,
+    readonly identity: I,
+    same: boolean,
+    readonly jobs?: number,
+  ) {
+    this.#path = join(folder, manifestFile);
+    const earlier = same && existsSync(this.#path) ? (readJson(this.#path) as unknown as Partial<Manifest<I>>) : undefined;
+    const different = earlier === undefined ? [] : differences(earlier.identity, identity);
+    if (different.length > 0) {
+      throw new Error(
+        `${folder} holds the work of another run, so it cannot go on there; use the same settings, or another --out. What differs:\n  ${different.join('\n  ')}`,
+      );
+    }
+    this.#earlier = earlier?.timings?.sessions ?? [];
+  }
+
+  write(done: number, finished: boolean): Manifest<I> {
+    const seconds = (performance.now() - this.#began) / 1000;
+    const session: Session = { started: this.#started, seconds, done, ...(this.jobs === undefined ? {} : { jobs: this.jobs }) };
+    const sessions = [...this.#earlier, session];
+    const total = sessions.reduce((sum, s) => sum + s.seconds, 0);
+    const items = sessions.reduce((sum, s) => sum + s.done, 0);
+    const manifest: Manifest<I> = {
+      command: this.command,
+      identity: this.identity,
+      finished,
+      timings: { seconds: total, perItem: items === 0 ? null : total / items, sessions },
+    };
+    writeFileAtomic(this.#path, `${JSON.stringify(manifest, null, 2)}\n`);
+    return manifest;
+  }
+}
+
+/** Leaves that differ, as `editor.weights.sha256: there "..", here ".."`. */
+export function differences(there: unknown, here: unknown, path = ''): string[] {
+  const isObject = (x: unknown): x is Record<string, unknown> => typeof x === 'object' && x !== null;
+  if (isObject(there) && isObject(here)) {
+    const keys = [...new Set([...Object.keys(there), ...Object.keys(here)])];
+    return keys.flatMap((key) => differences(there[key], here[key], path === '' ? key : `${path}.${key}`));
+  }
+  const shown = (x: unknown): string => JSON.stringify(x) ?? 'nothing';
+  return shown(there) === shown(here) ? [] : [`${path}: there ${shown(there)}, here ${shown(here)}`];
+}

@@ -1,0 +1,126 @@
+/**
+ * Evaluates an editor over a file of records into a folder: records.jsonl (a line per record), summary.json, manifest.json. A run that was
+ * stopped or killed goes on at the batch that was not finished and ends with the same bytes; `jobs` processes share the batches.
+ */
+
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { writeFileAtomic } from '../checkpoints/atomic.ts';
+import { Stopped } from '../training/loop.ts';
+import { evaluateBatch } from './asking.ts';
+import { type Job, type JobIdentity, type OpenJob, openJob } from './job.ts';
+import { type Manifest, ManifestKeeper } from './manifest.ts';
+import { type Evaluation, summarize } from './metrics.ts';
+import { Appender, gather, hasResults, partFile, readResults, recordsFile } from './store.ts';
+import { Worker } from './worker.ts';
+
+export { evaluateRecords } from './asking.ts';
+
+export const summaryFile = 'summary.json';
+
+export interface RunOptions {
+  out: string;
+  /** go on with what is in `out` */
+  resume?: boolean | undefined;
+  /** processes that share the work, one thread each; 1 works in this process with all threads */
+  jobs?: number | undefined;
+  signal?: AbortSignal | undefined;
+  /** for the manifest */
+  command?: string | undefined;
+  onProgress?: (done: number, total: number) => void;
+}
+
+export interface EvaluationRun {
+  readonly evaluation: Evaluation;
+  readonly manifest: Manifest<JobIdentity>;
+}
+
+/** @throws Stopped when the signal asks; what was finished is kept */
+export async function runEvaluation(job: Job, options: RunOptions): Promise<EvaluationRun> {
+  const { out, resume = false, jobs = 1, signal, command = '', onProgress } = options;
+  if (!resume && hasResults(out))
+    throw new Error(`${out} holds results already; go on with --resume, or name another folder with --out`);
+  const open = await openJob(job);
+  const keeper = new ManifestKeeper(out, command, open.identity, resume, jobs);
+  const { batches } = open;
+  const indices = batches.map((batch) => batch.map(({ index }) => index));
+  const finished = gather(out, indices);
+  // Figures of an unfinished run must not be taken for those of a finished one.
+  rmSync(join(out, summaryFile), { force: true });
+  const total = indices.flat().length;
+  const start = [...finished].reduce((sum, i) => sum + indices[i]!.length, 0);
+  let done = start;
+  const missing = batches.flatMap((_, i) => (finished.has(i) ? [] : [i]));
+  keeper.write(0, false);
+  onProgress?.(done, total);
+  const onBatch = (i: number): void => {
+    done += indices[i]!.length;
+    onProgress?.(done, total);
+  };
+  try {
+    if (missing.length > 0)
+      await (jobs > 1 ? inProcesses(job, out, missing, jobs, onBatch, signal) : here(open, out, missing, onBatch, signal));
+  } catch (error) {
+    keeper.write(done - start, false);
+    throw error;
+  } finally {
+    await open.subject.vlm.release();
+  }
+  gather(out, indices);
+  const evaluation = summarize(readResults(out));
+  writeFileAtomic(join(out, summaryFile), `${JSON.stringify(evaluation, null, 2)}\n`);
+  return { evaluation, manifest: keeper.write(done - start, true) };
+}
+
+async function here(
+  open: OpenJob,
+  out: string,
+  missing: readonly number[],
+  onBatch: (i: number) => void,
+  signal?: AbortSignal,
+): Promise<void> {
+  const file = new Appender(join(out, recordsFile));
+  const { maxNewTokens } = open.identity.protocol;
+  try {
+    for (const i of missing) {
+      file.append(
+        await evaluateBatch(open.subject, open.batches[i]!, { maxNewTokens, ...(signal === undefined ? {} : { signal }) }),
+      );
+      onBatch(i);
+    }
+  } finally {
+    file.close();
+  }
+}
+
+async function inProcesses(
+  job: Job,
+  out: string,
+  missing: readonly number[],
+  jobs: number,
+  onBatch: (i: number) => void,
+  signal?: AbortSignal,
+): Promise<void> {
+  const queue = [...missing];
+  const workers = Array.from({ length: Math.min(jobs, queue.length) }, (_, n) => new Worker(job, join(out, partFile(n))));
+  const stop = (): void => {
+    for (const worker of workers) worker.stop();
+  };
+  signal?.addEventListener('abort', stop);
+  const work = async (worker: Worker): Promise<void> => {
+    for (let i = queue.shift(); i !== undefined; i = queue.shift()) {
+      await worker.run(i);
+      onBatch(i);
+    }
+  };
+  try {
+    if (signal?.aborted) stop();
+    await Promise.all(workers.map(work));
+  } catch (error) {
+    throw signal?.aborted ? new Stopped('stopped before all batches were finished', { cause: error }) : error;
+  } finally {
+    signal?.removeEventListener('abort', stop);
+    stop();
+    await Promise.all(workers.map((worker) => worker.ended));
+  }
+}

@@ -1,0 +1,83 @@
+/** Means over seeds and tests of their differences: what stands beside a table's figures. */
+
+export function mean(values: readonly number[]): number {
+  if (values.length === 0) throw new Error('the mean of no values is not defined');
+  return values.reduce((sum, x) => sum + x, 0) / values.length;
+}
+
+/** Sample standard deviation (n − 1); 0 for a single value. */
+export function standardDeviation(values: readonly number[]): number {
+  if (values.length < 2) return 0;
+  const m = mean(values);
+  return Math.sqrt(values.reduce((sum, x) => sum + (x - m) ** 2, 0) / (values.length - 1));
+}
+
+export interface TTest {
+  readonly t: number;
+  readonly degrees: number;
+  /** two-sided */
+  readonly p: number;
+}
+
+/** Paired t-test of equal means: the same seeds or records under two methods. */
+export function pairedTTest(a: readonly number[], b: readonly number[]): TTest {
+  if (a.length !== b.length) throw new Error(`a paired test needs as many values on both sides, got ${a.length} and ${b.length}`);
+  if (a.length < 2) throw new Error('a t-test needs at least two pairs');
+  const differences = a.map((x, i) => x - b[i]!);
+  return tTest(mean(differences), standardDeviation(differences) / Math.sqrt(a.length), a.length - 1);
+}
+
+/** Welch's t-test of equal means: independent samples of any variances. */
+export function welchTTest(a: readonly number[], b: readonly number[]): TTest {
+  if (a.length < 2 || b.length < 2) throw new Error('a t-test needs at least two values on each side');
+  const [u, v] = [a, b].map((values) => standardDeviation(values) ** 2 / values.length) as [number, number];
+  const degrees = u + v === 0 ? a.length + b.length - 2 : (u + v) ** 2 / (u ** 2 / (a.length - 1) + v ** 2 / (b.length - 1));
+  return tTest(mean(a) - mean(b), Math.sqrt(u + v), degrees);
+}
+
+function tTest(difference: number, error: number, degrees: number): TTest {
+  if (error === 0)
+    return { t: difference === 0 ? 0 : Math.sign(difference) * Number.POSITIVE_INFINITY, degrees, p: difference === 0 ? 1 : 0 };
+  const t = difference / error;
+  return { t, degrees, p: incompleteBeta(degrees / (degrees + t * t), degrees / 2, 0.5) };
+}
+
+/** Lanczos, g = 7, n = 9. */
+function logGamma(x: number): number {
+  const c = [
+    0.99999999999980993, 676.5203681218851, -1259.1392167224028, 771.32342877765313, -176.61502916214059, 12.507343278686905,
+    -0.13857109526572012, 9.9843695780195716e-6, 1.5056327351493116e-7,
+  ];
+  if (x < 0.5) return Math.log(Math.PI / Math.sin(Math.PI * x)) - logGamma(1 - x);
+  const y = x - 1;
+  const t = y + 7.5;
+  const sum = c.slice(1).reduce((total, value, i) => total + value / (y + i + 1), c[0]!);
+  return 0.5 * Math.log(2 * Math.PI) + (y + 0.5) * Math.log(t) - t + Math.log(sum);
+}
+
+/** I_x(a, b), regularised, by Lentz's continued fraction. */
+export function incompleteBeta(x: number, a: number, b: number): number {
+  if (x <= 0) return 0;
+  if (x >= 1) return 1;
+  // The fraction converges fast only on this side.
+  if (x > (a + 1) / (a + b + 2)) return 1 - incompleteBeta(1 - x, b, a);
+  const front = Math.exp(logGamma(a + b) - logGamma(a) - logGamma(b) + a * Math.log(x) + b * Math.log(1 - x)) / a;
+  const tiny = 1e-300;
+  const away = (value: number): number => (Math.abs(value) < tiny ? tiny : value);
+  let c = 1;
+  let d = 1 / away(1 - ((a + b) * x) / (a + 1));
+  let result = d;
+  for (let m = 1; m <= 500; m++) {
+    const even = (m * (b - m) * x) / ((a + 2 * m - 1) * (a + 2 * m));
+    d = 1 / away(1 + even * d);
+    c = away(1 + even / c);
+    result *= c * d;
+    const odd = (-(a + m) * (a + b + m) * x) / ((a + 2 * m) * (a + 2 * m + 1));
+    d = 1 / away(1 + odd * d);
+    c = away(1 + odd / c);
+    const change = c * d;
+    result *= change;
+    if (Math.abs(change - 1) < 1e-15) break;
+  }
+  return front * result;
+}

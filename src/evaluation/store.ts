@@ -1,0 +1,82 @@
+/**
+ * Results on disk as JSON lines, one per record, appended a batch at a time. Whatever moment a run is killed at, what was finished is kept and
+ * a half-written line is ignored. Several processes write a file each (`records.part-N.jsonl`); `gather` makes one file of them all.
+ */
+
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { writeFileAtomic } from '../checkpoints/atomic.ts';
+import type { RecordResult } from './metrics.ts';
+
+export const recordsFile = 'records.jsonl';
+export const partFile = (part: number): string => `records.part-${part}.jsonl`;
+const isResults = (name: string): boolean => /^records(\.part-\d+)?\.jsonl$/.test(name);
+
+export const hasResults = (folder: string): boolean => existsSync(folder) && readdirSync(folder).some(isResults);
+
+/** Lines by record index; what is not a whole result is left out. */
+function readLines(path: string, into: Map<number, string>): void {
+  const lines = readFileSync(path, 'utf8').split('\n');
+  // Without its newline the last line may be cut off, even where it happens to be JSON.
+  lines.pop();
+  for (const line of lines) {
+    try {
+      const { index, queries } = JSON.parse(line) as Partial<RecordResult>;
+      if (typeof index === 'number' && queries !== undefined) into.set(index, line);
+    } catch {
+      // a line cut off by a kill, followed by those of the run that went on
+    }
+  }
+}
+
+/**
+ * Puts all whole batches of a folder into one file, in the order of `batches`, and removes the parts.
+ * @param batches record indices of each batch
+ * @returns the finished batches
+ */
+export function gather(folder: string, batches: readonly (readonly number[])[]): Set<number> {
+  mkdirSync(folder, { recursive: true });
+  const files = readdirSync(folder).filter(isResults);
+  const lines = new Map<number, string>();
+  for (const name of files) readLines(join(folder, name), lines);
+  const finished = batches.flatMap((indices, i) => (indices.every((index) => lines.has(index)) ? [i] : []));
+  const kept = finished.flatMap((i) => batches[i]!.map((index) => `${lines.get(index)}\n`)).join('');
+  const path = join(folder, recordsFile);
+  if (!existsSync(path) || readFileSync(path, 'utf8') !== kept) writeFileAtomic(path, kept);
+  for (const name of files) if (name !== recordsFile) rmSync(join(folder, name));
+  return new Set(finished);
+}
+
+export function readResults(folder: string): RecordResult[] {
+  const lines = new Map<number, string>();
+  readLines(join(folder, recordsFile), lines);
+  return [...lines.values()].map((line) => JSON.parse(line) as RecordResult);
+}
+
+/** Appends batches to a results file; each is on disk when `append` returns. */
+export class Appender {
+  readonly #fd: number;
+
+  constructor(readonly path: string) {
+    this.#fd = openSync(path, 'a');
+  }
+
+  append(results: readonly RecordResult[]): void {
+    const bytes = Buffer.from(results.map((result) => `${JSON.stringify(result)}\n`).join(''));
+    try {
+      for (let done = 0; done < bytes.length; ) done += writeSync(this.#fd, bytes, done);
+      fsyncSync(this.#fd);
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      const full = code === 'ENOSPC' || code === 'EDQUOT';
+      const reason = full ? 'no space left on the disk. Free some' : `${message}. Put that right`;
+      throw new Error(`cannot write ${this.path}: ${reason} and run again with --resume; the batches before are kept`, {
+        cause: error,
+      });
+    }
+  }
+
+  close(): void {
+    closeSync(this.#fd);
+  }
+}

@@ -1,0 +1,79 @@
+/** Evaluations as rows of a table, in the paper's columns and as percentages: plain rows for a terminal, Markdown for a page. */
+
+import { queryKinds } from '../data/records.ts';
+import { type Evaluation, type Figures, hardKinds } from './metrics.ts';
+import { mean, standardDeviation } from './statistics.ts';
+
+export const columnNames = {
+  reliability: 'Rel',
+  textGenerality: 'T-Gen',
+  modalGenerality: 'M-Gen',
+  textLocality: 'T-Loc',
+  modalLocality: 'M-Loc',
+  average: 'Average',
+  sameImage: 'same image',
+  sameQuestion: 'same question',
+} as const;
+
+const five = [...queryKinds, 'average'] as const;
+
+export interface Rows {
+  readonly head: readonly string[];
+  readonly rows: readonly (readonly (string | number)[])[];
+  /** the first column names, all others hold figures */
+  readonly align: readonly ('left' | 'right')[];
+}
+
+const percent = (x: number | null): string => (x === null ? '' : (100 * x).toFixed(2));
+const aligned = (head: readonly string[]): Rows['align'] => head.map((_, i) => (i === 0 ? 'left' : 'right'));
+
+/** One evaluation: token accuracy and free generation, then token accuracy by group. */
+export function evaluationRows(evaluation: Evaluation): Rows {
+  const head = ['%', ...five.map((name) => columnNames[name]), ...hardKinds.map((name) => columnNames[name]), 'records'];
+  const row = (name: string, { hard, count, ...figures }: Figures): (string | number)[] => [
+    name,
+    ...five.map((metric) => percent(figures[metric])),
+    ...hardKinds.map((kind) => percent(hard[kind])),
+    count,
+  ];
+  const { generation, count } = evaluation;
+  const groups = [...Object.entries(evaluation.edits), ...Object.entries(evaluation.kinds)];
+  return {
+    head,
+    align: aligned(head),
+    rows: [
+      row('teacher-forced tokens', evaluation),
+      row('free generation', {
+        ...generation,
+        generation,
+        count,
+        hard: { sameImage: generation.sameImage, sameQuestion: generation.sameQuestion },
+      }),
+      ...groups.map(([name, figures]) => row(`  ${name}`, figures)),
+    ],
+  };
+}
+
+/** Several evaluations of one thing under different names, each over one or more seeds: `mean ± standard deviation`. */
+export function comparisonRows(
+  entries: readonly { readonly name: string; readonly runs: readonly Figures[] }[],
+  first = 'Editor',
+): Rows {
+  const head = [first, ...five.map((name) => columnNames[name])];
+  const cell = (values: readonly number[]): string => {
+    const text = percent(mean(values));
+    return values.length > 1 ? `${text} ± ${percent(standardDeviation(values))}` : text;
+  };
+  return {
+    head,
+    align: aligned(head),
+    rows: entries.map(({ name, runs }) => [name, ...five.map((metric) => cell(runs.map((run) => run[metric])))]),
+  };
+}
+
+export function toMarkdown({ head, rows, align }: Rows): string {
+  const line = (cells: readonly (string | number)[]): string =>
+    `| ${cells.map((cell) => String(cell).trim().replaceAll('|', '\\|')).join(' | ')} |`;
+  const rule = `|${align.map((side) => (side === 'right' ? '---:' : '---')).join('|')}|`;
+  return `${[line(head), rule, ...rows.map(line)].join('\n')}\n`;
+}

@@ -1,0 +1,120 @@
+/** Training an editor on a file of records into a folder, with a manifest of how it was made. */
+
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { openSafetensors } from '../checkpoints/safetensors.ts';
+import { type DatasetKind, loadRecords } from '../data/records.ts';
+import type { Editor, Settings, TrainOptions, TrainProgress } from '../editors/editor.ts';
+import { readEditorWeights } from '../editors/files.ts';
+import { loadModel } from '../models/load.ts';
+import { checkpointFile } from '../training/loop.ts';
+import { checkRecords } from './asking.ts';
+import { kindOfRecords } from './job.ts';
+import { type FileId, fileId, ManifestKeeper, type Versions, versions } from './manifest.ts';
+
+export interface TrainingJob {
+  readonly model: string;
+  readonly editor: Editor;
+  readonly data: string;
+  readonly images: string;
+  /** only the first so many records */
+  readonly limit?: number | undefined;
+}
+
+type Maybe<T> = { [K in keyof T]: T[K] | undefined };
+
+export interface Trained {
+  readonly out: string;
+  readonly editor: string;
+  /** file */
+  readonly weights: string;
+  readonly settings: Settings;
+  readonly steps: number;
+  readonly records: number;
+  /** of the last step; null when a resumed run was finished already */
+  readonly loss: number | null;
+  readonly metrics: Readonly<Record<string, number>>;
+  readonly seconds: number;
+}
+
+interface TrainingIdentity {
+  readonly model: { readonly name: string; readonly fingerprint: string };
+  readonly editor: string;
+  readonly data: FileId & { readonly kind: DatasetKind; readonly records: number };
+  readonly seed: string;
+  readonly options: Record<string, unknown>;
+  readonly versions: Versions;
+}
+
+/** The file of an editor's chosen weights in its training folder. */
+export const weightsFile = 'weights.safetensors';
+
+/** @throws Stopped after saving, when the signal asks; an error that says which checkpoint is left, when the loss is not finite */
+export async function trainEditor(
+  job: TrainingJob,
+  options: { out: string; seed: string | number; command?: string } & Partial<Maybe<TrainOptions>>,
+): Promise<Trained> {
+  const { editor, data, images, limit } = job;
+  const { out, seed, command = `train ${editor.id}`, resume = false, threads, signal, onStep, ...own } = options;
+  if (editor.train === undefined)
+    throw new Error(`the editor ${editor.id} learns nothing; use it as it is: visedit edit --editor ${editor.id}`);
+  const checkpoint = join(out, checkpointFile);
+  if (!resume && existsSync(checkpoint))
+    throw new Error(`${out} holds a training already; go on with --resume, or name another folder with --out`);
+  const records = loadRecords(data, images).slice(0, limit);
+  const vlm = loadModel(job.model, threads === undefined ? {} : { threads });
+  checkRecords(vlm, records);
+  const given = Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined)) as Partial<TrainOptions>;
+  const identity: TrainingIdentity = {
+    model: { name: vlm.name, fingerprint: vlm.fingerprint },
+    editor: editor.id,
+    data: { ...fileId(data), kind: kindOfRecords(records), records: records.length },
+    seed: String(seed),
+    options: { ...given },
+    versions: versions(),
+  };
+  const keeper = new ManifestKeeper(out, command, identity, resume && existsSync(checkpoint));
+  let first: number | undefined;
+  let last: TrainProgress | undefined;
+  const done = (): number => (last === undefined ? 0 : last.step - first! + 1);
+  const weights = join(out, weightsFile);
+  try {
+    await editor.train(vlm, records, {
+      ...given,
+      out,
+      seed,
+      resume,
+      ...(threads === undefined ? {} : { threads }),
+      ...(signal === undefined ? {} : { signal }),
+      onStep: (progress) => {
+        first ??= progress.step;
+        last = progress;
+        onStep?.(progress);
+      },
+    });
+  } catch (error) {
+    if (existsSync(checkpoint)) keeper.write(done(), false);
+    if (error instanceof Error && error.name === 'LossError') {
+      const kept = existsSync(checkpoint)
+        ? `${checkpoint}${existsSync(weights) ? ` and ${weights}` : ''} hold the last good state`
+        : 'no checkpoint had been written yet';
+      throw new Error(`${error.message}; ${kept}`, { cause: error });
+    }
+    throw error;
+  } finally {
+    await vlm.release();
+  }
+  if (!existsSync(weights)) throw new Error(`the editor ${editor.id} left no ${weights}`);
+  const { timings } = keeper.write(done(), true);
+  return {
+    out,
+    editor: editor.id,
+    weights,
+    settings: readEditorWeights(weights).settings,
+    steps: last?.steps ?? Number(openSafetensors(checkpoint).metadata.step),
+    records: records.length,
+    loss: last?.loss ?? null,
+    metrics: last?.metrics ?? {},
+    seconds: timings.seconds,
+  };
+}

@@ -1,0 +1,120 @@
+/** What every editor of the registry promises: an edit is a value, a model is never changed, a batch equals its singles, files keep everything. */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type EditRecord, loadRecords } from '../../src/data/records.ts';
+import type { Edit, Editor, EditorWeights, EditRequest } from '../../src/editors/editor.ts';
+import { readEdit, readEditorWeights, writeEdit, writeEditorWeights } from '../../src/editors/files.ts';
+import { editorIds, editorNamed } from '../../src/editors/index.ts';
+import { decodeImage } from '../../src/image/decode.ts';
+import { type AnsweringModel, type Query, unedited } from '../../src/models/answer.ts';
+import { loadModel } from '../../src/models/load.ts';
+import type { Vlm } from '../../src/models/vlm.ts';
+import { writeRandomLlava } from '../tiny-model.ts';
+import { temporaryFolder, writeTinyWorld } from '../tiny-world.ts';
+
+const root = temporaryFolder();
+let vlm: Vlm;
+let records: EditRecord[];
+let requests: EditRequest[];
+let queries: Query[];
+
+beforeAll(async () => {
+  vlm = loadModel(writeRandomLlava(join(root, 'model'), { positions: 256 }), { threads: 1 });
+  const world = await writeTinyWorld(join(root, 'world'));
+  records = loadRecords(world.train, world.images);
+  const load = async ({ image, prompt, target }: { image: string | null; prompt: string; target: string }): Promise<Query> => ({
+    image: image === null ? undefined : await decodeImage(image),
+    prompt,
+    target,
+  });
+  const [a, b] = [records[0]!, records[1]!];
+  requests = (await Promise.all([a, b].map((r) => load(r.request)))) as EditRequest[];
+  queries = await Promise.all(Object.values(a.queries).map(load));
+});
+afterAll(async () => {
+  await vlm.release();
+  rmSync(root, { recursive: true, force: true });
+});
+
+const scores = async (model: AnsweringModel, asked: readonly Query[] = queries): Promise<number[][]> =>
+  (await model.answerTargets(asked)).map(({ logProbs }) => [...logProbs]);
+const difference = (a: number[][], b: number[][]): number => Math.max(...a.flat().map((x, i) => Math.abs(x - b.flat()[i]!)));
+
+test('the registry names its editors by their ids, and names them all when asked for another', async () => {
+  for (const id of editorIds) expect((await editorNamed(id)).id).toBe(id);
+  expect(() => editorNamed('toString')).toThrow(`editors: ${editorIds.join(', ')}`);
+});
+
+describe.each(editorIds)('%s', (id) => {
+  let editor: Editor;
+  let weights: EditorWeights | undefined;
+  let edits: Edit[];
+
+  beforeAll(async () => {
+    editor = await editorNamed(id);
+    if (editor.trained)
+      weights = await editor.train!(vlm, records, { out: join(root, id), seed: 1, steps: 2, batch: 2, threads: 1 });
+    edits = await editor.edit(vlm, requests, weights);
+  });
+
+  test('an edit says what it is and for which model', () => {
+    expect(edits).toHaveLength(2);
+    edits.forEach((edit, i) => {
+      const { prompt, target } = requests[i]!;
+      expect(edit).toMatchObject({ editor: id, model: { fingerprint: vlm.fingerprint }, request: { prompt, target } });
+    });
+  });
+
+  test('an edit changes the answer; the model without it is bit-identical to before', async () => {
+    const before = await scores(unedited(vlm));
+    const after = await scores(editor.with(vlm, [edits[0]!]));
+    expect(difference(before.slice(0, 1), after.slice(0, 1))).toBeGreaterThan(1e-4);
+    expect(await scores(unedited(vlm))).toEqual(before);
+    expect(await scores(editor.with(vlm, [edits[0]!]))).toEqual(after);
+  });
+
+  test('edits and weights come back from their files with the same logits', async () => {
+    const path = join(root, `${id}-edit.safetensors`);
+    writeEdit(path, edits[0]!);
+    expect(readEdit(path)).toEqual(edits[0]);
+    expect(await scores(editor.with(vlm, [readEdit(path)]))).toEqual(await scores(editor.with(vlm, [edits[0]!])));
+    if (weights === undefined) return;
+    const weightsPath = join(root, `${id}-weights.safetensors`);
+    writeEditorWeights(weightsPath, weights);
+    const [again] = await editor.edit(vlm, requests.slice(0, 1), readEditorWeights(weightsPath));
+    const [once] = await editor.edit(vlm, requests.slice(0, 1), weights);
+    expect(await scores(editor.with(vlm, [again!]))).toEqual(await scores(editor.with(vlm, [once!])));
+  });
+
+  test('a batch of two edits equals two singles', async () => {
+    for (const [i, request] of requests.entries()) {
+      const [single] = await editor.edit(vlm, [request], weights);
+      const [alone, batched] = [await scores(editor.with(vlm, [single!])), await scores(editor.with(vlm, [edits[i]!]))];
+      expect(difference(alone, batched)).toBeLessThan(1e-4);
+    }
+  });
+
+  test('with several edits, query i is answered under edit i', async () => {
+    const asked = [queries[0]!, queries[0]!, queries[3]!, queries[4]!];
+    const chain = [edits[0]!, edits[1]!, edits[1]!, edits[0]!];
+    const together = editor.with(vlm, chain);
+    const [scored, said] = [await scores(together, asked), await together.generate(asked, { maxNewTokens: 6 })];
+    for (const [i, edit] of chain.entries()) {
+      const alone = editor.with(vlm, [edit]);
+      expect(difference(await scores(alone, [asked[i]!]), [scored[i]!])).toBeLessThan(1e-4);
+      expect((await alone.generate([asked[i]!], { maxNewTokens: 6 }))[0]!.text).toBe(said[i]!.text);
+    }
+  });
+
+  test('edits and weights for another model are refused, and so are empty prompts and targets', async () => {
+    const other = loadModel(writeRandomLlava(join(root, 'other'), { positions: 256, seed: 'other' }), { threads: 1 });
+    expect(() => editor.with(other, edits)).toThrow(/was made for model .*, not for other/);
+    if (weights !== undefined)
+      await expect(editor.edit(other, requests, weights)).rejects.toThrow(/made for model .*, not for other/);
+    if (editor.trained) await expect(editor.edit(vlm, requests)).rejects.toThrow('visedit train');
+    await expect(editor.edit(vlm, [{ ...requests[0]!, target: ' ' }], weights)).rejects.toThrow('the target is empty');
+    await expect(editor.edit(vlm, [{ ...requests[0]!, prompt: '' }], weights)).rejects.toThrow('the prompt is empty');
+    await other.release();
+  });
+});

@@ -1,0 +1,90 @@
+/** What is VEAD's own: text-only inputs pass untouched, layers are checked, and its training stops, goes on and breaks off without loss. */
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type EditRecord, loadRecords } from '../../src/data/records.ts';
+import type { EditorWeights, TrainOptions } from '../../src/editors/editor.ts';
+import { vead } from '../../src/editors/vead/vead.ts';
+import { decodeImage } from '../../src/image/decode.ts';
+import { unedited } from '../../src/models/answer.ts';
+import { loadModel } from '../../src/models/load.ts';
+import type { Vlm } from '../../src/models/vlm.ts';
+import { writeRandomLlava } from '../tiny-model.ts';
+import { temporaryFolder, writeTinyWorld } from '../tiny-world.ts';
+
+const root = temporaryFolder();
+const settings = { width: 32, influenceWidth: 24, heads: 4 };
+let vlm: Vlm;
+let records: EditRecord[];
+let weights: EditorWeights;
+
+const train = (out: string, more: Partial<TrainOptions> = {}): Promise<EditorWeights> =>
+  vead.train!(vlm, records, { out: join(root, out), seed: 3, steps: 4, batch: 4, threads: 1, settings, ...more });
+
+beforeAll(async () => {
+  vlm = loadModel(writeRandomLlava(join(root, 'model'), { positions: 256 }), { threads: 1 });
+  const world = await writeTinyWorld(join(root, 'world'));
+  records = loadRecords(world.train, world.images);
+  weights = await train('first');
+});
+afterAll(async () => {
+  await vlm.release();
+  rmSync(root, { recursive: true, force: true });
+});
+
+test('text-only queries get the same bits, alone and beside pictures', async () => {
+  const { request, queries } = records[0]!;
+  const image = await decodeImage(request.image);
+  const [edit] = await vead.edit(vlm, [{ ...request, image }], weights);
+  const text = { prompt: queries.textLocality.prompt, target: queries.textLocality.target };
+  const picture = { image, prompt: request.prompt, target: request.target };
+  const edited = vead.with(vlm, [edit!]);
+  const before = await unedited(vlm).answerTargets([text]);
+  expect(await edited.answerTargets([text])).toEqual(before);
+  expect((await edited.answerTargets([picture, text]))[1]).toEqual(before[0]);
+  expect(await edited.generate([text], { maxNewTokens: 5 })).toEqual(await unedited(vlm).generate([text], { maxNewTokens: 5 }));
+});
+
+test('a layer out of range is refused with the range', async () => {
+  await expect(async () => train('layer', { layer: 3 })).rejects.toThrow(
+    'insert layer 3 is out of range: a layer must come after it, so this model takes 0 to 2',
+  );
+});
+
+describe('training', () => {
+  const chosen = (out: string): Buffer => readFileSync(join(root, out, 'weights.safetensors'));
+  const steps = 120;
+
+  test('stopped between checkpoints and resumed, it ends with the same bytes as uninterrupted', async () => {
+    const losses = new Map<number, number>();
+    await train('whole', { steps, onStep: ({ step, loss }) => losses.set(step, loss) });
+    const controller = new AbortController();
+    const stopped = train('stopped', {
+      steps,
+      signal: controller.signal,
+      onStep: ({ step }) => {
+        if (step === 57) controller.abort();
+      },
+    });
+    await expect(stopped).rejects.toThrow('stopped after step 57; run again with --resume');
+    const again: number[] = [];
+    await train('stopped', {
+      steps,
+      resume: true,
+      onStep: ({ step, loss }) => {
+        again.push(step);
+        expect(loss).toBe(losses.get(step));
+      },
+    });
+    expect(again[0]).toBe(58);
+    expect(chosen('stopped')).toEqual(chosen('whole'));
+    const state = (out: string): Buffer => readFileSync(join(root, out, 'checkpoint.safetensors'));
+    expect(state('stopped')).toEqual(state('whole'));
+  });
+
+  test('a loss that is not finite stops it and leaves the last good checkpoint', async () => {
+    const run = train('broken', { steps, rate: 1e6, settings: { ...settings, clip: 1e30 } });
+    await expect(run).rejects.toThrow(/the loss is (NaN|Infinity)|the gradient norm (NaN|Infinity)/);
+    if (existsSync(join(root, 'broken', 'weights.safetensors'))) expect(chosen('broken').length).toBeGreaterThan(0);
+  });
+});
