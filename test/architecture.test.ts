@@ -17,7 +17,7 @@ const layers = [
   ['models'],
   ['attribution'],
   ['editors'],
-  ['evaluation', 'server', 'pretraining'],
+  ['evaluation', 'server', 'pretraining', 'conformance'],
   ['index.ts'],
   ['cli'],
 ];

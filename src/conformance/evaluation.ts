@@ -5,10 +5,13 @@
 
 import { basename } from 'node:path';
 import { type QueryKind, queryKinds } from '../data/records.ts';
-import { vead } from '../editors/vead/vead.ts';
-import { answerTargets, type Query } from '../models/answer.ts';
+import type { Edit } from '../editors/editor.ts';
+import { vead, veadRewrite } from '../editors/vead/vead.ts';
+import { answerTargets, type Query, targetRows } from '../models/answer.ts';
+import type { RgbImage, Vlm } from '../models/vlm.ts';
 import { tolerances } from './checks.ts';
 import type { Subject } from './subject.ts';
+import { isUndecided, logitsAt } from './undecided.ts';
 import { editorWeights } from './vead.ts';
 
 /** The reference's names of the five metrics. */
@@ -20,52 +23,84 @@ const reference: Record<string, QueryKind> = {
   image_loc: 'modalLocality',
 };
 
-const share = (a: readonly number[], b: readonly number[]): number => a.filter((x, i) => x === b[i]).length / a.length;
+interface Accuracy {
+  value: number;
+  /** share of the target's positions where rounding chooses the token */
+  undecided: number;
+}
 
 export async function checkEvaluation(subject: Subject): Promise<void> {
-  const { fixture, vlm, checks } = subject;
+  const { fixture, checks } = subject;
   const { evaluation } = fixture.meta;
   if (evaluation === undefined) return;
   if (fixture.meta.vead === undefined) throw new Error('meta.json has evaluation, but no vead: the adapter is not known');
+  const found = await accuracies(subject);
+  const compare = (
+    check: string,
+    where: string,
+    name: string,
+    expected: number,
+    of: (list: Accuracy[]) => Accuracy | undefined,
+  ): void => {
+    const kind = reference[name];
+    const actual = kind === undefined ? undefined : of(found.get(kind)!);
+    if (actual === undefined) checks.fail(check, `${where}: there is no such value`, tolerances.accuracy);
+    else checks.add(check, tolerances.accuracy, where, Math.max(0, Math.abs(actual.value - expected) - actual.undecided));
+  };
+  for (const [r, expected] of (evaluation.per_record ?? []).entries()) {
+    for (const [name, value] of Object.entries(expected))
+      compare('evaluation.records', `record ${r}, ${name}`, name, value, (list) => list[r]);
+  }
+  const { reliability, generality = {}, locality = {} } = evaluation.mean ?? {};
+  for (const [name, { acc }] of Object.entries({ ...(reliability && { reliability }), ...generality, ...locality })) {
+    compare('evaluation.mean', name, name, acc, (list) => ({
+      value: mean(list.map((a) => a.value)),
+      undecided: mean(list.map((a) => a.undecided)),
+    }));
+  }
+}
+
+const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
+const share = (flags: readonly boolean[]): number => mean(flags.map(Number));
+
+/** By kind of query, one accuracy per record; each record is edited alone. */
+async function accuracies(subject: Subject): Promise<Map<QueryKind, Accuracy[]>> {
+  const { fixture, vlm } = subject;
   const records = fixture.records();
-  const picture = (path: string) => fixture.picture(basename(path));
+  const picture = (path: string): Promise<RgbImage> => fixture.picture(basename(path));
   const requests = await Promise.all(records.map(async ({ request }) => ({ ...request, image: await picture(request.image) })));
   const edits = await vead.edit(vlm, requests, editorWeights(subject));
   const edited = vead.with(vlm, edits);
-  const found = new Map<QueryKind, number[]>();
+  const out = new Map<QueryKind, Accuracy[]>();
   for (const kind of queryKinds) {
     const queries = await Promise.all(
-      records.map(async (r): Promise<Query> => {
-        const { image, prompt, target } = r.queries[kind];
-        return { prompt, target, image: image === null ? undefined : await picture(image) };
-      }),
+      records.map(
+        async ({ queries: { [kind]: q } }): Promise<Query> => ({
+          ...q,
+          image: q.image === null ? undefined : await picture(q.image),
+        }),
+      ),
     );
     const after = await edited.answerTargets(queries);
-    const before = /Locality$/.test(kind) ? await answerTargets(vlm, queries) : undefined;
-    found.set(
-      kind,
-      after.map((a, i) => share(before?.[i]!.predictedIds ?? a.targetIds, a.predictedIds)),
+    const before = isLocality(kind) ? await answerTargets(vlm, queries) : undefined;
+    const undecided = await Promise.all(
+      queries.map((query, i) => undecidedPlaces(vlm, query, [edits[i], ...(before === undefined ? [] : [undefined])])),
     );
+    const values = after.map(({ targetIds, predictedIds }, i): Accuracy => {
+      const wanted = before === undefined ? targetIds : before[i]!.predictedIds;
+      return { value: share(predictedIds.map((id, t) => id === wanted[t])), undecided: share(undecided[i]!) };
+    });
+    out.set(kind, values);
   }
+  return out;
+}
 
-  for (const [r, expected] of (evaluation.per_record ?? []).entries())
-    for (const [name, value] of Object.entries(expected)) {
-      const kind = reference[name];
-      if (kind === undefined) checks.fail('evaluation.records', `record ${r}: there is no metric ${name}`, tolerances.accuracy);
-      else checks.add('evaluation.records', tolerances.accuracy, `record ${r}, ${name}`, Math.abs(found.get(kind)![r]! - value));
-    }
-  const { reliability, generality = {}, locality = {} } = evaluation.mean ?? {};
-  for (const [name, mean] of Object.entries({ ...(reliability && { reliability }), ...generality, ...locality })) {
-    const kind = reference[name];
-    if (kind === undefined) checks.fail('evaluation.mean', `there is no metric ${name}`, tolerances.accuracy);
-    else {
-      const values = found.get(kind)!;
-      checks.add(
-        'evaluation.mean',
-        tolerances.accuracy,
-        name,
-        Math.abs(values.reduce((a, b) => a + b, 0) / values.length - mean.acc),
-      );
-    }
-  }
+const isLocality = (kind: QueryKind): boolean => kind === 'textLocality' || kind === 'modalLocality';
+
+/** For each token of the target, whether it is undecided under any of these edits (undefined: unedited). */
+async function undecidedPlaces(vlm: Vlm, query: Query, edits: readonly (Edit | undefined)[]): Promise<boolean[]> {
+  const batch = await vlm.batch([vlm.layout(query.prompt, query.image !== undefined, query.target)], [query.image]);
+  const rows = targetRows(batch);
+  const each = await Promise.all(edits.map((edit) => logitsAt(vlm, batch, rows, edit && veadRewrite(vlm, [edit]))));
+  return rows.map((_, t) => each.some((logits) => isUndecided(logits[t]!)));
 }

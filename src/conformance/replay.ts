@@ -12,7 +12,10 @@ import { veadRewrite } from '../editors/vead/vead.ts';
 import { add, f32, input, mean, mul, sigmoid, type Tensor } from '../graph/index.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { Trainer } from '../nn/trainer.ts';
+import { Random } from '../random.ts';
 import { compile } from '../runtime/node.ts';
+import { tolerances } from './checks.ts';
+import { firstGradients, type Values } from './trained-weights.ts';
 
 /** Samples with the visual tokens that each has under its edit, at the insert layer. */
 export async function underEdits(vlm: Vlm, layer: number, samples: readonly Sample[], edits: readonly Edit[]): Promise<Sample[]> {
@@ -22,11 +25,19 @@ export async function underEdits(vlm: Vlm, layer: number, samples: readonly Samp
   const site = `layers.${layer}.out`;
   const program = await vlm.segment({ from: layer + 1, to: layer + 1, image: true, outputs: [site] }, rewrite);
   const out = (await program.run({ hidden, positions, bias, ...rewrite.feeds }))[site]!.data as Float32Array;
-  return samples.map(({ sequence }, n) => ({ sequence, hidden: out.slice(n * length * d, (n * length + sequence.ids.length) * d) }));
+  return samples.map(({ sequence }, n) => ({
+    sequence,
+    hidden: out.slice(n * length * d, (n * length + sequence.ids.length) * d),
+  }));
 }
 
 /** VEAD's training step whose mapper losses read the visual tokens that `mapperFeeds` gives. */
-export function replayTrainer(vlm: Vlm, config: VeadConfig, shape: AdapterShape, initial: ReadonlyMap<string, Tensor<'float32'>>): Promise<Trainer> {
+export function replayTrainer(
+  vlm: Vlm,
+  config: VeadConfig,
+  shape: AdapterShape,
+  initial: ReadonlyMap<string, Tensor<'float32'>>,
+): Promise<Trainer> {
   const { losses, layer, parts } = config;
   const answers = objective(vlm, layer, shape, { ...losses, up: 0, down: 0, attribution: 0 }, parts);
   const d = vlm.decoder.hidden;
@@ -47,7 +58,13 @@ export function replayTrainer(vlm: Vlm, config: VeadConfig, shape: AdapterShape,
 }
 
 /** What the mapper reads: visual tokens at the sampled places of a rel/gen and of a locality sample, and the edit's last prompt position. */
-export function mapperFeeds(vlm: Vlm, edit: readonly Sample[], right: readonly Sample[], wrong: readonly Sample[], sampled: readonly number[]): Record<string, Tensor> {
+export function mapperFeeds(
+  vlm: Vlm,
+  edit: readonly Sample[],
+  right: readonly Sample[],
+  wrong: readonly Sample[],
+  sampled: readonly number[],
+): Record<string, Tensor> {
   const d = vlm.decoder.hidden;
   const rowsOf = (samples: readonly Sample[], rows: (sample: Sample) => readonly number[]): Float32Array => {
     const picked = samples.flatMap((sample) => rows(sample).map((row) => sample.hidden.subarray(row * d, (row + 1) * d)));
@@ -58,10 +75,73 @@ export function mapperFeeds(vlm: Vlm, edit: readonly Sample[], right: readonly S
     return data;
   };
   const visual = (samples: readonly Sample[]) =>
-    f32(rowsOf(samples, () => sampled.map((t) => vlm.visualStart + t)), [samples.length, sampled.length, d]);
+    f32(
+      rowsOf(samples, () => sampled.map((t) => vlm.visualStart + t)),
+      [samples.length, sampled.length, d],
+    );
   return {
     'mapper.right': visual(right),
     'mapper.wrong': visual(wrong),
-    'mapper.end': f32(rowsOf(edit, ({ sequence }) => [sequence.promptEnd]), [edit.length, d]),
+    'mapper.end': f32(
+      rowsOf(edit, ({ sequence }) => [sequence.promptEnd]),
+      [edit.length, d],
+    ),
   };
 }
+
+/** What a run of steps gives. */
+export interface Outcome {
+  /** of the first step */
+  gradients: Values;
+  weights: Values;
+}
+
+/** Feeds that are hidden states. */
+const hiddenFeeds = ['hidden', 'signal', 'mapper.right', 'mapper.wrong', 'mapper.end'];
+
+/**
+ * The same steps again with hidden states that are off by a tenth of their tolerance, several times: what rounding could make of the run.
+ * A ReLU whose input is next to zero turns, and the gradient jumps.
+ */
+export async function disturbedRuns(
+  trainer: Trainer,
+  initial: Outcome['weights'],
+  steps: readonly Record<string, Tensor>[],
+  rate: number,
+  runs = 5,
+): Promise<Outcome[]> {
+  const start = new Map(
+    [...trainer.state()].map(([name, t]) => {
+      const weight = name.startsWith('w:') ? initial.get(name.slice(2)) : undefined;
+      return [name, f32(weight ?? new Float32Array(t.data.length), t.shape)] as const;
+    }),
+  );
+  const out: Outcome[] = [];
+  for (let run = 0; run < runs; run++) {
+    trainer.restore(0, start);
+    let gradients: Values = new Map();
+    for (const [s, feeds] of steps.entries()) {
+      const random = new Random(`disturbed ${run}/${s}`);
+      const moved = hiddenFeeds
+        .filter((name) => name in feeds)
+        .map((name) => {
+          const { data, shape } = feeds[name] as Tensor<'float32'>;
+          const noise = random.fork(name).normals(data.length, tolerances.hidden / 10);
+          return [
+            name,
+            f32(
+              data.map((x, i) => x + noise[i]!),
+              shape,
+            ),
+          ] as const;
+        });
+      await trainer.run({ ...feeds, ...Object.fromEntries(moved) }, rate);
+      if (s === 0) gradients = firstGradients(trainer.state());
+    }
+    out.push({ gradients, weights: valuesOf(trainer.weights) });
+  }
+  return out;
+}
+
+export const valuesOf = (tensors: ReadonlyMap<string, Tensor<'float32'>>): Values =>
+  new Map([...tensors].map(([name, { data }]) => [name, data]));

@@ -42,8 +42,18 @@ export async function openSubject(fixture: Fixture, checks: Checks, options: Com
   return { fixture, vlm, processor: own.processor, checks };
 }
 
-/** One prompt as a batch. */
-export async function batchOf({ vlm, fixture }: Subject, prompt: string, image?: string | null, target?: string): Promise<Batch> {
+/**
+ * One prompt as a batch.
+ * @param more token ids after it
+ */
+export async function batchOf(
+  { vlm, fixture }: Subject,
+  prompt: string,
+  image?: string | null,
+  target?: string,
+  more: readonly number[] = [],
+): Promise<Batch> {
   const picture = image == null ? undefined : await fixture.picture(image);
-  return vlm.batch([vlm.layout(prompt, picture !== undefined, target)], [picture]);
+  const sequence = vlm.layout(prompt, picture !== undefined, target);
+  return vlm.batch([{ ...sequence, ids: [...sequence.ids, ...more] }], [picture]);
 }

@@ -1,73 +1,110 @@
-/** A training run's first gradients and final weights against the reference's. */
+/** A training run's first gradients and final weights against the reference's, as exactly as single precision determines them. */
 import type { Tensor } from '../graph/dtype.ts';
 import { tolerances } from './checks.ts';
 import type { Fixture } from './fixture.ts';
 import type { Subject } from './subject.ts';
 
+export type Values = ReadonlyMap<string, Float32Array>;
+
 const largestOf = (data: Float32Array): number => data.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
 
 /** After one step Adam's first moment is (1 − β1) times the gradient. */
-export function firstGradients(state: ReadonlyMap<string, Tensor<'float32'>>): Map<string, Float32Array> {
+export function firstGradients(state: ReadonlyMap<string, Tensor<'float32'>>): Values {
   const moments = [...state].filter(([name]) => name.startsWith('m:'));
   return new Map(moments.map(([name, { data }]) => [name.slice(2), data.map((m) => m / (1 - 0.9))]));
 }
 
-/**
- * Single precision resolves a gradient to this share of the largest term that it is summed from. What is smaller is rounding noise: the
- * gradient of the keys' bias, for one, is zero in exact arithmetic (a softmax does not see what is added to all of its scores).
- */
-const resolution = 1e-6;
+/** The largest change of each element from `values` to any of `others`. */
+export function spreadOf(values: Values, others: readonly Values[]): Values {
+  return new Map(
+    [...values].map(([name, data]) => [
+      name,
+      data.map((x, i) => Math.max(0, ...others.map((other) => Math.abs((other.get(name)?.[i] ?? x) - x)))),
+    ]),
+  );
+}
 
-function expectedGradients(fixture: Fixture): Map<string, Float32Array> {
+/**
+ * Single precision keeps a gradient to about this share of the largest one that it is summed with. A tensor that is smaller than this
+ * share of all gradients is rounding noise: that of the keys' bias, for one, is zero in exact arithmetic (a softmax does not see what is
+ * added to all of its scores).
+ */
+const resolution = 1e-5;
+
+function expectedGradients(fixture: Fixture): Values {
   const gradient = 'train.0.grad.';
   const names = fixture.tensorNames.filter((name) => name.startsWith(gradient));
   return new Map(names.map((name) => [name.slice(gradient.length), fixture.need(name).data]));
 }
 
-export function checkGradients({ fixture, checks }: Subject, actual: ReadonlyMap<string, Float32Array>): void {
+const noiseFloor = (gradients: Values): number => resolution * Math.max(0, ...[...gradients.values()].map(largestOf));
+
+/** @param spread how far each element moves when the inputs move within their tolerance (a ReLU may turn) */
+export function checkGradients({ fixture, checks }: Subject, actual: Values, spread: Values): void {
   const expected = expectedGradients(fixture);
-  const floor = resolution * Math.max(...[...expected.values()].map(largestOf));
+  const floor = noiseFloor(expected);
   for (const [name, wanted] of expected) {
-    const found = actual.get(name);
-    const where = `train.0.grad.${name}`;
     const largest = largestOf(wanted);
     // Noise may differ by as much as the noise.
     const scale = largest >= floor ? largest : floor / tolerances.gradient;
-    if (found === undefined) checks.fail('training.gradients', `${where}: the adapter has no such weight`, tolerances.gradient);
-    else checks.values('training.gradients', tolerances.gradient, where, found, wanted, scale);
+    compare(
+      { checks },
+      'training.gradients',
+      `train.0.grad.${name}`,
+      actual.get(name),
+      wanted,
+      scale,
+      (i) => spread.get(name)?.[i] ?? 0,
+    );
   }
 }
 
 /**
- * Adam divides a gradient by its own size, so a weight whose gradient is rounding noise goes its full step in a direction that is
- * chance: such a weight may be as far off as the steps can carry two weights apart.
- * @param apart twice the sum of the steps' learning rates
+ * Adam divides a gradient by its own size, so that rounding moves a weight by its share of the gradient: all the way, in a direction that
+ * is chance, where the gradient is nothing but rounding. By so much a weight may be off beyond the tolerance.
+ * @param spread as above
+ * @param apart how far the steps can carry two weights apart: twice the sum of the learning rates
  */
-export function checkFinalWeights(
-  { fixture, checks }: Subject,
-  actual: ReadonlyMap<string, Tensor<'float32'>>,
-  apart: number,
-): void {
-  const check = 'training.final-weights';
+export function checkFinalWeights({ fixture, checks }: Subject, actual: Values, spread: Values, apart: number): void {
   const gradients = expectedGradients(fixture);
-  const floor = resolution * Math.max(0, ...[...gradients.values()].map(largestOf));
-  for (const name of actual.keys()) {
-    const where = `train.final.${name}`;
-    const expected = fixture.tensor(where)?.data;
-    const found = actual.get(name)?.data;
-    if (expected === undefined) continue;
-    if (found === undefined || found.length !== expected.length) {
-      checks.fail(check, `${where}: ${found?.length ?? 'no'} values, ${expected.length} expected`, tolerances.gradient);
-      continue;
-    }
-    const gradient = gradients.get(name);
-    const largest = gradient === undefined ? 0 : largestOf(gradient);
-    const noise = largest >= floor ? largest * resolution : floor;
-    const far = expected.reduce((most, wanted, i) => {
-      const g = Math.abs(gradient?.[i] ?? Number.POSITIVE_INFINITY);
-      const d = Math.abs(found[i]! - wanted) - (g <= noise ? apart : 0);
-      return d <= most ? most : d;
-    }, 0);
-    checks.add(check, tolerances.gradient, where, far / largestOf(expected));
+  const floor = noiseFloor(gradients);
+  const prefix = 'train.final.';
+  for (const where of fixture.tensorNames.filter((one) => one.startsWith(prefix))) {
+    const name = where.slice(prefix.length);
+    const expected = fixture.need(where).data;
+    const rounding = roundingOf(gradients.get(name), floor);
+    const allowed = (i: number): number => apart * rounding(i) + (spread.get(name)?.[i] ?? 0);
+    compare({ checks }, 'training.final-weights', where, actual.get(name), expected, largestOf(expected), allowed);
   }
+}
+
+/** The share of each element of a gradient that is rounding, from 0 to 1. */
+function roundingOf(gradient: Float32Array | undefined, floor: number): (i: number) => number {
+  if (gradient === undefined) return () => 0;
+  const largest = largestOf(gradient);
+  if (largest < floor) return () => 1;
+  // Exactly zero: no sample of the step reaches this weight.
+  return (i) => (gradient[i] === 0 ? 0 : Math.min(1, (resolution * largest) / Math.abs(gradient[i]!)));
+}
+
+function compare(
+  { checks }: Pick<Subject, 'checks'>,
+  check: string,
+  where: string,
+  actual: Float32Array | undefined,
+  expected: Float32Array,
+  scale: number,
+  allowed: (i: number) => number,
+): void {
+  if (actual?.length !== expected.length) {
+    checks.fail(check, `${where}: ${actual?.length ?? 'no'} values, ${expected.length} expected`, tolerances.gradient);
+    return;
+  }
+  let far = 0;
+  expected.forEach((wanted, i) => {
+    const d = Math.abs(actual[i]! - wanted);
+    const counted = d <= tolerances.gradient * scale ? d : d - allowed(i);
+    if (!(counted <= far)) far = counted;
+  });
+  checks.add(check, tolerances.gradient, where, far / scale);
 }

@@ -10,9 +10,9 @@ import { f32, type Tensor } from '../graph/dtype.ts';
 import { Random } from '../random.ts';
 import { tolerances } from './checks.ts';
 import type { Fixture } from './fixture.ts';
-import { mapperFeeds, replayTrainer, underEdits } from './replay.ts';
+import { disturbedRuns, mapperFeeds, replayTrainer, underEdits, valuesOf } from './replay.ts';
 import type { Subject } from './subject.ts';
-import { checkFinalWeights, checkGradients, firstGradients } from './trained-weights.ts';
+import { checkFinalWeights, checkGradients, firstGradients, spreadOf, type Values } from './trained-weights.ts';
 import { adapterWeights, editorWeights } from './vead.ts';
 
 type Training = NonNullable<Fixture['meta']['training']>;
@@ -66,11 +66,15 @@ export async function checkTraining(subject: Subject): Promise<void> {
   // Without traced layers the preparer leaves the influence targets out: they are made below, with the reference's noise.
   const preparer = new Preparer(vlm, fixture.records(), { ...whole, traced: [] }, new Random(0));
   const replay = await replayTrainer(vlm, whole, shape, initial);
+  const run: Record<string, Tensor>[] = [];
   let inPlace: Edit[] | undefined;
   try {
     for (const [s, step] of steps.entries()) {
       const choice = choices.indexOf(step.generality_choice);
-      if (choice < 0) throw new Error(`step ${s}: generality_choice ${JSON.stringify(step.generality_choice)} is none of ${choices.join(', ')}`);
+      if (choice < 0)
+        throw new Error(
+          `step ${s}: generality_choice ${JSON.stringify(step.generality_choice)} is none of ${choices.join(', ')}`,
+        );
       const prepared = await preparer.get(step.records);
       const states = (group: number): Promise<readonly Sample[]> | readonly Sample[] => {
         const samples = prepared.map((p) => p.samples[group]!);
@@ -79,37 +83,71 @@ export async function checkTraining(subject: Subject): Promise<void> {
       const [edit, right, wrong] = await Promise.all([states(0), states(choice), states(groups.indexOf('modalLocality'))]);
       const sampled = step.sampled_visual_tokens;
       const places = sampled.map((t) => vlm.visualStart + t);
-      const c = await influenceTargets(vlm, layer, traced, edit, right, places, noiseOf(fixture.need(`train.${s}.noise`), traced));
+      const c = await influenceTargets(
+        vlm,
+        layer,
+        traced,
+        edit,
+        right,
+        places,
+        noiseOf(fixture.need(`train.${s}.noise`), traced),
+      );
       const feeds = stepFeeds(vlm, prepared, { choice, sampled }, 0, c);
       const target = fixture.tensor(`train.${s}.influence_target`);
       if (target !== undefined)
-        checks.values('training.influence-target', tolerances.contribution, `train.${s}.influence_target`, feeds.target!.data as Float32Array, target.data);
+        checks.values(
+          'training.influence-target',
+          tolerances.contribution,
+          `train.${s}.influence_target`,
+          feeds.target!.data as Float32Array,
+          target.data,
+        );
 
-      // The first step is that of `trainVead`, too.
-      if (s === 0) await checkFirstStep(subject, training, whole, shape, initial, feeds);
-      const result = await replay.run({ ...feeds, ...mapperFeeds(vlm, edit, right, wrong, sampled) }, config.lr);
-      checkLosses(subject, training, s, result);
+      const all = { ...feeds, ...mapperFeeds(vlm, edit, right, wrong, sampled) };
+      run.push(all);
+      checkLosses(subject, training, s, await replay.run(all, config.lr));
       inPlace = await editsOf(subject, step.records, replay.weights);
     }
-    checkFinalWeights(subject, replay.weights, 2 * steps.length * config.lr);
+    if (run[0] === undefined) return;
+    const final = valuesOf(replay.weights);
+    // The first step is that of `trainVead`, too.
+    const gradients = await firstStep(subject, training, whole, shape, initial, run[0]);
+    const disturbed = await disturbedRuns(replay, valuesOf(initial), run, config.lr);
+    checkGradients(
+      subject,
+      gradients,
+      spreadOf(
+        gradients,
+        disturbed.map((d) => d.gradients),
+      ),
+    );
+    checkFinalWeights(
+      subject,
+      final,
+      spreadOf(
+        final,
+        disturbed.map((d) => d.weights),
+      ),
+      2 * steps.length * config.lr,
+    );
   } finally {
     await replay.release();
   }
 }
 
-/** The step that users train with: its losses and gradients. */
-async function checkFirstStep(
+/** The step that users train with: checks its losses, returns its gradients. */
+async function firstStep(
   subject: Subject,
   training: Training,
   whole: VeadConfig,
   shape: AdapterShape,
   initial: ReadonlyMap<string, Tensor<'float32'>>,
   feeds: Record<string, Tensor>,
-): Promise<void> {
+): Promise<Values> {
   const trainer = await veadTrainer(subject.vlm, whole, shape, initial, subject.vlm.compileOptions.threads);
   try {
     checkLosses(subject, training, 0, await trainer.run(feeds, whole.rate));
-    checkGradients(subject, firstGradients(trainer.state()));
+    return firstGradients(trainer.state());
   } finally {
     await trainer.release();
   }
@@ -141,11 +179,19 @@ function trainerConfig({ config, steps }: Training, shape: AdapterShape, layer: 
 }
 
 /** The edits of a step's records under weights. */
-async function editsOf(subject: Subject, records: readonly number[], tensors: ReadonlyMap<string, Tensor<'float32'>>): Promise<Edit[]> {
+async function editsOf(
+  subject: Subject,
+  records: readonly number[],
+  tensors: ReadonlyMap<string, Tensor<'float32'>>,
+): Promise<Edit[]> {
   const { fixture, vlm } = subject;
   const requests = records.map((r) => fixture.records()[r]!.request);
   const pictures = await Promise.all(requests.map(({ image }) => fixture.picture(basename(image))));
-  return vead.edit(vlm, requests.map((request, i) => ({ ...request, image: pictures[i]! })), { ...editorWeights(subject), tensors: new Map(tensors) });
+  return vead.edit(
+    vlm,
+    requests.map((request, i) => ({ ...request, image: pictures[i]! })),
+    { ...editorWeights(subject), tensors: new Map(tensors) },
+  );
 }
 
 function checkLosses(

@@ -71,10 +71,7 @@ export function objective(vlm: Vlm, layer: number, shape: AdapterShape, losses: 
   const right = takeLast(gather(gate, input('choice', ['e'], 'int64')), sampled);
   const wrong = takeLast(slice(gate, 0, mulDim(3, 'e'), b), sampled);
   const target = input('target', ['e', 't']);
-  const small = 1e-8;
-  const up = mul(mean(log(add(sigmoid(right), small))), -1); // (21)
-  const down = mul(mean(log(add(sub(1, sigmoid(wrong)), small))), -1); // (22)
-  const ima = mul(mean(sum(mul(target, log(add(softmax(right), small))), 1)), -1); // (24)
+  const { up, down, ima } = mapperLosses(right, wrong, target);
 
   const weighted: [Node, number][] = [[rel, losses.rel], [textGen, losses.gen], [modalGen, losses.gen], [loc, losses.loc]];
   if (parts.influenceMapper) weighted.push([up, losses.up], [down, losses.down], [ima, losses.attribution]);
@@ -84,6 +81,19 @@ export function objective(vlm: Vlm, layer: number, shape: AdapterShape, losses: 
     loss: used.reduce((a, c) => add(a, c)),
     metrics: { rel, textGen, modalGen, loc, up, down, ima, gateRight: mean(sigmoid(right)), gateWrong: mean(sigmoid(wrong)) },
     weights: adapter,
+  };
+}
+
+/**
+ * The influence mapper's losses (21, 22, 24) from its gates before their sigmoid.
+ * @param right gates of rel/gen samples at N_s [e, t] @param wrong those of locality samples @param target c normalised [e, t]
+ */
+export function mapperLosses(right: Node, wrong: Node, target: Node): { up: Node; down: Node; ima: Node } {
+  const small = 1e-8;
+  return {
+    up: mul(mean(log(add(sigmoid(right), small))), -1), // (21)
+    down: mul(mean(log(add(sub(1, sigmoid(wrong)), small))), -1), // (22)
+    ima: mul(mean(sum(mul(target, log(add(softmax(right), small))), 1)), -1), // (24)
   };
 }
 
