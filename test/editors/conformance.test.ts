@@ -107,6 +107,14 @@ describe.each(editorIds)('%s', (id) => {
     }
   });
 
+  test('edits that combine act one after the other', async () => {
+    if (editor.chain === undefined) return;
+    const alone = await Promise.all(edits.map((edit) => scores(editor.with(vlm, [edit]))));
+    expect(difference(await scores(editor.chain(vlm, [edits[0]!])), alone[0]!)).toBeLessThan(1e-4);
+    const both = await scores(editor.chain(vlm, edits));
+    for (const one of alone) expect(difference(both, one)).toBeGreaterThan(1e-4);
+  });
+
   test('edits and weights for another model are refused, and so are empty prompts and targets', async () => {
     const other = loadModel(writeRandomLlava(join(root, 'other'), { positions: 256, seed: 'other' }), { threads: 1 });
     expect(() => editor.with(other, edits)).toThrow(/was made for model .*, not for other/);
