@@ -17,7 +17,8 @@ const layers = [
   ['models'],
   ['attribution'],
   ['editors'],
-  ['evaluation', 'server', 'pretraining', 'conformance'],
+  ['evaluation', 'server', 'pretraining'],
+  ['conformance', 'reproduce'],
   ['index.ts'],
   ['cli'],
 ];

@@ -2,6 +2,7 @@
 import { type CommandEntry, entry } from '../frame/command.ts';
 
 export const commands: Record<string, CommandEntry> = {
+  demo: entry('the tour: an answer, why, a correction, and what it changed', () => import('./demo.ts')),
   inspect: entry('tell what a model is', () => import('./inspect.ts')),
   generate: entry('answer a question, with corrections applied', () => import('./generate.ts')),
   trace: entry('write activations by site name', () => import('./trace.ts')),
@@ -10,5 +11,6 @@ export const commands: Record<string, CommandEntry> = {
   train: entry('train an editor on edits', () => import('./train.ts')),
   edit: entry('correct one answer and keep the correction as a file', () => import('./edit.ts')),
   evaluate: entry('measure an editor: reliability, generality, locality', () => import('./evaluate.ts')),
+  reproduce: entry("the paper's tables and figures", () => import('./reproduce.ts')),
   world: entry('make the mini world, a data set that needs no download', () => import('./world.ts')),
 };

@@ -22,7 +22,11 @@ export const command = defineCommand({
     await vlm.release();
     const percent = (x: number | undefined): string => (x === undefined ? '' : `${(100 * x).toFixed(1)} %`);
     const rows = [
-      ...Object.entries(result.kinds).map(([kind, share]) => [kind, percent(share), ...(shuffled ? [percent(result.shuffled?.kinds[kind])] : [])]),
+      ...Object.entries(result.kinds).map(([kind, share]) => [
+        kind,
+        percent(share),
+        ...(shuffled ? [percent(result.shuffled?.kinds[kind])] : []),
+      ]),
       ['overall', percent(result.overall), ...(shuffled ? [percent(result.shuffled?.overall)] : [])],
     ];
     const { misnamed, facts, count } = result;

@@ -37,6 +37,9 @@ export const command = defineCommand({
         if (step === steps) bar.finish();
       },
     });
-    return { data: result, text: `Written to ${result.folder} in ${Math.round(result.seconds)} s. Next: visedit world exam ${result.folder}` };
+    return {
+      data: result,
+      text: `Written to ${result.folder} in ${Math.round(result.seconds)} s. Next: visedit world exam ${result.folder}`,
+    };
   },
 });
