@@ -97,8 +97,9 @@ export async function trainingLoop(options: LoopOptions): Promise<LogLine[]> {
     const more = onStep?.(step, loss, metrics) ?? {};
     lines.push({ step, loss, rate: lr, gradientNorm, seconds: (performance.now() - started) / 1000, ...more });
     if (step % every === 0 || step === steps) {
-      save();
+      // Before the state is saved, so that it holds what this changes.
       options.onCheckpoint?.(step);
+      save();
     }
   }
   return lines;

@@ -110,9 +110,8 @@ export class Preparer {
     const missing = [...new Set(indices.filter((i) => !this.#cache.has(i)))];
     const fresh = new Map<number, Prepared>();
     if (missing.length > 0) {
-      (await this.#prepare(missing)).forEach((prepared, n) => {
-        fresh.set(missing[n]!, prepared);
-      });
+      // One at a time: padding and batch size move the last bits, and a resumed training meets records in other batches.
+      for (const i of missing) fresh.set(i, (await this.#prepare([i]))[0]!);
       for (const [i, prepared] of fresh) {
         const bytes = [prepared.before, ...prepared.influence, ...prepared.samples.map((s) => s.hidden)].reduce((sum, a) => sum + a.byteLength, 0);
         if (this.#bytes + bytes > this.options.budget) continue;
