@@ -24,7 +24,7 @@ export class Checks {
   add(name: string, tolerance: number, where: string, difference: number): void {
     const before = this.#found.get(name);
     if (before === undefined) this.#found.set(name, { difference, tolerance, where });
-    else if (!(difference <= before.difference)) Object.assign(before, { difference, where });
+    else if (Number.isNaN(difference) || difference > before.difference) Object.assign(before, { difference, where });
   }
 
   /** Largest absolute difference of two lists of numbers, over `scale`. */
@@ -41,10 +41,8 @@ export class Checks {
       return;
     }
     let largest = 0;
-    for (let i = 0; i < actual.length; i++) {
-      const d = Math.abs(actual[i]! - expected[i]!);
-      if (!(d <= largest)) largest = d;
-    }
+    // Math.max keeps what is not a number.
+    for (let i = 0; i < actual.length; i++) largest = Math.max(largest, Math.abs(actual[i]! - expected[i]!));
     this.add(name, tolerance, where, largest / scale);
   }
 

@@ -7,6 +7,7 @@ import { basename } from 'node:path';
 import { type QueryKind, queryKinds } from '../data/records.ts';
 import type { Edit } from '../editors/editor.ts';
 import { vead, veadRewrite } from '../editors/vead/vead.ts';
+import { isLocality, tokenAccuracy } from '../evaluation/metrics.ts';
 import { answerTargets, type Query, targetRows } from '../models/answer.ts';
 import type { RgbImage, Vlm } from '../models/vlm.ts';
 import { tolerances } from './checks.ts';
@@ -81,21 +82,18 @@ async function accuracies(subject: Subject): Promise<Map<QueryKind, Accuracy[]>>
         }),
       ),
     );
+    const before = await answerTargets(vlm, queries);
     const after = await edited.answerTargets(queries);
-    const before = isLocality(kind) ? await answerTargets(vlm, queries) : undefined;
     const undecided = await Promise.all(
-      queries.map((query, i) => undecidedPlaces(vlm, query, [edits[i], ...(before === undefined ? [] : [undefined])])),
+      queries.map((query, i) => undecidedPlaces(vlm, query, isLocality(kind) ? [edits[i], undefined] : [edits[i]])),
     );
-    const values = after.map(({ targetIds, predictedIds }, i): Accuracy => {
-      const wanted = before === undefined ? targetIds : before[i]!.predictedIds;
-      return { value: share(predictedIds.map((id, t) => id === wanted[t])), undecided: share(undecided[i]!) };
-    });
+    const values = after.map(
+      (answer, i): Accuracy => ({ value: tokenAccuracy(kind, before[i]!, answer), undecided: share(undecided[i]!) }),
+    );
     out.set(kind, values);
   }
   return out;
 }
-
-const isLocality = (kind: QueryKind): boolean => kind === 'textLocality' || kind === 'modalLocality';
 
 /** For each token of the target, whether it is undecided under any of these edits (undefined: unedited). */
 async function undecidedPlaces(vlm: Vlm, query: Query, edits: readonly (Edit | undefined)[]): Promise<boolean[]> {

@@ -103,8 +103,7 @@ function compare(
   let far = 0;
   expected.forEach((wanted, i) => {
     const d = Math.abs(actual[i]! - wanted);
-    const counted = d <= tolerances.gradient * scale ? d : d - allowed(i);
-    if (!(counted <= far)) far = counted;
+    far = Math.max(far, d <= tolerances.gradient * scale ? d : d - allowed(i));
   });
   checks.add(check, tolerances.gradient, where, far / scale);
 }
