@@ -8,6 +8,8 @@ export interface Check {
   readonly pass: boolean;
   /** what is wrong, of a check that does not pass */
   readonly message?: string;
+  /** larger differences that rounding explains, so that they do not count */
+  readonly note?: string;
 }
 
 interface Found {
@@ -15,6 +17,7 @@ interface Found {
   tolerance: number;
   where: string;
   failure?: string;
+  notes: string[];
 }
 
 export class Checks {
@@ -23,7 +26,7 @@ export class Checks {
   /** One difference; the largest of a name is kept, and one that is not a number counts as the largest. */
   add(name: string, tolerance: number, where: string, difference: number): void {
     const before = this.#found.get(name);
-    if (before === undefined) this.#found.set(name, { difference, tolerance, where });
+    if (before === undefined) this.#found.set(name, { difference, tolerance, where, notes: [] });
     else if (Number.isNaN(difference) || difference > before.difference) Object.assign(before, { difference, where });
   }
 
@@ -69,11 +72,17 @@ export class Checks {
       tolerance: before?.tolerance ?? tolerance,
       where: before?.where ?? '',
       failure: message,
+      notes: before?.notes ?? [],
     });
   }
 
+  /** Says of a check that was made what does not count in it. */
+  note(name: string, text: string): void {
+    this.#found.get(name)?.notes.push(text);
+  }
+
   list(): Check[] {
-    return [...this.#found].map(([name, { difference, tolerance, where, failure }]) => {
+    return [...this.#found].map(([name, { difference, tolerance, where, failure, notes }]) => {
       const pass = failure === undefined && difference <= tolerance;
       return {
         name,
@@ -81,6 +90,7 @@ export class Checks {
         tolerance,
         pass,
         ...(pass ? {} : { message: failure ?? `largest at ${where}` }),
+        ...(notes.length === 0 ? {} : { note: notes.join('; ') }),
       };
     });
   }

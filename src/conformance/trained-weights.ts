@@ -101,9 +101,19 @@ function compare(
     return;
   }
   let far = 0;
+  let [beyond, largest] = [0, 0];
   expected.forEach((wanted, i) => {
-    const d = Math.abs(actual[i]! - wanted);
-    far = Math.max(far, d <= tolerances.gradient * scale ? d : d - allowed(i));
+    const d = Math.abs(actual[i]! - wanted) / scale;
+    const within = d <= tolerances.gradient;
+    far = Math.max(far, within ? d : d - allowed(i) / scale);
+    if (within) return;
+    beyond++;
+    largest = Math.max(largest, d);
   });
-  checks.add(check, tolerances.gradient, where, far / scale);
+  checks.add(check, tolerances.gradient, where, far);
+  if (beyond > 0)
+    checks.note(
+      check,
+      `${where}: ${beyond} of ${expected.length} are off by up to ${largest.toExponential(1)}, rounding included`,
+    );
 }
