@@ -1,0 +1,32 @@
+/** The library: what the command line does, as typed functions. */
+
+export { averageModuleContribution } from './attribution/dataset-average.ts';
+export { type ModuleContribution, moduleContribution } from './attribution/module-contribution.ts';
+export { type VisualAttributionOptions, visualAttribution } from './attribution/visual-attribution.ts';
+export { openCheckpoint } from './checkpoints/folder.ts';
+export { openSafetensors, writeSafetensors } from './checkpoints/safetensors.ts';
+export { conformance } from './conformance/run.ts';
+export { type EditRecord, loadRecords, type QueryKind, queryKinds } from './data/records.ts';
+export { buildWorld } from './data/world/build.ts';
+export type { Edit, Editor, EditorWeights, EditRequest, TrainOptions } from './editors/editor.ts';
+export { readEdit, readEditorWeights, writeEdit, writeEditorWeights } from './editors/files.ts';
+export { editorIds, editorNamed } from './editors/index.ts';
+export { shippedWeights } from './editors/shipped.ts';
+export { evaluateRecords } from './evaluation/asking.ts';
+export type { Evaluation, FiveMetrics } from './evaluation/metrics.ts';
+export { runEvaluation } from './evaluation/runner.ts';
+export { trainEditor } from './evaluation/training.ts';
+export * as figures from './figures/index.ts';
+export * as graph from './graph/index.ts';
+export { decodeImage } from './image/decode.ts';
+export { type AnsweringModel, type Query, unedited } from './models/answer.ts';
+export type { Architecture, Decoder } from './models/architecture.ts';
+export { generate } from './models/generate.ts';
+export { builtInModels, loadModel } from './models/load.ts';
+export type { Sequence } from './models/sequence.ts';
+export type { Batch, Rewrite, RgbImage, Segment, Vlm } from './models/vlm.ts';
+export { type ExamResult, exam } from './pretraining/exam.ts';
+export { pretrain } from './pretraining/pretrain.ts';
+export { Random } from './random.ts';
+export { compile } from './runtime/node.ts';
+export { Program } from './runtime/program.ts';
