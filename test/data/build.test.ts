@@ -109,7 +109,7 @@ describe.each([1, 7, 2024])('the edits of seed %i', (seed) => {
     const records = [...train[0]!.records, ...tests[0]!.records];
     const share = (accept: (record: (typeof records)[number]) => boolean) => records.filter(accept).length / records.length;
     expect(share((r) => r.edit === 'correction')).toBeCloseTo(0.25, 1);
-    expect(share((r) => r.kind === 'place')).toBeCloseTo(0.35, 1);
+    expect(share((r) => r.kind === 'place')).toBeCloseTo(0.4, 1);
     expect(share((r) => r.kind === 'relation')).toBeCloseTo(0.2, 1);
     expect(share((r) => r.kind === 'category')).toBeCloseTo(0.2, 1);
     expect(new Set(records.map((r) => r.kind))).toEqual(

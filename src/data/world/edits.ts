@@ -38,17 +38,20 @@ export interface EditDraft {
   readonly touched: readonly number[];
 }
 
-/** Shares of the kinds among VQA edits. */
+/**
+ * Shares of the kinds among VQA edits. Counts and places are rare: minis match a name against the picture in their first layer, so that no
+ * edit of the picture's states after it changes such an answer.
+ */
 const kindShares: Partial<Record<QuestionKind, number>> = {
-  place: 0.35,
-  relation: 0.2,
+  place: 0.4,
+  relation: 0.22,
   category: 0.2,
   background: 0.1,
-  count: 0.05,
-  where: 0.05,
-  kind: 0.05,
+  count: 0.01,
+  where: 0.01,
+  kind: 0.06,
 };
-/** Corrections are only of place, relation and category, three quarters of all: a third of these makes a quarter of all. */
+/** Corrections are only of place, relation and category, four fifths of all: a third of these makes a quarter of all. */
 const correctionRate = 1 / 3;
 const captionCorrectionRate = 1 / 4;
 /** How often a counterfactual names a misnamed concept in one of its roles. */
