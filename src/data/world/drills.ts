@@ -3,8 +3,8 @@
  * matches between words and picture. Only the answers carry loss; everything between them is given.
  */
 import type { Random } from '../../random.ts';
-import { allConcepts, categories, concept, places, sides } from './concepts.ts';
-import { answerTo, cellOf, present, type Question } from './questions.ts';
+import { categories, concept, places, sides } from './concepts.ts';
+import { absent, answerTo, cellOf, present, type Question } from './questions.ts';
 import type { Scene } from './scene.ts';
 
 export const drillKinds = ['list', 'probe', 'tally', 'find', 'sides', 'kinds', 'groups'] as const;
@@ -40,11 +40,9 @@ const answerOr = (scene: Scene, question: Question): string => answerTo(scene, q
 
 function sampleItems(random: Random, scene: Scene, kind: DrillKind): DrillItem[] {
   const there = present(scene);
-  // Names may come twice: finding a name again in the text teaches the same matching that finds it in the picture, and comes first.
+  // No question is asked twice in a drill: its answer could be copied instead of seen.
   const named = (names: readonly number[], question: (concept: number) => Question): DrillItem[] =>
-    names.map((index) => ({ given: `${concept(index).word}?`, answer: answerOr(scene, question(index)) }));
-  const draw = (shown: readonly number[], count: number): number[] =>
-    Array.from({ length: count }, () => (shown.length > 0 && random.uniform() < 0.6 ? random.pick(shown) : random.pick(allConcepts)));
+    random.shuffle(names).map((index) => ({ given: `${concept(index).word}?`, answer: answerOr(scene, question(index)) }));
   const single = there.filter((index) => cellOf(scene, index) !== undefined);
   switch (kind) {
     case 'list':
@@ -53,11 +51,11 @@ function sampleItems(random: Random, scene: Scene, kind: DrillKind): DrillItem[]
         answer: answerOr(scene, { kind: 'place', cell }),
       }));
     case 'probe':
-      return named(draw(there, 6), (concept) => ({ kind: 'exists', concept }));
+      return named([...there, ...strangers(random, scene, there.length + 2)], (concept) => ({ kind: 'exists', concept }));
     case 'tally':
-      return named(draw(there, 6), (concept) => ({ kind: 'count', concept }));
+      return named([...there, ...strangers(random, scene, 2)], (concept) => ({ kind: 'count', concept }));
     case 'find':
-      return named(draw(single, 5).filter((index) => single.includes(index) || !there.includes(index)), (concept) => ({ kind: 'where', concept }));
+      return named([...single, ...strangers(random, scene, 2)], (concept) => ({ kind: 'where', concept }));
     case 'sides': {
       const all = single.flatMap((concept) => sides.map((_, side) => ({ kind: 'relation', side, concept }) as const));
       const answered = all.filter((question) => answerTo(scene, question) !== undefined);
@@ -79,4 +77,11 @@ function sampleItems(random: Random, scene: Scene, kind: DrillKind): DrillItem[]
         .filter((category) => new Set(there.filter((index) => concept(index).category === category)).size < 2)
         .map((category) => ({ given: `${category}?`, answer: answerOr(scene, { kind: 'category', category }) }));
   }
+}
+
+/** Distinct concepts that the scene does not show. */
+function strangers(random: Random, scene: Scene, count: number): number[] {
+  const drawn = new Set<number>();
+  while (drawn.size < count) drawn.add(absent(random, scene));
+  return [...drawn];
 }
