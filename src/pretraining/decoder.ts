@@ -1,6 +1,6 @@
 /**
- * Stage 2 of a mini: decoder and connector learn the lessons over the frozen tower's features. Beside the answers, every patch's visual token
- * predicts the word of its cell (of an empty one, the colour of the background) through the vocabulary matrix: it keeps vision and words in
+ * Stage 2 of a mini: decoder and connector learn the lessons over the frozen tower's features. Beside the answers, every visual token
+ * predicts the word of its home's cell (of an empty one, the colour of the background) through the vocabulary matrix: it keeps vision and words in
  * one space.
  */
 
@@ -15,6 +15,7 @@ import { Sites } from '../models/sites.ts';
 import { Trainer } from '../nn/trainer.ts';
 import { Weights } from '../nn/weights.ts';
 import { compile } from '../runtime/node.ts';
+import { homeCells } from './homes.ts';
 import { pack, type Prefix } from './pack.ts';
 import { pixelValues } from './pixels.ts';
 
@@ -61,9 +62,7 @@ export async function decoderTrainer(
   seed: string | number,
   threads: number | undefined,
 ): Promise<{ trainer: Trainer; feeds: (step: number) => Promise<Record<string, Tensor>>; kinds: () => readonly string[] }> {
-  const { decoder, patchGrid, imageSize, visualTokens } = architecture;
-  const [gridRows, gridColumns] = patchGrid;
-  const patches = gridRows * gridColumns;
+  const { decoder, imageSize, visualTokens } = architecture;
   const d = decoder.hidden;
 
   const towerSites = new Sites();
@@ -71,7 +70,7 @@ export async function decoderTrainer(
   const towerProgram = await compile({ features: towerSites.get('vision.features') }, { weights: (name) => tower.get(name), threads });
 
   const w = new Weights();
-  const features = input('features', ['s', patches, visionWidth]);
+  const features = input('features', ['s', towerSites.get('vision.features').dim(1), visionWidth]);
   const sites = new Sites(new Map([['vision.features', () => features]]));
   const visual = architecture.vision(input('pixels', ['s', 3, ...imageSize]), w, sites);
   const ids = input('ids', ['s', 'l'], 'int64');
@@ -79,25 +78,24 @@ export async function decoderTrainer(
   const bias = input('bias', ['s', 1, 'l', 'l']);
   const words = decoder.embed(ids, w);
   const start = prefix.before.length;
-  let x = decoder.enter(concat([slice(words, 1, 0, start), visual, slice(words, 1, start + visualTokens, 'l')], 1), positions, w);
+  const begin = start === 0 ? [] : [slice(words, 1, 0, start)];
+  let x = decoder.enter(concat([...begin, visual, slice(words, 1, start + visualTokens, 'l')], 1), positions, w);
   const inner = new Sites();
   for (let i = 0; i < decoder.layers; i++) x = decoder.layer(i, x, { weights: w, sites: inner, positions, bias });
   const labels = input('labels', ['r'], 'int64');
   const logits = decoder.head(gather(reshape(x, [mulDim('s', 'l'), d]), input('rows', ['r'], 'int64')), w);
   const answers = sum(mul(crossEntropy(logits, labels), input('weights', ['r'])));
   const hits = cast(equal(argMax(logits), labels), 'float32');
-  // Query tokens have no place of their own: the word loss is for models whose visual tokens are patches.
-  const perPatch = visualTokens === patches;
   const patchLogits = decoder.head(reshape(visual, [mulDim('s', visualTokens), d]), w);
-  const patchLoss = perPatch ? mean(crossEntropy(patchLogits, reshape(input('patchWords', ['s', patches], 'int64'), [mulDim('s', patches)]))) : undefined;
+  const patchLoss = mean(crossEntropy(patchLogits, reshape(input('patchWords', ['s', visualTokens], 'int64'), [mulDim('s', visualTokens)])));
   const trainer = await Trainer.create({
-    loss: patchLoss === undefined ? answers : add(answers, mul(patchLoss, stage.patchWord)),
-    metrics: { answers, hits, ...(patchLoss === undefined ? {} : { patchLoss }) },
+    loss: add(answers, mul(patchLoss, stage.patchWord)),
+    metrics: { answers, hits, patchLoss },
     initial,
     rule: (name, shape) =>
       shape.length === 2 && !/embed|lm_head|position/.test(name)
         ? // Decay would forget that W_K started near W_Q before matching is learned from it.
-          { rule: 'muon', rate: stage.muonRate / stage.rate, ...(/[qk]_proj/.test(name) ? {} : { decay: stage.decay }) }
+          { rule: 'muon', rate: stage.muonRate / stage.rate, ...(/[qk]_proj|\.(query|key)\./.test(name) ? {} : { decay: stage.decay }) }
         : { rule: 'adam', beta2: 0.98 },
     clip: 1,
     compile,
@@ -107,7 +105,7 @@ export async function decoderTrainer(
   const wordIds = allConcepts.map((c) => encoder.id(`▁${concept(c).word}`));
   const colorIds = colors.map((c) => encoder.id(`▁${c.name}`));
   let kinds: readonly string[] = [];
-  const cellOfPatch = Array.from({ length: patches }, (_, i) => 2 * Math.floor((2 * Math.floor(i / gridColumns)) / gridRows) + Math.floor((2 * (i % gridColumns)) / gridColumns));
+  const homes = homeCells(architecture);
   return {
     trainer,
     kinds: () => kinds,
@@ -119,19 +117,15 @@ export async function decoderTrainer(
       const packed = pack(scenes, prefix);
       const r = packed.rows.length;
       kinds = packed.kinds;
-      const perPatchLabel = (of: (scene: (typeof scenes)[number], cell: number) => number): Tensor =>
-        i64(scenes.flatMap((scene) => cellOfPatch.map((cell) => of(scene, cell))), [scenes.length, patches]);
+      const atHome = (of: (scene: (typeof scenes)[number], cell: number) => number): Tensor =>
+        i64(scenes.flatMap((scene) => homes.map((cell) => of(scene, cell))), [scenes.length, visualTokens]);
       return {
         ...packed.feeds,
         features: seen.features!,
         rows: i64(packed.rows, [r]),
         labels: i64(packed.labels, [r]),
         weights: f32(packed.weights, [r]),
-        ...(perPatch
-          ? {
-              patchWords: perPatchLabel(({ cells, background }, cell) => (cells[cell]! < 0 ? colorIds[background]! : wordIds[cells[cell]!]!)),
-            }
-          : {}),
+        patchWords: atHome(({ cells, background }, cell) => (cells[cell]! < 0 ? colorIds[background]! : wordIds[cells[cell]!]!)),
       };
     },
   };

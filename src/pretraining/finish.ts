@@ -1,7 +1,7 @@
 /**
  * Writes a pretrained mini as a published-layout folder. The residual stream is first brought to a root mean square near 1, as published
  * models have it: dividing all that writes into it (embeddings, connector, attention and MLP outputs) by c, the norms' epsilon by c², and
- * multiplying the final norm by c leaves a pre-norm decoder's function as it is.
+ * multiplying the final norm (its bias too) by c leaves a pre-norm decoder's function as it is.
  */
 
 import { mkdirSync } from 'node:fs';
@@ -24,7 +24,7 @@ export function writeMini(mini: Mini, weights: ReadonlyMap<string, Tensor<'float
   const json = (name: string, value: unknown): void => writeFileAtomic(join(out, name), `${JSON.stringify(value, null, 2)}\n`);
   json('config.json', mini.config);
   json('preprocessor_config.json', mini.preprocessor);
-  json('generation_config.json', { bos_token_id: bosId, eos_token_id: eosId, pad_token_id: padId });
-  writeTokenizer(out);
+  json('generation_config.json', { bos_token_id: mini.bos === '<s>' ? bosId : eosId, eos_token_id: eosId, pad_token_id: padId });
+  writeTokenizer(out, { bos: mini.bos });
   writeSafetensors(join(out, 'model.safetensors'), half, { format: 'pt', ...metadata });
 }

@@ -13,9 +13,12 @@ const KEY_NOISE = 0.44;
 /**
  * Gains by kind of weight. A decoder's queries and keys at gain 1 make a matching visual token stand out by e^5 in the first layer: at 0.6 it
  * is e^1.8, and matching was still at chance after 600 steps. What writes into the residual stream starts small; the first connector map tames
- * the tower's features, whose root mean square is near 10.
+ * the tower's features, whose root mean square is near 10. A Q-Former's cross-attention is sharp and the talk among its query tokens quiet, so
+ * that each token reads the place whose code it starts as.
  */
 function gainOf(name: string): number {
+  if (/crossattention\.\w+\.(query|key)\.weight$/.test(name)) return 1.5;
+  if (/[Qq]former.*\.attention\.output\.dense\.weight$/.test(name)) return 0.2;
   if (/^vision|visual_encoder|[Qq]former/.test(name)) return 0.6;
   if (/(o_proj|down_proj|out_proj|fc2)\.weight$/.test(name)) return 0.3;
   if (/linear_1\.weight$/.test(name)) return 0.1;
@@ -23,7 +26,11 @@ function gainOf(name: string): number {
   return 1;
 }
 
-export function initialWeights(shapes: ReadonlyMap<string, readonly number[]>, seed: string | number, mimetic: (name: string) => string | undefined = () => undefined): Map<string, Tensor<'float32'>> {
+export function initialWeights(
+  shapes: ReadonlyMap<string, readonly number[]>,
+  seed: string | number,
+  mimetic: (name: string) => string | undefined = () => undefined,
+): Map<string, Tensor<'float32'>> {
   const out = new Map<string, Tensor<'float32'>>();
   const draw = (name: string, shape: readonly number[]): Float32Array => {
     const random = new Random(`${seed}/initial/${name}`);
@@ -32,8 +39,9 @@ export function initialWeights(shapes: ReadonlyMap<string, readonly number[]>, s
     return random.normals(sizeOf(shape), /embed_tokens/.test(name) ? shape[1]! ** -0.5 : embedding ? 0.02 : gainOf(name) / Math.sqrt(fanIn));
   };
   for (const [name, shape] of shapes) {
-    if (shape.length === 1 && !/embedding/.test(name)) {
-      out.set(name, f32(new Float32Array(sizeOf(shape)).fill(/norm.*weight|layrnorm\.weight/.test(name) ? 1 : 0), shape));
+    const norm = /norm|ln_vision/i.test(name);
+    if (shape.length === 1 && (norm || !/embedding/.test(name))) {
+      out.set(name, f32(new Float32Array(sizeOf(shape)).fill(norm && name.endsWith('weight') ? 1 : 0), shape));
       continue;
     }
     const query = mimetic(name);

@@ -1,10 +1,11 @@
-/** The built-in minis: their configuration as published, and which of their weights each stage trains. */
+/** The built-in minis, one line each: their configuration as published, and which of their weights each stage trains. */
 
-import { canvas } from '../data/world/scene.ts';
-import { bosId, eosId, imageId, padId, vocabulary } from '../data/world/vocabulary.ts';
 import type { Architecture } from '../models/architecture.ts';
-import { llava } from '../models/llava.ts';
-import { llavaConfig } from '../checkpoints/config.ts';
+import type { DecoderStage } from './decoder.ts';
+import { miniBlip2Opt } from './minis/blip2-opt.ts';
+import { miniLlava } from './minis/llava.ts';
+import { miniMiniGpt4 } from './minis/minigpt4.ts';
+import type { VisionStage } from './vision.ts';
 
 export interface Mini {
   name: string;
@@ -13,12 +14,21 @@ export interface Mini {
   /** preprocessor_config.json */
   preprocessor: Record<string, unknown>;
   architecture: Architecture;
+  /** the token before every text */
+  bos: '<s>' | '</s>';
+  /** text-only facts are learned without that token */
+  bareFacts?: boolean;
+  /** what differs from the usual stages */
+  vision?: Partial<VisionStage>;
+  decoder?: Partial<DecoderStage>;
   /** width of the vision features */
   visionWidth: number;
   /** weights of the tower, trained in stage 1 and frozen after */
   isVision: (name: string) => boolean;
   /** the W_Q that a W_K starts near */
   mimetic: (name: string) => string | undefined;
+  /** the weight [1, q, d] of query tokens, of the width of the vision features: each starts as the mean feature at its home on the picture */
+  queryTokens?: string;
   /** weights that write into the decoder's residual stream, and its last norm: what rescaling the stream touches */
   writesResidual: (name: string) => boolean;
   isFinalNorm: (name: string) => boolean;
@@ -26,70 +36,8 @@ export interface Mini {
   withEpsilon: (factor: number) => Mini;
 }
 
-function miniLlava(epsilon = 1e-5): Mini {
-  const config = {
-    architectures: ['LlavaForConditionalGeneration'],
-    ignore_index: -100,
-    image_token_index: imageId,
-    model_type: 'llava',
-    pad_token_id: padId,
-    projector_hidden_act: 'gelu',
-    text_config: {
-      model_type: 'llama',
-      hidden_size: 128,
-      intermediate_size: 352,
-      max_position_embeddings: 512,
-      num_attention_heads: 4,
-      num_hidden_layers: 6,
-      num_key_value_heads: 4,
-      rms_norm_eps: epsilon,
-      tie_word_embeddings: true,
-      bos_token_id: bosId,
-      eos_token_id: eosId,
-      pad_token_id: padId,
-      vocab_size: vocabulary.length,
-    },
-    tie_word_embeddings: true,
-    torch_dtype: 'float16',
-    vision_config: {
-      model_type: 'clip_vision_model',
-      hidden_size: 128,
-      image_size: canvas,
-      intermediate_size: 512,
-      num_attention_heads: 4,
-      num_hidden_layers: 3,
-      patch_size: 12,
-      projection_dim: 128,
-    },
-    vision_feature_layer: -1,
-    vision_feature_select_strategy: 'default',
-  };
-  return {
-    name: 'mini-llava',
-    config,
-    preprocessor: {
-      crop_size: { height: canvas, width: canvas },
-      do_center_crop: true,
-      do_convert_rgb: true,
-      do_normalize: true,
-      do_rescale: true,
-      do_resize: true,
-      image_mean: [0.48145466, 0.4578275, 0.40821073],
-      image_processor_type: 'CLIPImageProcessor',
-      image_std: [0.26862954, 0.26130258, 0.27577711],
-      processor_class: 'LlavaProcessor',
-      resample: 3,
-      rescale_factor: 1 / 255,
-      size: { shortest_edge: canvas },
-    },
-    architecture: llava(llavaConfig.parse(config)),
-    visionWidth: 128,
-    isVision: (name) => name.startsWith('vision_tower.'),
-    mimetic: (name) => (/language_model.*k_proj\.weight$/.test(name) ? name.replace('k_proj', 'q_proj') : undefined),
-    writesResidual: (name) => /embed_tokens\.weight$|linear_2\.|language_model.*(o_proj|down_proj)\.weight$/.test(name),
-    isFinalNorm: (name) => name === 'language_model.model.norm.weight',
-    withEpsilon: (factor) => miniLlava(epsilon * factor),
-  };
-}
-
-export const minis: Readonly<Record<string, () => Mini>> = { 'mini-llava': () => miniLlava() };
+export const minis: Readonly<Record<string, () => Mini>> = {
+  'mini-llava': () => miniLlava(),
+  'mini-blip2-opt': () => miniBlip2Opt(),
+  'mini-minigpt4': () => miniMiniGpt4(),
+};

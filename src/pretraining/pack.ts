@@ -12,6 +12,10 @@ export interface Prefix {
   before: readonly number[];
   after: readonly number[];
   visualTokens: number;
+  /** the lesson's text begins what the tokenizer sees; otherwise a line break stands before it */
+  begins?: boolean;
+  /** tokens before a text without a picture */
+  text?: readonly number[];
 }
 
 export interface Packed {
@@ -29,8 +33,11 @@ export interface Packed {
 export function pack(scenes: readonly LessonScene[], prefix: Prefix, weightOf: (kind: string) => number = () => 1): Packed {
   const start = prefix.before.length + prefix.visualTokens + prefix.after.length;
   const blocks = scenes.map((scene) => [
-    ...scene.lessons.map((lesson) => ({ ...encodeLesson(lesson, false), kind: lesson.kind as string, text: false })),
-    ...scene.facts.map((lesson) => ({ ...encodeLesson(lesson, true), kind: 'fact', text: true })),
+    ...scene.lessons.map((lesson) => ({ ...encodeLesson(lesson, prefix.begins ?? false), kind: lesson.kind as string, text: false })),
+    ...scene.facts.map((lesson) => {
+      const { prompt, answer, loss } = encodeLesson(lesson, true);
+      return { prompt: [...(prefix.text ?? []), ...prompt], answer, loss, kind: 'fact', text: true };
+    }),
   ]);
   const lengthOf = (block: { prompt: number[]; answer: number[] }): number => block.prompt.length + block.answer.length;
   const length = Math.max(...blocks.map((list) => list.reduce((sum, block) => sum + lengthOf(block), start)));

@@ -7,7 +7,7 @@ import { openSafetensors } from '../checkpoints/safetensors.ts';
 import { Atlas } from '../data/world/atlas.ts';
 import { examScene } from '../data/world/exam.ts';
 import { canvas } from '../data/world/scene.ts';
-import { bosId, imageId, WorldEncoder } from '../data/world/vocabulary.ts';
+import { bosId, eosId, imageId, WorldEncoder } from '../data/world/vocabulary.ts';
 import type { Tensor } from '../graph/dtype.ts';
 import type { Architecture } from '../models/architecture.ts';
 import { loadModel, weightShapes } from '../models/load.ts';
@@ -15,6 +15,7 @@ import type { Vlm } from '../models/vlm.ts';
 import { checkpointFile, type LogLine, logFile, trainingLoop, warmHoldDecay } from '../training/loop.ts';
 import { type DecoderStage, decoderStage, decoderTrainer } from './decoder.ts';
 import { rescaleResidual, writeMini } from './finish.ts';
+import { homeFeatures } from './homes.ts';
 import { initialWeights } from './initial.ts';
 import { type Mini, minis } from './minis.ts';
 import type { Prefix } from './pack.ts';
@@ -48,7 +49,7 @@ export function trainedWeights(dir: string): Map<string, Tensor<'float32'>> {
 
 /** Stage 1; returns the tower's weights. */
 export async function pretrainVision(mini: Mini, options: PretrainOptions): Promise<Map<string, Tensor<'float32'>>> {
-  const stage = { ...visionStage, ...options.vision };
+  const stage = { ...visionStage, ...mini.vision, ...options.vision };
   const dir = join(options.out, 'vision');
   mkdirSync(dir, { recursive: true });
   const shapes = new Map([...visionShapes(mini), ...probeShapes(mini.architecture, mini.visionWidth)]);
@@ -77,12 +78,13 @@ export async function pretrainVision(mini: Mini, options: PretrainOptions): Prom
 
 /** Stage 2; returns all weights of the model. */
 export async function pretrainDecoder(mini: Mini, tower: ReadonlyMap<string, Tensor<'float32'>>, options: PretrainOptions): Promise<Map<string, Tensor<'float32'>>> {
-  const stage = { ...decoderStage, ...options.decoder };
+  const stage = { ...decoderStage, ...mini.decoder, ...options.decoder };
   const dir = join(options.out, 'decoder');
   const shapes = new Map([...weightShapes(mini.architecture)].filter(([name]) => !mini.isVision(name)));
-  const initial = initialWeights(shapes, options.seed, mini.mimetic);
-  const prefix = promptPrefix(mini.architecture);
   const atlas = await Atlas.load();
+  const initial = initialWeights(shapes, options.seed, mini.mimetic);
+  if (mini.queryTokens !== undefined) initial.set(mini.queryTokens, await homeFeatures(mini.architecture, tower, atlas, options.seed, options.threads));
+  const prefix = miniPrefix(mini);
   const { trainer, feeds, kinds } = await decoderTrainer(mini.architecture, tower, initial, stage, mini.visionWidth, prefix, atlas, options.seed, options.threads);
   // Running accuracy per lesson kind, for the eye.
   const running = new Map<string, number>();
@@ -145,21 +147,35 @@ export async function pretrain(options: PretrainOptions): Promise<{ folder: stri
   rmSync(draft, { recursive: true });
   const curve = (stage: string): unknown[] =>
     readFileSync(join(options.out, stage, logFile), 'utf8').split('\n').filter(Boolean).map((line) => JSON.parse(line) as LogLine).filter(({ step }) => step % 50 === 0);
-  const log = { ...metadata, stages: { vision: { ...visionStage, ...options.vision }, decoder: { ...decoderStage, ...options.decoder } }, residualFactor: factor, vision: curve('vision'), decoder: curve('decoder') };
+  const log = { ...metadata, stages: { vision: { ...visionStage, ...mini.vision, ...options.vision }, decoder: { ...decoderStage, ...mini.decoder, ...options.decoder } }, residualFactor: factor, vision: curve('vision'), decoder: curve('decoder') };
   writeFileAtomic(join(options.out, 'training.json'), `${JSON.stringify(log)}\n`);
   return { folder: options.out, factor, seconds: (performance.now() - started) / 1000 };
 }
 
-/** The tokens around the picture in every prompt that has one. */
-export function promptPrefix(architecture: Architecture): Prefix {
+/** The tokens around the picture in every prompt that has one, and before a text without. */
+export function promptPrefix(architecture: Architecture, bos: Mini['bos'] = '<s>'): Prefix {
   const encoder = new WorldEncoder();
+  const first = bos === '<s>' ? bosId : eosId;
   const codec = {
-    encode: (text: string): number[] => [bosId, ...text.split('<image>').flatMap((part, i) => [...(i > 0 ? [imageId] : []), ...(part === '' ? [] : encoder.encode(part, i === 0))])],
+    encode: (text: string, { special = true } = {}): number[] => [
+      ...(special ? [first] : []),
+      ...text.split('<image>').flatMap((part, i) => [...(i > 0 ? [imageId] : []), ...(part === '' ? [] : encoder.encode(part, i === 0))]),
+    ],
     decode: (ids: readonly number[]): string => (ids[0] === imageId ? '<image>' : encoder.decode(ids)),
   };
   // What follows the picture and does not come from the prompt is what an empty prompt leaves.
   const { before, after } = architecture.layout('', true, codec);
-  return { before, after, visualTokens: architecture.visualTokens };
+  const word = 'Which';
+  const ids = architecture.layout(word, true, codec).after.join();
+  const begins = [true, false].find((start) => ids === [...after, ...encoder.encode(word, start)].join());
+  if (begins === undefined) throw new Error(`${architecture.name} does not end its input with the prompt`);
+  return { before, after, visualTokens: architecture.visualTokens, begins, text: architecture.layout('', false, codec).after };
+}
+
+/** The prefix that a mini's lessons are packed with. */
+export function miniPrefix({ architecture, bos, bareFacts = false }: Mini): Prefix {
+  const prefix = promptPrefix(architecture, bos);
+  return bareFacts ? { ...prefix, text: [] } : prefix;
 }
 
 /** Weights of the tower that the features depend on. */

@@ -4,7 +4,7 @@
  */
 
 import { i64, type Tensor } from '../graph/dtype.ts';
-import { add, argMax, crossEntropy, equal, cast, input, mean, mul, mulDim, type Node, parameter, matmul, reshape } from '../graph/index.ts';
+import { add, argMax, crossEntropy, equal, cast, input, mean, mul, mulDim, type Node, parameter, matmul, reshape, slice } from '../graph/index.ts';
 import { Trainer } from '../nn/trainer.ts';
 import { Weights } from '../nn/weights.ts';
 import { compile } from '../runtime/node.ts';
@@ -40,7 +40,7 @@ export async function visionTrainer(
   const size = architecture.imageSize[0];
   const sites = new Sites();
   architecture.vision(input('pixels', ['b', 3, size, size]), new Weights(), sites);
-  const features = reshape(sites.get('vision.features'), [mulDim('b', tokens), width]);
+  const features = reshape(patchFeatures(sites.get('vision.features'), tokens), [mulDim('b', tokens), width]);
   const probe = (name: string, classes: number): { loss: Node; right: Node } => {
     const labels = reshape(input(name, ['b', tokens], 'int64'), [mulDim('b', tokens)]);
     const logits = add(matmul(features, parameter(`probe.${name}.weight`, [classes, width]), false, true), parameter(`probe.${name}.bias`, [classes]));
@@ -56,7 +56,7 @@ export async function visionTrainer(
     metrics: { right: cell.right },
     initial,
     rule: (name, shape) =>
-      shape.length === 2 && /\.(q_proj|k_proj|v_proj|out_proj|fc1|fc2|qkv|projection)\.weight$/.test(name)
+      shape.length === 2 && /\.(q_proj|k_proj|v_proj|out_proj|fc1|fc2|qkv|projection|attn\.proj)\.weight$/.test(name)
         ? { rule: 'muon', rate: stage.muonRate / stage.rate, decay: 0.01 }
         : { rule: 'adam', beta2: 0.98, decay: 0.01 },
     compile,
@@ -82,6 +82,9 @@ export async function visionTrainer(
     },
   };
 }
+
+/** Features of the patches: a class token before them is dropped. */
+const patchFeatures = (x: Node, patches: number): Node => (x.dim(1) === patches ? x : slice(x, 1, 1, x.dim(1)));
 
 /** Names and shapes of the probes. */
 export function probeShapes(architecture: Architecture, width: number): Map<string, readonly number[]> {

@@ -1,0 +1,116 @@
+/** The built-in minis: published layouts that open, lessons packed as the model lays out a prompt, a residual stream that can be rescaled. */
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Atlas } from '../../src/data/world/atlas.ts';
+import { type LessonScene, lessonScene } from '../../src/data/world/lessons.ts';
+import { eosId } from '../../src/data/world/vocabulary.ts';
+import { f32, type Tensor } from '../../src/graph/dtype.ts';
+import { loadModel, weightShapes } from '../../src/models/load.ts';
+import { patchMap } from '../../src/models/patch-map.ts';
+import type { RgbImage, Vlm } from '../../src/models/vlm.ts';
+import { rescaleResidual, writeMini } from '../../src/pretraining/finish.ts';
+import { homeCells, homeShares } from '../../src/pretraining/homes.ts';
+import { initialWeights } from '../../src/pretraining/initial.ts';
+import { minis } from '../../src/pretraining/minis.ts';
+import { pack } from '../../src/pretraining/pack.ts';
+import { miniNamed, miniPrefix } from '../../src/pretraining/pretrain.ts';
+import { Random } from '../../src/random.ts';
+
+const MiB = 2 ** 20;
+const folder = mkdtempSync(join(tmpdir(), 'visedit-minis-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+let scenes: LessonScene[];
+beforeAll(async () => {
+  const atlas = await Atlas.load();
+  scenes = Array.from({ length: 12 }, (_, i) => lessonScene(atlas, 'minis', i, { perScene: 6, drills: 2, facts: 2 }));
+});
+
+const picture = ({ image }: LessonScene): RgbImage => ({ width: 72, height: 72, data: image });
+
+describe.each(Object.keys(minis))('%s', (name) => {
+  const mini = miniNamed(name);
+  let vlm: Vlm;
+  // Biases and norms away from zero and one, so that nothing hides behind them.
+  const weights = new Map(
+    [...initialWeights(weightShapes(mini.architecture), 5, mini.mimetic)].map(([key, t]): [string, Tensor<'float32'>] => {
+      const random = new Random(`shaken/${key}`);
+      const shaken = t.shape.length === 1 ? random.normals(t.data.length, 0.1).map((x, i) => x + t.data[i]!) : t.data;
+      return [key, f32(/embed_tokens|embed_positions/.test(key) ? shaken.map((x) => 8 * x) : shaken, t.shape)];
+    }),
+  );
+
+  beforeAll(() => {
+    writeMini(mini, weights, join(folder, name), { model: name });
+    vlm = loadModel(join(folder, name), { threads: 1 });
+  });
+  afterAll(() => vlm?.release());
+
+  test('is small, and opens in its published layout', async () => {
+    expect(statSync(join(folder, name, 'model.safetensors')).size).toBeLessThan(12 * MiB);
+    expect(vlm.eosIds).toEqual([eosId]);
+    const scene = scenes[0]!;
+    const prompt = scene.lessons[0]!.prompt;
+    const batch = await vlm.batch([vlm.layout(prompt, true)], [picture(scene)]);
+    const logits = await vlm.logits(batch);
+    expect(logits.data.every(Number.isFinite)).toBe(true);
+  });
+
+  test('a lesson stands in the packed sequence as the model lays it out alone', () => {
+    const prefix = miniPrefix(mini);
+    for (const scene of scenes) {
+      const text = (ids: readonly number[]): string => ids.join(' ');
+      const alone = (part: Partial<LessonScene>): number[] => {
+        const { feeds } = pack([{ ...scene, lessons: [], facts: [], ...part }], prefix);
+        return Array.from(feeds.ids!.data as BigInt64Array, Number);
+      };
+      for (const lesson of scene.lessons) {
+        const laid = vlm.layout(lesson.prompt, true, lesson.answer);
+        expect(laid.visualSpan).toEqual([prefix.before.length, prefix.before.length + prefix.visualTokens]);
+        expect(text(alone({ lessons: [lesson] }))).toBe(text([...laid.ids.map((id) => Math.max(id, 0)), eosId]));
+        expect(vlm.codec.decode(laid.targetIds).trim()).toBe(lesson.answer);
+      }
+      for (const fact of scene.facts) {
+        const { ids } = vlm.layout(fact.prompt, false, fact.answer);
+        const learned = alone({ facts: [fact] }).slice(mini.bareFacts ? prefix.before.length + prefix.visualTokens + prefix.after.length : -ids.length - 1);
+        expect(text(learned)).toBe(text([...ids.slice(mini.bareFacts ? 1 : 0), eosId]));
+      }
+    }
+  });
+
+  test('rescaling the residual stream keeps the function', async () => {
+    const factor = 4;
+    const batchOf = (model: Vlm) => model.batch(scenes.slice(0, 3).map((s) => model.layout(s.lessons[0]!.prompt, true)), scenes.slice(0, 3).map(picture));
+    const at = join(folder, `${name}-scaled`);
+    writeMini(mini.withEpsilon(1 / factor ** 2), rescaleResidual(mini, weights, factor), at, {});
+    const scaled = loadModel(at, { threads: 1 });
+    const site = 'layers.2.out';
+    const batch = await batchOf(vlm);
+    const before = await vlm.run({ from: 0, to: vlm.decoder.layers, outputs: ['logits', site] }, batch);
+    const after = await scaled.run({ from: 0, to: vlm.decoder.layers, outputs: ['logits', site] }, await batchOf(scaled));
+    await scaled.release();
+    const largest = (key: string): number => (before[key]!.data as Float32Array).reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+    const worst = (key: string, by: number): number =>
+      (before[key]!.data as Float32Array).reduce((most, x, i) => Math.max(most, Math.abs(x - by * (after[key]!.data as Float32Array)[i]!)), 0);
+    // A power of two loses nothing in half precision. OPT's one epsilon, which its configuration cannot change, is felt a little.
+    expect(worst('logits', 1)).toBeLessThan(1e-4 * largest('logits'));
+    expect(worst(site, factor)).toBeLessThan(1e-3);
+  });
+
+  test('every visual token has a home', async () => {
+    const cells = homeCells(mini.architecture);
+    const shares = homeShares(mini.architecture);
+    expect(cells).toHaveLength(vlm.architecture.visualTokens);
+    for (const row of shares) expect(row.reduce((a, b) => a + b, 0)).toBeCloseTo(1, 6);
+    const [, columns] = mini.architecture.patchGrid;
+    cells.forEach((cell, t) => {
+      shares[t]!.forEach((share, p) => {
+        if (share > 0) expect(2 * Math.floor(p / columns / 3) + Math.floor((p % columns) / 3)).toBe(cell);
+      });
+    });
+    const map = await patchMap(vlm, vlm.processor(picture(scenes[0]!)));
+    expect(map?.shape).toEqual(vlm.architecture.patchMap === undefined ? undefined : [cells.length, shares[0]!.length]);
+  });
+});

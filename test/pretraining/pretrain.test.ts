@@ -1,0 +1,47 @@
+/** Both stages of every mini for a few steps: the losses fall, the folder opens, a stopped run goes on. */
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, test } from 'vitest';
+import { loadModel } from '../../src/models/load.ts';
+import { exam } from '../../src/pretraining/exam.ts';
+import { minis } from '../../src/pretraining/minis.ts';
+import { pretrain } from '../../src/pretraining/pretrain.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'visedit-pretrain-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+test.each(Object.keys(minis))('%s', { timeout: 300_000 }, async (model) => {
+  const out = join(folder, model);
+  const lines: Record<string, number[]> = { vision: [], decoder: [] };
+  const options = {
+    model,
+    seed: 3,
+    out,
+    threads: 1,
+    vision: { steps: 16, batch: 8 },
+    decoder: { steps: 16, scenes: 2, lessons: 4, drills: 1, facts: 1 },
+    onStep: (stage: 'vision' | 'decoder', _step: number, _steps: number, { loss }: { loss: number }) => void lines[stage]!.push(loss),
+  };
+  const { folder: written } = await pretrain(options);
+  for (const stage of ['vision', 'decoder']) {
+    const losses = lines[stage]!;
+    const mean = (from: number, to: number): number => losses.slice(from, to).reduce((a, b) => a + b, 0) / (to - from);
+    expect(losses).toHaveLength(16);
+    expect(mean(12, 16), stage).toBeLessThan(mean(0, 4));
+  }
+  const log = JSON.parse(readFileSync(join(written, 'training.json'), 'utf8'));
+  expect(log).toMatchObject({ model, seed: '3', stages: { vision: { steps: 16 }, decoder: { scenes: 2 } } });
+  expect(existsSync(join(written, 'unscaled'))).toBe(false);
+
+  const vlm = loadModel(written, { threads: 1 });
+  const { count, overall } = await exam(vlm, { seed: 1, scenes: 1 });
+  expect(count).toBeGreaterThan(5);
+  expect(overall).toBeGreaterThanOrEqual(0);
+  await vlm.release();
+
+  // What is done is not done again.
+  const before = lines.decoder!.length;
+  await pretrain(options);
+  expect(lines.decoder!.length).toBe(before);
+});
