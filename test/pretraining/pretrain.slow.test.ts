@@ -11,7 +11,7 @@ import { pretrain } from '../../src/pretraining/pretrain.ts';
 const folder = mkdtempSync(join(tmpdir(), 'visedit-pretrain-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-test.each(Object.keys(minis))('%s', { timeout: 300_000 }, async (model) => {
+test.each(Object.keys(minis))('%s', async (model) => {
   const out = join(folder, model);
   const lines: Record<string, number[]> = { vision: [], decoder: [] };
   const options = {
