@@ -20,7 +20,7 @@ export type WeightSource = (name: string) => WeightLocation | Tensor | undefined
 
 export interface Emitted {
   bytes: Uint8Array;
-  /** folder of the external data, if any */
+  /** innermost folder of all external data, if any */
   folder: string | undefined;
   /** input names with their declared dtype and shape, in the order of the graph */
   inputs: Map<string, { dtype: DType; shape: readonly Dim[] }>;
@@ -104,6 +104,17 @@ class GraphEmitter implements Emitter {
   }
 }
 
+/** The innermost folder that holds all of these absolute paths: the engine takes one folder and paths below it. */
+function commonFolder(files: readonly string[]): string | undefined {
+  let common: string[] | undefined;
+  for (const folder of new Set(files.map((file) => file.slice(0, file.lastIndexOf('/'))))) {
+    const parts = folder.split('/');
+    if (common === undefined) common = parts;
+    else while (common.some((part, i) => part !== parts[i])) common = common.slice(0, -1);
+  }
+  return common && (common.join('/') || '/');
+}
+
 export function emit(outputs: ReadonlyMap<string, Node>, weights: WeightSource): Emitted {
   const order = topological([...outputs.values()]);
   const inputs: Emitted['inputs'] = new Map();
@@ -129,7 +140,7 @@ export function emit(outputs: ReadonlyMap<string, Node>, weights: WeightSource):
   const emitter = new GraphEmitter(symbols);
   const values = new Map<Node, string>();
   const leaves = new Map<string, string>();
-  let folder: string | undefined;
+  const folder = commonFolder([...bound.values()].flatMap((source) => ('data' in source ? [] : [source.file])));
   for (const node of order) {
     if (node.op === inputOp || node.op === parameterOp) {
       const name = nameOf(node);
@@ -144,12 +155,8 @@ export function emit(outputs: ReadonlyMap<string, Node>, weights: WeightSource):
           if ('data' in source) {
             emitter.initializers.push({ name, type: onnxType[source.dtype], shape: source.shape, data: tensorBytes(source) });
           } else {
-            const cut = source.file.lastIndexOf('/');
-            const directory = source.file.slice(0, cut);
-            if (folder !== undefined && folder !== directory) throw new Error(`weights of one program lie in one folder; found ${folder} and ${directory}`);
-            folder = directory;
             const type = source.dtype === 'bfloat16' ? BFLOAT16 : onnxType[source.dtype];
-            const data = { location: source.file.slice(cut + 1), offset: source.offset, bytes: source.bytes };
+            const data = { location: source.file.slice(folder === '/' ? 1 : folder!.length + 1), offset: source.offset, bytes: source.bytes };
             emitter.initializers.push({ name, type, shape: source.shape, data });
           }
           if (source.dtype !== node.dtype) value = emitter.node('Cast', [name], { to: onnxType[node.dtype] });
