@@ -214,6 +214,9 @@ export class Vlm {
     const positions = new BigInt64Array(b * length);
     sequences.forEach((s, n) => {
       if ((s.visualSpan !== undefined) !== image || (visual[n] !== undefined) !== image) throw new Error('one batch holds inputs with pictures, or inputs without');
+      if (s.visualSpan !== undefined && s.visualSpan[0] !== this.visualStart) {
+        throw new Error(`input ${n} has its picture after ${s.visualSpan[0]} tokens, but ${this.name} reads it after ${this.visualStart}; put the picture where the prompt has it by default, at the start`);
+      }
       s.ids.forEach((id, i) => {
         ids[n * length + i] = BigInt(Math.max(id, 0));
       });
