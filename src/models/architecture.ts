@@ -1,5 +1,6 @@
 /** What every vision-LLM backbone offers: the same interfaces for LLaVA, BLIP2-OPT and MiniGPT-4, as functions over symbolic tensors. */
 
+import type { Dim } from '../graph/dim.ts';
 import type { Node } from '../graph/node.ts';
 import type { Weights } from '../nn/weights.ts';
 import type { Sites } from './sites.ts';
@@ -11,6 +12,8 @@ export interface LayerContext {
   positions: Node;
   /** additive attention bias [b, 1, l, p + l]: 0 where a query may look, very negative elsewhere */
   bias: Node;
+  /** runs of positions for `attend`, where the bias is causal */
+  blocks?: readonly Dim[];
   /** keys and values of earlier tokens, [b, h, p, k] each, when decoding step by step */
   past?: (layer: number) => { key: Node; value: Node };
 }

@@ -4,7 +4,21 @@
  */
 
 import { f32 } from '../graph/dtype.ts';
-import { type Node, add, concat, constant, expand, gather, matmul, mul, reshape, rmsNorm, rotary, scope, silu } from '../graph/index.ts';
+import {
+  add,
+  concat,
+  constant,
+  expand,
+  gather,
+  matmul,
+  mul,
+  type Node,
+  reshape,
+  rmsNorm,
+  rotary,
+  scope,
+  silu,
+} from '../graph/index.ts';
 import { attend, linear, mergeHeads, splitHeads } from '../nn/layers.ts';
 import type { Weights } from '../nn/weights.ts';
 import type { Decoder, LayerContext } from './architecture.ts';
@@ -56,13 +70,23 @@ export function llama(config: LlamaConfig, prefix: string): Decoder {
   };
 
   const project: Decoder['project'] = (i, x, positions, w) => ({
-    query: rotary(splitHeads(linear(w, at(i, 'self_attn.q_proj'), x, d, heads * k, false), heads), positions, tables.cos, tables.sin),
-    key: rotary(splitHeads(linear(w, at(i, 'self_attn.k_proj'), x, d, keyHeads * k, false), keyHeads), positions, tables.cos, tables.sin),
+    query: rotary(
+      splitHeads(linear(w, at(i, 'self_attn.q_proj'), x, d, heads * k, false), heads),
+      positions,
+      tables.cos,
+      tables.sin,
+    ),
+    key: rotary(
+      splitHeads(linear(w, at(i, 'self_attn.k_proj'), x, d, keyHeads * k, false), keyHeads),
+      positions,
+      tables.cos,
+      tables.sin,
+    ),
     value: splitHeads(linear(w, at(i, 'self_attn.v_proj'), x, d, keyHeads * k, false), keyHeads),
   });
   const output: Decoder['output'] = (i, x, w) => linear(w, at(i, 'self_attn.o_proj'), x, heads * k, d, false);
 
-  const attention = (i: number, x: Node, { weights: w, sites, positions, bias, past }: LayerContext): Node => {
+  const attention = (i: number, x: Node, { weights: w, sites, positions, bias, blocks, past }: LayerContext): Node => {
     let { query, key, value } = project(i, x, positions, w);
     if (past !== undefined) {
       const before = past(i);
@@ -71,7 +95,7 @@ export function llama(config: LlamaConfig, prefix: string): Decoder {
     }
     sites.site(`layers.${i}.attn.key`, key);
     sites.site(`layers.${i}.attn.value`, value);
-    return output(i, mergeHeads(attend(query, repeat(key), repeat(value), scale, bias)), w);
+    return output(i, mergeHeads(attend(query, repeat(key), repeat(value), scale, bias, blocks)), w);
   };
 
   return {
@@ -99,7 +123,10 @@ export function llama(config: LlamaConfig, prefix: string): Decoder {
         const middle = add(x, a);
         const y = sites.site(`layers.${i}.mlp.in`, norm(w, at(i, 'post_attention_layernorm.weight'), middle));
         const width = config.intermediate_size;
-        const gated = mul(silu(linear(w, at(i, 'mlp.gate_proj'), y, d, width, false)), linear(w, at(i, 'mlp.up_proj'), y, d, width, false));
+        const gated = mul(
+          silu(linear(w, at(i, 'mlp.gate_proj'), y, d, width, false)),
+          linear(w, at(i, 'mlp.up_proj'), y, d, width, false),
+        );
         const m = sites.site(`layers.${i}.mlp.out`, linear(w, at(i, 'mlp.down_proj'), gated, width, d, false));
         return sites.site(`layers.${i}.out`, add(middle, m));
       }),

@@ -38,7 +38,7 @@ export function opt(config: OptConfig, prefix: string): Decoder {
   const output: Decoder['output'] = (i, x, w) => linear(w, at(i, 'self_attn.out_proj'), x, d, d, bias);
   const scale = k ** -0.5;
 
-  const attention = (i: number, x: Node, { weights: w, sites, positions, bias: mask, past }: LayerContext): Node => {
+  const attention = (i: number, x: Node, { weights: w, sites, positions, bias: mask, blocks, past }: LayerContext): Node => {
     let { query, key, value } = project(i, x, positions, w);
     if (past !== undefined) {
       const before = past(i);
@@ -47,7 +47,7 @@ export function opt(config: OptConfig, prefix: string): Decoder {
     }
     sites.site(`layers.${i}.attn.key`, key);
     sites.site(`layers.${i}.attn.value`, value);
-    return output(i, mergeHeads(attend(query, key, value, scale, mask)), w);
+    return output(i, mergeHeads(attend(query, key, value, scale, mask, blocks)), w);
   };
 
   return {

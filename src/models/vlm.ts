@@ -4,8 +4,9 @@
  */
 
 import { createHash } from 'node:crypto';
-import { concat, f32, gather, i64, input, type Node, reshape, slice, type Tensor } from '../graph/index.ts';
 import { mulDim } from '../graph/dim.ts';
+import { concat, f32, gather, i64, input, type Node, pad, reshape, slice, type Tensor } from '../graph/index.ts';
+import { causalBlocks } from '../nn/layers.ts';
 import { Weights } from '../nn/weights.ts';
 import type { WeightSource } from '../onnx/emit.ts';
 import { compile } from '../runtime/node.ts';
@@ -13,6 +14,7 @@ import type { CompileOptions, Feeds, Program } from '../runtime/program.ts';
 import type { Architecture, TextCodec } from './architecture.ts';
 import { layout, type Sequence } from './sequence.ts';
 import { type Patch, Sites } from './sites.ts';
+import { splitLayer, splitStates } from './split.ts';
 
 /** An 8-bit RGB picture. */
 export interface RgbImage {
@@ -42,7 +44,7 @@ export interface Segment {
   image: boolean;
   /** sites to return; `logits` runs the head, on chosen rows when `rows` are given at run time */
   outputs: readonly string[];
-  /** logits only at rows given by the input `rows` (flat positions in [b * l]) */
+  /** logits only at rows given by the input `rows` (flat positions in [b * l], after the picture where there is one) */
   rows?: boolean;
 }
 
@@ -170,14 +172,27 @@ export class Vlm {
       const words = decoder.embed(input('ids', ['b', 'l'], 'int64'), weights);
       const start = this.visualStart;
       const embeddings = image
-        ? concat([slice(words, 1, 0, start), input('visual', ['b', visualTokens, d]), slice(words, 1, start + visualTokens, 'l')], 1)
+        ? concat(
+            [slice(words, 1, 0, start), input('visual', ['b', visualTokens, d]), slice(words, 1, start + visualTokens, 'l')],
+            1,
+          )
         : words;
       x = sites.site('decoder.in', decoder.enter(sites.site('embeddings', embeddings), positions, weights));
     } else {
       // The site of the layer before stands at the entry, so that an edit there acts on a shared, unedited prefix.
       x = sites.site(`layers.${from - 1}.out`, input('hidden', ['b', 'l', d]));
     }
-    for (let i = from; i < to; i++) x = decoder.layer(i, x, { weights, sites, positions, bias });
+    const last = decoder.layers - 1;
+    // Rows to read logits at come after the picture, so the last layer need not be finished for what is before.
+    const split = rows && image && from <= last && to > last && readsText(last, outputs, rewrite);
+    const pictureEnd = this.visualStart + visualTokens;
+    const runs = image ? causalBlocks(pictureEnd) : [];
+    const blocks = runs.length > 0 ? [...runs, 'l'] : undefined;
+    for (let i = from; i < (split ? last : to); i++) x = decoder.layer(i, x, { weights, sites, positions, bias, blocks });
+    if (split) {
+      const context = { weights, sites, positions, bias, length: pictureEnd };
+      x = pad(splitLayer(decoder, last, splitStates(x, pictureEnd), context).text, 1, pictureEnd, 0);
+    }
     const result: Record<string, Node> = {};
     for (const name of outputs) {
       if (name !== 'logits') {
@@ -213,22 +228,34 @@ export class Vlm {
     const ids = new BigInt64Array(b * length);
     const positions = new BigInt64Array(b * length);
     sequences.forEach((s, n) => {
-      if ((s.visualSpan !== undefined) !== image || (visual[n] !== undefined) !== image) throw new Error('one batch holds inputs with pictures, or inputs without');
+      if ((s.visualSpan !== undefined) !== image || (visual[n] !== undefined) !== image)
+        throw new Error('one batch holds inputs with pictures, or inputs without');
       if (s.visualSpan !== undefined && s.visualSpan[0] !== this.visualStart) {
-        throw new Error(`input ${n} has its picture after ${s.visualSpan[0]} tokens, but ${this.name} reads it after ${this.visualStart}; put the picture where the prompt has it by default, at the start`);
+        throw new Error(
+          `input ${n} has its picture after ${s.visualSpan[0]} tokens, but ${this.name} reads it after ${this.visualStart}; put the picture where the prompt has it by default, at the start`,
+        );
       }
       s.ids.forEach((id, i) => {
         ids[n * length + i] = BigInt(Math.max(id, 0));
       });
       for (let i = 0; i < length; i++) positions[n * length + i] = BigInt(i);
     });
-    const feeds: Record<string, Tensor> = { ids: i64(ids, [b, length]), positions: i64(positions, [b, length]), bias: causalBias(b, length) };
+    const feeds: Record<string, Tensor> = {
+      ids: i64(ids, [b, length]),
+      positions: i64(positions, [b, length]),
+      bias: causalBias(b, length),
+    };
     if (image) feeds.visual = stack(visual as Tensor<'float32'>[]);
     return { sequences, length, image, feeds };
   }
 
   /** Runs a segment over a batch; `hidden` [b, l, d] is needed when the segment does not start at the tokens. */
-  async run(segment: Omit<Segment, 'image'>, batch: Batch, extra: Feeds = {}, rewrite?: Rewrite): Promise<Record<string, Tensor>> {
+  async run(
+    segment: Omit<Segment, 'image'>,
+    batch: Batch,
+    extra: Feeds = {},
+    rewrite?: Rewrite,
+  ): Promise<Record<string, Tensor>> {
     const program = await this.segment({ ...segment, image: batch.image }, rewrite);
     const all: Record<string, Tensor> = { ...batch.feeds, ...extra, ...rewrite?.feeds };
     return program.run(all);
@@ -239,6 +266,12 @@ export class Vlm {
     const out = await this.run({ from: 0, to: this.decoder.layers, outputs: ['logits'] }, batch, {}, rewrite);
     return out.logits as Tensor<'float32'>;
   }
+}
+
+/** Whether of a layer only its keys, its values and the logits after the picture are asked for, and no rewrite acts within it. */
+function readsText(layer: number, outputs: readonly string[], rewrite: Rewrite | undefined): boolean {
+  const within = (site: string): boolean => site.startsWith(`layers.${layer}.`) && !/\.attn\.(key|value)$/.test(site);
+  return outputs.includes('logits') && !outputs.some(within) && ![...(rewrite?.patches(true).keys() ?? [])].some(within);
 }
 
 /** Causal bias [b, 1, l, l]. */
@@ -259,4 +292,3 @@ export function stack(parts: readonly Tensor<'float32'>[]): Tensor<'float32'> {
   });
   return f32(data, [parts.length, ...first.shape]);
 }
-

@@ -1,7 +1,7 @@
 /** Linear maps and multi-head attention: compositions that every architecture shares. */
 
 import type { Dim } from '../graph/dim.ts';
-import { type Node, type Operand, add, matmul, mul, reshape, softmax, transpose } from '../graph/index.ts';
+import { add, concat, matmul, mul, type Node, type Operand, reshape, slice, softmax, transpose } from '../graph/index.ts';
 import type { Weights } from './weights.ts';
 
 /** x W^T (+ b): x [..., in], weight `${name}.weight` [out, in]. */
@@ -22,8 +22,30 @@ export function mergeHeads(x: Node): Node {
   return reshape(transpose(x, [0, 2, 1, 3]), [b, l, h * k]);
 }
 
-/** softmax(q k^T scale + bias) v over [b, h, l, k]; the additive bias broadcasts to [b, h, l, l]. */
-export function attend(query: Node, key: Node, value: Node, scale: Operand, bias?: Node): Node {
-  const scores = matmul(mul(query, scale), key, false, true);
+/**
+ * softmax(q k^T scale + bias) v over [b, h, l, k]; the additive bias broadcasts to [b, h, l, l].
+ * @param blocks ends of runs of positions, the last one l, where no position sees one after its run: half of a long causal
+ *   attention is above the diagonal, and each run leaves out what comes after it
+ */
+export function attend(query: Node, key: Node, value: Node, scale: Operand, bias?: Node, blocks: readonly Dim[] = []): Node {
+  const q = mul(query, scale);
+  if (blocks.length < 2) return attendAll(q, key, value, bias);
+  const parts = blocks.map((end, i) => {
+    const start = blocks[i - 1] ?? 0;
+    const seen = (x: Node): Node => slice(x, 2, 0, end);
+    const part = bias === undefined ? undefined : slice(slice(bias, 2, start, end), 3, 0, end);
+    return attendAll(slice(q, 2, start, end), seen(key), seen(value), part);
+  });
+  return concat(parts, 2);
+}
+
+function attendAll(query: Node, key: Node, value: Node, bias: Node | undefined): Node {
+  const scores = matmul(query, key, false, true);
   return matmul(softmax(bias === undefined ? scores : add(scores, bias)), value);
+}
+
+/** Runs of a causal sequence of known length, for `attend`: about `run` positions each; none when it is short. */
+export function causalBlocks(length: number, run = 144): number[] {
+  const count = Math.floor(length / run);
+  return count < 2 ? [] : Array.from({ length: count }, (_, i) => Math.round(((i + 1) * length) / count));
 }

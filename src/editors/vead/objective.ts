@@ -1,11 +1,13 @@
 /**
  * VEAD's training objective (VisEdit Eq. 17-24) as one graph over the hidden states at the insert layer, which no training changes:
  *   ℓ = ℓ_rel + ℓ_gen + ℓ_loc + λ (ℓ_im↑ + ℓ_im↓ + ℓ_ima)
- * Rows of the batch come in groups of e edits: reliability, text generality, modal generality, image locality.
+ * Rows of the batch come in groups of e edits: reliability, text generality, modal generality, image locality. The first two are about the same
+ * picture.
  */
 
-import { add, concat, crossEntropy, div, gather, input, klDivergence, log, matmul, mean, mul, mulDim, type Node, reshape, sigmoid, slice, softmax, sub, sum, takeLast } from '../../graph/index.ts';
+import { add, concat, crossEntropy, div, gather, input, klDivergence, log, matmul, mean, mul, mulDim, type Node, pad, reshape, sigmoid, slice, softmax, sub, sum, takeLast } from '../../graph/index.ts';
 import { Sites } from '../../models/sites.ts';
+import { splitLayer } from '../../models/split.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import { Weights } from '../../nn/weights.ts';
 import { type AdapterParts, type AdapterShape, visualEditAdapter } from './adapter.ts';
@@ -50,13 +52,18 @@ export function objective(vlm: Vlm, layer: number, shape: AdapterShape, losses: 
   const bias = input('bias', [b, 1, 'l', 'l']);
   const signal = { signal: input('signal', ['e', 'n', d]), bias: input('signalBias', ['e', 'n']), ends: input('signalEnds', ['e'], 'int64') };
 
-  const visual = slice(hidden, 1, start, start + v);
-  const spread = (x: Node): Node => concat(groups.map(() => x), 0);
-  const { output, gate } = visualEditAdapter(adapter, shape, visual, signal, parts, spread);
-  let x = concat([slice(hidden, 1, 0, start), output, slice(hidden, 1, start + v, 'l')], 1);
-  const sites = new Sites();
-  for (let i = layer + 1; i < decoder.layers; i++) x = decoder.layer(i, x, { weights: frozen, sites, positions, bias });
-  const flat = reshape(x, [mulDim(b, 'l'), d]);
+  // Reliability and text generality ask about one picture, which comes before the words: its part is computed once for both.
+  const length = start + v;
+  const pictures = concat([slice(hidden, 0, 0, 'e'), slice(hidden, 0, mulDim(2, 'e'), b)], 0);
+  const asRows = (x: Node): Node => concat([slice(x, 0, 0, 'e'), x], 0);
+  const spread = (x: Node): Node => concat([x, x, x], 0);
+  const { output, gate: perPicture } = visualEditAdapter(adapter, shape, slice(pictures, 1, start, length), signal, parts, spread);
+  const gate = asRows(perPicture);
+  let x = { picture: concat([slice(pictures, 1, 0, start), output], 1), text: slice(hidden, 1, length, 'l') };
+  const context = { weights: frozen, sites: new Sites(), positions, bias, length, spread: asRows };
+  for (let i = layer + 1; i < decoder.layers; i++) x = splitLayer(decoder, i, x, context);
+  // Answers are read after the picture.
+  const flat = reshape(pad(x.text, 1, length, 0), [mulDim(b, 'l'), d]);
 
   // ℓ_rel, ℓ_gen (18, 19): cross-entropy of the target, averaged over the target tokens of a sample's batch
   const ce = crossEntropy(decoder.head(gather(flat, input('rows', ['r'], 'int64')), frozen), input('labels', ['r'], 'int64'));
