@@ -14,7 +14,9 @@ test('a picture in another place than the program reads it is refused, not read 
   const late = vlm.layout('What is <image> this?', true);
   expect(late.visualSpan![0]).toBeGreaterThan(vlm.visualStart);
   const picture = randomPicture(1);
-  await expect(vlm.batch([usual, late], [picture, picture])).rejects.toThrow(/input 1 has its picture after \d+ tokens, but llava reads it after 1; put the picture/);
+  await expect(vlm.batch([usual, late], [picture, picture])).rejects.toThrow(
+    /input 1 has its picture after \d+ tokens, but llava reads it after 1; put the picture/,
+  );
   const { feeds } = await vlm.batch([usual], [picture]);
   expect(feeds.ids!.shape).toEqual([1, usual.ids.length]);
   await vlm.release();

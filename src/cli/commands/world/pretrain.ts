@@ -4,8 +4,8 @@ import { flag, integer, outFolder, seed, text } from '../../frame/values.ts';
 
 export const command = defineCommand({
   details:
-    'Two stages: the vision tower, then connector and decoder. Progress is saved as it goes; the same command goes on where it stopped. The folder can be used wherever a MODEL is asked for.',
-  arguments: { model: text('mini-llava', { required: true }) },
+    'Two stages: the vision tower, then connector (and Q-Former) and decoder. Progress is saved as it goes; the same command goes on where it stopped. The folder can be used wherever a MODEL is asked for.',
+  arguments: { model: text('mini-llava, mini-blip2-opt or mini-minigpt4', { required: true }) },
   options: {
     out: outFolder('folder to write', { required: true }),
     seed: seed(),
