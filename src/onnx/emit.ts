@@ -81,7 +81,13 @@ class GraphEmitter implements Emitter {
 
   reshapeTarget(dims: readonly Dim[]): string {
     const unknown = dims.filter((d) => typeof d !== 'number').length;
-    if (unknown === 1 && !dims.includes(0)) return this.constant(i64(dims.map((d) => (typeof d === 'number' ? d : -1)), [dims.length]));
+    if (unknown === 1 && !dims.includes(0))
+      return this.constant(
+        i64(
+          dims.map((d) => (typeof d === 'number' ? d : -1)),
+          [dims.length],
+        ),
+      );
     return this.shape(dims);
   }
 
@@ -92,7 +98,8 @@ class GraphEmitter implements Emitter {
       let value: string | undefined;
       for (const s of symbols) {
         const source = this.#symbols.get(s);
-        if (source === undefined) throw new Error(`dimension ${d}: no input has ${s} as one of its dimensions, so it has no value at run time`);
+        if (source === undefined)
+          throw new Error(`dimension ${d}: no input has ${s} as one of its dimensions, so it has no value at run time`);
         const read = this.node('Shape', [source.value], { start: source.axis, end: source.axis + 1 });
         value = value === undefined ? read : this.node('Mul', [value, read]);
       }
@@ -150,13 +157,19 @@ export function emit(outputs: ReadonlyMap<string, Node>, weights: WeightSource):
         value = name;
         if (source !== undefined) {
           if (showShape(source.shape) !== showShape(node.shape)) {
-            throw new Error(`weight ${name}: the model needs ${showShape(node.shape)}, the checkpoint has ${showShape(source.shape)}`);
+            throw new Error(
+              `weight ${name}: the model needs ${showShape(node.shape)}, the checkpoint has ${showShape(source.shape)}`,
+            );
           }
           if ('data' in source) {
             emitter.initializers.push({ name, type: onnxType[source.dtype], shape: source.shape, data: tensorBytes(source) });
           } else {
             const type = source.dtype === 'bfloat16' ? BFLOAT16 : onnxType[source.dtype];
-            const data = { location: source.file.slice(folder === '/' ? 1 : folder!.length + 1), offset: source.offset, bytes: source.bytes };
+            const data = {
+              location: source.file.slice(folder === '/' ? 1 : folder!.length + 1),
+              offset: source.offset,
+              bytes: source.bytes,
+            };
             emitter.initializers.push({ name, type, shape: source.shape, data });
           }
           if (source.dtype !== node.dtype) value = emitter.node('Cast', [name], { to: onnxType[node.dtype] });
@@ -166,7 +179,11 @@ export function emit(outputs: ReadonlyMap<string, Node>, weights: WeightSource):
       values.set(node, value);
       continue;
     }
-    const lowered = node.op.onnx(emitter, node.inputs.map((x) => values.get(x)!), node);
+    const lowered = node.op.onnx(
+      emitter,
+      node.inputs.map((x) => values.get(x)!),
+      node,
+    );
     values.set(node, lowered);
   }
   const declared: Emitted['outputs'] = new Map();

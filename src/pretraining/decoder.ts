@@ -4,19 +4,34 @@
  * one space.
  */
 
-import { allConcepts, colors, concept } from '../data/world/concepts.ts';
 import type { Atlas } from '../data/world/atlas.ts';
+import { allConcepts, colors, concept } from '../data/world/concepts.ts';
 import { type LessonKind, lessonScene } from '../data/world/lessons.ts';
 import { WorldEncoder } from '../data/world/vocabulary.ts';
 import { f32, i64, type Tensor } from '../graph/dtype.ts';
-import { add, argMax, cast, concat, crossEntropy, equal, gather, input, mean, mul, mulDim, reshape, slice, sum } from '../graph/index.ts';
+import {
+  add,
+  argMax,
+  cast,
+  concat,
+  crossEntropy,
+  equal,
+  gather,
+  input,
+  mean,
+  mul,
+  mulDim,
+  reshape,
+  slice,
+  sum,
+} from '../graph/index.ts';
 import type { Architecture } from '../models/architecture.ts';
 import { Sites } from '../models/sites.ts';
 import { Trainer } from '../nn/trainer.ts';
 import { Weights } from '../nn/weights.ts';
 import { compile } from '../runtime/node.ts';
 import { homeCells } from './homes.ts';
-import { pack, type Prefix } from './pack.ts';
+import { type Prefix, pack } from './pack.ts';
 import { pixelValues } from './pixels.ts';
 
 export interface DecoderStage {
@@ -46,8 +61,22 @@ export const decoderStage: DecoderStage = {
   decay: 0.05,
   patchWord: 0.3,
   lessonWeights: {
-    place: 1, relation: 1.6, where: 1.3, count: 1.6, exists: 1.2, background: 0.9, category: 1.2, kind: 1, caption: 0.8,
-    list: 0.4, probe: 0.4, tally: 0.4, find: 0.4, sides: 0.3, kinds: 0.1, groups: 0.1,
+    place: 1,
+    relation: 1.6,
+    where: 1.3,
+    count: 1.6,
+    exists: 1.2,
+    background: 0.9,
+    category: 1.2,
+    kind: 1,
+    caption: 0.8,
+    list: 0.4,
+    probe: 0.4,
+    tally: 0.4,
+    find: 0.4,
+    sides: 0.3,
+    kinds: 0.1,
+    groups: 0.1,
   },
 };
 
@@ -67,7 +96,10 @@ export async function decoderTrainer(
 
   const towerSites = new Sites();
   architecture.vision(input('pixels', ['b', 3, ...imageSize]), new Weights(), towerSites);
-  const towerProgram = await compile({ features: towerSites.get('vision.features') }, { weights: (name) => tower.get(name), threads });
+  const towerProgram = await compile(
+    { features: towerSites.get('vision.features') },
+    { weights: (name) => tower.get(name), threads },
+  );
 
   const w = new Weights();
   const features = input('features', ['s', towerSites.get('vision.features').dim(1), visionWidth]);
@@ -87,7 +119,9 @@ export async function decoderTrainer(
   const answers = sum(mul(crossEntropy(logits, labels), input('weights', ['r'])));
   const hits = cast(equal(argMax(logits), labels), 'float32');
   const patchLogits = decoder.head(reshape(visual, [mulDim('s', visualTokens), d]), w);
-  const patchLoss = mean(crossEntropy(patchLogits, reshape(input('patchWords', ['s', visualTokens], 'int64'), [mulDim('s', visualTokens)])));
+  const patchLoss = mean(
+    crossEntropy(patchLogits, reshape(input('patchWords', ['s', visualTokens], 'int64'), [mulDim('s', visualTokens)])),
+  );
   const trainer = await Trainer.create({
     loss: add(answers, mul(patchLoss, stage.patchWord)),
     metrics: { answers, hits, patchLoss },
@@ -95,7 +129,11 @@ export async function decoderTrainer(
     rule: (name, shape) =>
       shape.length === 2 && !/embed|lm_head|position/.test(name)
         ? // Decay would forget that W_K started near W_Q before matching is learned from it.
-          { rule: 'muon', rate: stage.muonRate / stage.rate, ...(/[qk]_proj|\.(query|key)\./.test(name) ? {} : { decay: stage.decay }) }
+          {
+            rule: 'muon',
+            rate: stage.muonRate / stage.rate,
+            ...(/[qk]_proj|\.(query|key)\./.test(name) ? {} : { decay: stage.decay }),
+          }
         : { rule: 'adam', beta2: 0.98 },
     clip: 1,
     compile,
@@ -111,14 +149,27 @@ export async function decoderTrainer(
     kinds: () => kinds,
     feeds: async (step) => {
       const scenes = Array.from({ length: stage.scenes }, (_, i) =>
-        lessonScene(atlas, `${seed}/decoder`, (step - 1) * stage.scenes + i, { perScene: stage.lessons, drills: stage.drills, facts: stage.facts, weights: stage.lessonWeights }),
+        lessonScene(atlas, `${seed}/decoder`, (step - 1) * stage.scenes + i, {
+          perScene: stage.lessons,
+          drills: stage.drills,
+          facts: stage.facts,
+          weights: stage.lessonWeights,
+        }),
       );
-      const seen = await towerProgram.run({ pixels: pixelValues(scenes.map((s) => s.image), imageSize[0]) });
+      const seen = await towerProgram.run({
+        pixels: pixelValues(
+          scenes.map((s) => s.image),
+          imageSize[0],
+        ),
+      });
       const packed = pack(scenes, prefix);
       const r = packed.rows.length;
       kinds = packed.kinds;
       const atHome = (of: (scene: (typeof scenes)[number], cell: number) => number): Tensor =>
-        i64(scenes.flatMap((scene) => homes.map((cell) => of(scene, cell))), [scenes.length, visualTokens]);
+        i64(
+          scenes.flatMap((scene) => homes.map((cell) => of(scene, cell))),
+          [scenes.length, visualTokens],
+        );
       return {
         ...packed.feeds,
         features: seen.features!,

@@ -29,7 +29,11 @@ async function ask(vlm: Vlm, asked: readonly Asked[], onDone: (count: number) =>
   const size = 256;
   for (let at = 0; at < asked.length; at += size) {
     const part = asked.slice(at, at + size);
-    const out = await generateAll(vlm, part.map(({ question, image }) => ({ prompt: question.prompt, image })), { maxNewTokens: 32 });
+    const out = await generateAll(
+      vlm,
+      part.map(({ question, image }) => ({ prompt: question.prompt, image })),
+      { maxNewTokens: 32 },
+    );
     answers.push(...out.map((o) => o.text));
     onDone(part.length);
   }
@@ -57,9 +61,13 @@ export async function exam(
   const picture = ({ image }: ExamScene): RgbImage => ({ width: canvas, height: canvas, data: image });
   const drawn = [...examQuestions(atlas, seed, scenes)];
   const flat = (image: (i: number) => RgbImage): Asked[] =>
-    drawn.flatMap((scene, i) => scene.questions.map((question) => ({ question, image: image(i) }))).sort((a, b) => (a.question.kind < b.question.kind ? -1 : a.question.kind > b.question.kind ? 1 : 0));
+    drawn
+      .flatMap((scene, i) => scene.questions.map((question) => ({ question, image: image(i) })))
+      .sort((a, b) => (a.question.kind < b.question.kind ? -1 : a.question.kind > b.question.kind ? 1 : 0));
   const main = flat((i) => picture(drawn[i]!));
-  const wrong = [...examMisnamed(atlas, seed, Math.max(1, Math.round(scenes / 2)))].flatMap((s) => s.questions.map((question): Asked => ({ question, image: picture(s) })));
+  const wrong = [...examMisnamed(atlas, seed, Math.max(1, Math.round(scenes / 2)))].flatMap((s) =>
+    s.questions.map((question): Asked => ({ question, image: picture(s) })),
+  );
   const facts = [...examFacts(seed, Math.max(1, scenes))].map((question): Asked => ({ question }));
   const other = options.shuffled ? flat((i) => picture(drawn[(i + 1) % drawn.length]!)) : [];
   const total = main.length + wrong.length + facts.length + other.length;
@@ -70,7 +78,8 @@ export async function exam(
   };
   const { overall, kinds } = score(main, await ask(vlm, main, onDone));
   const named = await ask(vlm, wrong, onDone);
-  const share = (of: (q: ExamQuestion) => string | undefined): number => wrong.filter(({ question }, i) => named[i] === of(question)).length / wrong.length;
+  const share = (of: (q: ExamQuestion) => string | undefined): number =>
+    wrong.filter(({ question }, i) => named[i] === of(question)).length / wrong.length;
   return {
     overall,
     kinds,

@@ -8,19 +8,39 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeFileAtomic } from '../checkpoints/atomic.ts';
 import { toFloat16, writeSafetensors } from '../checkpoints/safetensors.ts';
-import { eosId, bosId, padId, writeTokenizer } from '../data/world/vocabulary.ts';
+import { bosId, eosId, padId, writeTokenizer } from '../data/world/vocabulary.ts';
 import type { Tensor } from '../graph/dtype.ts';
 import { f32 } from '../graph/dtype.ts';
 import type { Mini } from './minis.ts';
 
-export function rescaleResidual(mini: Mini, weights: ReadonlyMap<string, Tensor<'float32'>>, factor: number): Map<string, Tensor<'float32'>> {
-  const scaled = (t: Tensor<'float32'>, by: number): Tensor<'float32'> => f32(t.data.map((x) => x * by), t.shape);
-  return new Map([...weights].map(([name, t]) => [name, mini.writesResidual(name) ? scaled(t, 1 / factor) : mini.isFinalNorm(name) ? scaled(t, factor) : t]));
+export function rescaleResidual(
+  mini: Mini,
+  weights: ReadonlyMap<string, Tensor<'float32'>>,
+  factor: number,
+): Map<string, Tensor<'float32'>> {
+  const scaled = (t: Tensor<'float32'>, by: number): Tensor<'float32'> =>
+    f32(
+      t.data.map((x) => x * by),
+      t.shape,
+    );
+  return new Map(
+    [...weights].map(([name, t]) => [
+      name,
+      mini.writesResidual(name) ? scaled(t, 1 / factor) : mini.isFinalNorm(name) ? scaled(t, factor) : t,
+    ]),
+  );
 }
 
-export function writeMini(mini: Mini, weights: ReadonlyMap<string, Tensor<'float32'>>, out: string, metadata: Record<string, string>): void {
+export function writeMini(
+  mini: Mini,
+  weights: ReadonlyMap<string, Tensor<'float32'>>,
+  out: string,
+  metadata: Record<string, string>,
+): void {
   mkdirSync(out, { recursive: true });
-  const half = new Map([...weights].map(([name, t]): [string, Tensor] => [name, { dtype: 'float16', shape: t.shape, data: toFloat16(t.data) }]));
+  const half = new Map(
+    [...weights].map(([name, t]): [string, Tensor] => [name, { dtype: 'float16', shape: t.shape, data: toFloat16(t.data) }]),
+  );
   const json = (name: string, value: unknown): void => writeFileAtomic(join(out, name), `${JSON.stringify(value, null, 2)}\n`);
   json('config.json', mini.config);
   json('preprocessor_config.json', mini.preprocessor);

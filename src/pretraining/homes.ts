@@ -30,12 +30,16 @@ export function homeCells(architecture: Architecture): number[] {
 export function homeShares(architecture: Architecture): number[][] {
   const side = gridSide(architecture);
   const [rows, columns] = architecture.patchGrid;
-  const overlap = (i: number, n: number, j: number, m: number): number => Math.max(0, Math.min((i + 1) / n, (j + 1) / m) - Math.max(i / n, j / m));
+  const overlap = (i: number, n: number, j: number, m: number): number =>
+    Math.max(0, Math.min((i + 1) / n, (j + 1) / m) - Math.max(i / n, j / m));
   return Array.from({ length: side * side }, (_, t) =>
     Array.from(
       { length: rows * columns },
       (_, p) =>
-        overlap(Math.floor(t / side), side, Math.floor(p / columns), rows) * overlap(t % side, side, p % columns, columns) * side * side,
+        overlap(Math.floor(t / side), side, Math.floor(p / columns), rows) *
+        overlap(t % side, side, p % columns, columns) *
+        side *
+        side,
     ),
   );
 }
@@ -55,7 +59,12 @@ export async function homeFeatures(
   architecture.vision(input('pixels', ['b', 3, ...architecture.imageSize]), new Weights(), sites);
   const program = await compile({ features: sites.get('vision.features') }, { weights: (name) => tower.get(name), threads });
   const scenes = Array.from({ length: 128 }, (_, i) => lessonScene(atlas, `${seed}/homes`, i, { perScene: 0, facts: 0 }));
-  const { features } = await program.run({ pixels: pixelValues(scenes.map((s) => s.image), architecture.imageSize[0]) });
+  const { features } = await program.run({
+    pixels: pixelValues(
+      scenes.map((s) => s.image),
+      architecture.imageSize[0],
+    ),
+  });
   await program.release();
   const [count, tokens, d] = features!.shape as [number, number, number];
   const shares = homeShares(architecture);

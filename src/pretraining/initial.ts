@@ -36,7 +36,10 @@ export function initialWeights(
     const random = new Random(`${seed}/initial/${name}`);
     const embedding = /embed|query_tokens|position/.test(name);
     const fanIn = shape.length > 1 ? sizeOf(shape.slice(1)) : 1;
-    return random.normals(sizeOf(shape), /embed_tokens/.test(name) ? shape[1]! ** -0.5 : embedding ? 0.02 : gainOf(name) / Math.sqrt(fanIn));
+    return random.normals(
+      sizeOf(shape),
+      /embed_tokens/.test(name) ? shape[1]! ** -0.5 : embedding ? 0.02 : gainOf(name) / Math.sqrt(fanIn),
+    );
   };
   for (const [name, shape] of shapes) {
     const norm = /norm|ln_vision/i.test(name);

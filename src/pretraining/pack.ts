@@ -33,7 +33,11 @@ export interface Packed {
 export function pack(scenes: readonly LessonScene[], prefix: Prefix, weightOf: (kind: string) => number = () => 1): Packed {
   const start = prefix.before.length + prefix.visualTokens + prefix.after.length;
   const blocks = scenes.map((scene) => [
-    ...scene.lessons.map((lesson) => ({ ...encodeLesson(lesson, prefix.begins ?? false), kind: lesson.kind as string, text: false })),
+    ...scene.lessons.map((lesson) => ({
+      ...encodeLesson(lesson, prefix.begins ?? false),
+      kind: lesson.kind as string,
+      text: false,
+    })),
     ...scene.facts.map((lesson) => {
       const { prompt, answer, loss } = encodeLesson(lesson, true);
       return { prompt: [...(prefix.text ?? []), ...prompt], answer, loss, kind: 'fact', text: true };

@@ -43,7 +43,8 @@ export function miniNamed(model: string): Mini {
 export function trainedWeights(dir: string): Map<string, Tensor<'float32'>> {
   const file = openSafetensors(join(dir, checkpointFile));
   const out = new Map<string, Tensor<'float32'>>();
-  for (const [name, entry] of file.entries) if (name.startsWith('w:')) out.set(name.slice(2), file.readTensor(entry, { as: 'float32' }) as Tensor<'float32'>);
+  for (const [name, entry] of file.entries)
+    if (name.startsWith('w:')) out.set(name.slice(2), file.readTensor(entry, { as: 'float32' }) as Tensor<'float32'>);
   return out;
 }
 
@@ -55,7 +56,15 @@ export async function pretrainVision(mini: Mini, options: PretrainOptions): Prom
   const shapes = new Map([...visionShapes(mini), ...probeShapes(mini.architecture, mini.visionWidth)]);
   const atlas = await Atlas.load();
   const initial = initialWeights(shapes, options.seed);
-  const { trainer, feeds } = await visionTrainer(mini.architecture, initial, stage, mini.visionWidth, atlas, options.seed, options.threads);
+  const { trainer, feeds } = await visionTrainer(
+    mini.architecture,
+    initial,
+    stage,
+    mini.visionWidth,
+    atlas,
+    options.seed,
+    options.threads,
+  );
   await trainingLoop({
     trainer,
     feeds,
@@ -77,15 +86,30 @@ export async function pretrainVision(mini: Mini, options: PretrainOptions): Prom
 }
 
 /** Stage 2; returns all weights of the model. */
-export async function pretrainDecoder(mini: Mini, tower: ReadonlyMap<string, Tensor<'float32'>>, options: PretrainOptions): Promise<Map<string, Tensor<'float32'>>> {
+export async function pretrainDecoder(
+  mini: Mini,
+  tower: ReadonlyMap<string, Tensor<'float32'>>,
+  options: PretrainOptions,
+): Promise<Map<string, Tensor<'float32'>>> {
   const stage = { ...decoderStage, ...mini.decoder, ...options.decoder };
   const dir = join(options.out, 'decoder');
   const shapes = new Map([...weightShapes(mini.architecture)].filter(([name]) => !mini.isVision(name)));
   const atlas = await Atlas.load();
   const initial = initialWeights(shapes, options.seed, mini.mimetic);
-  if (mini.queryTokens !== undefined) initial.set(mini.queryTokens, await homeFeatures(mini.architecture, tower, atlas, options.seed, options.threads));
+  if (mini.queryTokens !== undefined)
+    initial.set(mini.queryTokens, await homeFeatures(mini.architecture, tower, atlas, options.seed, options.threads));
   const prefix = miniPrefix(mini);
-  const { trainer, feeds, kinds } = await decoderTrainer(mini.architecture, tower, initial, stage, mini.visionWidth, prefix, atlas, options.seed, options.threads);
+  const { trainer, feeds, kinds } = await decoderTrainer(
+    mini.architecture,
+    tower,
+    initial,
+    stage,
+    mini.visionWidth,
+    prefix,
+    atlas,
+    options.seed,
+    options.threads,
+  );
   // Running accuracy per lesson kind, for the eye.
   const running = new Map<string, number>();
   await trainingLoop({
@@ -122,7 +146,10 @@ export async function pretrainDecoder(mini: Mini, tower: ReadonlyMap<string, Ten
 async function residualScale(vlm: Vlm, atlas: Atlas): Promise<number> {
   const scenes = Array.from({ length: 16 }, (_, i) => examScene(atlas, 'residual', i));
   const asked = scenes.map((s) => s.questions[0]!);
-  const batch = await vlm.batch(asked.map((q) => vlm.layout(q.prompt, true)), scenes.map((s) => ({ width: canvas, height: canvas, data: s.image })));
+  const batch = await vlm.batch(
+    asked.map((q) => vlm.layout(q.prompt, true)),
+    scenes.map((s) => ({ width: canvas, height: canvas, data: s.image })),
+  );
   const site = `layers.${Math.floor(vlm.decoder.layers / 2)}.out`;
   const x = (await vlm.run({ from: 0, to: vlm.decoder.layers, outputs: [site] }, batch))[site]!.data as Float32Array;
   return Math.sqrt(x.reduce((sum, v) => sum + v * v, 0) / x.length);
@@ -146,8 +173,21 @@ export async function pretrain(options: PretrainOptions): Promise<{ folder: stri
   writeMini(mini.withEpsilon(1 / factor ** 2), rescaleResidual(mini, trained, factor), options.out, metadata);
   rmSync(draft, { recursive: true });
   const curve = (stage: string): unknown[] =>
-    readFileSync(join(options.out, stage, logFile), 'utf8').split('\n').filter(Boolean).map((line) => JSON.parse(line) as LogLine).filter(({ step }) => step % 50 === 0);
-  const log = { ...metadata, stages: { vision: { ...visionStage, ...mini.vision, ...options.vision }, decoder: { ...decoderStage, ...mini.decoder, ...options.decoder } }, residualFactor: factor, vision: curve('vision'), decoder: curve('decoder') };
+    readFileSync(join(options.out, stage, logFile), 'utf8')
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => JSON.parse(line) as LogLine)
+      .filter(({ step }) => step % 50 === 0);
+  const log = {
+    ...metadata,
+    stages: {
+      vision: { ...visionStage, ...mini.vision, ...options.vision },
+      decoder: { ...decoderStage, ...mini.decoder, ...options.decoder },
+    },
+    residualFactor: factor,
+    vision: curve('vision'),
+    decoder: curve('decoder'),
+  };
   writeFileAtomic(join(options.out, 'training.json'), `${JSON.stringify(log)}\n`);
   return { folder: options.out, factor, seconds: (performance.now() - started) / 1000 };
 }
@@ -159,7 +199,9 @@ export function promptPrefix(architecture: Architecture, bos: Mini['bos'] = '<s>
   const codec = {
     encode: (text: string, { special = true } = {}): number[] => [
       ...(special ? [first] : []),
-      ...text.split('<image>').flatMap((part, i) => [...(i > 0 ? [imageId] : []), ...(part === '' ? [] : encoder.encode(part, i === 0))]),
+      ...text
+        .split('<image>')
+        .flatMap((part, i) => [...(i > 0 ? [imageId] : []), ...(part === '' ? [] : encoder.encode(part, i === 0))]),
     ],
     decode: (ids: readonly number[]): string => (ids[0] === imageId ? '<image>' : encoder.decode(ids)),
   };

@@ -3,16 +3,31 @@
  * patch's cell, the background, and the patch's row and column (the decoder has no other knowledge of place).
  */
 
+import type { Atlas } from '../data/world/atlas.ts';
+import { allConcepts, colors } from '../data/world/concepts.ts';
+import { lessonScene } from '../data/world/lessons.ts';
 import { i64, type Tensor } from '../graph/dtype.ts';
-import { add, argMax, crossEntropy, equal, cast, input, mean, mul, mulDim, type Node, parameter, matmul, reshape, slice } from '../graph/index.ts';
+import {
+  add,
+  argMax,
+  cast,
+  crossEntropy,
+  equal,
+  input,
+  matmul,
+  mean,
+  mul,
+  mulDim,
+  type Node,
+  parameter,
+  reshape,
+  slice,
+} from '../graph/index.ts';
+import type { Architecture } from '../models/architecture.ts';
+import { Sites } from '../models/sites.ts';
 import { Trainer } from '../nn/trainer.ts';
 import { Weights } from '../nn/weights.ts';
 import { compile } from '../runtime/node.ts';
-import type { Architecture } from '../models/architecture.ts';
-import { Sites } from '../models/sites.ts';
-import { type Atlas } from '../data/world/atlas.ts';
-import { allConcepts, colors } from '../data/world/concepts.ts';
-import { lessonScene } from '../data/world/lessons.ts';
 import { pixelValues } from './pixels.ts';
 
 export interface VisionStage {
@@ -43,7 +58,10 @@ export async function visionTrainer(
   const features = reshape(patchFeatures(sites.get('vision.features'), tokens), [mulDim('b', tokens), width]);
   const probe = (name: string, classes: number): { loss: Node; right: Node } => {
     const labels = reshape(input(name, ['b', tokens], 'int64'), [mulDim('b', tokens)]);
-    const logits = add(matmul(features, parameter(`probe.${name}.weight`, [classes, width]), false, true), parameter(`probe.${name}.bias`, [classes]));
+    const logits = add(
+      matmul(features, parameter(`probe.${name}.weight`, [classes, width]), false, true),
+      parameter(`probe.${name}.bias`, [classes]),
+    );
     return { loss: mean(crossEntropy(logits, labels)), right: mean(cast(equal(argMax(logits), labels), 'float32')) };
   };
   const cell = probe('cell', allConcepts.length + 1);
@@ -70,14 +88,31 @@ export async function visionTrainer(
   return {
     trainer,
     feeds: (step) => {
-      const scenes = Array.from({ length: stage.batch }, (_, i) => lessonScene(atlas, `${seed}/vision`, (step - 1) * stage.batch + i, { perScene: 0, facts: 0 }));
+      const scenes = Array.from({ length: stage.batch }, (_, i) =>
+        lessonScene(atlas, `${seed}/vision`, (step - 1) * stage.batch + i, { perScene: 0, facts: 0 }),
+      );
       const shape = [scenes.length, tokens];
       return {
-        pixels: pixelValues(scenes.map((s) => s.image), size),
-        cell: i64(scenes.flatMap((s) => cellOfPatch.map((cell2) => (s.cells[cell2]! < 0 ? allConcepts.length : s.cells[cell2]!))), shape),
-        background: i64(scenes.flatMap((s) => cellOfPatch.map(() => s.background)), shape),
-        row: i64(scenes.flatMap(() => rowLabels), shape),
-        column: i64(scenes.flatMap(() => columnLabels), shape),
+        pixels: pixelValues(
+          scenes.map((s) => s.image),
+          size,
+        ),
+        cell: i64(
+          scenes.flatMap((s) => cellOfPatch.map((cell2) => (s.cells[cell2]! < 0 ? allConcepts.length : s.cells[cell2]!))),
+          shape,
+        ),
+        background: i64(
+          scenes.flatMap((s) => cellOfPatch.map(() => s.background)),
+          shape,
+        ),
+        row: i64(
+          scenes.flatMap(() => rowLabels),
+          shape,
+        ),
+        column: i64(
+          scenes.flatMap(() => columnLabels),
+          shape,
+        ),
       };
     },
   };
@@ -90,5 +125,13 @@ const patchFeatures = (x: Node, patches: number): Node => (x.dim(1) === patches 
 export function probeShapes(architecture: Architecture, width: number): Map<string, readonly number[]> {
   const [rows, columns] = architecture.patchGrid;
   const classes = { cell: allConcepts.length + 1, background: colors.length, row: rows, column: columns };
-  return new Map(Object.entries(classes).flatMap(([name, n]) => [[`probe.${name}.weight`, [n, width]], [`probe.${name}.bias`, [n]]] as [string, number[]][]));
+  return new Map(
+    Object.entries(classes).flatMap(
+      ([name, n]) =>
+        [
+          [`probe.${name}.weight`, [n, width]],
+          [`probe.${name}.bias`, [n]],
+        ] as [string, number[]][],
+    ),
+  );
 }

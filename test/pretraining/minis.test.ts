@@ -74,7 +74,9 @@ describe.each(Object.keys(minis))('%s', (name) => {
       }
       for (const fact of scene.facts) {
         const { ids } = vlm.layout(fact.prompt, false, fact.answer);
-        const learned = alone({ facts: [fact] }).slice(mini.bareFacts ? prefix.before.length + prefix.visualTokens + prefix.after.length : -ids.length - 1);
+        const learned = alone({ facts: [fact] }).slice(
+          mini.bareFacts ? prefix.before.length + prefix.visualTokens + prefix.after.length : -ids.length - 1,
+        );
         expect(text(learned)).toBe(text([...ids.slice(mini.bareFacts ? 1 : 0), eosId]));
       }
     }
@@ -82,7 +84,11 @@ describe.each(Object.keys(minis))('%s', (name) => {
 
   test('rescaling the residual stream keeps the function', async () => {
     const factor = 4;
-    const batchOf = (model: Vlm) => model.batch(scenes.slice(0, 3).map((s) => model.layout(s.lessons[0]!.prompt, true)), scenes.slice(0, 3).map(picture));
+    const batchOf = (model: Vlm) =>
+      model.batch(
+        scenes.slice(0, 3).map((s) => model.layout(s.lessons[0]!.prompt, true)),
+        scenes.slice(0, 3).map(picture),
+      );
     const at = join(folder, `${name}-scaled`);
     writeMini(mini.withEpsilon(1 / factor ** 2), rescaleResidual(mini, weights, factor), at, {});
     const scaled = loadModel(at, { threads: 1 });
@@ -91,9 +97,13 @@ describe.each(Object.keys(minis))('%s', (name) => {
     const before = await vlm.run({ from: 0, to: vlm.decoder.layers, outputs: ['logits', site] }, batch);
     const after = await scaled.run({ from: 0, to: vlm.decoder.layers, outputs: ['logits', site] }, await batchOf(scaled));
     await scaled.release();
-    const largest = (key: string): number => (before[key]!.data as Float32Array).reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+    const largest = (key: string): number =>
+      (before[key]!.data as Float32Array).reduce((most, x) => Math.max(most, Math.abs(x)), 0);
     const worst = (key: string, by: number): number =>
-      (before[key]!.data as Float32Array).reduce((most, x, i) => Math.max(most, Math.abs(x - by * (after[key]!.data as Float32Array)[i]!)), 0);
+      (before[key]!.data as Float32Array).reduce(
+        (most, x, i) => Math.max(most, Math.abs(x - by * (after[key]!.data as Float32Array)[i]!)),
+        0,
+      );
     // A power of two loses nothing in half precision. OPT's one epsilon, which its configuration cannot change, is felt a little.
     expect(worst('logits', 1)).toBeLessThan(1e-4 * largest('logits'));
     expect(worst(site, factor)).toBeLessThan(1e-3);

@@ -47,7 +47,8 @@ export function miniBlip2Opt(): Mini {
     isVision: (name) => name.startsWith('vision_model.'),
     mimetic: (name) => (/^language_model.*k_proj\.weight$/.test(name) ? name.replace('k_proj', 'q_proj') : crossQueryOf(name)),
     queryTokens: 'query_tokens',
-    writesResidual: (name) => /embed_(tokens|positions)\.weight$|^language_projection\.|^language_model.*\.(out_proj|fc2)\./.test(name),
+    writesResidual: (name) =>
+      /embed_(tokens|positions)\.weight$|^language_projection\.|^language_model.*\.(out_proj|fc2)\./.test(name),
     isFinalNorm: (name) => name.startsWith(`${decoder}.final_layer_norm.`),
     // OPT's configuration has no epsilon: it is 1e-5, small beside the variance of every input of a norm.
     withEpsilon: () => miniBlip2Opt(),
