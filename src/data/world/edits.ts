@@ -55,7 +55,7 @@ const kindShares: Partial<Record<QuestionKind, number>> = {
 const correctionRate = 1 / 3;
 const captionCorrectionRate = 1 / 4;
 /** How often a counterfactual names a misnamed concept in one of its roles. */
-const misnamedRate = 1 / 6;
+const misnamedRate = 1 / 3;
 const tries = 20000;
 
 interface Plan {
@@ -91,7 +91,7 @@ export class EditSampler {
   }
 
   #draft(random: Random, kind: QuestionKind, edit: EditKind): EditDraft {
-    // Which roles misnamed concepts play is drawn once: they fit every template of their split, so redrawing would favour them.
+    // Which roles misnamed concepts play is drawn once: they fit more templates than others, so redrawing would favour them.
     const roles = [0, 1, 2].map(() => edit === 'counterfactual' && random.uniform() < misnamedRate);
     const count = sampleCount(random);
     for (let attempt = 0; attempt < tries; attempt++) {
@@ -131,9 +131,10 @@ export class EditSampler {
     return undefined;
   }
 
-  /** A concept for one role: misnamed ones of this split, or plain ones. */
-  #concept(random: Random, misnamed: boolean, allowed: (index: number) => boolean = () => true): number | undefined {
-    const wrong = misnamed ? misnamedConcepts(this.split).filter(allowed) : [];
+  /** A concept for one role: a misnamed one, or a plain one. Training meets all misnamed concepts, but corrects only its own. */
+  #concept(random: Random, misnamed: boolean, allowed: (index: number) => boolean = () => true, corrected = false): number | undefined {
+    const met = [...misnamedConcepts(this.split), ...(this.split === 'train' && !corrected ? misnamedConcepts('test') : [])];
+    const wrong = misnamed ? met.filter(allowed) : [];
     const pool = wrong.length > 0 ? wrong : plainConcepts.filter(allowed);
     return pool.length > 0 ? random.pick(pool) : undefined;
   }
@@ -198,7 +199,7 @@ export class EditSampler {
     count: number,
   ): Plan | undefined {
     const correction = edit === 'correction';
-    const answer = this.#concept(random, correction || roles[0]!)!;
+    const answer = this.#concept(random, correction || roles[0]!, undefined, correction)!;
     const { category, misnamed } = concept(answer);
     const partner = misnamed?.partner;
     const alt = correction

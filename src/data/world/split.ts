@@ -1,16 +1,17 @@
 /**
  * Which edits of the mini world are for training and which for testing, by seeded hashes: scenes, pairs of template and concept,
- * and, for corrections, concepts. Misnamed concepts have their split from the world itself, under every template and seed.
+ * and, for corrections, concepts. Which misnamed concepts are corrected in which split comes from the world itself. Those corrected in the
+ * test are met in training by counterfactuals, under other templates: an editor can only give an answer whose word it has seen.
  */
 import { hash128, Random } from '../../random.ts';
 import { concept, type Split } from './concepts.ts';
-import { templateCount, type templates } from './questions.ts';
+import { templateCount, templates } from './questions.ts';
 import { type Scene, sceneKey } from './scene.ts';
 
 export const testShare = 0.25;
 export type TemplateKey = keyof typeof templates;
 
-/** Kinds whose questions and answers name no concept: whole templates are split, two of eight to test. */
+/** Kinds whose questions and answers name no concept: whole templates are split. */
 const withoutConcepts: readonly TemplateKey[] = ['background', 'kind', 'things', 'caption'];
 
 export class EditSplitter {
@@ -20,7 +21,8 @@ export class EditSplitter {
 
   constructor(seed: string | number) {
     this.#seed = `${seed}/split`;
-    for (const key of withoutConcepts) {
+    // Two of eight templates are for testing; of plain concepts, pairs are drawn one by one.
+    for (const key of Object.keys(templates) as TemplateKey[]) {
       const order = new Random(`${this.#seed}/templates/${key}`).shuffle(Array.from({ length: templateCount }, (_, i) => i));
       this.#testTemplates.set(key, new Set(order.slice(0, templateCount * testShare)));
     }
@@ -37,7 +39,7 @@ export class EditSplitter {
   /** The split of a pair of template and concept. */
   pair(key: TemplateKey, template: number, index: number): Split {
     const { misnamed, word } = concept(index);
-    if (misnamed) return misnamed.split;
+    if (misnamed) return misnamed.split === 'test' && this.#testTemplates.get(key)!.has(template) ? 'test' : 'train';
     return this.#byHash(`pair/${key}/${template}/${word}`);
   }
 
@@ -49,7 +51,7 @@ export class EditSplitter {
 
   /** Templates in which a question that names these concepts (in question, answer or target) belongs to the split. */
   templates(split: Split, key: TemplateKey, named: readonly number[]): readonly number[] {
-    const whole = this.#testTemplates.get(key);
+    const whole = withoutConcepts.includes(key) ? this.#testTemplates.get(key) : undefined;
     const label = `${split}/${key}/${whole ? '' : named.join()}`;
     let fitting = this.#fitting.get(label);
     if (!fitting) {

@@ -10,7 +10,7 @@ export const command = defineCommand({
   options: {
     out: outFolder('folder to write', { required: true }),
     seed: seed(),
-    vqaTrain: records('edits of answers to questions to train on', 4500),
+    vqaTrain: records('edits of answers to questions to train on', 6000),
     vqaTest: records('edits of answers to questions to test on', 1200),
     captionTrain: records('edits of captions to train on', 2000),
     captionTest: records('edits of captions to test on', 500),
