@@ -21,6 +21,7 @@ import {
   mean,
   mul,
   mulDim,
+  type Node,
   reshape,
   slice,
   sum,
@@ -46,6 +47,10 @@ export interface DecoderStage {
   decay: number;
   /** weight of the patch-to-word loss */
   patchWord: number;
+  /** share of the cell's place and the background's colour in that loss */
+  attributes: number;
+  /** fraction of the steps at the full rate; then linearly to 0 */
+  hold: number;
   /** relative frequency of lesson kinds */
   lessonWeights: Partial<Record<Exclude<LessonKind, 'fact'>, number>>;
 }
@@ -60,6 +65,8 @@ export const decoderStage: DecoderStage = {
   muonRate: 0.02,
   decay: 0.05,
   patchWord: 0.3,
+  attributes: 0,
+  hold: 0.6,
   lessonWeights: {
     place: 1,
     relation: 1.6,
@@ -78,6 +85,20 @@ export const decoderStage: DecoderStage = {
     kinds: 0.1,
     groups: 0.1,
   },
+};
+
+/**
+ * Stage 3: gentler, and visual tokens also say where they are and on what colour, so that "where" and "background" are read off them as
+ * names are. From the start this would hide the names from the matching.
+ */
+export const refineStage: DecoderStage = {
+  ...decoderStage,
+  steps: 900,
+  rate: 2e-3,
+  muonRate: 0.01,
+  attributes: 0.3,
+  hold: 0.3,
+  lessonWeights: { ...decoderStage.lessonWeights, where: 2.2, background: 1.6, count: 1.8, caption: 1.4, relation: 2, find: 0.6 },
 };
 
 export async function decoderTrainer(
@@ -119,9 +140,13 @@ export async function decoderTrainer(
   const answers = sum(mul(crossEntropy(logits, labels), input('weights', ['r'])));
   const hits = cast(equal(argMax(logits), labels), 'float32');
   const patchLogits = decoder.head(reshape(visual, [mulDim('s', visualTokens), d]), w);
-  const patchLoss = mean(
-    crossEntropy(patchLogits, reshape(input('patchWords', ['s', visualTokens], 'int64'), [mulDim('s', visualTokens)])),
-  );
+  const says = (labels: string): Node =>
+    mean(crossEntropy(patchLogits, reshape(input(labels, ['s', visualTokens], 'int64'), [mulDim('s', visualTokens)])));
+  const attributes = ['patchRows', 'patchColumns', 'patchColors'].map(says).reduce((a, b) => add(a, b));
+  const patchLoss =
+    stage.attributes === 0
+      ? says('patchWords')
+      : add(mul(says('patchWords'), 1 - stage.attributes), mul(attributes, stage.attributes / 3));
   const trainer = await Trainer.create({
     loss: add(answers, mul(patchLoss, stage.patchWord)),
     metrics: { answers, hits, patchLoss },
@@ -144,6 +169,12 @@ export async function decoderTrainer(
   const colorIds = colors.map((c) => encoder.id(`▁${c.name}`));
   let kinds: readonly string[] = [];
   const homes = homeCells(architecture);
+  const [top, bottom, left, right] = ['top', 'bottom', 'left', 'right'].map((word) => encoder.id(`▁${word}`)) as [
+    number,
+    number,
+    number,
+    number,
+  ];
   return {
     trainer,
     kinds: () => kinds,
@@ -177,6 +208,9 @@ export async function decoderTrainer(
         labels: i64(packed.labels, [r]),
         weights: f32(packed.weights, [r]),
         patchWords: atHome(({ cells, background }, cell) => (cells[cell]! < 0 ? colorIds[background]! : wordIds[cells[cell]!]!)),
+        patchRows: atHome((_, cell) => (cell < 2 ? top : bottom)),
+        patchColumns: atHome((_, cell) => (cell % 2 === 0 ? left : right)),
+        patchColors: atHome(({ background }) => colorIds[background]!),
       };
     },
   };

@@ -21,6 +21,7 @@ export interface Mini {
   /** what differs from the usual stages */
   vision?: Partial<VisionStage>;
   decoder?: Partial<DecoderStage>;
+  refine?: Partial<DecoderStage>;
   /** width of the vision features */
   visionWidth: number;
   /** weights of the tower, trained in stage 1 and frozen after */

@@ -13,7 +13,7 @@ import type { Architecture } from '../models/architecture.ts';
 import { loadModel, weightShapes } from '../models/load.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { checkpointFile, type LogLine, logFile, trainingLoop, warmHoldDecay } from '../training/loop.ts';
-import { type DecoderStage, decoderStage, decoderTrainer } from './decoder.ts';
+import { type DecoderStage, decoderStage, decoderTrainer, refineStage } from './decoder.ts';
 import { rescaleResidual, writeMini } from './finish.ts';
 import { homeFeatures } from './homes.ts';
 import { initialWeights } from './initial.ts';
@@ -27,10 +27,16 @@ export interface PretrainOptions {
   out: string;
   vision?: Partial<VisionStage>;
   decoder?: Partial<DecoderStage>;
+  refine?: Partial<DecoderStage>;
   resume?: boolean;
   threads?: number;
   signal?: AbortSignal;
-  onStep?: (stage: 'vision' | 'decoder', step: number, steps: number, line: { loss: number; [metric: string]: number }) => void;
+  onStep?: (
+    stage: 'vision' | 'decoder' | 'refine',
+    step: number,
+    steps: number,
+    line: { loss: number; [metric: string]: number },
+  ) => void;
 }
 
 export function miniNamed(model: string): Mini {
@@ -85,19 +91,40 @@ export async function pretrainVision(mini: Mini, options: PretrainOptions): Prom
   return new Map([...trainer.weights].filter(([name]) => mini.isVision(name)));
 }
 
-/** Stage 2; returns all weights of the model. */
+/** Stage 2; returns the weights of decoder and connector. */
 export async function pretrainDecoder(
   mini: Mini,
   tower: ReadonlyMap<string, Tensor<'float32'>>,
   options: PretrainOptions,
 ): Promise<Map<string, Tensor<'float32'>>> {
-  const stage = { ...decoderStage, ...mini.decoder, ...options.decoder };
-  const dir = join(options.out, 'decoder');
   const shapes = new Map([...weightShapes(mini.architecture)].filter(([name]) => !mini.isVision(name)));
   const atlas = await Atlas.load();
   const initial = initialWeights(shapes, options.seed, mini.mimetic);
   if (mini.queryTokens !== undefined)
     initial.set(mini.queryTokens, await homeFeatures(mini.architecture, tower, atlas, options.seed, options.threads));
+  return lessonsStage('decoder', { ...decoderStage, ...mini.decoder, ...options.decoder }, initial, mini, tower, options);
+}
+
+/** Stage 3, from the weights of stage 2. */
+export function refine(
+  mini: Mini,
+  tower: ReadonlyMap<string, Tensor<'float32'>>,
+  initial: ReadonlyMap<string, Tensor<'float32'>>,
+  options: PretrainOptions,
+): Promise<Map<string, Tensor<'float32'>>> {
+  return lessonsStage('refine', { ...refineStage, ...mini.refine, ...options.refine }, initial, mini, tower, options);
+}
+
+async function lessonsStage(
+  name: 'decoder' | 'refine',
+  stage: DecoderStage,
+  initial: ReadonlyMap<string, Tensor<'float32'>>,
+  mini: Mini,
+  tower: ReadonlyMap<string, Tensor<'float32'>>,
+  options: PretrainOptions,
+): Promise<Map<string, Tensor<'float32'>>> {
+  const dir = join(options.out, name);
+  const atlas = await Atlas.load();
   const prefix = miniPrefix(mini);
   const { trainer, feeds, kinds } = await decoderTrainer(
     mini.architecture,
@@ -107,7 +134,7 @@ export async function pretrainDecoder(
     mini.visionWidth,
     prefix,
     atlas,
-    options.seed,
+    `${options.seed}${name === 'decoder' ? '' : `/${name}`}`,
     options.threads,
   );
   // Running accuracy per lesson kind, for the eye.
@@ -117,7 +144,7 @@ export async function pretrainDecoder(
     feeds,
     dir,
     steps: stage.steps,
-    rate: warmHoldDecay(stage.rate, stage.steps),
+    rate: warmHoldDecay(stage.rate, stage.steps, { hold: stage.hold }),
     every: 100,
     config: { model: mini.name, seed: String(options.seed), ...stage },
     resume: options.resume ?? existsSync(join(dir, checkpointFile)),
@@ -134,12 +161,12 @@ export async function pretrainDecoder(
         running.set(kind, 0.95 * before + 0.05 * (right / count));
       }
       const line = { answers: (metrics.answers!.data as Float32Array)[0]!, ...Object.fromEntries([...running].sort()) };
-      options.onStep?.('decoder', step, stage.steps, { loss, ...line });
+      options.onStep?.(name, step, stage.steps, { loss, ...line });
       return step % 50 === 0 ? line : { answers: line.answers };
     },
   });
   await trainer.release();
-  return new Map([...tower, ...trainer.weights]);
+  return trainer.weights;
 }
 
 /** Root mean square of the residual stream halfway up, over scenes of the world. */
@@ -156,14 +183,15 @@ async function residualScale(vlm: Vlm, atlas: Atlas): Promise<number> {
 }
 
 /**
- * Both stages, then the folder `out` in its published layout, with `training.json` (seed, stages, curves) beside the weights.
- * Stopped and started again with the same options it goes on from its last checkpoint, kept in `out`/vision and `out`/decoder.
+ * All stages, then the folder `out` in its published layout, with `training.json` (seed, stages, curves) beside the weights.
+ * Stopped and started again with the same options it goes on from its last checkpoint, kept in `out`/vision, `out`/decoder and `out`/refine.
  */
 export async function pretrain(options: PretrainOptions): Promise<{ folder: string; factor: number; seconds: number }> {
   const started = performance.now();
   const mini = miniNamed(options.model);
   const tower = await pretrainVision(mini, options);
-  const trained = await pretrainDecoder(mini, tower, options);
+  const learned = await refine(mini, tower, await pretrainDecoder(mini, tower, options), options);
+  const trained = new Map([...tower, ...learned]);
   const metadata = { model: mini.name, seed: String(options.seed) };
   const draft = join(options.out, 'unscaled');
   writeMini(mini, trained, draft, metadata);
@@ -183,10 +211,12 @@ export async function pretrain(options: PretrainOptions): Promise<{ folder: stri
     stages: {
       vision: { ...visionStage, ...mini.vision, ...options.vision },
       decoder: { ...decoderStage, ...mini.decoder, ...options.decoder },
+      refine: { ...refineStage, ...mini.refine, ...options.refine },
     },
     residualFactor: factor,
     vision: curve('vision'),
     decoder: curve('decoder'),
+    refine: curve('refine'),
   };
   writeFileAtomic(join(options.out, 'training.json'), `${JSON.stringify(log)}\n`);
   return { folder: options.out, factor, seconds: (performance.now() - started) / 1000 };

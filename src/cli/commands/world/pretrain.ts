@@ -17,6 +17,7 @@ export const command = defineCommand({
   examples: ['world pretrain mini-llava --seed 1 --out runs/mini-llava'],
   async run({ model, out, seed, visionSteps, decoderSteps, threads, resume }, context) {
     const { pretrain } = await import('../../../pretraining/pretrain.ts');
+    const labels = { vision: 'Vision tower', decoder: 'Decoder', refine: 'Refining' };
     const bars = new Map<string, ReturnType<typeof context.progress>>();
     const result = await pretrain({
       model,
@@ -30,7 +31,7 @@ export const command = defineCommand({
       onStep: (stage, step, steps, { loss }) => {
         let bar = bars.get(stage);
         if (bar === undefined) {
-          bar = context.progress(steps, stage === 'vision' ? 'Vision tower' : 'Decoder', { unit: 'steps', start: step - 1 });
+          bar = context.progress(steps, labels[stage], { unit: 'steps', start: step - 1 });
           bars.set(stage, bar);
         }
         bar.update(step, { note: `loss ${loss.toFixed(3)}` });
