@@ -105,13 +105,13 @@ export class Preparer {
     readonly random: Random,
   ) {}
 
-  /** Prepared records by their place in the list; those not kept are computed together. */
+  /** Prepared records by their place in the list. */
   async get(indices: readonly number[]): Promise<Prepared[]> {
     const missing = [...new Set(indices.filter((i) => !this.#cache.has(i)))];
     const fresh = new Map<number, Prepared>();
     if (missing.length > 0) {
       // One at a time: padding and batch size move the last bits, and a resumed training meets records in other batches.
-      for (const i of missing) fresh.set(i, (await this.#prepare([i]))[0]!);
+      for (const i of missing) fresh.set(i, await this.#prepare(i));
       for (const [i, prepared] of fresh) {
         const bytes = [prepared.before, ...prepared.influence, ...prepared.samples.map((s) => s.hidden)].reduce((sum, a) => sum + a.byteLength, 0);
         if (this.#bytes + bytes > this.options.budget) continue;
@@ -132,52 +132,41 @@ export class Preparer {
     return image;
   }
 
-  async #prepare(indices: readonly number[]): Promise<Prepared[]> {
+  async #prepare(index: number): Promise<Prepared> {
     const { vlm } = this;
     const { layer, traced, draws, sigma } = this.options;
     const { visualTokens: v, decoder } = vlm.architecture;
     const d = decoder.hidden;
-    const queries = groups.map((group) => indices.map((i) => this.records[i]!.queries[group] as Query));
-    const perGroup: Sample[][] = [];
-    let before: Float32Array[] = [];
-    for (const [g, list] of queries.entries()) {
-      const sequences = list.map((q) => vlm.layout(q.prompt, true, q.target));
-      const batch = await vlm.batch(sequences, await Promise.all(list.map((q) => this.#image(q.image!))));
-      const hidden = await hiddenAt(vlm, batch, layer);
-      perGroup.push(sequences.map((sequence, n) => ({ sequence, hidden: hidden[n]! })));
-      if (groups[g] !== 'modalLocality') continue;
-      const rows = targetRows(batch);
-      const all = padHidden(perGroup[g]!, d);
-      const out = await vlm.run({ from: layer + 1, to: decoder.layers, outputs: ['logits'], rows: true }, batch, { hidden: all.hidden, rows: i64(rows, [rows.length]) });
-      let at = 0;
-      before = sequences.map((s) => {
-        const part = (out.logits!.data as Float32Array).slice(at, at + s.targetIds.length * decoder.vocabulary);
-        at += s.targetIds.length * decoder.vocabulary;
-        return part;
-      });
+    const queries = groups.map((group) => this.records[index]!.queries[group] as Query);
+    const sequences = queries.map((q) => vlm.layout(q.prompt, true, q.target));
+    const batch = await vlm.batch(sequences, await Promise.all(queries.map((q) => this.#image(q.image!))));
+    const hidden = await hiddenAt(vlm, batch, layer);
+    const samples = sequences.map((sequence, g): Sample => ({ sequence, hidden: hidden[g]! }));
+    const [edit, , modal, local] = samples as [Sample, Sample, Sample, Sample];
+
+    const alone = vlm.batchVisual([local.sequence], [await vlm.visual(await this.#image(queries[3]!.image!))]);
+    const rows = targetRows(alone);
+    const out = await vlm.run({ from: layer + 1, to: decoder.layers, outputs: ['logits'], rows: true }, alone, {
+      hidden: padHidden([local], d).hidden,
+      rows: i64(rows, [rows.length]),
+    });
+
+    let influence = [0, 1, 2].map(() => new Float32Array(v));
+    if (traced.length > 0) {
+      const tokens = Array.from({ length: v }, (_, i) => vlm.visualStart + i);
+      // Visual tokens come before the prompt, so the rephrased prompt has the edit's own visual states: two samples, not three.
+      const noise = new Map(
+        traced.map((i): [number, Tensor<'float32'>] => {
+          const one = this.random.fork(`${i}/${index}`).normals(v * draws * d, sigma);
+          const data = new Float32Array(2 * one.length);
+          data.set(one);
+          data.set(one, one.length);
+          return [i, f32(data, [2, v, draws, d])];
+        }),
+      );
+      const c = await influenceTargets(vlm, layer, traced, [edit, edit], [edit, modal], tokens, noise);
+      influence = [c.slice(0, v), c.slice(0, v), c.slice(v)];
     }
-    const tokens = Array.from({ length: v }, (_, i) => vlm.visualStart + i);
-    // Noise belongs to the record, not to the batch it happens to be prepared in.
-    const size = v * draws * d;
-    const noise = new Map(
-      traced.map((layerIndex): [number, Tensor<'float32'>] => {
-        const data = new Float32Array(indices.length * size);
-        indices.forEach((i, n) => {
-          data.set(this.random.fork(`${layerIndex}/${i}`).normals(size, sigma), n * size);
-        });
-        return [layerIndex, f32(data, [indices.length, v, draws, d])];
-      }),
-    );
-    const influence: Float32Array[] = [];
-    for (const [g, samples] of perGroup.slice(0, 3).entries()) {
-      // Visual tokens come before the prompt, so a sample with the edit's own picture has the edit's own visual states.
-      const same = g > 0 && indices.every((_, n) => queries[g]![n]!.image === queries[0]![n]!.image);
-      influence.push(same ? influence[0]! : traced.length === 0 ? new Float32Array(indices.length * v) : await influenceTargets(vlm, layer, traced, perGroup[0]!, samples, tokens, noise));
-    }
-    return indices.map((_, n) => ({
-      samples: perGroup.map((samples) => samples[n]!),
-      before: before[n]!,
-      influence: influence.map((c) => c.slice(n * v, (n + 1) * v)),
-    }));
+    return { samples, before: out.logits!.data as Float32Array, influence };
   }
 }
