@@ -13,6 +13,7 @@ import {
   readJson,
 } from '../checkpoints/config.ts';
 import { Checkpoint } from '../checkpoints/folder.ts';
+import { isHubId, pulledFolder } from '../checkpoints/hub.ts';
 import { openWeights } from '../checkpoints/torch-folder.ts';
 import { isContiguous } from '../checkpoints/torch-pickle.ts';
 import type { Tensor } from '../graph/dtype.ts';
@@ -35,7 +36,7 @@ export const builtInModels = ['mini-llava', 'mini-blip2-opt', 'mini-minigpt4'] a
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 
-/** The folder of a model named on a command line. */
+/** The folder of a model named on a command line: a built-in name, a folder, or a hub model that was pulled. */
 export function modelFolder(model: string): string {
   if ((builtInModels as readonly string[]).includes(model)) {
     const folder = join(root, 'models', model);
@@ -44,8 +45,11 @@ export function modelFolder(model: string): string {
     return folder;
   }
   const folder = resolve(model);
-  if (!existsSync(folder)) throw new Error(`no model at ${folder}; give a folder, or one of: ${builtInModels.join(', ')}`);
-  return folder;
+  if (existsSync(folder)) return folder;
+  const pulled = pulledFolder(model);
+  if (pulled !== undefined) return pulled;
+  const fetch = isHubId(model) ? `, or fetch it from a hub: visedit pull ${model}` : '';
+  throw new Error(`no model at ${folder}; give a folder, or one of: ${builtInModels.join(', ')}${fetch}`);
 }
 
 const dtypes = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } as const;

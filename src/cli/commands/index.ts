@@ -12,6 +12,7 @@ export const commands: Record<string, CommandEntry> = {
   edit: entry('correct one answer and keep the correction as a file', () => import('./edit.ts')),
   evaluate: entry('measure an editor: reliability, generality, locality', () => import('./evaluate.ts')),
   reproduce: entry("the paper's tables and figures", () => import('./reproduce.ts')),
+  pull: entry('fetch a model from a hub', () => import('./pull.ts')),
   convert: entry('write any readable model as one safetensors folder', () => import('./convert.ts')),
   world: entry('make the mini world, a data set that needs no download', () => import('./world.ts')),
 };
