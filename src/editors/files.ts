@@ -10,7 +10,13 @@ const model = z.object({ name: z.string(), fingerprint: z.string() });
 const settings = z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null(), z.array(z.number())]));
 const request = z.object({ prompt: z.string(), target: z.string() });
 
-function metadata(kind: 'edit' | 'weights', editor: string, of: ModelId, values: Settings, more: Record<string, unknown> = {}): Record<string, string> {
+function metadata(
+  kind: 'edit' | 'weights',
+  editor: string,
+  of: ModelId,
+  values: Settings,
+  more: Record<string, unknown> = {},
+): Record<string, string> {
   return {
     format: `visedit ${kind}`,
     version: String(VERSION),
@@ -27,18 +33,25 @@ function field<T>(file: SafetensorsFile, name: string, schema: z.ZodType<T>): T 
   try {
     value = JSON.parse(text ?? '');
   } catch {
-    throw new Error(`${file.path}: metadata ${name} is ${text === undefined ? 'missing' : 'not JSON'}; this is not a file that visedit wrote, or it is damaged`);
+    throw new Error(
+      `${file.path}: metadata ${name} is ${text === undefined ? 'missing' : 'not JSON'}; this is not a file that visedit wrote, or it is damaged`,
+    );
   }
   const result = schema.safeParse(value);
   if (!result.success) throw new Error(`${file.path}: metadata ${name} does not fit: ${result.error.issues[0]?.message}`);
   return result.data;
 }
 
-function open(path: string, kind: 'edit' | 'weights'): { file: SafetensorsFile; editor: string; tensors: Map<string, Tensor<'float32'>> } {
+function open(
+  path: string,
+  kind: 'edit' | 'weights',
+): { file: SafetensorsFile; editor: string; tensors: Map<string, Tensor<'float32'>> } {
   const file = openSafetensors(path);
   const { format, version, editor } = file.metadata;
   if (format !== `visedit ${kind}`) {
-    throw new Error(`${path} is not ${kind === 'edit' ? 'an edit' : "an editor's weights"}: its format is ${JSON.stringify(format ?? 'none')}`);
+    throw new Error(
+      `${path} is not ${kind === 'edit' ? 'an edit' : "an editor's weights"}: its format is ${JSON.stringify(format ?? 'none')}`,
+    );
   }
   if (version !== String(VERSION)) throw new Error(`${path} has version ${version}; this visedit reads version ${VERSION}`);
   if (editor === undefined) throw new Error(`${path}: metadata editor is missing`);
@@ -58,7 +71,13 @@ export function writeEdit(path: string, edit: Edit): void {
 /** @throws Error when the file is damaged, or no edit */
 export function readEdit(path: string): Edit {
   const { file, editor, tensors } = open(path, 'edit');
-  return { editor, model: field(file, 'model', model), settings: field(file, 'settings', settings), request: field(file, 'request', request), tensors };
+  return {
+    editor,
+    model: field(file, 'model', model),
+    settings: field(file, 'settings', settings),
+    request: field(file, 'request', request),
+    tensors,
+  };
 }
 
 export function writeEditorWeights(path: string, weights: EditorWeights): void {

@@ -11,7 +11,21 @@
  */
 
 import {
-  add, type Dim, f32, gather, layerNorm, matmul, mul, mulDim, type Node, relu, reshape, scope, sigmoid, softmax, type Tensor,
+  add,
+  type Dim,
+  f32,
+  gather,
+  layerNorm,
+  matmul,
+  mul,
+  mulDim,
+  type Node,
+  relu,
+  reshape,
+  scope,
+  sigmoid,
+  softmax,
+  type Tensor,
 } from '../../graph/index.ts';
 import { linear, mergeHeads, splitHeads } from '../../nn/layers.ts';
 import type { Weights } from '../../nn/weights.ts';
@@ -48,8 +62,14 @@ export const defaultHeads = 8;
 
 /** Names and shapes of the adapter's weights. */
 export function adapterShapes({ hidden: d, width: m, influenceWidth: i }: AdapterShape): Map<string, readonly number[]> {
-  const map = (name: string, from: number, to: number): [string, readonly number[]][] => [[`${name}.weight`, [to, from]], [`${name}.bias`, [to]]];
-  const norm = (name: string): [string, readonly number[]][] => [[`${name}.weight`, [d]], [`${name}.bias`, [d]]];
+  const map = (name: string, from: number, to: number): [string, readonly number[]][] => [
+    [`${name}.weight`, [to, from]],
+    [`${name}.bias`, [to]],
+  ];
+  const norm = (name: string): [string, readonly number[]][] => [
+    [`${name}.weight`, [d]],
+    [`${name}.bias`, [d]],
+  ];
   return new Map([
     ...map('mlp_begin', d, m),
     ...map('cross_att_q_mlp', m, m),
@@ -71,16 +91,21 @@ export function adapterShapes({ hidden: d, width: m, influenceWidth: i }: Adapte
 export function adapterShapeOf(weights: ReadonlyMap<string, Tensor>, heads = defaultHeads): AdapterShape {
   const begin = weights.get('mlp_begin.weight');
   const mapper = weights.get('influence_mapper.img_map.l_in.weight');
-  if (begin === undefined || mapper === undefined) throw new Error('these are not VEAD weights: mlp_begin.weight or influence_mapper.img_map.l_in.weight is missing');
+  if (begin === undefined || mapper === undefined)
+    throw new Error('these are not VEAD weights: mlp_begin.weight or influence_mapper.img_map.l_in.weight is missing');
   const shape = { hidden: begin.shape[1]!, width: begin.shape[0]!, heads, influenceWidth: mapper.shape[0]! };
   for (const [name, expected] of adapterShapes(shape)) {
     const got = weights.get(name)?.shape;
-    if (got?.join() !== expected.join()) throw new Error(`VEAD weight ${name} must be [${expected.join(', ')}], got ${got === undefined ? 'none' : `[${got.join(', ')}]`}`);
+    if (got?.join() !== expected.join())
+      throw new Error(
+        `VEAD weight ${name} must be [${expected.join(', ')}], got ${got === undefined ? 'none' : `[${got.join(', ')}]`}`,
+      );
   }
   return shape;
 }
 
-const norm = (w: Weights, name: string, x: Node, d: number): Node => layerNorm(x, w.get(`${name}.weight`, [d]), w.get(`${name}.bias`, [d]), 1e-5);
+const norm = (w: Weights, name: string, x: Node, d: number): Node =>
+  layerNorm(x, w.get(`${name}.weight`, [d]), w.get(`${name}.bias`, [d]), 1e-5);
 
 function residual(w: Weights, name: string, x: Node, d: number, width: number): Node {
   return add(linear(w, `${name}.l_out`, relu(linear(w, `${name}.l_in`, x, d, width)), width, d), x);
@@ -95,7 +120,13 @@ export function influenceMapper(w: Weights, shape: AdapterShape, visual: Node, p
   const [b, v] = visual.shape as [Dim, Dim, number];
   return scope('influenceMapper', () => {
     const image = residual(w, 'influence_mapper.img_map', norm(w, 'influence_mapper.ln_img_reps', visual, d), d, influenceWidth);
-    const prompt = residual(w, 'influence_mapper.prompt_token_map', norm(w, 'influence_mapper.ln_edit_reps', promptEnd, d), d, influenceWidth);
+    const prompt = residual(
+      w,
+      'influence_mapper.prompt_token_map',
+      norm(w, 'influence_mapper.ln_edit_reps', promptEnd, d),
+      d,
+      influenceWidth,
+    );
     // The mean over heads of per-head dot products over sqrt(d / heads) is the whole dot product over heads sqrt(d / heads).
     const dots = matmul(image, reshape(prompt, [b, d, 1]));
     return mul(reshape(dots, [b, v]), 1 / (heads * Math.sqrt(Math.floor(d / heads))));
@@ -144,7 +175,15 @@ export function initialAdapter(shape: AdapterShape, random: Random, valueCopy = 
     const draw = random.fork(name);
     const isNorm = /(^|\.)ln_/.test(name);
     const bound = 1 / Math.sqrt(fanIn);
-    out.set(name, f32(isNorm ? new Float32Array(size).fill(name.endsWith('weight') ? 1 : 0) : Float32Array.from({ length: size }, () => (2 * draw.uniform() - 1) * bound), dims));
+    out.set(
+      name,
+      f32(
+        isNorm
+          ? new Float32Array(size).fill(name.endsWith('weight') ? 1 : 0)
+          : Float32Array.from({ length: size }, () => (2 * draw.uniform() - 1) * bound),
+        dims,
+      ),
+    );
   }
   if (valueCopy) {
     // end · value starts near the identity: target words and visual tokens share one space, so what is attended to is written as it is.
@@ -163,4 +202,3 @@ export function initialAdapter(shape: AdapterShape, random: Random, valueCopy = 
   }
   return out;
 }
-

@@ -3,8 +3,8 @@
  * of a rel/gen sample in place, averaged over the traced layers L_h. Training never changes it, so it is computed once per record.
  */
 
-import { add, concat, input, mean, mul, type Node, slice } from '../../graph/index.ts';
 import { influence } from '../../attribution/visual-attribution.ts';
+import { add, concat, input, mean, mul, type Node, slice } from '../../graph/index.ts';
 import { Sites } from '../../models/sites.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import { Weights } from '../../nn/weights.ts';
@@ -36,8 +36,26 @@ export function influenceTargetProgram(vlm: Vlm, layer: number, traced: readonly
       const from = sample.sites.get(`layers.${i}.attn.in`);
       const mixed = concat([slice(of, 1, 0, start), slice(from, 1, start, start + v), slice(of, 1, start + v, 'l')], 1);
       const noise = input(`noise.${i}`, ['e', 't', 's', d]);
-      return mean(influence(decoder, i, w, mixed, edit.positions, tokens, noise, input('ends', ['e'], 'int64'), input('visible', ['e', 'l'])), -1);
+      return mean(
+        influence(
+          decoder,
+          i,
+          w,
+          mixed,
+          edit.positions,
+          tokens,
+          noise,
+          input('ends', ['e'], 'int64'),
+          input('visible', ['e', 'l']),
+        ),
+        -1,
+      );
     });
-    return { c: mul(perLayer.reduce((a, b) => add(a, b)), 1 / traced.length) };
+    return {
+      c: mul(
+        perLayer.reduce((a, b) => add(a, b)),
+        1 / traced.length,
+      ),
+    };
   });
 }

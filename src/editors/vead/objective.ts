@@ -5,7 +5,29 @@
  * picture.
  */
 
-import { add, concat, crossEntropy, div, gather, input, klDivergence, log, matmul, mean, mul, mulDim, type Node, pad, reshape, sigmoid, slice, softmax, sub, sum, takeLast } from '../../graph/index.ts';
+import {
+  add,
+  concat,
+  crossEntropy,
+  div,
+  gather,
+  input,
+  klDivergence,
+  log,
+  matmul,
+  mean,
+  mul,
+  mulDim,
+  type Node,
+  pad,
+  reshape,
+  sigmoid,
+  slice,
+  softmax,
+  sub,
+  sum,
+  takeLast,
+} from '../../graph/index.ts';
 import { Sites } from '../../models/sites.ts';
 import { splitLayer } from '../../models/split.ts';
 import type { Vlm } from '../../models/vlm.ts';
@@ -50,14 +72,25 @@ export function objective(vlm: Vlm, layer: number, shape: AdapterShape, losses: 
   const hidden = input('hidden', [b, 'l', d]);
   const positions = input('positions', [b, 'l'], 'int64');
   const bias = input('bias', [b, 1, 'l', 'l']);
-  const signal = { signal: input('signal', ['e', 'n', d]), bias: input('signalBias', ['e', 'n']), ends: input('signalEnds', ['e'], 'int64') };
+  const signal = {
+    signal: input('signal', ['e', 'n', d]),
+    bias: input('signalBias', ['e', 'n']),
+    ends: input('signalEnds', ['e'], 'int64'),
+  };
 
   // Reliability and text generality ask about one picture, which comes before the words: its part is computed once for both.
   const length = start + v;
   const pictures = concat([slice(hidden, 0, 0, 'e'), slice(hidden, 0, mulDim(2, 'e'), b)], 0);
   const asRows = (x: Node): Node => concat([slice(x, 0, 0, 'e'), x], 0);
   const spread = (x: Node): Node => concat([x, x, x], 0);
-  const { output, gate: perPicture } = visualEditAdapter(adapter, shape, slice(pictures, 1, start, length), signal, parts, spread);
+  const { output, gate: perPicture } = visualEditAdapter(
+    adapter,
+    shape,
+    slice(pictures, 1, start, length),
+    signal,
+    parts,
+    spread,
+  );
   const gate = asRows(perPicture);
   let x = { picture: concat([slice(pictures, 1, 0, start), output], 1), text: slice(hidden, 1, length, 'l') };
   const context = { weights: frozen, sites: new Sites(), positions, bias, length, spread: asRows };
@@ -80,7 +113,12 @@ export function objective(vlm: Vlm, layer: number, shape: AdapterShape, losses: 
   const target = input('target', ['e', 't']);
   const { up, down, ima } = mapperLosses(right, wrong, target);
 
-  const weighted: [Node, number][] = [[rel, losses.rel], [textGen, losses.gen], [modalGen, losses.gen], [loc, losses.loc]];
+  const weighted: [Node, number][] = [
+    [rel, losses.rel],
+    [textGen, losses.gen],
+    [modalGen, losses.gen],
+    [loc, losses.loc],
+  ];
   if (parts.influenceMapper) weighted.push([up, losses.up], [down, losses.down], [ima, losses.attribution]);
   const used = weighted.filter(([, weight]) => weight !== 0).map(([term, weight]) => (weight === 1 ? term : mul(term, weight)));
   if (used.length === 0) throw new Error('every term of the objective is switched off');
@@ -109,4 +147,3 @@ export function normalizeTargets(c: Node): Node {
   const safe = add(c, 1e-12);
   return div(safe, sum(safe, -1, true));
 }
-

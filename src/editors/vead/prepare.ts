@@ -47,7 +47,10 @@ export async function hiddenAt(vlm: Vlm, batch: Batch, layer: number): Promise<F
 }
 
 /** Right-padded hidden states of samples: [b, l, d], positions and causal bias. */
-export function padHidden(samples: readonly Sample[], d: number): { hidden: Tensor<'float32'>; positions: Tensor; bias: Tensor<'float32'>; length: number } {
+export function padHidden(
+  samples: readonly Sample[],
+  d: number,
+): { hidden: Tensor<'float32'>; positions: Tensor; bias: Tensor<'float32'>; length: number } {
   const length = Math.max(...samples.map((s) => s.sequence.ids.length));
   const data = new Float32Array(samples.length * length * d);
   const positions = new BigInt64Array(samples.length * length);
@@ -86,7 +89,10 @@ export async function influenceTargets(
     'sample.positions': from.positions,
     'sample.bias': from.bias,
     tokens: i64(tokens, [tokens.length]),
-    ends: i64(ends.map((end, n) => n * of.length + end), [ends.length]),
+    ends: i64(
+      ends.map((end, n) => n * of.length + end),
+      [ends.length],
+    ),
     visible: visibleUpTo(ends, of.length),
   };
   for (const [i, t] of noise) feeds[`noise.${i}`] = t;
@@ -113,7 +119,10 @@ export class Preparer {
       // One at a time: padding and batch size move the last bits, and a resumed training meets records in other batches.
       for (const i of missing) fresh.set(i, await this.#prepare(i));
       for (const [i, prepared] of fresh) {
-        const bytes = [prepared.before, ...prepared.influence, ...prepared.samples.map((s) => s.hidden)].reduce((sum, a) => sum + a.byteLength, 0);
+        const bytes = [prepared.before, ...prepared.influence, ...prepared.samples.map((s) => s.hidden)].reduce(
+          (sum, a) => sum + a.byteLength,
+          0,
+        );
         if (this.#bytes + bytes > this.options.budget) continue;
         this.#cache.set(i, prepared);
         this.#bytes += bytes;

@@ -12,7 +12,7 @@ import { type EditorWeights, modelId, type Settings, type TrainOptions } from '.
 import { writeEditorWeights } from '../files.ts';
 import { type AdapterParts, type AdapterShape, initialAdapter } from './adapter.ts';
 import { type LossWeights, objective } from './objective.ts';
-import { padHidden, type Prepared, Preparer } from './prepare.ts';
+import { type Prepared, Preparer, padHidden } from './prepare.ts';
 
 export interface VeadConfig {
   layer: number;
@@ -58,13 +58,22 @@ export interface StepDraw {
 }
 
 /** Feeds of the objective for prepared records. */
-export function stepFeeds(vlm: Vlm, prepared: readonly Prepared[], draw: StepDraw, hint: number, targets?: Float32Array): Record<string, Tensor> {
+export function stepFeeds(
+  vlm: Vlm,
+  prepared: readonly Prepared[],
+  draw: StepDraw,
+  hint: number,
+  targets?: Float32Array,
+): Record<string, Tensor> {
   const d = vlm.decoder.hidden;
   const n = vlm.decoder.vocabulary;
   const e = prepared.length;
   const all = [0, 1, 2, 3].flatMap((g) => prepared.map((p) => p.samples[g]!));
   const { hidden, positions, bias, length } = padHidden(all, d);
-  const signal = padHidden(prepared.map((p) => p.samples[0]!), d);
+  const signal = padHidden(
+    prepared.map((p) => p.samples[0]!),
+    d,
+  );
   const signalBias = new Float32Array(e * signal.length);
   prepared.forEach(({ samples }, i) => {
     const { ids, promptEnd } = samples[0]!.sequence;
@@ -117,21 +126,36 @@ export function stepFeeds(vlm: Vlm, prepared: readonly Prepared[], draw: StepDra
     bias,
     signal: signal.hidden,
     signalBias: f32(signalBias, [e, signal.length]),
-    signalEnds: i64(prepared.map((p, i) => i * signal.length + p.samples[0]!.sequence.promptEnd), [e]),
+    signalEnds: i64(
+      prepared.map((p, i) => i * signal.length + p.samples[0]!.sequence.promptEnd),
+      [e],
+    ),
     rows: i64(rows, [r]),
     labels: i64(labels, [r]),
     parts: f32(parts, [3, r]),
     locRows: i64(locRows, [k]),
     before: f32(before, [k, n]),
     locWeights: f32(new Float32Array(k).fill(1 / k), [k]),
-    choice: i64(prepared.map((_, i) => draw.choice * e + i), [e]),
-    sampled: i64(prepared.flatMap(() => draw.sampled), [e, t]),
+    choice: i64(
+      prepared.map((_, i) => draw.choice * e + i),
+      [e],
+    ),
+    sampled: i64(
+      prepared.flatMap(() => draw.sampled),
+      [e, t],
+    ),
     target: f32(target, [e, t]),
   };
 }
 
 /** The compiled training step over given starting weights. */
-export function veadTrainer(vlm: Vlm, config: VeadConfig, shape: AdapterShape, initial: ReadonlyMap<string, Tensor<'float32'>>, threads?: number): Promise<Trainer> {
+export function veadTrainer(
+  vlm: Vlm,
+  config: VeadConfig,
+  shape: AdapterShape,
+  initial: ReadonlyMap<string, Tensor<'float32'>>,
+  threads?: number,
+): Promise<Trainer> {
   const { loss, metrics } = objective(vlm, config.layer, shape, config.losses, config.parts);
   return Trainer.create({
     loss,
@@ -147,16 +171,27 @@ export function veadTrainer(vlm: Vlm, config: VeadConfig, shape: AdapterShape, i
 /** Without a part its weights do not take part in the loss. */
 function usedWeights(initial: ReadonlyMap<string, Tensor<'float32'>>, { parts }: VeadConfig): Map<string, Tensor<'float32'>> {
   const unused = (name: string): boolean =>
-    (!parts.influenceMapper && name.startsWith('influence_mapper.')) || (!parts.crossAttention && /^(cross_att_[kv]_mlp|ln_edit_reps)\./.test(name));
+    (!parts.influenceMapper && name.startsWith('influence_mapper.')) ||
+    (!parts.crossAttention && /^(cross_att_[kv]_mlp|ln_edit_reps)\./.test(name));
   return new Map([...initial].filter(([name]) => !unused(name)));
 }
 
 export const bestFile = 'weights.safetensors';
 
-export async function trainVead(vlm: Vlm, records: readonly EditRecord[], config: VeadConfig, options: TrainOptions): Promise<EditorWeights> {
+export async function trainVead(
+  vlm: Vlm,
+  records: readonly EditRecord[],
+  config: VeadConfig,
+  options: TrainOptions,
+): Promise<EditorWeights> {
   const random = new Random(`${options.seed}/vead`);
   const { decoder, visualTokens } = vlm.architecture;
-  const shape: AdapterShape = { hidden: decoder.hidden, width: config.width, heads: config.heads, influenceWidth: config.influenceWidth };
+  const shape: AdapterShape = {
+    hidden: decoder.hidden,
+    width: config.width,
+    heads: config.heads,
+    influenceWidth: config.influenceWidth,
+  };
   const initial = initialAdapter(shape, random.fork('initial'), config.valueCopy);
   const trainer = await veadTrainer(vlm, config, shape, initial, options.threads);
   const preparer = new Preparer(vlm, records, config, random.fork('noise'));
@@ -170,7 +205,12 @@ export async function trainVead(vlm: Vlm, records: readonly EditRecord[], config
   let best = Number.POSITIVE_INFINITY;
   const settings = { ...veadSettings(config), seed: String(options.seed), records: records.length };
   const weightsPath = join(options.out, bestFile);
-  const current = (): EditorWeights => ({ editor: 'vead', model: modelId(vlm), settings, tensors: new Map([...initial, ...trainer.weights]) });
+  const current = (): EditorWeights => ({
+    editor: 'vead',
+    model: modelId(vlm),
+    settings,
+    tensors: new Map([...initial, ...trainer.weights]),
+  });
   let kept = current();
   await trainingLoop({
     trainer,
@@ -190,7 +230,10 @@ export async function trainVead(vlm: Vlm, records: readonly EditRecord[], config
       const at = ((step - 1) % perEpoch) * config.batch;
       const prepared = await preparer.get(order.slice(at, at + config.batch));
       const drawn = random.fork(`step ${step}`);
-      const draw = { choice: drawn.int(3), sampled: drawn.shuffle(Array.from({ length: visualTokens }, (_, i) => i)).slice(0, config.sampled) };
+      const draw = {
+        choice: drawn.int(3),
+        sampled: drawn.shuffle(Array.from({ length: visualTokens }, (_, i) => i)).slice(0, config.sampled),
+      };
       return stepFeeds(vlm, prepared, draw, hintAt(config.hint, step));
     },
     onStep: (step, loss, metrics) => {
@@ -247,4 +290,3 @@ export function veadSettings(config: VeadConfig): Settings {
     valueCopy: config.valueCopy,
   };
 }
-

@@ -4,14 +4,24 @@
  * pass untouched.
  */
 
+import { insertLayer } from '../../attribution/insert-layer.ts';
 import type { EditRecord } from '../../data/records.ts';
-import { f32, i64, input, concat, slice, type Node, type Tensor } from '../../graph/index.ts';
+import { concat, f32, i64, input, type Node, slice, type Tensor } from '../../graph/index.ts';
+import { decodeImage } from '../../image/decode.ts';
 import { type AnsweringModel, answerTargets, generateAll, type RewriteRows } from '../../models/answer.ts';
 import { chainRewrites } from '../../models/rewrite.ts';
 import type { Patch } from '../../models/sites.ts';
 import type { Batch, Rewrite, Vlm } from '../../models/vlm.ts';
 import { Weights } from '../../nn/weights.ts';
-import { checkModel, type Edit, type EditorWeights, type Editor, type EditRequest, modelId, type TrainOptions } from '../editor.ts';
+import {
+  checkModel,
+  type Edit,
+  type Editor,
+  type EditorWeights,
+  type EditRequest,
+  modelId,
+  type TrainOptions,
+} from '../editor.ts';
 import { type AdapterParts, type AdapterShape, adapterShapeOf, adapterShapes, visualEditAdapter } from './adapter.ts';
 import { paperLosses } from './objective.ts';
 import { hiddenAt } from './prepare.ts';
@@ -19,11 +29,16 @@ import { trainVead, type VeadConfig } from './train.ts';
 
 const id = 'vead';
 
-/** Layers that the paper inserts VEAD after, for the published sizes (Appendix A.4): about six tenths of the depth. */
+/** Layers that the paper inserts VEAD after, for the published sizes (Appendix A.4). */
+const publishedLayers: Readonly<Record<string, number>> = { 'llava/32': 18, 'blip2-opt/32': 19, 'minigpt4/32': 17 };
+
+const publishedLayer = ({ architecture: { name, decoder } }: Vlm): number | undefined =>
+  publishedLayers[`${name}/${decoder.layers}`];
+
+/** The paper's layer, or for other sizes one at the paper's share of the depth; training chooses by attribution instead. */
 export function suggestedLayer(vlm: Vlm): number {
-  const published: Record<string, number> = { 'llava/32': 18, 'blip2-opt/32': 19, 'minigpt4/32': 17 };
-  const { name, decoder } = vlm.architecture;
-  return published[`${name}/${decoder.layers}`] ?? Math.max(0, Math.min(decoder.layers - 2, Math.round(0.58 * decoder.layers) - 1));
+  const { decoder } = vlm;
+  return publishedLayer(vlm) ?? Math.max(0, Math.min(decoder.layers - 2, Math.round(0.58 * decoder.layers) - 1));
 }
 
 /** The layers after l_e up to the last but one. */
@@ -66,16 +81,35 @@ export function veadConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): VeadC
       attribution: on('lossAttribution') ? number('lambda', 0.1) : 0,
     },
     parts: { influenceMapper: on('influenceMapper'), crossAttention: on('crossAttention') },
-    hint: { bias: number('hintBias', mini ? -10 : 0), until: number('hintUntil', Math.round(steps / 6)), end: number('hintEnd', Math.round(steps / 2)) },
+    hint: {
+      bias: number('hintBias', mini ? -10 : 0),
+      until: number('hintUntil', Math.round(steps / 6)),
+      end: number('hintEnd', Math.round(steps / 2)),
+    },
     valueCopy: s.valueCopy === undefined ? mini : s.valueCopy === true,
     budget: number('budget', 2e9),
   };
 }
 
+/** Without a layer, and for a size the paper does not name: from the module contributions over some records. */
+async function withLayers(vlm: Vlm, records: readonly EditRecord[], options: TrainOptions): Promise<TrainOptions> {
+  if (options.layer !== undefined || publishedLayer(vlm) !== undefined) return options;
+  const inputs = records.slice(0, 64).map(({ request: { prompt, image } }) => ({ prompt, image: () => decodeImage(image) }));
+  const { layer, traced } = await insertLayer(vlm, inputs);
+  return { ...options, layer, settings: { traced, ...options.settings } };
+}
+
 /** The edit signal of requests: h̄ cut to its length, and the last prompt position. */
-async function signals(vlm: Vlm, requests: readonly EditRequest[], layer: number): Promise<{ signal: Float32Array; length: number; promptEnd: number }[]> {
+async function signals(
+  vlm: Vlm,
+  requests: readonly EditRequest[],
+  layer: number,
+): Promise<{ signal: Float32Array; length: number; promptEnd: number }[]> {
   const sequences = requests.map((r) => vlm.layout(r.prompt, true, r.target));
-  const batch = await vlm.batch(sequences, requests.map((r) => r.image));
+  const batch = await vlm.batch(
+    sequences,
+    requests.map((r) => r.image),
+  );
   const hidden = await hiddenAt(vlm, batch, layer);
   return sequences.map((s, n) => ({ signal: hidden[n]!, length: s.ids.length, promptEnd: s.promptEnd }));
 }
@@ -101,8 +135,15 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], weights?: Editor
 }
 
 /** One edit's part in a rewrite; several edits of one chain act one after the other, in their order. */
-function adapterOf(editOf: Edit): { shape: AdapterShape; parts: AdapterParts; layer: number; weights: Map<string, Tensor<'float32'>> } {
-  const weights = new Map([...editOf.tensors].filter(([name]) => name.startsWith(WEIGHT)).map(([name, t]) => [name.slice(WEIGHT.length), t] as const));
+function adapterOf(editOf: Edit): {
+  shape: AdapterShape;
+  parts: AdapterParts;
+  layer: number;
+  weights: Map<string, Tensor<'float32'>>;
+} {
+  const weights = new Map(
+    [...editOf.tensors].filter(([name]) => name.startsWith(WEIGHT)).map(([name, t]) => [name.slice(WEIGHT.length), t] as const),
+  );
   const { layer, heads, influenceMapper, crossAttention } = editOf.settings;
   return {
     shape: adapterShapeOf(weights, heads as number),
@@ -115,7 +156,9 @@ function adapterOf(editOf: Edit): { shape: AdapterShape; parts: AdapterParts; la
 /** The rewrite of one batch: row i under edits[i]. All edits share one adapter. */
 export function veadRewrite(vlm: Vlm, edits: readonly Edit[], tag = ''): Rewrite {
   const { shape, parts, layer, weights } = adapterOf(edits[0]!);
-  for (const e of edits) if (e.settings.layer !== layer) throw new Error(`edits of one batch share an insert layer; found ${layer} and ${e.settings.layer}`);
+  for (const e of edits)
+    if (e.settings.layer !== layer)
+      throw new Error(`edits of one batch share an insert layer; found ${layer} and ${e.settings.layer}`);
   const d = shape.hidden;
   const n = Math.max(...edits.map((e) => e.tensors.get('signal')!.shape[0]!));
   const b = edits.length;
@@ -160,12 +203,29 @@ export function veadRewrite(vlm: Vlm, edits: readonly Edit[], tag = ''): Rewrite
 
 /** Rewrites for the rows of a list of queries. */
 function rewriteRows(vlm: Vlm, edits: readonly Edit[]): RewriteRows {
-  return (rows, batch: Batch) => (batch.image ? veadRewrite(vlm, rows.map((row) => (edits.length === 1 ? edits[0]! : edits[row]!))) : undefined);
+  return (rows, batch: Batch) =>
+    batch.image
+      ? veadRewrite(
+          vlm,
+          rows.map((row) => (edits.length === 1 ? edits[0]! : edits[row]!)),
+        )
+      : undefined;
 }
 
 /** Rewrites that apply all edits to every row: each edit's adapter reads what the one before it wrote. */
 function chainRows(vlm: Vlm, edits: readonly Edit[]): RewriteRows {
-  return (rows, batch: Batch) => (batch.image ? chainRewrites(edits.map((e, i) => veadRewrite(vlm, rows.map(() => e), `${i}`))) : undefined);
+  return (rows, batch: Batch) =>
+    batch.image
+      ? chainRewrites(
+          edits.map((e, i) =>
+            veadRewrite(
+              vlm,
+              rows.map(() => e),
+              `${i}`,
+            ),
+          ),
+        )
+      : undefined;
 }
 
 function checkEdits(vlm: Vlm, edits: readonly Edit[]): void {
@@ -188,7 +248,8 @@ export const vead: Editor = {
   id,
   summary: 'visual edit adapter: infuses the edit into the visual tokens that matter (the paper)',
   trained: true,
-  train: (vlm: Vlm, records: readonly EditRecord[], options: TrainOptions) => trainVead(vlm, records, veadConfig(vlm, options), options),
+  train: async (vlm, records, options) =>
+    trainVead(vlm, records, veadConfig(vlm, await withLayers(vlm, records, options)), options),
   edit,
   with: (vlm, edits) => rewritten(vlm, edits, rewriteRows(vlm, edits)),
   chain: (vlm, edits) => rewritten(vlm, edits, chainRows(vlm, edits)),
