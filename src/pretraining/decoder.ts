@@ -7,7 +7,7 @@
 import type { Atlas } from '../data/world/atlas.ts';
 import { allConcepts, colors, concept } from '../data/world/concepts.ts';
 import { type LessonKind, lessonScene } from '../data/world/lessons.ts';
-import { WorldEncoder } from '../data/world/vocabulary.ts';
+import { eosId, WorldEncoder } from '../data/world/vocabulary.ts';
 import { f32, i64, type Tensor } from '../graph/dtype.ts';
 import {
   add,
@@ -49,6 +49,11 @@ export interface DecoderStage {
   patchWord: number;
   /** share of the cell's place and the background's colour in that loss */
   attributes: number;
+  /**
+   * weight of the lens loss: after each of the first three layers, an answer word still says itself and a visual token its cell through the
+   * final norm and the vocabulary matrix
+   */
+  lens: number;
   /** fraction of the steps at the full rate; then linearly to 0 */
   hold: number;
   /** relative frequency of lesson kinds */
@@ -66,6 +71,7 @@ export const decoderStage: DecoderStage = {
   decay: 0.05,
   patchWord: 0.3,
   attributes: 0,
+  lens: 0,
   hold: 0.6,
   lessonWeights: {
     place: 1,
@@ -87,16 +93,21 @@ export const decoderStage: DecoderStage = {
   },
 };
 
+/** Layers that the lens loss looks at: those that an editor may be inserted after. */
+const lensLayers = [0, 1, 2];
+
 /**
- * Stage 3: gentler, and visual tokens also say where they are and on what colour, so that "where" and "background" are read off them as
+ * Stage 3: gentler. Words and visual tokens stay in one space through the first layers, so that an editor that copies a word's state into the
+ * picture writes what the decoder reads as that thing, for words that its training never asked for, too. And visual tokens also say where they are and on what colour, so that "where" and "background" are read off them as
  * names are. From the start this would hide the names from the matching.
  */
 export const refineStage: DecoderStage = {
   ...decoderStage,
-  steps: 900,
+  steps: 800,
   rate: 2e-3,
   muonRate: 0.01,
   attributes: 0.3,
+  lens: 0.3,
   hold: 0.3,
   lessonWeights: { ...decoderStage.lessonWeights, where: 2.2, background: 1.6, count: 1.8, caption: 1.4, relation: 2, find: 0.6 },
 };
@@ -139,16 +150,27 @@ export async function decoderTrainer(
   const logits = decoder.head(gather(reshape(x, [mulDim('s', 'l'), d]), input('rows', ['r'], 'int64')), w);
   const answers = sum(mul(crossEntropy(logits, labels), input('weights', ['r'])));
   const hits = cast(equal(argMax(logits), labels), 'float32');
-  const patchLogits = decoder.head(reshape(visual, [mulDim('s', visualTokens), d]), w);
-  const says = (labels: string): Node =>
-    mean(crossEntropy(patchLogits, reshape(input(labels, ['s', visualTokens], 'int64'), [mulDim('s', visualTokens)])));
-  const attributes = ['patchRows', 'patchColumns', 'patchColors'].map(says).reduce((a, b) => add(a, b));
-  const patchLoss =
-    stage.attributes === 0
-      ? says('patchWords')
-      : add(mul(says('patchWords'), 1 - stage.attributes), mul(attributes, stage.attributes / 3));
+  const visualSays = (tokens: Node): Node => {
+    const scores = decoder.head(reshape(tokens, [mulDim('s', visualTokens), d]), w);
+    const says = (name: string): Node =>
+      mean(crossEntropy(scores, reshape(input(name, ['s', visualTokens], 'int64'), [mulDim('s', visualTokens)])));
+    if (stage.attributes === 0) return says('patchWords');
+    const attributes = ['patchRows', 'patchColumns', 'patchColors'].map(says).reduce((p, q) => add(p, q));
+    return add(mul(says('patchWords'), 1 - stage.attributes), mul(attributes, stage.attributes / 3));
+  };
+  const patchLoss = visualSays(visual);
+  let loss = add(answers, mul(patchLoss, stage.patchWord));
+  if (stage.lens > 0) {
+    const said = input('saidWords', ['w'], 'int64');
+    const at = input('saidRows', ['w'], 'int64');
+    for (const i of lensLayers) {
+      const h = inner.get(`layers.${i}.out`);
+      const itself = mean(crossEntropy(decoder.head(gather(reshape(h, [mulDim('s', 'l'), d]), at), w), said));
+      loss = add(loss, mul(add(itself, visualSays(slice(h, 1, start, start + visualTokens))), stage.lens / lensLayers.length));
+    }
+  }
   const trainer = await Trainer.create({
-    loss: add(answers, mul(patchLoss, stage.patchWord)),
+    loss,
     metrics: { answers, hits, patchLoss },
     initial,
     rule: (name, shape) =>
@@ -196,6 +218,8 @@ export async function decoderTrainer(
       const packed = pack(scenes, prefix);
       const r = packed.rows.length;
       kinds = packed.kinds;
+      // An answer word stands one place after the row that predicts it.
+      const said = packed.labels.map((id, i) => ({ id, row: packed.rows[i]! + 1 })).filter(({ id }) => id !== eosId);
       const atHome = (of: (scene: (typeof scenes)[number], cell: number) => number): Tensor =>
         i64(
           scenes.flatMap((scene) => homes.map((cell) => of(scene, cell))),
@@ -208,6 +232,14 @@ export async function decoderTrainer(
         labels: i64(packed.labels, [r]),
         weights: f32(packed.weights, [r]),
         patchWords: atHome(({ cells, background }, cell) => (cells[cell]! < 0 ? colorIds[background]! : wordIds[cells[cell]!]!)),
+        saidWords: i64(
+          said.map(({ id }) => id),
+          [said.length],
+        ),
+        saidRows: i64(
+          said.map(({ row }) => row),
+          [said.length],
+        ),
         patchRows: atHome((_, cell) => (cell < 2 ? top : bottom)),
         patchColumns: atHome((_, cell) => (cell % 2 === 0 ? left : right)),
         patchColors: atHome(({ background }) => colorIds[background]!),
