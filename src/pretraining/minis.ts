@@ -22,6 +22,7 @@ export interface Mini {
   vision?: Partial<VisionStage>;
   decoder?: Partial<DecoderStage>;
   refine?: Partial<DecoderStage>;
+  align?: Partial<DecoderStage>;
   /** width of the vision features */
   visionWidth: number;
   /** weights of the tower, trained in stage 1 and frozen after */

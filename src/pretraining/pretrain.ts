@@ -13,13 +13,15 @@ import type { Architecture } from '../models/architecture.ts';
 import { loadModel, weightShapes } from '../models/load.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { checkpointFile, type LogLine, logFile, trainingLoop, warmHoldDecay } from '../training/loop.ts';
-import { type DecoderStage, decoderStage, decoderTrainer, refineStage } from './decoder.ts';
+import { alignStage, type DecoderStage, decoderStage, decoderTrainer, refineStage } from './decoder.ts';
 import { rescaleResidual, writeMini } from './finish.ts';
 import { homeFeatures } from './homes.ts';
 import { initialWeights } from './initial.ts';
 import { type Mini, minis } from './minis.ts';
 import type { Prefix } from './pack.ts';
 import { probeShapes, type VisionStage, visionStage, visionTrainer } from './vision.ts';
+
+export type Stage = 'vision' | 'decoder' | 'refine' | 'align';
 
 export interface PretrainOptions {
   model: string;
@@ -28,15 +30,11 @@ export interface PretrainOptions {
   vision?: Partial<VisionStage>;
   decoder?: Partial<DecoderStage>;
   refine?: Partial<DecoderStage>;
+  align?: Partial<DecoderStage>;
   resume?: boolean;
   threads?: number;
   signal?: AbortSignal;
-  onStep?: (
-    stage: 'vision' | 'decoder' | 'refine',
-    step: number,
-    steps: number,
-    line: { loss: number; [metric: string]: number },
-  ) => void;
+  onStep?: (stage: Stage, step: number, steps: number, line: { loss: number; [metric: string]: number }) => void;
 }
 
 export function miniNamed(model: string): Mini {
@@ -115,8 +113,18 @@ export function refine(
   return lessonsStage('refine', { ...refineStage, ...mini.refine, ...options.refine }, initial, mini, tower, options);
 }
 
+/** Stage 4, from the weights of stage 3. */
+export function align(
+  mini: Mini,
+  tower: ReadonlyMap<string, Tensor<'float32'>>,
+  initial: ReadonlyMap<string, Tensor<'float32'>>,
+  options: PretrainOptions,
+): Promise<Map<string, Tensor<'float32'>>> {
+  return lessonsStage('align', { ...alignStage, ...mini.align, ...options.align }, initial, mini, tower, options);
+}
+
 async function lessonsStage(
-  name: 'decoder' | 'refine',
+  name: Exclude<Stage, 'vision'>,
   stage: DecoderStage,
   initial: ReadonlyMap<string, Tensor<'float32'>>,
   mini: Mini,
@@ -184,13 +192,18 @@ async function residualScale(vlm: Vlm, atlas: Atlas): Promise<number> {
 
 /**
  * All stages, then the folder `out` in its published layout, with `training.json` (seed, stages, curves) beside the weights.
- * Stopped and started again with the same options it goes on from its last checkpoint, kept in `out`/vision, `out`/decoder and `out`/refine.
+ * Stopped and started again with the same options it goes on from its last checkpoint, kept in folders of `out` named after the stages.
  */
 export async function pretrain(options: PretrainOptions): Promise<{ folder: string; factor: number; seconds: number }> {
   const started = performance.now();
   const mini = miniNamed(options.model);
   const tower = await pretrainVision(mini, options);
-  const learned = await refine(mini, tower, await pretrainDecoder(mini, tower, options), options);
+  const learned = await align(
+    mini,
+    tower,
+    await refine(mini, tower, await pretrainDecoder(mini, tower, options), options),
+    options,
+  );
   const trained = new Map([...tower, ...learned]);
   const metadata = { model: mini.name, seed: String(options.seed) };
   const draft = join(options.out, 'unscaled');
@@ -212,11 +225,13 @@ export async function pretrain(options: PretrainOptions): Promise<{ folder: stri
       vision: { ...visionStage, ...mini.vision, ...options.vision },
       decoder: { ...decoderStage, ...mini.decoder, ...options.decoder },
       refine: { ...refineStage, ...mini.refine, ...options.refine },
+      align: { ...alignStage, ...mini.align, ...options.align },
     },
     residualFactor: factor,
     vision: curve('vision'),
     decoder: curve('decoder'),
     refine: curve('refine'),
+    align: curve('align'),
   };
   writeFileAtomic(join(options.out, 'training.json'), `${JSON.stringify(log)}\n`);
   return { folder: options.out, factor, seconds: (performance.now() - started) / 1000 };
