@@ -3,6 +3,7 @@
  * computation (reference.py) where VISEDIT_PYTHON names a Python with torch and safetensors. Both sides take turns in one run, so that what else
  * the machine does hits both; the smallest time of each counts. Both must compute the same numbers.
  *   --rounds N   turns (default 3)      --threads N  of both sides (default 2)      --batch N  records, 1 to 4 (default 4)
+ *   --work       which of forward, step, traces (default all)
  *   --attention  eager or sdpa, PyTorch's attention (default eager)      --json  one JSON document
  */
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -18,6 +19,7 @@ const { values: given } = parseArgs({
     rounds: { type: 'string', default: '3' },
     threads: { type: 'string', default: '2' },
     batch: { type: 'string', default: '4' },
+    work: { type: 'string', default: 'forward,step,traces' },
     attention: { type: 'string', default: 'eager' },
     json: { type: 'boolean', default: false },
   },
@@ -25,6 +27,7 @@ const { values: given } = parseArgs({
 const rounds = Number(given.rounds);
 const threads = Number(given.threads);
 const batch = Number(given.batch);
+const chosen = new Set(given.work.split(','));
 
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
 interface Timed<T> {
@@ -68,6 +71,7 @@ try {
   for (let round = 0; round <= rounds; round++) {
     say(round === 0 ? 'Warming up and comparing ...' : `Turn ${round} of ${rounds} ...`);
     for (const work of works) {
+      if (!chosen.has(work)) continue;
       // The other side needs many seconds for its traces.
       if (work === 'traces' && round > 1) continue;
       const mine = await time<unknown>(() => ours[work]());
@@ -85,9 +89,10 @@ try {
       }
     }
   }
-  const whole = await time(() => ours.allTraces());
-  const again = await time(() => ours.allTraces());
-  const perRecord = Math.min(whole.seconds, again.seconds) / ours.config.batch;
+  const twice = async (work: () => Promise<void>): Promise<number> =>
+    Math.min((await time(work)).seconds, (await time(work)).seconds);
+  const perRecord = (await twice(() => ours.allTraces())) / batch;
+  const attribution = await twice(() => ours.attribution());
   reference?.close();
   await ours.release();
 
@@ -107,7 +112,7 @@ try {
 
   if (given.json) {
     process.stdout.write(
-      `${JSON.stringify({ threads, attention: given.attention, lines, tracesPerRecord: perRecord, differences })}\n`,
+      `${JSON.stringify({ threads, attention: given.attention, lines, tracesPerRecord: perRecord, attribution, differences })}\n`,
     );
   } else {
     const shown = (x: number | undefined, digits = 2): string => (x === undefined ? '' : x.toFixed(digits));
@@ -127,10 +132,15 @@ try {
       shown(cpuRatio),
       shown(goal, 1),
     ]);
-    process.stdout.write(`${table({ head, rows, align: ['left', 'right', 'right', 'right', 'right', 'right'] })}\n\n`);
+    const width = reference === undefined ? 2 : head.length;
+    const cut = <T>(row: readonly T[]): T[] => row.slice(0, width);
+    process.stdout.write(
+      `${table({ head: cut(head), rows: rows.map(cut), align: ['left', 'right', 'right', 'right', 'right', 'right'] })}\n\n`,
+    );
     process.stdout.write(
       `${threads} threads on both sides, float32. Training prepares the traces of all 576 tokens once per record: ${perRecord.toFixed(2)} s each.\n`,
     );
+    process.stdout.write(`Visual attribution of one layer, 576 tokens x 10 draws: ${attribution.toFixed(2)} s.\n`);
     for (const [name, difference] of Object.entries(differences))
       process.stdout.write(`difference of ${name}: ${difference.toExponential(1)}\n`);
   }

@@ -2,6 +2,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
+import { visualAttribution } from '../src/attribution/visual-attribution.ts';
 import { writeSafetensors } from '../src/checkpoints/safetensors.ts';
 import type { EditRecord } from '../src/data/records.ts';
 import { initialAdapter } from '../src/editors/vead/adapter.ts';
@@ -47,6 +48,8 @@ export interface Ours {
   traces(): Promise<Float32Array>;
   /** c of every visual token of the four records, as training prepares it once */
   allTraces(): Promise<void>;
+  /** visual attribution of one layer: every visual token, 10 draws */
+  attribution(): Promise<void>;
   /** writes what the other side reads; returns its request to load it */
   share(dir: string): Promise<Record<string, unknown>>;
   release(): Promise<void>;
@@ -133,6 +136,10 @@ export async function openOurs(dir: string, threads: number, count: number): Pro
         random,
       );
       await influenceTargets(vlm, insert, traced, all.edit, all.sample, all.tokens, all.noise);
+    },
+    async attribution() {
+      const one = vlm.batchVisual([batch.sequences[0]!], [await vlm.visual(randomPicture('forward-0', 96))]);
+      await visualAttribution(vlm, one, { layer: insert, draws: 10, random: new Random('bench') });
     },
     async share(to) {
       const path = join(to, 'feeds.safetensors');
