@@ -128,6 +128,19 @@ export const alignStage: DecoderStage = {
   },
 };
 
+/** Stage 5: the rate goes to 0 over the kinds that are still unsure: relations, counts, captions. */
+export const polishStage: DecoderStage = {
+  ...alignStage,
+  steps: 600,
+  rate: 2e-3,
+  muonRate: 0.012,
+  hold: 0.15,
+  lessonWeights: {
+    ...{ place: 1, relation: 4, where: 1.5, count: 4, exists: 1.2, background: 0.8, category: 1.2, kind: 1.2, caption: 2.5 },
+    ...{ list: 0.3, probe: 0.3, tally: 0.8, find: 0.5, sides: 1, kinds: 0.3, groups: 0.2 },
+  },
+};
+
 export async function decoderTrainer(
   architecture: Architecture,
   tower: ReadonlyMap<string, Tensor<'float32'>>,

@@ -23,6 +23,7 @@ export interface Mini {
   decoder?: Partial<DecoderStage>;
   refine?: Partial<DecoderStage>;
   align?: Partial<DecoderStage>;
+  polish?: Partial<DecoderStage>;
   /** width of the vision features */
   visionWidth: number;
   /** weights of the tower, trained in stage 1 and frozen after */

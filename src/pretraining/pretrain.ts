@@ -13,7 +13,7 @@ import type { Architecture } from '../models/architecture.ts';
 import { loadModel, weightShapes } from '../models/load.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { checkpointFile, type LogLine, logFile, trainingLoop, warmHoldDecay } from '../training/loop.ts';
-import { alignStage, type DecoderStage, decoderStage, decoderTrainer, refineStage } from './decoder.ts';
+import { alignStage, type DecoderStage, decoderStage, decoderTrainer, polishStage, refineStage } from './decoder.ts';
 import { rescaleResidual, writeMini } from './finish.ts';
 import { homeFeatures } from './homes.ts';
 import { initialWeights } from './initial.ts';
@@ -21,7 +21,7 @@ import { type Mini, minis } from './minis.ts';
 import type { Prefix } from './pack.ts';
 import { probeShapes, type VisionStage, visionStage, visionTrainer } from './vision.ts';
 
-export type Stage = 'vision' | 'decoder' | 'refine' | 'align';
+export type Stage = 'vision' | 'decoder' | 'refine' | 'align' | 'polish';
 
 export interface PretrainOptions {
   model: string;
@@ -31,6 +31,7 @@ export interface PretrainOptions {
   decoder?: Partial<DecoderStage>;
   refine?: Partial<DecoderStage>;
   align?: Partial<DecoderStage>;
+  polish?: Partial<DecoderStage>;
   resume?: boolean;
   threads?: number;
   signal?: AbortSignal;
@@ -121,6 +122,16 @@ export function align(
   options: PretrainOptions,
 ): Promise<Map<string, Tensor<'float32'>>> {
   return lessonsStage('align', { ...alignStage, ...mini.align, ...options.align }, initial, mini, tower, options);
+}
+
+/** Stage 5, from the weights of stage 4. */
+export function polish(
+  mini: Mini,
+  tower: ReadonlyMap<string, Tensor<'float32'>>,
+  initial: ReadonlyMap<string, Tensor<'float32'>>,
+  options: PretrainOptions,
+): Promise<Map<string, Tensor<'float32'>>> {
+  return lessonsStage('polish', { ...polishStage, ...mini.polish, ...options.polish }, initial, mini, tower, options);
 }
 
 async function lessonsStage(
@@ -226,12 +237,14 @@ export async function pretrain(options: PretrainOptions): Promise<{ folder: stri
       decoder: { ...decoderStage, ...mini.decoder, ...options.decoder },
       refine: { ...refineStage, ...mini.refine, ...options.refine },
       align: { ...alignStage, ...mini.align, ...options.align },
+      polish: { ...polishStage, ...mini.polish, ...options.polish },
     },
     residualFactor: factor,
     vision: curve('vision'),
     decoder: curve('decoder'),
     refine: curve('refine'),
     align: curve('align'),
+    polish: curve('polish'),
   };
   writeFileAtomic(join(options.out, 'training.json'), `${JSON.stringify(log)}\n`);
   return { folder: options.out, factor, seconds: (performance.now() - started) / 1000 };

@@ -23,6 +23,7 @@ test.each(Object.keys(minis))('%s', async (model) => {
     decoder: { steps: 16, scenes: 2, lessons: 4, drills: 1, facts: 1 },
     refine: { steps: 4, scenes: 2, lessons: 4, drills: 1, facts: 1 },
     align: { steps: 4, scenes: 2, lessons: 4, drills: 1, facts: 1 },
+    polish: { steps: 4, scenes: 2, lessons: 4, drills: 1, facts: 1 },
     onStep: (stage: string, _step: number, _steps: number, { loss }: { loss: number }) => void lines[stage]?.push(loss),
   };
   const { folder: written } = await pretrain(options);

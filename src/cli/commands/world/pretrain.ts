@@ -17,7 +17,7 @@ export const command = defineCommand({
   examples: ['world pretrain mini-llava --seed 1 --out runs/mini-llava'],
   async run({ model, out, seed, visionSteps, decoderSteps, threads, resume }, context) {
     const { pretrain } = await import('../../../pretraining/pretrain.ts');
-    const labels = { vision: 'Vision tower', decoder: 'Decoder', refine: 'Refining', align: 'Aligning' };
+    const labels = { vision: 'Vision tower', decoder: 'Decoder', refine: 'Refining', align: 'Aligning', polish: 'Polishing' };
     const bars = new Map<string, ReturnType<typeof context.progress>>();
     const result = await pretrain({
       model,
