@@ -16,15 +16,16 @@ const withoutConcepts: readonly TemplateKey[] = ['background', 'kind', 'things',
 
 export class EditSplitter {
   readonly #seed: string;
-  readonly #testTemplates = new Map<TemplateKey, ReadonlySet<number>>();
+  /** by kind of question, two pairs of templates: a concept is tested under the pair of its group, and trained under all others */
+  readonly #testTemplates = new Map<TemplateKey, readonly [ReadonlySet<number>, ReadonlySet<number>]>();
   readonly #fitting = new Map<string, readonly number[]>();
 
   constructor(seed: string | number) {
     this.#seed = `${seed}/split`;
-    // Two of eight templates are for testing; of plain concepts, pairs are drawn one by one.
+    const size = templateCount * testShare;
     for (const key of Object.keys(templates) as TemplateKey[]) {
       const order = new Random(`${this.#seed}/templates/${key}`).shuffle(Array.from({ length: templateCount }, (_, i) => i));
-      this.#testTemplates.set(key, new Set(order.slice(0, templateCount * testShare)));
+      this.#testTemplates.set(key, [new Set(order.slice(0, size)), new Set(order.slice(size, 2 * size))]);
     }
   }
 
@@ -36,11 +37,16 @@ export class EditSplitter {
     return this.#byHash(`scene/${sceneKey(scene)}`);
   }
 
-  /** The split of a pair of template and concept. */
+  /**
+   * The split of a pair of template and concept. Concepts come in two groups, so that any that are named together have templates in common
+   * when they are of one group.
+   */
   pair(key: TemplateKey, template: number, index: number): Split {
     const { misnamed, word } = concept(index);
-    if (misnamed) return misnamed.split === 'test' && this.#testTemplates.get(key)!.has(template) ? 'test' : 'train';
-    return this.#byHash(`pair/${key}/${template}/${word}`);
+    if (misnamed?.split === 'train') return 'train';
+    const name = misnamed ? [word, concept(misnamed.partner).word].sort().join() : word;
+    const group = hash128(`${this.#seed}/group/${name}`)[0] & 1;
+    return this.#testTemplates.get(key)![group as 0 | 1].has(template) ? 'test' : 'train';
   }
 
   /** Whose corrections may name this concept. */
@@ -51,7 +57,7 @@ export class EditSplitter {
 
   /** Templates in which a question that names these concepts (in question, answer or target) belongs to the split. */
   templates(split: Split, key: TemplateKey, named: readonly number[]): readonly number[] {
-    const whole = withoutConcepts.includes(key) ? this.#testTemplates.get(key) : undefined;
+    const whole = withoutConcepts.includes(key) ? this.#testTemplates.get(key)![0] : undefined;
     const label = `${split}/${key}/${whole ? '' : named.join()}`;
     let fitting = this.#fitting.get(label);
     if (!fitting) {
