@@ -76,6 +76,7 @@ export function veadConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): VeadC
     sigma: number('sigma', 0.7),
     losses: {
       ...paperLosses,
+      loc: number('weightLocality', paperLosses.loc),
       up: on('lossUp') ? number('lambda', 0.1) : 0,
       down: on('lossDown') ? number('lambda', 0.1) : 0,
       attribution: on('lossAttribution') ? number('lambda', 0.1) : 0,
