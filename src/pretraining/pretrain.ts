@@ -209,12 +209,8 @@ export async function pretrain(options: PretrainOptions): Promise<{ folder: stri
   const started = performance.now();
   const mini = miniNamed(options.model);
   const tower = await pretrainVision(mini, options);
-  const learned = await align(
-    mini,
-    tower,
-    await refine(mini, tower, await pretrainDecoder(mini, tower, options), options),
-    options,
-  );
+  let learned = await pretrainDecoder(mini, tower, options);
+  for (const stage of [refine, align, polish]) learned = await stage(mini, tower, learned, options);
   const trained = new Map([...tower, ...learned]);
   const metadata = { model: mini.name, seed: String(options.seed) };
   const draft = join(options.out, 'unscaled');
