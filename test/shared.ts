@@ -8,4 +8,5 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 export const sharedDir = process.env.VISEDIT_SHARED ?? join(root, '..', 'shared');
 export const fixturesDir = join(sharedDir, 'fixtures');
 export const hasFixtures = existsSync(join(fixturesDir, 'README.md'));
-if (!hasFixtures) console.warn(`conformance fixtures not found at ${fixturesDir}: tests that need them are skipped (set VISEDIT_SHARED)`);
+if (!hasFixtures)
+  console.warn(`conformance fixtures not found at ${fixturesDir}: tests that need them are skipped (set VISEDIT_SHARED)`);

@@ -43,5 +43,6 @@ export function i64(data: BigInt64Array | readonly number[], shape: readonly num
 }
 
 function checkSize(length: number, shape: readonly number[]): void {
-  if (length !== sizeOf(shape)) throw new Error(`a tensor of shape [${shape.join(', ')}] needs ${sizeOf(shape)} elements, got ${length}`);
+  if (length !== sizeOf(shape))
+    throw new Error(`a tensor of shape [${shape.join(', ')}] needs ${sizeOf(shape)} elements, got ${length}`);
 }

@@ -4,11 +4,11 @@
  */
 
 import { type Dim, showShape } from './dim.ts';
-import { type Node, ShapeError, constant, nameOf, topological } from './node.ts';
+import { f32 } from './dtype.ts';
+import { constant, type Node, nameOf, ShapeError, topological } from './node.ts';
 import { add } from './ops/elementwise.ts';
 import { sum } from './ops/linear.ts';
 import { expand, reshape } from './ops/shape.ts';
-import { f32 } from './dtype.ts';
 
 /** Sums a cotangent over the axes that broadcasting added or stretched. */
 export function sumTo(x: Node, shape: readonly Dim[]): Node {
@@ -21,7 +21,8 @@ export function sumTo(x: Node, shape: readonly Dim[]): Node {
 
 /** Gradients of a scalar with respect to `targets`, in their order; a target that the loss does not reach is an error. */
 export function gradient(loss: Node, targets: readonly Node[]): Node[] {
-  if (loss.rank !== 0) throw new ShapeError(`gradient needs a scalar loss, got ${showShape(loss.shape)}; sum or average it first`);
+  if (loss.rank !== 0)
+    throw new ShapeError(`gradient needs a scalar loss, got ${showShape(loss.shape)}; sum or average it first`);
   const order = topological([loss]);
   const needed = new Set<Node>(targets);
   for (const node of order) if (node.op.vjp !== null && node.inputs.some((x) => needed.has(x))) needed.add(node);
@@ -40,7 +41,8 @@ export function gradient(loss: Node, targets: readonly Node[]): Node[] {
   }
   return targets.map((target) => {
     const dx = cotangents.get(target);
-    if (dx === undefined) throw new Error(`the loss does not depend on ${target.attributes.name === undefined ? target : nameOf(target)}`);
+    if (dx === undefined)
+      throw new Error(`the loss does not depend on ${target.attributes.name === undefined ? target : nameOf(target)}`);
     return dx;
   });
 }

@@ -3,9 +3,9 @@
  * error names the op and both shapes at the line that made it. Nodes are immutable values; a model is a function that returns them.
  */
 
+import { type Dim, showShape } from './dim.ts';
 import type { DType, Tensor } from './dtype.ts';
 import { f32 } from './dtype.ts';
-import { type Dim, showShape } from './dim.ts';
 
 export type AttributeValue = number | string | boolean | readonly number[] | readonly Dim[] | Tensor;
 export type Attributes = Readonly<Record<string, AttributeValue | undefined>>;
@@ -17,7 +17,12 @@ export interface Signature {
 
 /** What a lowering may ask of the ONNX emitter; every value is the name of an ONNX value. */
 export interface Emitter {
-  node(op: string, inputs: readonly string[], attributes?: Record<string, number | string | readonly number[] | undefined>, domain?: string): string;
+  node(
+    op: string,
+    inputs: readonly string[],
+    attributes?: Record<string, number | string | readonly number[] | undefined>,
+    domain?: string,
+  ): string;
   constant(value: Tensor): string;
   /** the dimensions as a 1-D int64 tensor */
   shape(dims: readonly Dim[]): string;
@@ -90,7 +95,9 @@ export function apply(op: OpRecord, inputs: readonly Node[], attributes: Attribu
   } catch (error) {
     if (!(error instanceof ShapeError)) throw error;
     const where = scopes.length > 0 ? ` at ${scopes.join('/')}` : '';
-    throw new ShapeError(`${op.name}${where}: ${error.message} (inputs: ${inputs.map((x) => `${x.dtype}${showShape(x.shape)}`).join(', ')})`);
+    throw new ShapeError(
+      `${op.name}${where}: ${error.message} (inputs: ${inputs.map((x) => `${x.dtype}${showShape(x.shape)}`).join(', ')})`,
+    );
   }
   return new Node(op, inputs, attributes, signature);
 }

@@ -1,7 +1,7 @@
 /** Asking a model: teacher-forced predictions of a target's tokens (the paper's measure) and free generation, for the unedited and the edited model alike. */
 
 import { i64, type Tensor } from '../graph/dtype.ts';
-import { generate, type GenerateOptions } from './generate.ts';
+import { type GenerateOptions, generate } from './generate.ts';
 import type { Sequence } from './sequence.ts';
 import type { Batch, Rewrite, RgbImage, Vlm } from './vlm.ts';
 
@@ -73,9 +73,17 @@ export async function answerTargets(vlm: Vlm, queries: readonly Query[], rewrite
   const sequences = queries.map((q) => vlm.layout(q.prompt, q.image !== undefined, q.target));
   const out = new Array<TargetAnswer>(queries.length);
   for (const rows of batchRows(sequences)) {
-    const batch = await vlm.batch(rows.map((i) => sequences[i]!), rows.map((i) => queries[i]!.image));
+    const batch = await vlm.batch(
+      rows.map((i) => sequences[i]!),
+      rows.map((i) => queries[i]!.image),
+    );
     const at = targetRows(batch);
-    const result = await vlm.run({ from: 0, to: vlm.decoder.layers, outputs: ['logits'], rows: true }, batch, { rows: i64(at, [at.length]) }, rewrite?.(rows, batch));
+    const result = await vlm.run(
+      { from: 0, to: vlm.decoder.layers, outputs: ['logits'], rows: true },
+      batch,
+      { rows: i64(at, [at.length]) },
+      rewrite?.(rows, batch),
+    );
     readAnswers(batch, result.logits as Tensor<'float32'>).forEach((answer, i) => {
       out[rows[i]!] = answer;
     });
@@ -92,7 +100,10 @@ export async function generateAll(
   const sequences = queries.map((q) => vlm.layout(q.prompt, q.image !== undefined));
   const out = new Array<{ text: string; tokenIds: number[] }>(queries.length);
   for (const rows of batchRows(sequences)) {
-    const batch = await vlm.batch(rows.map((i) => sequences[i]!), rows.map((i) => queries[i]!.image));
+    const batch = await vlm.batch(
+      rows.map((i) => sequences[i]!),
+      rows.map((i) => queries[i]!.image),
+    );
     const ids = await generate(vlm, batch, { ...options, rewrite: rewrite?.(rows, batch) });
     ids.forEach((tokenIds, i) => {
       out[rows[i]!] = { tokenIds, text: vlm.codec.decode(tokenIds).trim() };
@@ -108,4 +119,3 @@ export function unedited(vlm: Vlm): AnsweringModel {
     generate: (queries, options) => generateAll(vlm, queries, options),
   };
 }
-

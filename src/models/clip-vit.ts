@@ -1,7 +1,20 @@
 /** CLIP vision transformer (Radford et al. 2021; reference: transformers 4.43 `modeling_clip.py`): class token, learned positions, pre-norm blocks. */
 
 import type { Dim } from '../graph/dim.ts';
-import { type Node, add, concat, expand, gelu, layerNorm, matmul, quickGelu, reshape, scope, slice, transpose } from '../graph/index.ts';
+import {
+  add,
+  concat,
+  expand,
+  gelu,
+  layerNorm,
+  matmul,
+  type Node,
+  quickGelu,
+  reshape,
+  scope,
+  slice,
+  transpose,
+} from '../graph/index.ts';
 import { attend, linear, mergeHeads, splitHeads } from '../nn/layers.ts';
 import type { Weights } from '../nn/weights.ts';
 import type { Sites } from './sites.ts';
@@ -30,7 +43,12 @@ export function patchEmbedding(pixels: Node, kernel: Node, patch: number): Node 
   const columns = width / patch;
   const cut = transpose(reshape(pixels, [b, channels, rows, patch, columns, patch]), [0, 2, 4, 1, 3, 5]);
   const d = kernel.dim(0);
-  return matmul(reshape(cut, [b, rows * columns, channels * patch * patch]), reshape(kernel, [d, channels * patch * patch]), false, true);
+  return matmul(
+    reshape(cut, [b, rows * columns, channels * patch * patch]),
+    reshape(kernel, [d, channels * patch * patch]),
+    false,
+    true,
+  );
 }
 
 /**
@@ -41,7 +59,8 @@ export function clipVit(pixels: Node, config: ClipVisionConfig, layers: number, 
   const { hidden_size: d, num_attention_heads: heads, patch_size: patch, image_size: size, layer_norm_eps: eps } = config;
   const tokens = 1 + (size / patch) ** 2;
   const b = pixels.dim(0);
-  const norm = (name: string, x: Node): Node => layerNorm(x, w.get(`${prefix}${name}.weight`, [d]), w.get(`${prefix}${name}.bias`, [d]), eps);
+  const norm = (name: string, x: Node): Node =>
+    layerNorm(x, w.get(`${prefix}${name}.weight`, [d]), w.get(`${prefix}${name}.bias`, [d]), eps);
   const act = activation(config.hidden_act);
   const patches = patchEmbedding(pixels, w.get(`${prefix}embeddings.patch_embedding.weight`, [d, 3, patch, patch]), patch);
   const first = expand(reshape(w.get(`${prefix}embeddings.class_embedding`, [d]), [1, 1, d]), [b, 1, d]);
@@ -51,11 +70,16 @@ export function clipVit(pixels: Node, config: ClipVisionConfig, layers: number, 
     x = scope(`vision.layers.${i}`, () => {
       const at = `encoder.layers.${i}`;
       const y = norm(`${at}.layer_norm1`, x);
-      const [q, k, v] = ['q_proj', 'k_proj', 'v_proj'].map((n) => splitHeads(linear(w, `${prefix}${at}.self_attn.${n}`, y, d, d), heads)) as [Node, Node, Node];
+      const [q, k, v] = ['q_proj', 'k_proj', 'v_proj'].map((n) =>
+        splitHeads(linear(w, `${prefix}${at}.self_attn.${n}`, y, d, d), heads),
+      ) as [Node, Node, Node];
       const a = linear(w, `${prefix}${at}.self_attn.out_proj`, mergeHeads(attend(q, k, v, (d / heads) ** -0.5)), d, d);
       const middle = add(x, a);
       const z = act(linear(w, `${prefix}${at}.mlp.fc1`, norm(`${at}.layer_norm2`, middle), d, config.intermediate_size));
-      return sites.site(`vision.layers.${i}.out`, add(middle, linear(w, `${prefix}${at}.mlp.fc2`, z, config.intermediate_size, d)));
+      return sites.site(
+        `vision.layers.${i}.out`,
+        add(middle, linear(w, `${prefix}${at}.mlp.fc2`, z, config.intermediate_size, d)),
+      );
     });
   }
   return x;

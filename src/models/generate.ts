@@ -57,7 +57,12 @@ export async function generate(vlm: Vlm, batch: Batch, options: GenerateOptions 
   const length = batch.length;
   const sites = Array.from({ length: decoder.layers }, (_, i) => [`layers.${i}.attn.key`, `layers.${i}.attn.value`]).flat();
   const rows = batch.sequences.map((s, n) => n * length + s.ids.length - 1);
-  const prefill = await vlm.run({ from: 0, to: decoder.layers, outputs: ['logits', ...sites], rows: true }, batch, { rows: i64(rows, [b]) }, rewrite);
+  const prefill = await vlm.run(
+    { from: 0, to: decoder.layers, outputs: ['logits', ...sites], rows: true },
+    batch,
+    { rows: i64(rows, [b]) },
+    rewrite,
+  );
   const step = await stepProgram(vlm, rewrite);
   const cache: Record<string, Tensor> = {};
   for (let i = 0; i < decoder.layers; i++) {
@@ -90,7 +95,10 @@ export async function generate(vlm: Vlm, batch: Batch, options: GenerateOptions 
       ...cache,
       ...rewrite?.feeds,
       ids: i64(next, [b, 1]),
-      positions: i64(batch.sequences.map((s) => s.ids.length + t), [b, 1]),
+      positions: i64(
+        batch.sequences.map((s) => s.ids.length + t),
+        [b, 1],
+      ),
       bias: f32(bias, [b, 1, 1, past + 1]),
     };
     const result = await step.run(feeds);

@@ -23,7 +23,8 @@ export function llava(config: LlavaConfig): Architecture {
   const decoder = llama(text, 'language_model.');
   const side = vision.image_size / vision.patch_size;
   // hidden_states[k] is the output of block k - 1; hidden_states[-1] that of the last.
-  const blocks = config.vision_feature_layer < 0 ? vision.num_hidden_layers + 1 + config.vision_feature_layer : config.vision_feature_layer;
+  const blocks =
+    config.vision_feature_layer < 0 ? vision.num_hidden_layers + 1 + config.vision_feature_layer : config.vision_feature_layer;
   const full = config.vision_feature_select_strategy === 'full';
   return {
     name: 'llava',
@@ -40,8 +41,12 @@ export function llava(config: LlavaConfig): Architecture {
       }
       const ids = codec.encode(text.includes(placeholder) ? text : `${placeholder}\n${text}`);
       const at = ids.indexOf(config.image_token_index);
-      if (at < 0) throw new Error(`the tokenizer does not know the image token ${config.image_token_index} (image_token_index of config.json)`);
-      if (ids.indexOf(config.image_token_index, at + 1) >= 0) throw new Error(`one picture per prompt: the prompt has ${placeholder} twice`);
+      if (at < 0)
+        throw new Error(
+          `the tokenizer does not know the image token ${config.image_token_index} (image_token_index of config.json)`,
+        );
+      if (ids.indexOf(config.image_token_index, at + 1) >= 0)
+        throw new Error(`one picture per prompt: the prompt has ${placeholder} twice`);
       return { before: ids.slice(0, at), after: ids.slice(at + 1) };
     },
     vision: (pixels, w, sites) =>

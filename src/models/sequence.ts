@@ -19,7 +19,8 @@ export interface Sequence {
 
 export function layout(architecture: Architecture, codec: TextCodec, prompt: string, image: boolean, target?: string): Sequence {
   if (prompt.length === 0) throw new Error('the prompt is empty; give at least one word');
-  if (target !== undefined && target.trim().length === 0) throw new Error('the target is empty; give the answer that the model should give');
+  if (target !== undefined && target.trim().length === 0)
+    throw new Error('the target is empty; give the answer that the model should give');
   const space = target === undefined || prompt.endsWith(' ') || target.startsWith(' ') ? '' : ' ';
   const text = target === undefined ? prompt : prompt + space + target;
   const { before, after } = architecture.layout(text, image, codec);
@@ -29,7 +30,8 @@ export function layout(architecture: Architecture, codec: TextCodec, prompt: str
   if (target !== undefined) {
     const plain = architecture.layout(prompt, image, codec);
     const count = before.length + after.length - plain.before.length - plain.after.length;
-    if (count < 1) throw new Error(`the target ${JSON.stringify(target)} has no tokens of its own after ${JSON.stringify(prompt)}`);
+    if (count < 1)
+      throw new Error(`the target ${JSON.stringify(target)} has no tokens of its own after ${JSON.stringify(prompt)}`);
     targetIds = ids.slice(ids.length - count);
   }
   const limit = architecture.decoder.maxPositions;

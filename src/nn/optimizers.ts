@@ -5,7 +5,24 @@
  */
 
 import { f32, sizeOf, type Tensor } from '../graph/dtype.ts';
-import { type Node, add, concat, constant, div, input, matmul, maximum, mul, nameOf, reshape, slice, sqrt, square, sub, sum } from '../graph/index.ts';
+import {
+  add,
+  concat,
+  constant,
+  div,
+  input,
+  matmul,
+  maximum,
+  mul,
+  type Node,
+  nameOf,
+  reshape,
+  slice,
+  sqrt,
+  square,
+  sub,
+  sum,
+} from '../graph/index.ts';
 
 export interface OptimizerRule {
   rule: 'adam' | 'sgd' | 'muon';
@@ -84,7 +101,10 @@ function muon(parameters: readonly { w: Node; g: Node; rule: OptimizerRule }[], 
   for (const group of groups.values()) {
     const [rows, columns] = group[0]!.w.shape as [number, number];
     const tall = group[0]!.tall;
-    const stacked = concat(group.map(({ u }) => reshape(u, [1, rows, columns])), 0);
+    const stacked = concat(
+      group.map(({ u }) => reshape(u, [1, rows, columns])),
+      0,
+    );
     const turned = tall ? orthogonalize(swapLast(stacked)) : orthogonalize(stacked);
     const result = tall ? swapLast(turned) : turned;
     group.forEach(({ w, rule, m }, i) => {

@@ -1,7 +1,7 @@
 /** A compiled training step with its weights and optimizer state: run it, save it, restore it. */
 
 import { f32, type Tensor } from '../graph/dtype.ts';
-import { type Node, gradient, input, nameOf, topological, parameterOp } from '../graph/index.ts';
+import { gradient, input, type Node, nameOf, parameterOp, topological } from '../graph/index.ts';
 import type { CompileOptions, Feeds, Program } from '../runtime/program.ts';
 import { type OptimizerRule, optimize, slots, zeros } from './optimizers.ts';
 
@@ -29,20 +29,30 @@ export class Trainer {
   readonly #rules: ReadonlyMap<string, OptimizerRule>;
   readonly #metrics: readonly string[];
 
-  private constructor(program: Program, weights: Map<string, Tensor<'float32'>>, rules: ReadonlyMap<string, OptimizerRule>, metrics: readonly string[]) {
+  private constructor(
+    program: Program,
+    weights: Map<string, Tensor<'float32'>>,
+    rules: ReadonlyMap<string, OptimizerRule>,
+    metrics: readonly string[],
+  ) {
     this.#program = program;
     this.weights = weights;
     this.#rules = rules;
     this.#metrics = metrics;
     this.#state = new Map();
-    for (const [name, rule] of rules) for (const slot of slots[rule.rule]) this.#state.set(`${slot}:${name}`, zeros(weights.get(name)!.shape));
+    for (const [name, rule] of rules)
+      for (const slot of slots[rule.rule]) this.#state.set(`${slot}:${name}`, zeros(weights.get(name)!.shape));
   }
 
   static async create({ loss, metrics = {}, initial, rule, clip, compile, options = {} }: TrainerOptions): Promise<Trainer> {
     const trained = topological([loss]).filter((n) => n.op === parameterOp && initial.has(nameOf(n)));
     const unused = [...initial.keys()].filter((name) => !trained.some((n) => nameOf(n) === name));
     if (unused.length > 0) throw new Error(`the loss does not depend on ${unused.join(', ')}`);
-    const scalars = { lr: input('step.lr', []), correction1: input('step.correction1', []), correction2: input('step.correction2', []) };
+    const scalars = {
+      lr: input('step.lr', []),
+      correction1: input('step.correction1', []),
+      correction2: input('step.correction2', []),
+    };
     const rules = new Map(trained.map((n) => [nameOf(n), rule(nameOf(n), n.shape as number[])]));
     const { updates, norm } = optimize(trained, gradient(loss, trained), (name) => rules.get(name)!, scalars, clip);
     const outputs: Record<string, Node> = { loss, gradientNorm: norm, ...metrics };
@@ -75,7 +85,9 @@ export class Trainer {
     const loss = (out.loss!.data as Float32Array)[0]!;
     const gradientNorm = (out.gradientNorm!.data as Float32Array)[0]!;
     if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
-      throw new LossError(`step ${t}: the loss is ${loss} and the gradient norm ${gradientNorm}; weights of step ${this.step} are kept. Try a lower learning rate or --clip`);
+      throw new LossError(
+        `step ${t}: the loss is ${loss} and the gradient norm ${gradientNorm}; weights of step ${this.step} are kept. Try a lower learning rate or --clip`,
+      );
     }
     this.step = t;
     for (const name of this.weights.keys()) this.weights.set(name, out[`w:${name}`] as Tensor<'float32'>);
@@ -92,7 +104,8 @@ export class Trainer {
     const need = (name: string, like: Tensor): Tensor<'float32'> => {
       const t = state.get(name);
       if (t === undefined) throw new Error(`the checkpoint lacks ${name}`);
-      if (t.shape.join() !== like.shape.join()) throw new Error(`the checkpoint's ${name} is [${t.shape}], this run needs [${like.shape}]`);
+      if (t.shape.join() !== like.shape.join())
+        throw new Error(`the checkpoint's ${name} is [${t.shape}], this run needs [${like.shape}]`);
       return t;
     };
     const weights = [...this.weights].map(([name, w]): [string, Tensor<'float32'>] => [name, need(`w:${name}`, w)]);

@@ -1,8 +1,8 @@
 /** The part of onnx.proto3 that a compiled program needs, written with pbf. Field numbers are those of the ONNX specification (IR version 10). */
 
 import { PbfWriter } from 'pbf';
-import type { Tensor } from '../graph/dtype.ts';
 import type { Dim } from '../graph/dim.ts';
+import type { Tensor } from '../graph/dtype.ts';
 
 export type Attribute = number | string | readonly number[];
 
@@ -69,7 +69,8 @@ function writeNode(node: NodeProto, pbf: PbfWriter): void {
   for (const y of node.outputs) pbf.writeStringField(2, y);
   pbf.writeStringField(3, node.outputs[0]!);
   pbf.writeStringField(4, node.op);
-  for (const [key, value] of Object.entries(node.attributes)) if (value !== undefined) pbf.writeMessage(5, writeAttribute, [key, value]);
+  for (const [key, value] of Object.entries(node.attributes))
+    if (value !== undefined) pbf.writeMessage(5, writeAttribute, [key, value]);
   if (node.domain !== '') pbf.writeStringField(7, node.domain);
 }
 
@@ -94,37 +95,61 @@ function writeInitializer(t: InitializerProto, pbf: PbfWriter): void {
 
 function writeValue(value: ValueProto, pbf: PbfWriter): void {
   pbf.writeStringField(1, value.name);
-  pbf.writeMessage(2, (v: ValueProto, type) => {
-    type.writeMessage(1, (w: ValueProto, tensor) => {
-      tensor.writeVarintField(1, w.type);
-      tensor.writeMessage(2, (shape: readonly Dim[], dims) => {
-        for (const d of shape) {
-          dims.writeMessage(1, (dim: Dim, p) => {
-            if (typeof dim === 'number') p.writeVarintField(1, dim);
-            else p.writeStringField(2, dim);
-          }, d);
-        }
-      }, w.shape);
-    }, v);
-  }, value);
+  pbf.writeMessage(
+    2,
+    (v: ValueProto, type) => {
+      type.writeMessage(
+        1,
+        (w: ValueProto, tensor) => {
+          tensor.writeVarintField(1, w.type);
+          tensor.writeMessage(
+            2,
+            (shape: readonly Dim[], dims) => {
+              for (const d of shape) {
+                dims.writeMessage(
+                  1,
+                  (dim: Dim, p) => {
+                    if (typeof dim === 'number') p.writeVarintField(1, dim);
+                    else p.writeStringField(2, dim);
+                  },
+                  d,
+                );
+              }
+            },
+            w.shape,
+          );
+        },
+        v,
+      );
+    },
+    value,
+  );
 }
 
 export function encodeModel(model: ModelProto): Uint8Array {
   const pbf = new PbfWriter();
   pbf.writeVarintField(1, 10);
   pbf.writeStringField(2, 'visedit');
-  pbf.writeMessage(7, (m: ModelProto, graph) => {
-    for (const n of m.nodes) graph.writeMessage(1, writeNode, n);
-    graph.writeStringField(2, 'program');
-    for (const t of m.initializers) graph.writeMessage(5, writeInitializer, t);
-    for (const v of m.inputs) graph.writeMessage(11, writeValue, v);
-    for (const v of m.outputs) graph.writeMessage(12, writeValue, v);
-  }, model);
+  pbf.writeMessage(
+    7,
+    (m: ModelProto, graph) => {
+      for (const n of m.nodes) graph.writeMessage(1, writeNode, n);
+      graph.writeStringField(2, 'program');
+      for (const t of m.initializers) graph.writeMessage(5, writeInitializer, t);
+      for (const v of m.inputs) graph.writeMessage(11, writeValue, v);
+      for (const v of m.outputs) graph.writeMessage(12, writeValue, v);
+    },
+    model,
+  );
   for (const [domain, version] of Object.entries(model.opsets)) {
-    pbf.writeMessage(8, ([d, v]: [string, number], p) => {
-      if (d !== '') p.writeStringField(1, d);
-      p.writeVarintField(2, v);
-    }, [domain, version] as [string, number]);
+    pbf.writeMessage(
+      8,
+      ([d, v]: [string, number], p) => {
+        if (d !== '') p.writeStringField(1, d);
+        p.writeVarintField(2, v);
+      },
+      [domain, version] as [string, number],
+    );
   }
   return pbf.finish();
 }

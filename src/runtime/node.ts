@@ -11,7 +11,8 @@ export function defaultThreads(): number {
   const named = process.env.VISEDIT_THREADS;
   if (named === undefined) return availableParallelism();
   const threads = Number(named);
-  if (!Number.isInteger(threads) || threads < 1) throw new Error(`VISEDIT_THREADS must be a positive integer, got ${JSON.stringify(named)}`);
+  if (!Number.isInteger(threads) || threads < 1)
+    throw new Error(`VISEDIT_THREADS must be a positive integer, got ${JSON.stringify(named)}`);
   return threads;
 }
 
@@ -26,7 +27,8 @@ class NodeSession implements Session {
 
   async run(feeds: Record<string, Tensor>): Promise<Record<string, Tensor>> {
     const given: Record<string, ort.Tensor> = {};
-    for (const [name, t] of Object.entries(feeds)) given[name] = new ort.Tensor(t.dtype as 'float32', t.data as Float32Array, t.shape as number[]);
+    for (const [name, t] of Object.entries(feeds))
+      given[name] = new ort.Tensor(t.dtype as 'float32', t.data as Float32Array, t.shape as number[]);
     const results = await this.#session.run(given, this.#names);
     const out: Record<string, Tensor> = {};
     for (const name of this.#names) {
@@ -45,7 +47,8 @@ export const nodeEngine: Engine = {
   async open(emitted, options) {
     const provider = options.provider ?? 'cpu';
     const offered = ort.listSupportedBackends().map((b) => b.name);
-    if (!offered.includes(provider)) throw new Error(`provider ${provider} is not offered here; choose one of: ${offered.join(', ')}`);
+    if (!offered.includes(provider))
+      throw new Error(`provider ${provider} is not offered here; choose one of: ${offered.join(', ')}`);
     const extra: Record<string, Record<string, Record<string, string> | string>> = {
       session: {
         ...(emitted.folder === undefined ? {} : { model_external_initializers_file_folder_path: emitted.folder }),

@@ -63,7 +63,13 @@ export class Program {
   }
 }
 
-function checkInput(name: string, t: Tensor, dtype: DType, shape: readonly Dim[], bound: Map<string, { value: number; by: string }>): void {
+function checkInput(
+  name: string,
+  t: Tensor,
+  dtype: DType,
+  shape: readonly Dim[],
+  bound: Map<string, { value: number; by: string }>,
+): void {
   const fits = t.dtype === dtype && t.shape.length === shape.length;
   if (!fits) throw new Error(`input ${name} must be ${dtype}${showShape(shape)}, got ${t.dtype}${showShape(t.shape)}`);
   shape.forEach((d, axis) => {
@@ -75,12 +81,17 @@ function checkInput(name: string, t: Tensor, dtype: DType, shape: readonly Dim[]
     if (!/^\w+$/.test(d)) return;
     const before = bound.get(d);
     if (before === undefined) bound.set(d, { value: size, by: name });
-    else if (before.value !== size) throw new Error(`input ${name}: dimension ${d} is ${size}, but ${before.value} in ${before.by}`);
+    else if (before.value !== size)
+      throw new Error(`input ${name}: dimension ${d} is ${size}, but ${before.value} in ${before.by}`);
   });
 }
 
 /** Compiles named outputs for an engine. */
-export async function compileWith(engine: Engine, outputs: Readonly<Record<string, Node>>, options: CompileOptions = {}): Promise<Program> {
+export async function compileWith(
+  engine: Engine,
+  outputs: Readonly<Record<string, Node>>,
+  options: CompileOptions = {},
+): Promise<Program> {
   const emitted = emit(new Map(Object.entries(outputs)), options.weights ?? (() => undefined));
   return new Program(emitted, await engine.open(emitted, options));
 }

@@ -43,7 +43,11 @@ export interface LogLine {
 }
 
 /** Warm-up, constant until `hold`, then linear to `last` (fractions of the peak). */
-export function warmHoldDecay(peak: number, steps: number, { warmup = 100, hold = 0.6, last = 0 } = {}): (step: number) => number {
+export function warmHoldDecay(
+  peak: number,
+  steps: number,
+  { warmup = 100, hold = 0.6, last = 0 } = {},
+): (step: number) => number {
   return (step) => {
     const up = Math.min(1, step / Math.max(1, warmup));
     const from = hold * steps;
@@ -70,18 +74,32 @@ export async function trainingLoop(options: LoopOptions): Promise<LogLine[]> {
   if (options.resume && existsSync(checkpoint)) {
     const file = openSafetensors(checkpoint);
     if (file.metadata.config !== configText) {
-      throw new Error(`${checkpoint} belongs to a run with other settings:\n  there: ${file.metadata.config}\n  here:  ${configText}\nuse the same settings, or another --out`);
+      throw new Error(
+        `${checkpoint} belongs to a run with other settings:\n  there: ${file.metadata.config}\n  here:  ${configText}\nuse the same settings, or another --out`,
+      );
     }
-    const state = new Map([...file.entries].map(([name, entry]): [string, Tensor<'float32'>] => [name, file.readTensor(entry, { as: 'float32' }) as Tensor<'float32'>]));
+    const state = new Map(
+      [...file.entries].map(([name, entry]): [string, Tensor<'float32'>] => [
+        name,
+        file.readTensor(entry, { as: 'float32' }) as Tensor<'float32'>,
+      ]),
+    );
     trainer.restore(Number(file.metadata.step), state);
     extra?.restore(JSON.parse(file.metadata.extra ?? '{}') as Record<string, number>);
     if (existsSync(logPath)) {
-      const all = readFileSync(logPath, 'utf8').split('\n').filter(Boolean).map((line) => JSON.parse(line) as LogLine);
+      const all = readFileSync(logPath, 'utf8')
+        .split('\n')
+        .filter(Boolean)
+        .map((line) => JSON.parse(line) as LogLine);
       lines = all.filter((line) => line.step <= trainer.step);
     }
   }
   const save = (): void => {
-    writeSafetensors(checkpoint, trainer.state(), { step: String(trainer.step), config: configText, extra: JSON.stringify(extra?.save() ?? {}) });
+    writeSafetensors(checkpoint, trainer.state(), {
+      step: String(trainer.step),
+      config: configText,
+      extra: JSON.stringify(extra?.save() ?? {}),
+    });
     writeFileAtomic(logPath, lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
   };
   while (trainer.step < steps) {

@@ -4,7 +4,10 @@ import * as g from '../../src/graph/index.ts';
 import { Random } from '../../src/random.ts';
 import { compile } from '../../src/runtime/node.ts';
 
-type Case = { inputs: Record<string, { shape: number[]; symbolic?: g.Dim[]; positive?: boolean; integers?: number; distinct?: boolean }>; build: (x: Record<string, g.Node>) => g.Node };
+type Case = {
+  inputs: Record<string, { shape: number[]; symbolic?: g.Dim[]; positive?: boolean; integers?: number; distinct?: boolean }>;
+  build: (x: Record<string, g.Node>) => g.Node;
+};
 
 const d2 = { x: { shape: [2, 3], symbolic: ['b', 3] } };
 const ab = (a: number[], b: number[], extra = {}) => ({ a: { shape: a, ...extra }, b: { shape: b, ...extra } });
@@ -15,7 +18,10 @@ const cases: Record<string, Case[]> = {
   sub: [{ inputs: ab([2, 3], [2, 1]), build: ({ a, b }) => g.sub(a!, b!) }],
   mul: [
     { inputs: ab([2, 1, 3], [4, 1]), build: ({ a, b }) => g.mul(a!, b!) },
-    { inputs: { a: { shape: [2, 3], symbolic: ['b', 3] }, b: { shape: [2, 1], symbolic: ['b', 1] } }, build: ({ a, b }) => g.mul(a!, b!) },
+    {
+      inputs: { a: { shape: [2, 3], symbolic: ['b', 3] }, b: { shape: [2, 1], symbolic: ['b', 1] } },
+      build: ({ a, b }) => g.mul(a!, b!),
+    },
   ],
   div: [{ inputs: ab([2, 3], [3], { positive: true }), build: ({ a, b }) => g.div(a!, b!) }],
   maximum: [{ inputs: ab([2, 3], [3]), build: ({ a, b }) => g.maximum(a!, b!) }],
@@ -37,7 +43,9 @@ const cases: Record<string, Case[]> = {
   quickGelu: [{ inputs: d2, build: ({ x }) => g.quickGelu(x!) }],
   where: [{ inputs: ab([2, 3], [3]), build: ({ a, b }) => g.where(g.greater(a!, 0), a!, b!) }],
   cast: [{ inputs: d2, build: ({ x }) => g.cast(x!, 'float32') }],
-  reshape: [{ inputs: { x: { shape: [2, 3, 4], symbolic: ['b', 'l', 4] } }, build: ({ x }) => g.reshape(x!, [g.mulDim('b', 'l'), 4]) }],
+  reshape: [
+    { inputs: { x: { shape: [2, 3, 4], symbolic: ['b', 'l', 4] } }, build: ({ x }) => g.reshape(x!, [g.mulDim('b', 'l'), 4]) },
+  ],
   transpose: [{ inputs: { x: { shape: [2, 3, 4] } }, build: ({ x }) => g.transpose(x!, [2, 0, 1]) }],
   concat: [
     {
@@ -49,16 +57,23 @@ const cases: Record<string, Case[]> = {
   pad: [{ inputs: { x: { shape: [2, 3] } }, build: ({ x }) => g.pad(x!, 1, 2, 1) }],
   expand: [{ inputs: { x: { shape: [1, 3] } }, build: ({ x }) => g.expand(x!, [4, 3]) }],
   gather: [{ inputs: { x: { shape: [4, 3] }, i: { shape: [2, 3], integers: 4 } }, build: ({ x, i }) => g.gather(x!, i!) }],
-  scatterAdd: [{ inputs: { u: { shape: [2, 3, 2] }, i: { shape: [2, 3], integers: 5 } }, build: ({ u, i }) => g.scatterAdd(i!, u!, [5, 2]) }],
+  scatterAdd: [
+    { inputs: { u: { shape: [2, 3, 2] }, i: { shape: [2, 3], integers: 5 } }, build: ({ u, i }) => g.scatterAdd(i!, u!, [5, 2]) },
+  ],
   takeLast: [{ inputs: { x: { shape: [3, 4] }, i: { shape: [3, 1], integers: 4 } }, build: ({ x, i }) => g.takeLast(x!, i!) }],
-  putLast: [{ inputs: { u: { shape: [3, 1] }, i: { shape: [3, 1], integers: 4 } }, build: ({ u, i }) => g.putLast(i!, u!, [3, 4]) }],
+  putLast: [
+    { inputs: { u: { shape: [3, 1] }, i: { shape: [3, 1], integers: 4 } }, build: ({ u, i }) => g.putLast(i!, u!, [3, 4]) },
+  ],
   matmul: [
     { inputs: ab([2, 3, 4], [4, 2]), build: ({ a, b }) => g.matmul(a!, b!) },
     { inputs: ab([2, 3, 4], [5, 4]), build: ({ a, b }) => g.matmul(a!, b!, false, true) },
     { inputs: ab([2, 1, 3, 4], [1, 3, 4, 2]), build: ({ a, b }) => g.matmul(a!, b!) },
     { inputs: ab([2, 4, 3], [2, 4, 2]), build: ({ a, b }) => g.matmul(a!, b!, true, false) },
     { inputs: ab([2, 4, 3], [2, 5, 4]), build: ({ a, b }) => g.matmul(a!, b!, true, true) },
-    { inputs: { a: { shape: [3, 4], symbolic: ['r', 4] }, b: { shape: [5, 4] } }, build: ({ a, b }) => g.matmul(a!, b!, false, true) },
+    {
+      inputs: { a: { shape: [3, 4], symbolic: ['r', 4] }, b: { shape: [5, 4] } },
+      build: ({ a, b }) => g.matmul(a!, b!, false, true),
+    },
   ],
   sum: [{ inputs: { x: { shape: [2, 3, 4] } }, build: ({ x }) => g.sum(x!, [0, 2]) }],
   mean: [
@@ -67,8 +82,15 @@ const cases: Record<string, Case[]> = {
   ],
   softmax: [{ inputs: d2, build: ({ x }) => g.softmax(x!) }],
   logSoftmax: [{ inputs: d2, build: ({ x }) => g.logSoftmax(x!) }],
-  crossEntropy: [{ inputs: { x: { shape: [3, 4] }, i: { shape: [3], integers: 4 } }, build: ({ x, i }) => g.crossEntropy(x!, i!) }],
-  layerNorm: [{ inputs: { x: { shape: [2, 3, 4] }, s: { shape: [4] }, c: { shape: [4] } }, build: ({ x, s, c }) => g.layerNorm(x!, s!, c!) }],
+  crossEntropy: [
+    { inputs: { x: { shape: [3, 4] }, i: { shape: [3], integers: 4 } }, build: ({ x, i }) => g.crossEntropy(x!, i!) },
+  ],
+  layerNorm: [
+    {
+      inputs: { x: { shape: [2, 3, 4] }, s: { shape: [4] }, c: { shape: [4] } },
+      build: ({ x, s, c }) => g.layerNorm(x!, s!, c!),
+    },
+  ],
   rmsNorm: [{ inputs: { x: { shape: [2, 3, 4] }, s: { shape: [4] } }, build: ({ x, s }) => g.rmsNorm(x!, s!) }],
   rotary: [
     {
@@ -93,16 +115,37 @@ for (const [name, list] of Object.entries(cases)) {
         nodes[key] = g.input(key, s.symbolic ?? s.shape, s.integers === undefined ? 'float32' : 'int64');
         feeds[key] =
           s.integers === undefined
-            ? g.f32(Float32Array.from({ length: n }, () => (s.positive ? 0.5 + random.uniform() : random.normal())), s.shape)
-            : g.i64(Array.from({ length: n }, () => random.int(s.integers!)), s.shape);
+            ? g.f32(
+                Float32Array.from({ length: n }, () => (s.positive ? 0.5 + random.uniform() : random.normal())),
+                s.shape,
+              )
+            : g.i64(
+                Array.from({ length: n }, () => random.int(s.integers!)),
+                s.shape,
+              );
       }
       const y = c.build(nodes);
       // A random weighting, so that every element of the output counts differently; its shape is the output's at run time.
-      const shape = y.shape.map((d) => g.bindDim(d, new Map(Object.entries({ b: 2, l: name === 'slice' ? 5 : 3, v: 3, t: 2, r: 3 }))));
+      const shape = y.shape.map((d) =>
+        g.bindDim(d, new Map(Object.entries({ b: 2, l: name === 'slice' ? 5 : 3, v: 3, t: 2, r: 3 }))),
+      );
       feeds.w = g.f32(random.normals(g.sizeOf(shape)), shape);
-      const loss = g.sum(g.mul(y, g.input('w', y.shape.map((d, i) => (typeof d === 'number' ? d : `w${i}`)).map((d, i) => (typeof y.shape[i] === 'number' ? d : y.shape[i]!)))));
+      const loss = g.sum(
+        g.mul(
+          y,
+          g.input(
+            'w',
+            y.shape
+              .map((d, i) => (typeof d === 'number' ? d : `w${i}`))
+              .map((d, i) => (typeof y.shape[i] === 'number' ? d : y.shape[i]!)),
+          ),
+        ),
+      );
       const targets = Object.entries(nodes).filter(([, n]) => n.dtype === 'float32');
-      const gradients = g.gradient(loss, targets.map(([, n]) => n));
+      const gradients = g.gradient(
+        loss,
+        targets.map(([, n]) => n),
+      );
       const outputs: Record<string, g.Node> = { y, loss };
       targets.forEach(([key], i) => {
         outputs[`d${key}`] = gradients[i]!;
@@ -125,7 +168,9 @@ for (const [name, list] of Object.entries(cases)) {
             return (out.loss!.data as Float32Array)[0]!;
           };
           const slope = ((await lossAt(at + step)) - (await lossAt(at - step))) / (2 * step);
-          expect(Math.abs(slope - (dx.data as Float32Array)[i]!), `d loss / d ${key}[${i}]`).toBeLessThan(4e-3 * Math.max(1, Math.abs(slope)) + 2e-3);
+          expect(Math.abs(slope - (dx.data as Float32Array)[i]!), `d loss / d ${key}[${i}]`).toBeLessThan(
+            4e-3 * Math.max(1, Math.abs(slope)) + 2e-3,
+          );
         }
       }
       await program.release();

@@ -132,7 +132,12 @@ export class EditSampler {
   }
 
   /** A concept for one role: a misnamed one, or a plain one. Training meets all misnamed concepts, but corrects only its own. */
-  #concept(random: Random, misnamed: boolean, allowed: (index: number) => boolean = () => true, corrected = false): number | undefined {
+  #concept(
+    random: Random,
+    misnamed: boolean,
+    allowed: (index: number) => boolean = () => true,
+    corrected = false,
+  ): number | undefined {
     const met = [...misnamedConcepts(this.split), ...(this.split === 'train' && !corrected ? misnamedConcepts('test') : [])];
     const wrong = misnamed ? met.filter(allowed) : [];
     const pool = wrong.length > 0 ? wrong : plainConcepts.filter(allowed);

@@ -77,7 +77,11 @@ export function lessonScene(atlas: Atlas, seed: string | number, index: number, 
   const drillsOnly = Object.fromEntries(drillKinds.map((kind) => [kind, weights[kind]])) as typeof weights;
   const lessons: Lesson[] = [];
   while (lessons.length < (options.perScene ?? 8)) {
-    const lesson = sampleLesson(random, scene, pickWeighted(random, lessons.length < (options.drills ?? 0) ? drillsOnly : weights));
+    const lesson = sampleLesson(
+      random,
+      scene,
+      pickWeighted(random, lessons.length < (options.drills ?? 0) ? drillsOnly : weights),
+    );
     if (lesson) lessons.push(lesson);
   }
   return {

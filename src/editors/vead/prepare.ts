@@ -148,7 +148,8 @@ export class Preparer {
     const d = decoder.hidden;
     const queries = groups.map((group) => this.records[index]!.queries[group] as Query);
     // The objective computes the picture's part of both once.
-    if (queries[1]!.image !== queries[0]!.image) throw new Error(`record ${index}: its rephrased prompt is about another picture than its prompt`);
+    if (queries[1]!.image !== queries[0]!.image)
+      throw new Error(`record ${index}: its rephrased prompt is about another picture than its prompt`);
     const sequences = queries.map((q) => vlm.layout(q.prompt, true, q.target));
     const batch = await vlm.batch(sequences, await Promise.all(queries.map((q) => this.#image(q.image!))));
     const hidden = await hiddenAt(vlm, batch, layer);

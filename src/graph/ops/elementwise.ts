@@ -1,8 +1,8 @@
 /** Element-wise ops with NumPy broadcasting. The walker in gradient.ts sums cotangents back to the inputs' shapes. */
 
-import { type DType, f32 } from '../dtype.ts';
 import { type Dim, showShape } from '../dim.ts';
-import { type Node, ShapeError, apply, constant, defineOp } from '../node.ts';
+import { type DType, f32 } from '../dtype.ts';
+import { apply, constant, defineOp, type Node, ShapeError } from '../node.ts';
 
 /** Broadcast of two shapes, or a ShapeError that shows both. */
 export function broadcast(a: readonly Dim[], b: readonly Dim[]): Dim[] {
@@ -11,7 +11,8 @@ export function broadcast(a: readonly Dim[], b: readonly Dim[]): Dim[] {
   for (let i = 0; i < rank; i++) {
     const x = a[i - rank + a.length] ?? 1;
     const y = b[i - rank + b.length] ?? 1;
-    if (x !== y && x !== 1 && y !== 1) throw new ShapeError(`${showShape(a)} and ${showShape(b)} do not broadcast: ${x} against ${y}`);
+    if (x !== y && x !== 1 && y !== 1)
+      throw new ShapeError(`${showShape(a)} and ${showShape(b)} do not broadcast: ${x} against ${y}`);
     out.push(x === 1 ? y : x);
   }
   return out;
@@ -19,7 +20,8 @@ export function broadcast(a: readonly Dim[], b: readonly Dim[]): Dim[] {
 
 function sameType(inputs: readonly Node[]): DType {
   const [first, ...rest] = inputs;
-  for (const x of rest) if (x.dtype !== first!.dtype) throw new ShapeError(`element types differ: ${first!.dtype} and ${x.dtype}; add a cast`);
+  for (const x of rest)
+    if (x.dtype !== first!.dtype) throw new ShapeError(`element types differ: ${first!.dtype} and ${x.dtype}; add a cast`);
   return first!.dtype;
 }
 
@@ -36,7 +38,11 @@ function binary(name: string, op: string, vjp: (dy: Node, a: Node, b: Node, y: N
   return (a: Operand, b: Operand): Node => apply(record, [lift(a), lift(b)]);
 }
 
-function unary(name: string, lower: string | ((e: Parameters<Node['op']['onnx']>[0], x: string) => string), vjp: (dy: Node, x: Node, y: Node) => Node) {
+function unary(
+  name: string,
+  lower: string | ((e: Parameters<Node['op']['onnx']>[0], x: string) => string),
+  vjp: (dy: Node, x: Node, y: Node) => Node,
+) {
   const record = defineOp({
     name,
     infer: ([x]) => ({ dtype: x!.dtype, shape: x!.shape }),
@@ -64,7 +70,11 @@ export const log = unary('log', 'Log', (dy, x) => div(dy, x));
 // d(sqrt x) = dx / (2 sqrt x)
 export const sqrt = unary('sqrt', 'Sqrt', (dy, _x, y) => div(mul(dy, 0.5), y));
 // d(x^2) = 2 x dx
-export const square = unary('square', (e, x) => e.node('Mul', [x, x]), (dy, x) => mul(dy, mul(x, 2)));
+export const square = unary(
+  'square',
+  (e, x) => e.node('Mul', [x, x]),
+  (dy, x) => mul(dy, mul(x, 2)),
+);
 // d(tanh x) = (1 - tanh^2 x) dx
 export const tanh = unary('tanh', 'Tanh', (dy, _x, y) => mul(dy, sub(1, square(y))));
 // d(s(x)) = s (1 - s) dx
@@ -81,21 +91,33 @@ export const erf = unary('erf', 'Erf', (dy, x) => mul(dy, mul(exp(neg(square(x))
 export const sin = unary('sin', 'Sin', (dy, x) => mul(dy, cos(x)));
 export const cos = unary('cos', 'Cos', (dy, x) => neg(mul(dy, sin(x))));
 // gelu(x) = x P(x), P the normal distribution function; d = (P(x) + x p(x)) dx
-export const gelu = unary('gelu', (e, x) => e.node('Gelu', [x], { approximate: 'none' }), (dy, x) => {
-  const distribution = mul(add(erf(mul(x, Math.SQRT1_2)), 1), 0.5);
-  const density = mul(exp(mul(square(x), -0.5)), 1 / Math.sqrt(2 * Math.PI));
-  return mul(dy, add(distribution, mul(x, density)));
-});
+export const gelu = unary(
+  'gelu',
+  (e, x) => e.node('Gelu', [x], { approximate: 'none' }),
+  (dy, x) => {
+    const distribution = mul(add(erf(mul(x, Math.SQRT1_2)), 1), 0.5);
+    const density = mul(exp(mul(square(x), -0.5)), 1 / Math.sqrt(2 * Math.PI));
+    return mul(dy, add(distribution, mul(x, density)));
+  },
+);
 // silu(x) = x s(x); d = s (1 + x (1 - s)) dx
-export const silu = unary('silu', (e, x) => e.node('QuickGelu', [x], { alpha: 1.0 }, 'com.microsoft'), (dy, x, y) => {
-  const s = sigmoid(x);
-  return mul(dy, add(s, mul(y, sub(1, s))));
-});
+export const silu = unary(
+  'silu',
+  (e, x) => e.node('QuickGelu', [x], { alpha: 1.0 }, 'com.microsoft'),
+  (dy, x, y) => {
+    const s = sigmoid(x);
+    return mul(dy, add(s, mul(y, sub(1, s))));
+  },
+);
 // quickGelu(x) = x s(1.702 x); d = (s + 1.702 y (1 - s)) dx
-export const quickGelu = unary('quickGelu', (e, x) => e.node('QuickGelu', [x], { alpha: 1.702 }, 'com.microsoft'), (dy, x, y) => {
-  const s = sigmoid(mul(x, 1.702));
-  return mul(dy, add(s, mul(mul(y, 1.702), sub(1, s))));
-});
+export const quickGelu = unary(
+  'quickGelu',
+  (e, x) => e.node('QuickGelu', [x], { alpha: 1.702 }, 'com.microsoft'),
+  (dy, x, y) => {
+    const s = sigmoid(mul(x, 1.702));
+    return mul(dy, add(s, mul(mul(y, 1.702), sub(1, s))));
+  },
+);
 
 const signOp = defineOp({
   name: 'sign',
@@ -149,7 +171,9 @@ const castOp = defineOp({
   name: 'cast',
   infer: ([x], a) => ({ dtype: a.to as DType, shape: x!.shape }),
   onnx: (e, [x], node) => e.node('Cast', [x!], { to: onnxType[node.dtype] }),
-  vjp: (dy, y) => [y.inputs[0]!.dtype === 'float32' || y.inputs[0]!.dtype === 'float16' ? cast(dy, y.inputs[0]!.dtype) : undefined],
+  vjp: (dy, y) => [
+    y.inputs[0]!.dtype === 'float32' || y.inputs[0]!.dtype === 'float16' ? cast(dy, y.inputs[0]!.dtype) : undefined,
+  ],
 });
 export const cast = (x: Node, to: DType): Node => (x.dtype === to ? x : apply(castOp, [x], { to }));
 

@@ -2,11 +2,12 @@
 
 import { type Dim, mulDim, showShape } from '../dim.ts';
 import { i64 } from '../dtype.ts';
-import { type Node, ShapeError, apply, defineOp } from '../node.ts';
+import { apply, defineOp, type Node, ShapeError } from '../node.ts';
 import { add, broadcast, div, exp, log, mul, neg, sqrt, square, sub } from './elementwise.ts';
 import { expand, normalizeAxis, oneHot, reshape, takeLast, unsqueeze } from './shape.ts';
 
-const swap = (shape: readonly Dim[], on: boolean): Dim[] => (on ? [...shape.slice(0, -2), shape.at(-1)!, shape.at(-2)!] : [...shape]);
+const swap = (shape: readonly Dim[], on: boolean): Dim[] =>
+  on ? [...shape.slice(0, -2), shape.at(-1)!, shape.at(-2)!] : [...shape];
 
 const matmulOp = defineOp({
   name: 'matmul',
@@ -14,7 +15,8 @@ const matmulOp = defineOp({
     if (a!.rank < 2 || b!.rank < 2) throw new ShapeError('both inputs need at least two axes');
     const x = swap(a!.shape, transA as boolean);
     const y = swap(b!.shape, transB as boolean);
-    if (x.at(-1) !== y.at(-2)) throw new ShapeError(`inner dimensions differ: ${showShape(x)} times ${showShape(y)}; is a weight transposed?`);
+    if (x.at(-1) !== y.at(-2))
+      throw new ShapeError(`inner dimensions differ: ${showShape(x)} times ${showShape(y)}; is a weight transposed?`);
     return { dtype: a!.dtype, shape: [...broadcast(x.slice(0, -2), y.slice(0, -2)), x.at(-2)!, y.at(-1)!] };
   },
   onnx: (e, inputs, node) => {
@@ -83,7 +85,10 @@ const meanOp = defineOp({
   },
 });
 export const mean = (x: Node, axes: number | readonly number[] = x.shape.map((_, i) => i), keep = false): Node =>
-  apply(meanOp, [x], { axes: (typeof axes === 'number' ? [axes] : [...axes]).map((a) => normalizeAxis(a, x.rank)).sort((a, b) => a - b), keep });
+  apply(meanOp, [x], {
+    axes: (typeof axes === 'number' ? [axes] : [...axes]).map((a) => normalizeAxis(a, x.rank)).sort((a, b) => a - b),
+    keep,
+  });
 
 const onesLike = (x: Node): Node => exp(mul(x, 0));
 
@@ -125,7 +130,8 @@ export const logSoftmax = (x: Node): Node => apply(logSoftmaxOp, [x]);
 const crossEntropyOp = defineOp({
   name: 'crossEntropy',
   infer: ([logits, labels]) => {
-    if (showShape(logits!.shape.slice(0, -1)) !== showShape(labels!.shape)) throw new ShapeError('labels need the shape of the logits without the last axis');
+    if (showShape(logits!.shape.slice(0, -1)) !== showShape(labels!.shape))
+      throw new ShapeError('labels need the shape of the logits without the last axis');
     return { dtype: 'float32', shape: labels!.shape };
   },
   onnx: (e, [logits, labels], node) => {
@@ -145,7 +151,8 @@ export const crossEntropy = (logits: Node, labels: Node): Node => apply(crossEnt
 const layerNormOp = defineOp({
   name: 'layerNorm',
   infer: ([x, scale, bias]) => {
-    for (const w of [scale!, bias!]) if (w.rank !== 1 || w.dim(0) !== x!.dim(-1)) throw new ShapeError(`scale and bias need [${x!.dim(-1)}]`);
+    for (const w of [scale!, bias!])
+      if (w.rank !== 1 || w.dim(0) !== x!.dim(-1)) throw new ShapeError(`scale and bias need [${x!.dim(-1)}]`);
     return { dtype: x!.dtype, shape: x!.shape };
   },
   onnx: (e, inputs, node) => e.node('LayerNormalization', inputs, { axis: -1, epsilon: node.attributes.epsilon as number }),
@@ -161,7 +168,8 @@ const layerNormOp = defineOp({
   },
 });
 /** LayerNorm over the last axis with scale and bias [d]. */
-export const layerNorm = (x: Node, scale: Node, bias: Node, epsilon = 1e-5): Node => apply(layerNormOp, [x, scale, bias], { epsilon });
+export const layerNorm = (x: Node, scale: Node, bias: Node, epsilon = 1e-5): Node =>
+  apply(layerNormOp, [x, scale, bias], { epsilon });
 
 const rmsNormOp = defineOp({
   name: 'rmsNorm',
@@ -169,7 +177,8 @@ const rmsNormOp = defineOp({
     if (scale!.rank !== 1 || scale!.dim(0) !== x!.dim(-1)) throw new ShapeError(`the scale needs [${x!.dim(-1)}]`);
     return { dtype: x!.dtype, shape: x!.shape };
   },
-  onnx: (e, inputs, node) => e.node('SimplifiedLayerNormalization', inputs, { axis: -1, epsilon: node.attributes.epsilon as number, stash_type: 1 }),
+  onnx: (e, inputs, node) =>
+    e.node('SimplifiedLayerNormalization', inputs, { axis: -1, epsilon: node.attributes.epsilon as number, stash_type: 1 }),
   // n = x r, r = 1/sqrt(mean(x^2) + eps), g = dy scale: dx = r (g - n mean(g n))
   vjp: (dy, y) => {
     const [x, scale] = y.inputs as [Node, Node];
@@ -186,7 +195,8 @@ const rotaryOp = defineOp({
   infer: ([x, positions, cosTable, sinTable]) => {
     if (x!.rank !== 4) throw new ShapeError('rotary takes [b, h, l, k]');
     if (positions!.rank !== 2) throw new ShapeError('positions are [b, l]');
-    for (const t of [cosTable!, sinTable!]) if (mulDim(2, t.dim(1)) !== x!.dim(3)) throw new ShapeError('the tables need half the head width');
+    for (const t of [cosTable!, sinTable!])
+      if (mulDim(2, t.dim(1)) !== x!.dim(3)) throw new ShapeError('the tables need half the head width');
     return { dtype: x!.dtype, shape: x!.shape };
   },
   onnx: (e, inputs) => e.node('RotaryEmbedding', inputs, { interleaved: 0 }, 'com.microsoft'),
@@ -194,7 +204,8 @@ const rotaryOp = defineOp({
   vjp: (dy, y) => [rotary(dy, y.inputs[1]!, y.inputs[2]!, neg(y.inputs[3]!)), undefined, undefined, undefined],
 });
 /** Rotary position embedding, halves convention: x [b, h, l, k], positions int64 [b, l], tables [positions, k/2]. */
-export const rotary = (x: Node, positions: Node, cosTable: Node, sinTable: Node): Node => apply(rotaryOp, [x, positions, cosTable, sinTable]);
+export const rotary = (x: Node, positions: Node, cosTable: Node, sinTable: Node): Node =>
+  apply(rotaryOp, [x, positions, cosTable, sinTable]);
 
 /** KL(p ‖ q) over the last axis from logits: sum p (log p − log q). */
 export const klDivergence = (pLogits: Node, qLogits: Node): Node => {

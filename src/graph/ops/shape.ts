@@ -1,8 +1,8 @@
 /** Ops that move elements: reshape, transpose, concat, slice, pad, expand, gather and their transposes. */
 
 import { addDim, type Dim, mulDim, showShape, subDim } from '../dim.ts';
-import { i64, sizeOf, f32 } from '../dtype.ts';
-import { type Node, ShapeError, apply, constant, defineOp } from '../node.ts';
+import { f32, i64, sizeOf } from '../dtype.ts';
+import { apply, constant, defineOp, type Node, ShapeError } from '../node.ts';
 import { broadcast } from './elementwise.ts';
 
 export const normalizeAxis = (axis: number, rank: number): number => {
@@ -15,7 +15,8 @@ const reshapeOp = defineOp({
   name: 'reshape',
   infer: ([x], a) => {
     const shape = a.shape as readonly Dim[];
-    if (mulDim(...x!.shape) !== mulDim(...shape)) throw new ShapeError(`${showShape(x!.shape)} does not reshape to ${showShape(shape)}`);
+    if (mulDim(...x!.shape) !== mulDim(...shape))
+      throw new ShapeError(`${showShape(x!.shape)} does not reshape to ${showShape(shape)}`);
     return { dtype: x!.dtype, shape };
   },
   onnx: (e, [x], node) => e.node('Reshape', [x!, e.reshapeTarget(node.shape)]),
@@ -28,14 +29,20 @@ const transposeOp = defineOp({
   name: 'transpose',
   infer: ([x], a) => {
     const perm = a.perm as readonly number[];
-    if ([...perm].sort().join() !== x!.shape.map((_, i) => i).join()) throw new ShapeError(`[${perm.join(', ')}] does not permute rank ${x!.rank}`);
+    if ([...perm].sort().join() !== x!.shape.map((_, i) => i).join())
+      throw new ShapeError(`[${perm.join(', ')}] does not permute rank ${x!.rank}`);
     return { dtype: x!.dtype, shape: perm.map((p) => x!.shape[p]!) };
   },
   onnx: (e, [x], node) => e.node('Transpose', [x!], { perm: node.attributes.perm as readonly number[] }),
   // the inverse permutation
   vjp: (dy, y) => {
     const perm = y.attributes.perm as readonly number[];
-    return [transpose(dy, perm.map((_, i) => perm.indexOf(i)))];
+    return [
+      transpose(
+        dy,
+        perm.map((_, i) => perm.indexOf(i)),
+      ),
+    ];
   },
 });
 export const transpose = (x: Node, perm: readonly number[]): Node => apply(transposeOp, [x], { perm });
@@ -66,7 +73,8 @@ const concatOp = defineOp({
     });
   },
 });
-export const concat = (inputs: readonly Node[], axis: number): Node => apply(concatOp, inputs, { axis: normalizeAxis(axis, inputs[0]!.rank) });
+export const concat = (inputs: readonly Node[], axis: number): Node =>
+  apply(concatOp, inputs, { axis: normalizeAxis(axis, inputs[0]!.rank) });
 
 const sliceOp = defineOp({
   name: 'slice',
@@ -90,7 +98,8 @@ const sliceOp = defineOp({
   },
 });
 /** Elements [start, end) of one axis. */
-export const slice = (x: Node, axis: number, start: Dim, end: Dim): Node => apply(sliceOp, [x], { axis: normalizeAxis(axis, x.rank), start, end });
+export const slice = (x: Node, axis: number, start: Dim, end: Dim): Node =>
+  apply(sliceOp, [x], { axis: normalizeAxis(axis, x.rank), start, end });
 
 const padOp = defineOp({
   name: 'pad',
@@ -110,26 +119,30 @@ const padOp = defineOp({
   },
 });
 /** Zeros before and after on one axis. */
-export const pad = (x: Node, axis: number, before: Dim, after: Dim): Node => apply(padOp, [x], { axis: normalizeAxis(axis, x.rank), before, after });
+export const pad = (x: Node, axis: number, before: Dim, after: Dim): Node =>
+  apply(padOp, [x], { axis: normalizeAxis(axis, x.rank), before, after });
 
 const expandOp = defineOp({
   name: 'expand',
   infer: ([x], a) => {
     const shape = a.shape as readonly Dim[];
     const out = broadcast(x!.shape, shape);
-    if (showShape(out) !== showShape(shape)) throw new ShapeError(`${showShape(x!.shape)} does not expand to ${showShape(shape)}`);
+    if (showShape(out) !== showShape(shape))
+      throw new ShapeError(`${showShape(x!.shape)} does not expand to ${showShape(shape)}`);
     return { dtype: x!.dtype, shape };
   },
   onnx: (e, [x], node) => e.node('Expand', [x!, e.shape(node.shape)]),
   // the walker sums dy back to the input's shape
   vjp: (dy) => [dy],
 });
-export const expand = (x: Node, shape: readonly Dim[]): Node => (showShape(x.shape) === showShape(shape) ? x : apply(expandOp, [x], { shape }));
+export const expand = (x: Node, shape: readonly Dim[]): Node =>
+  showShape(x.shape) === showShape(shape) ? x : apply(expandOp, [x], { shape });
 
 const gatherOp = defineOp({
   name: 'gather',
   infer: ([x, indices]) => {
-    if (indices!.dtype !== 'int64' && indices!.dtype !== 'int32') throw new ShapeError(`indices must be integers, got ${indices!.dtype}`);
+    if (indices!.dtype !== 'int64' && indices!.dtype !== 'int32')
+      throw new ShapeError(`indices must be integers, got ${indices!.dtype}`);
     return { dtype: x!.dtype, shape: [...indices!.shape, ...x!.shape.slice(1)] };
   },
   onnx: (e, inputs) => e.node('Gather', inputs, { axis: 0 }),
@@ -153,14 +166,18 @@ const scatterAddOp = defineOp({
     const flatUpdate = e.node('Reshape', [updates!, e.reshapeTarget([rows, width])]);
     const column = e.node('Reshape', [indices!, e.reshapeTarget([rows, 1])]);
     const full = e.node('Expand', [column, e.shape([rows, width])]);
-    const zero = e.node('Expand', [e.constant({ dtype: 'float32', shape: [1, 1], data: new Float32Array(1) }), e.shape([node.shape[0]!, width])]);
+    const zero = e.node('Expand', [
+      e.constant({ dtype: 'float32', shape: [1, 1], data: new Float32Array(1) }),
+      e.shape([node.shape[0]!, width]),
+    ]);
     const sum = e.node('ScatterElements', [zero, full, flatUpdate], { axis: 0, reduction: 'add' });
     return update!.rank === 2 && node.shape.length === 2 ? sum : e.node('Reshape', [sum, e.reshapeTarget(node.shape)]);
   },
   vjp: (dy, y) => [undefined, gather(dy, y.inputs[0]!)],
 });
 /** Zeros of `shape` with updates [...i, ...row] added at rows `indices` [...i]. */
-export const scatterAdd = (indices: Node, updates: Node, shape: readonly Dim[]): Node => apply(scatterAddOp, [indices, updates], { shape });
+export const scatterAdd = (indices: Node, updates: Node, shape: readonly Dim[]): Node =>
+  apply(scatterAddOp, [indices, updates], { shape });
 
 const takeLastOp = defineOp({
   name: 'takeLast',
@@ -181,12 +198,14 @@ const putLastOp = defineOp({
   vjp: (dy, y) => [undefined, takeLast(dy, y.inputs[0]!)],
 });
 /** Zeros of `shape` with updates [..., i] written at `indices` of the last axis. */
-export const putLast = (indices: Node, updates: Node, shape: readonly Dim[]): Node => apply(putLastOp, [indices, updates], { shape });
+export const putLast = (indices: Node, updates: Node, shape: readonly Dim[]): Node =>
+  apply(putLastOp, [indices, updates], { shape });
 
 const oneHotOp = defineOp({
   name: 'oneHot',
   infer: ([indices], a) => ({ dtype: 'float32', shape: [...indices!.shape, a.depth as Dim] }),
-  onnx: (e, [indices], node) => e.node('OneHot', [indices!, e.shape([node.attributes.depth as Dim]), e.constant(f32([0, 1], [2]))], { axis: -1 }),
+  onnx: (e, [indices], node) =>
+    e.node('OneHot', [indices!, e.shape([node.attributes.depth as Dim]), e.constant(f32([0, 1], [2]))], { axis: -1 }),
   vjp: null,
 });
 export const oneHot = (indices: Node, depth: Dim): Node => apply(oneHotOp, [indices], { depth });
@@ -201,7 +220,13 @@ const argMaxOp = defineOp({
 export const argMax = (x: Node): Node => apply(argMaxOp, [x]);
 
 /** 0 .. n-1 as int64 when n is a number. */
-export const range = (n: number): Node => constant(i64(Array.from({ length: n }, (_, i) => i), [n]));
+export const range = (n: number): Node =>
+  constant(
+    i64(
+      Array.from({ length: n }, (_, i) => i),
+      [n],
+    ),
+  );
 
 /** A new axis of length one. */
 export const unsqueeze = (x: Node, axis: number): Node => {
