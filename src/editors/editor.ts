@@ -62,14 +62,26 @@ export interface TrainOptions {
   settings?: Settings;
 }
 
+/** What holds for every edit of an editor beyond the contract; one suite tests each editor on what it promises. */
+export interface Promises {
+  /** inputs without a picture get the unedited model's bits */
+  readonly textUntouched: boolean;
+  /** edits made in one call equal the same edits made one by one */
+  readonly batchEqualsSingles: boolean;
+}
+
 export interface Editor {
   readonly id: string;
   readonly summary: string;
   /** whether `edit` needs weights from `train` */
   readonly trained: boolean;
+  readonly promises: Promises;
   train?(vlm: Vlm, records: readonly EditRecord[], options: TrainOptions): Promise<EditorWeights>;
-  /** One edit per request; a batch equals its singles. */
-  edit(vlm: Vlm, requests: readonly EditRequest[], weights?: EditorWeights): Promise<Edit[]>;
+  /**
+   * One edit per request.
+   * @param settings the editor's own options for these edits, by name (steps, rate, ...); what is left out has the editor's default
+   */
+  edit(vlm: Vlm, requests: readonly EditRequest[], weights?: EditorWeights, settings?: Settings): Promise<Edit[]>;
   /**
    * The edited model. With one edit every query is answered under it; with several, query i is answered under edit i.
    * @throws Error when an edit belongs to another model
@@ -77,6 +89,26 @@ export interface Editor {
   with(vlm: Vlm, edits: readonly Edit[]): AnsweringModel;
   /** The model under all edits at once, one after the other in their order; absent: edits of this editor do not combine. */
   chain?(vlm: Vlm, edits: readonly Edit[]): AnsweringModel;
+}
+
+/** @throws Error unless there are edits, all of this editor and for this model */
+export function checkEdits(editor: string, vlm: Vlm, edits: readonly Edit[]): void {
+  if (edits.length === 0) throw new Error('give at least one edit');
+  for (const edit of edits) {
+    if (edit.editor !== editor) throw new Error(`this edit belongs to the editor ${edit.editor}, not to ${editor}`);
+    checkModel('this edit', edit.model, vlm);
+  }
+}
+
+/**
+ * The weights that an editor was trained to.
+ * @throws Error when there are none, or when they are another editor's or for another model
+ */
+export function needWeights(editor: string, vlm: Vlm, weights: EditorWeights | undefined): EditorWeights {
+  if (weights === undefined) throw new Error(`${editor} needs trained weights: \`visedit train ${editor}\` makes them`);
+  if (weights.editor !== editor) throw new Error(`these weights belong to the editor ${weights.editor}, not to ${editor}`);
+  checkModel(`these weights of ${editor}`, weights.model, vlm);
+  return weights;
 }
 
 export function modelId(vlm: Vlm): ModelId {

@@ -1,4 +1,7 @@
-/** What every editor of the registry promises: an edit is a value, a model is never changed, a batch equals its singles, files keep everything. */
+/**
+ * One suite for every editor of the registry: an edit is a value, a model is never changed, files keep everything, an easy case is learned, and
+ * what an editor promises beyond the contract holds. An editor joins by its line in the registry.
+ */
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -19,15 +22,16 @@ let records: EditRecord[];
 let requests: EditRequest[];
 let queries: Query[];
 
+const load = async ({ image, prompt, target }: { image: string | null; prompt: string; target: string }): Promise<Query> => ({
+  image: image === null ? undefined : await decodeImage(image),
+  prompt,
+  target,
+});
+
 beforeAll(async () => {
-  vlm = loadModel(writeRandomLlava(join(root, 'model'), { positions: 256 }), { threads: 1 });
+  vlm = loadModel(writeRandomLlava(join(root, 'model'), { positions: 512 }), { threads: 1 });
   const world = await writeTinyWorld(join(root, 'world'));
   records = loadRecords(world.train, world.images);
-  const load = async ({ image, prompt, target }: { image: string | null; prompt: string; target: string }): Promise<Query> => ({
-    image: image === null ? undefined : await decodeImage(image),
-    prompt,
-    target,
-  });
   const [a, b] = [records[0]!, records[1]!];
   requests = (await Promise.all([a, b].map((r) => load(r.request)))) as EditRequest[];
   queries = await Promise.all(Object.values(a.queries).map(load));
@@ -59,6 +63,7 @@ describe.each(editorIds)('%s', (id) => {
   });
 
   test('an edit says what it is and for which model', () => {
+    expect(editor.trained).toBe(editor.train !== undefined);
     expect(edits).toHaveLength(2);
     edits.forEach((edit, i) => {
       const { prompt, target } = requests[i]!;
@@ -87,12 +92,24 @@ describe.each(editorIds)('%s', (id) => {
     expect(await scores(editor.with(vlm, [again!]))).toEqual(await scores(editor.with(vlm, [once!])));
   });
 
-  test('a batch of two edits equals two singles', async () => {
+  test('a batch of two edits equals two singles, where that is promised', async () => {
+    if (!editor.promises.batchEqualsSingles) return;
     for (const [i, request] of requests.entries()) {
       const [single] = await editor.edit(vlm, [request], weights);
       const [alone, batched] = [await scores(editor.with(vlm, [single!])), await scores(editor.with(vlm, [edits[i]!]))];
       expect(difference(alone, batched)).toBeLessThan(1e-4);
     }
+  });
+
+  test('text-only queries get the same bits, alone and beside pictures, where that is promised', async () => {
+    if (!editor.promises.textUntouched) return;
+    const [picture, text] = [queries[0]!, queries[3]!];
+    expect(text.image).toBeUndefined();
+    const edited = editor.with(vlm, [edits[0]!]);
+    const before = await unedited(vlm).answerTargets([text]);
+    expect(await edited.answerTargets([text])).toEqual(before);
+    expect((await edited.answerTargets([picture, text]))[1]).toEqual(before[0]);
+    expect(await edited.generate([text], { maxNewTokens: 5 })).toEqual(await unedited(vlm).generate([text], { maxNewTokens: 5 }));
   });
 
   test('with several edits, query i is answered under edit i', async () => {
@@ -116,8 +133,9 @@ describe.each(editorIds)('%s', (id) => {
   });
 
   test('edits and weights for another model are refused, and so are empty prompts and targets', async () => {
-    const other = loadModel(writeRandomLlava(join(root, 'other'), { positions: 256, seed: 'other' }), { threads: 1 });
+    const other = loadModel(writeRandomLlava(join(root, 'other'), { positions: 512, seed: 'other' }), { threads: 1 });
     expect(() => editor.with(other, edits)).toThrow(/was made for model .*, not for other/);
+    expect(() => editor.with(vlm, [])).toThrow('at least one edit');
     if (weights !== undefined)
       await expect(editor.edit(other, requests, weights)).rejects.toThrow(/made for model .*, not for other/);
     if (editor.trained) await expect(editor.edit(vlm, requests)).rejects.toThrow('visedit train');

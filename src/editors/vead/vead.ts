@@ -249,6 +249,7 @@ export const vead: Editor = {
   id,
   summary: 'visual edit adapter: infuses the edit into the visual tokens that matter (the paper)',
   trained: true,
+  promises: { textUntouched: true, batchEqualsSingles: true },
   train: async (vlm, records, options) =>
     trainVead(vlm, records, veadConfig(vlm, await withLayers(vlm, records, options)), options),
   edit,
