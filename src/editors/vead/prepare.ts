@@ -25,8 +25,21 @@ export interface Prepared {
   samples: readonly Sample[];
   /** unedited logits at the locality sample's target rows, [k × vocabulary] */
   before: Float32Array;
+  /** locality samples that stand closer to the edit, where they are asked for and the record has them; each can take the locality sample's place */
+  closer: Partial<Record<CloserLocality, { sample: Sample; before: Float32Array }>>;
   /** c [v] of Eq. 23 for a rel/gen sample's visual tokens, by group; not normalised */
   influence: readonly Float32Array[];
+}
+
+/** The same picture with another question; the same question about another picture. */
+export const closerLocalities = ['sameImage', 'sameQuestion'] as const;
+export type CloserLocality = (typeof closerLocalities)[number];
+
+/** What a step learns from when a closer locality sample takes the place of the usual one. */
+export function withLocality(prepared: Prepared, kind: CloserLocality): Prepared {
+  const closer = prepared.closer[kind];
+  if (closer === undefined) return prepared;
+  return { ...prepared, samples: [...prepared.samples.slice(0, 3), closer.sample], before: closer.before };
 }
 
 export interface PrepareOptions {
@@ -34,6 +47,8 @@ export interface PrepareOptions {
   traced: readonly number[];
   draws: number;
   sigma: number;
+  /** which closer locality samples to prepare */
+  closer?: readonly CloserLocality[];
   /** bytes of prepared records to keep */
   budget: number;
 }
@@ -119,10 +134,12 @@ export class Preparer {
       // One at a time: padding and batch size move the last bits, and a resumed training meets records in other batches.
       for (const i of missing) fresh.set(i, await this.#prepare(i));
       for (const [i, prepared] of fresh) {
-        const bytes = [prepared.before, ...prepared.influence, ...prepared.samples.map((s) => s.hidden)].reduce(
-          (sum, a) => sum + a.byteLength,
-          0,
-        );
+        const closer = Object.values(prepared.closer);
+        const bytes = [
+          ...[prepared, ...closer].map(({ before }) => before),
+          ...prepared.influence,
+          ...[...prepared.samples, ...closer.map(({ sample }) => sample)].map(({ hidden }) => hidden),
+        ].reduce((sum, a) => sum + a.byteLength, 0);
         if (this.#bytes + bytes > this.options.budget) continue;
         this.#cache.set(i, prepared);
         this.#bytes += bytes;
@@ -156,12 +173,17 @@ export class Preparer {
     const samples = sequences.map((sequence, g): Sample => ({ sequence, hidden: hidden[g]! }));
     const [edit, , modal, local] = samples as [Sample, Sample, Sample, Sample];
 
-    const alone = vlm.batchVisual([local.sequence], [await vlm.visual(await this.#image(queries[3]!.image!))]);
-    const rows = targetRows(alone);
-    const out = await vlm.run({ from: layer + 1, to: decoder.layers, outputs: ['logits'], rows: true }, alone, {
-      hidden: padHidden([local], d).hidden,
-      rows: i64(rows, [rows.length]),
-    });
+    const before = await this.#unedited(local, queries[3]!.image!);
+    const closer: Prepared['closer'] = {};
+    for (const kind of this.options.closer ?? []) {
+      const query = this.records[index]!.hard?.[kind];
+      if (query === undefined) continue;
+      const sequence = vlm.layout(query.prompt, true, query.target);
+      const picture = await this.#image(query.image!);
+      const [states] = await hiddenAt(vlm, await vlm.batch([sequence], [picture]), layer);
+      const sample = { sequence, hidden: states! };
+      closer[kind] = { sample, before: await this.#unedited(sample, query.image!) };
+    }
 
     let influence = [0, 1, 2].map(() => new Float32Array(v));
     if (traced.length > 0) {
@@ -179,6 +201,19 @@ export class Preparer {
       const c = await influenceTargets(vlm, layer, traced, [edit, edit], [edit, modal], tokens, noise);
       influence = [c.slice(0, v), c.slice(0, v), c.slice(v)];
     }
-    return { samples, before: out.logits!.data as Float32Array, influence };
+    return { samples, before, closer, influence };
+  }
+
+  /** Unedited logits [k × vocabulary] at a sample's target rows, from its states at the insert layer. */
+  async #unedited(sample: Sample, image: string): Promise<Float32Array> {
+    const { vlm } = this;
+    const { decoder } = vlm;
+    const alone = vlm.batchVisual([sample.sequence], [await vlm.visual(await this.#image(image))]);
+    const rows = targetRows(alone);
+    const out = await vlm.run({ from: this.options.layer + 1, to: decoder.layers, outputs: ['logits'], rows: true }, alone, {
+      hidden: padHidden([sample], decoder.hidden).hidden,
+      rows: i64(rows, [rows.length]),
+    });
+    return out.logits!.data as Float32Array;
   }
 }

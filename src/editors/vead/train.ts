@@ -12,7 +12,7 @@ import { type EditorWeights, modelId, type Settings, type TrainOptions } from '.
 import { writeEditorWeights } from '../files.ts';
 import { type AdapterParts, type AdapterShape, initialAdapter } from './adapter.ts';
 import { type LossWeights, objective } from './objective.ts';
-import { type Prepared, Preparer, padHidden } from './prepare.ts';
+import { type CloserLocality, closerLocalities, type Prepared, Preparer, padHidden, withLocality } from './prepare.ts';
 
 export interface VeadConfig {
   layer: number;
@@ -41,6 +41,8 @@ export interface VeadConfig {
   hint: { bias: number; until: number; end: number };
   /** beyond the paper: `end · value` starts as the identity */
   valueCopy: boolean;
+  /** beyond the paper: how often a locality sample that stands closer to the edit takes the place of the usual one (0 and 0: never) */
+  locality: Readonly<Record<CloserLocality, number>>;
   /** bytes of frozen activations kept in memory */
   budget: number;
 }
@@ -194,7 +196,8 @@ export async function trainVead(
   };
   const initial = initialAdapter(shape, random.fork('initial'), config.valueCopy);
   const trainer = await veadTrainer(vlm, config, shape, initial, options.threads);
-  const preparer = new Preparer(vlm, records, config, random.fork('noise'));
+  const closer = closerLocalities.filter((kind) => config.locality[kind] > 0);
+  const preparer = new Preparer(vlm, records, { ...config, closer }, random.fork('noise'));
   const perEpoch = Math.max(1, Math.floor(records.length / config.batch));
   let orderEpoch = -1;
   let order: number[] = [];
@@ -234,7 +237,15 @@ export async function trainVead(
         choice: drawn.int(3),
         sampled: drawn.shuffle(Array.from({ length: visualTokens }, (_, i) => i)).slice(0, config.sampled),
       };
-      return stepFeeds(vlm, prepared, draw, hintAt(config.hint, step));
+      const given = prepared.map((record) => {
+        let u = drawn.uniform();
+        for (const kind of closer) {
+          u -= config.locality[kind];
+          if (u < 0) return withLocality(record, kind);
+        }
+        return record;
+      });
+      return stepFeeds(vlm, given, draw, hintAt(config.hint, step));
     },
     onStep: (step, loss, metrics) => {
       smoothed = Number.isNaN(smoothed) ? loss : 0.1 * loss + 0.9 * smoothed;
@@ -288,5 +299,7 @@ export function veadSettings(config: VeadConfig): Settings {
     crossAttention: parts.crossAttention,
     hint: [config.hint.bias, config.hint.until, config.hint.end],
     valueCopy: config.valueCopy,
+    localitySameImage: config.locality.sameImage,
+    localitySameQuestion: config.locality.sameQuestion,
   };
 }

@@ -88,6 +88,7 @@ export function veadConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): VeadC
       end: number('hintEnd', Math.round(steps / 2)),
     },
     valueCopy: s.valueCopy === undefined ? mini : s.valueCopy === true,
+    locality: { sameImage: number('localitySameImage', 0), sameQuestion: number('localitySameQuestion', 0) },
     budget: number('budget', 2e9),
   };
 }
