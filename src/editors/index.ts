@@ -2,6 +2,8 @@
 import type { Editor } from './editor.ts';
 
 export const editors = {
+  'ft-l': async () => (await import('./ft-l.ts')).ftL,
+  'ft-v': async () => (await import('./ft-v.ts')).ftV,
   vead: async () => (await import('./vead/vead.ts')).vead,
 } satisfies Record<string, () => Promise<Editor>>;
 

@@ -1,0 +1,63 @@
+/**
+ * FT-L: for each edit, fine-tunes a matrix of the last decoder layer on −log p(target | image, prompt) (VisEdit A.3; the setting of the authors'
+ * later work: the layer's down projection alone, for OPT `fc2`; AdamW, rate 1e-3, 25 steps, its default decay 1e-2).
+ *
+ * The edit is the matrix's change Δ [d, m]. Nothing else is trained, and nothing is learned before the edit.
+ * Deviations: the steps end early once the loss is below `until`; rates for models of the mini world's size are of their own.
+ */
+
+import { input } from '../graph/index.ts';
+import type { Vlm } from '../models/vlm.ts';
+import { Weights } from '../nn/weights.ts';
+import { type Edit, type Editor, type EditRequest, modelId, type Settings } from './editor.ts';
+import { feedForward, readWeights } from './gradients/chosen-weights.ts';
+import { chainDeltas, denseTensors, withDeltas } from './gradients/deltas.ts';
+import { checkSettings, type DescentSettings, descend, descentSettings } from './gradients/descend.ts';
+import { stateBefore, tailFeeds, tailLogits, targetLoss } from './gradients/edit-loss.ts';
+
+const id = 'ft-l';
+
+export function ftLSettings(vlm: Vlm, given?: Settings): DescentSettings {
+  checkSettings(id, given, ['steps', 'rate', 'decay', 'until']);
+  const mini = vlm.decoder.hidden < 512;
+  return descentSettings(given, { steps: 25, rate: mini ? 3e-3 : 1e-3, decay: 1e-2, until: 1e-2 });
+}
+
+async function edit(vlm: Vlm, requests: readonly EditRequest[], _weights?: unknown, given?: Settings): Promise<Edit[]> {
+  const settings = ftLSettings(vlm, given);
+  const layer = vlm.decoder.layers - 1;
+  const matrix = feedForward(vlm, layer).at(-1)!;
+  const before = await readWeights(vlm, [matrix]);
+  const edits: Edit[] = [];
+  for (const request of requests) {
+    const { values, steps, loss } = await descend(vlm, {
+      key: id,
+      build: () => {
+        const trained = input(matrix.name, matrix.shape);
+        const weights = new Weights(new Map([[matrix.name, () => trained]]));
+        return { loss: targetLoss(tailLogits(vlm, layer, weights)), trained: [trained] };
+      },
+      initial: before,
+      feeds: tailFeeds(vlm, [await stateBefore(vlm, request, layer)]),
+      settings,
+    });
+    edits.push({
+      editor: id,
+      model: modelId(vlm),
+      request: { prompt: request.prompt, target: request.target },
+      settings: { ...settings, weight: matrix.name, stepsTaken: steps, loss },
+      tensors: denseTensors(before, values),
+    });
+  }
+  return edits;
+}
+
+export const ftL: Editor = {
+  id,
+  summary: "fine-tunes the last decoder layer's down projection for each edit",
+  trained: false,
+  promises: { textUntouched: false, batchEqualsSingles: true },
+  edit,
+  with: (vlm, edits) => withDeltas(id, vlm, edits),
+  chain: (vlm, edits) => chainDeltas(id, vlm, edits),
+};

@@ -1,0 +1,59 @@
+/**
+ * Which weights an editor changes, found in the graph of any architecture instead of listed by name: the connector is what lies between the sites
+ * `vision.features` and `visual`, the feed-forward matrices of a layer are those between `layers.{i}.mlp.in` and `layers.{i}.mlp.out`.
+ */
+
+import { input, type Node, nameOf, parameter, parameterOp, type Tensor, topological } from '../../graph/index.ts';
+import { Sites } from '../../models/sites.ts';
+import type { Vlm } from '../../models/vlm.ts';
+import { Weights } from '../../nn/weights.ts';
+
+export interface NamedWeight {
+  readonly name: string;
+  readonly shape: readonly number[];
+}
+
+const named = (node: Node): NamedWeight => ({ name: nameOf(node), shape: node.shape as number[] });
+
+/** Picture features [b, n, e] of the frozen image encoder -> visual tokens [b, v, d], by weights of one's own. */
+export function connector(vlm: Vlm, weights: Weights): Node {
+  const pixels = input('pixels', ['b', 3, ...vlm.architecture.imageSize]);
+  // What stands before the replaced site is no part of the program.
+  const sites = new Sites(new Map([['vision.features', (x: Node) => input('features', x.shape)]]));
+  return vlm.architecture.vision(pixels, weights, sites);
+}
+
+/** LLaVA: the projector. BLIP2-OPT and MiniGPT-4: the Q-Former with its query tokens, and the projection. */
+export function connectorWeights(vlm: Vlm): NamedWeight[] {
+  return topological([connector(vlm, new Weights())])
+    .filter((node) => node.op === parameterOp)
+    .map(named);
+}
+
+/** Matrices [out, in] of a layer's feed-forward module in the order of their use: LLaMA gate, up, down; OPT fc1, fc2. */
+export function feedForward(vlm: Vlm, layer: number): NamedWeight[] {
+  const { decoder } = vlm;
+  const sites = new Sites(new Map([[`layers.${layer}.mlp.in`, (x: Node) => input('mlp.in', x.shape)]]));
+  decoder.layer(layer, input('x', ['b', 'l', decoder.hidden]), {
+    weights: new Weights(),
+    sites,
+    positions: input('positions', ['b', 'l'], 'int64'),
+    bias: input('bias', ['b', 1, 'l', 'l']),
+  });
+  return productsOf(sites.get(`layers.${layer}.mlp.out`), () => true).map(({ inputs }) => named(inputs[1]!));
+}
+
+/** Products with a stored matrix on the right, in the order of the graph. */
+export function productsOf(output: Node, chosen: (name: string) => boolean): Node[] {
+  return topological([output]).filter(
+    ({ op, inputs }) => op.name === 'matmul' && inputs[1]!.op === parameterOp && chosen(nameOf(inputs[1]!)),
+  );
+}
+
+/** Stored values, as float32. */
+export async function readWeights(vlm: Vlm, weights: readonly NamedWeight[]): Promise<Map<string, Tensor<'float32'>>> {
+  const program = await vlm.program(`weights|${weights.map((w) => w.name).join()}`, () =>
+    Object.fromEntries(weights.map(({ name, shape }) => [name, parameter(name, shape)])),
+  );
+  return new Map(Object.entries(await program.run({})) as [string, Tensor<'float32'>][]);
+}

@@ -1,0 +1,148 @@
+/**
+ * Edits of weights as data: `delta.{weight}` holds a change as it is, `left.{weight}` [out, r] and `right.{weight}` [r, in] hold one of low rank
+ * as its factors. The changes are inputs of the run, so one compiled program serves every edit of the same weights.
+ */
+
+import { add, f32, input, matmul, type Node, type Tensor } from '../../graph/index.ts';
+import { type AnsweringModel, answerTargets, generateAll } from '../../models/answer.ts';
+import type { Rewrite, Vlm } from '../../models/vlm.ts';
+import { checkEdits, type Edit } from '../editor.ts';
+
+export type Deltas = ReadonlyMap<string, Tensor<'float32'>>;
+
+const DENSE = 'delta.';
+const LEFT = 'left.';
+const RIGHT = 'right.';
+
+const minus = (a: Tensor<'float32'>, b: Tensor<'float32'>): Tensor<'float32'> =>
+  f32(
+    a.data.map((x, i) => x - b.data[i]!),
+    a.shape,
+  );
+
+/** Tensors of an edit that changes weights from `before` to `after`. */
+export function denseTensors(before: Deltas, after: Deltas): Map<string, Tensor<'float32'>> {
+  return new Map([...before].map(([name, w]) => [DENSE + name, minus(after.get(name)!, w)]));
+}
+
+/** Tensors of an edit that adds left × right to weights. */
+export function lowRankTensors(
+  factors: ReadonlyMap<string, { left: Tensor<'float32'>; right: Tensor<'float32'> }>,
+): Map<string, Tensor<'float32'>> {
+  return new Map(
+    [...factors].flatMap(([name, { left, right }]) => [[LEFT + name, left] as const, [RIGHT + name, right] as const]),
+  );
+}
+
+/** The sum of the edits' changes, by weight. */
+export async function sumDeltas(vlm: Vlm, edits: readonly Edit[]): Promise<Deltas> {
+  const total = new Map<string, Tensor<'float32'>>();
+  const put = (name: string, t: Tensor<'float32'>): void => {
+    const before = total.get(name);
+    total.set(
+      name,
+      before === undefined
+        ? t
+        : f32(
+            before.data.map((x, i) => x + t.data[i]!),
+            t.shape,
+          ),
+    );
+  };
+  for (const { tensors } of edits) {
+    for (const [name, t] of tensors) {
+      if (name.startsWith(DENSE)) put(name.slice(DENSE.length), t);
+      if (name.startsWith(LEFT))
+        put(name.slice(LEFT.length), await product(vlm, t, tensors.get(RIGHT + name.slice(LEFT.length))!));
+    }
+  }
+  return total;
+}
+
+async function product(vlm: Vlm, left: Tensor<'float32'>, right: Tensor<'float32'>): Promise<Tensor<'float32'>> {
+  const program = await vlm.program('deltas|product', () => ({
+    y: matmul(input('left', ['o', 'r']), input('right', ['r', 'i'])),
+  }));
+  return (await program.run({ left, right })).y as Tensor<'float32'>;
+}
+
+/** Functions of weights that add the changes given as inputs of the run, and those inputs. */
+export function addDeltas(deltas: Deltas): Pick<Rewrite, 'key' | 'replace' | 'feeds'> {
+  const names = [...deltas.keys()];
+  return {
+    key: `deltas|${names.join()}`,
+    replace: new Map(names.map((name) => [name, (w: Node) => add(w, input(DENSE + name, w.shape))])),
+    feeds: Object.fromEntries([...deltas].map(([name, t]) => [DENSE + name, t])),
+  };
+}
+
+/**
+ * Answers queries in groups: those under one and the same edit together. With one edit all are; with several, query i is under edit i.
+ * @param modelOf the model under one edit
+ */
+export function underOwnEdits(
+  edits: readonly Edit[],
+  modelOf: (edit: Edit) => Promise<AnsweringModel> | AnsweringModel,
+): AnsweringModel {
+  const inGroups = async <Q, A>(
+    queries: readonly Q[],
+    ask: (model: AnsweringModel, group: Q[]) => Promise<A[]>,
+  ): Promise<A[]> => {
+    if (edits.length > 1 && edits.length !== queries.length)
+      throw new Error(`${edits.length} edits for ${queries.length} queries: give one edit, or one for each query`);
+    const groups = new Map<Edit, number[]>();
+    queries.forEach((_, i) => {
+      const edit = edits.length === 1 ? edits[0]! : edits[i]!;
+      groups.set(edit, [...(groups.get(edit) ?? []), i]);
+    });
+    const out = new Array<A>(queries.length);
+    for (const [edit, rows] of groups) {
+      const answers = await ask(
+        await modelOf(edit),
+        rows.map((i) => queries[i]!),
+      );
+      rows.forEach((i, n) => {
+        out[i] = answers[n]!;
+      });
+    }
+    return out;
+  };
+  return {
+    answerTargets: (queries) => inGroups(queries, (model, group) => model.answerTargets(group)),
+    generate: (queries, options) => inGroups(queries, (model, group) => model.generate(group, options)),
+  };
+}
+
+/** The model with changed decoder weights. */
+function changed(vlm: Vlm, deltas: Deltas): AnsweringModel {
+  const rewrite: Rewrite = { ...addDeltas(deltas), patches: () => new Map() };
+  return {
+    answerTargets: (queries) => answerTargets(vlm, queries, () => rewrite),
+    generate: (queries, options) => generateAll(vlm, queries, options, () => rewrite),
+  };
+}
+
+/** `Editor.with` of editors that change decoder weights. */
+export function withDeltas(editor: string, vlm: Vlm, edits: readonly Edit[]): AnsweringModel {
+  checkEdits(editor, vlm, edits);
+  return underOwnEdits(edits, async (edit) => changed(vlm, await sumDeltas(vlm, [edit])));
+}
+
+/** `Editor.chain` of editors that change decoder weights: the changes add up. */
+export function chainDeltas(editor: string, vlm: Vlm, edits: readonly Edit[]): AnsweringModel {
+  checkEdits(editor, vlm, edits);
+  return whenAsked(async () => changed(vlm, await sumDeltas(vlm, edits)));
+}
+
+/** A model that is made when it is first asked. */
+export function whenAsked(make: () => Promise<AnsweringModel>): AnsweringModel {
+  let made: Promise<AnsweringModel> | undefined;
+  const model = (): Promise<AnsweringModel> => {
+    made ??= make();
+    return made;
+  };
+  return {
+    answerTargets: async (queries) => (await model()).answerTargets(queries),
+    generate: async (queries, options) => (await model()).generate(queries, options),
+  };
+}

@@ -1,0 +1,101 @@
+/** A few steps of Adam (AdamW with decay) on the values of one edit, in one compiled program for all edits of a kind. */
+
+import { f32, gradient, input, type Node, nameOf, type Tensor } from '../../graph/index.ts';
+import type { Vlm } from '../../models/vlm.ts';
+import { optimize, slots, zeros } from '../../nn/optimizers.ts';
+import { LossError } from '../../nn/trainer.ts';
+import type { Feeds } from '../../runtime/program.ts';
+import type { Settings } from '../editor.ts';
+
+export interface DescentSettings {
+  /** at most so many steps */
+  steps: number;
+  rate: number;
+  /** decoupled weight decay */
+  decay: number;
+  /** stops once the loss is below */
+  until: number;
+}
+
+/** Names that an edit's settings may have beside the editor's own. */
+export function descentSettings(given: Settings | undefined, defaults: DescentSettings): DescentSettings {
+  const out = { ...defaults };
+  for (const name of Object.keys(defaults) as (keyof DescentSettings)[]) {
+    const value = given?.[name];
+    if (value === undefined) continue;
+    const least = name === 'steps' ? 1 : 0;
+    if (typeof value !== 'number' || !(value >= least) || (name === 'steps' && !Number.isInteger(value)))
+      throw new Error(
+        `${name} must be ${name === 'steps' ? 'a whole number from 1' : 'a number from 0'}, got ${JSON.stringify(value)}`,
+      );
+    out[name] = value;
+  }
+  return out;
+}
+
+/** @throws Error that names the settings there are */
+export function checkSettings(editor: string, given: Settings | undefined, known: readonly string[]): void {
+  const unknown = Object.keys(given ?? {}).filter((name) => !known.includes(name));
+  if (unknown.length > 0) throw new Error(`${editor} has no setting ${unknown.join(', ')}; settings: ${known.join(', ')}`);
+}
+
+export interface Descent {
+  /** names the program: equal keys have equal graphs */
+  key: string;
+  /** the loss, and the inputs that are trained */
+  build(): { loss: Node; trained: readonly Node[] };
+  /** starting values by input name */
+  initial: ReadonlyMap<string, Tensor<'float32'>>;
+  feeds: Feeds;
+  settings: DescentSettings;
+}
+
+export interface Descended {
+  values: Map<string, Tensor<'float32'>>;
+  /** steps taken */
+  steps: number;
+  /** of the values before the last step that was taken or refused */
+  loss: number;
+}
+
+/** @throws LossError when the loss is not finite */
+export async function descend(vlm: Vlm, { key, build, initial, feeds, settings }: Descent): Promise<Descended> {
+  const { rate, decay } = settings;
+  const program = await vlm.program(`descend|${key}|${decay}`, () => {
+    const { loss, trained } = build();
+    const scalars = {
+      lr: input('step.lr', []),
+      correction1: input('step.correction1', []),
+      correction2: input('step.correction2', []),
+    };
+    const { updates } = optimize(trained, gradient(loss, trained), () => ({ rule: 'adam', decay }), scalars);
+    const outputs: Record<string, Node> = { loss };
+    for (const [node, { weight, state }] of updates) {
+      outputs[nameOf(node)] = weight;
+      for (const [slot, value] of Object.entries(state)) outputs[`${slot}:${nameOf(node)}`] = value;
+    }
+    return outputs;
+  });
+  const scalar = (x: number): Tensor => f32([x], []);
+  let values = new Map(initial);
+  let state = new Map(
+    [...initial].flatMap(([name, t]) => slots.adam.map((slot) => [`${slot}:${name}`, zeros(t.shape)] as const)),
+  );
+  let loss = Number.NaN;
+  for (let step = 1; step <= settings.steps; step++) {
+    const out = await program.run({
+      ...feeds,
+      ...Object.fromEntries(values),
+      ...Object.fromEntries(state),
+      'step.lr': scalar(rate),
+      'step.correction1': scalar(1 - 0.9 ** step),
+      'step.correction2': scalar(1 - 0.999 ** step),
+    });
+    loss = (out.loss!.data as Float32Array)[0]!;
+    if (!Number.isFinite(loss)) throw new LossError(`step ${step} of the edit: the loss is ${loss}. Try a lower rate`);
+    if (loss < settings.until) return { values, steps: step - 1, loss };
+    values = new Map([...values.keys()].map((name) => [name, out[name] as Tensor<'float32'>]));
+    state = new Map([...state.keys()].map((name) => [name, out[name] as Tensor<'float32'>]));
+  }
+  return { values, steps: settings.steps, loss };
+}
