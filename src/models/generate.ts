@@ -1,6 +1,7 @@
 /**
  * Greedy and sampled generation with a KV cache: one prefill over the (edited) prompt, then one token a step for a whole batch.
- * A rewrite acts on the prefill; decode steps read the visual tokens only through the cached keys and values, as in the authors' code.
+ * A rewrite acts on the prefill; decode steps read the visual tokens only through the cached keys and values, as in the authors' code. Weight
+ * edits, and patches that a rewrite gives for steps, act on every new token too.
  */
 
 import { f32, i64, type Tensor } from '../graph/dtype.ts';
@@ -25,11 +26,11 @@ export interface GenerateOptions {
 
 function stepProgram(vlm: Vlm, rewrite: Rewrite | undefined): Promise<Program> {
   const { decoder } = vlm;
-  // Only weight edits live on in decode steps: activation patches act where pictures are read in.
-  const weightKey = rewrite === undefined || rewrite.replace.size === 0 ? '' : rewrite.key;
-  return vlm.program(`step|${weightKey}`, () => {
-    const weights = new Weights(weightKey === '' ? undefined : rewrite?.replace);
-    const sites = new Sites();
+  // Weight edits live on in decode steps; activation patches act where pictures are read in, unless they say otherwise.
+  const lasting = rewrite !== undefined && (rewrite.replace.size > 0 || rewrite.steps !== undefined) ? rewrite : undefined;
+  return vlm.program(`step|${lasting?.key ?? ''}`, () => {
+    const weights = new Weights(lasting?.replace);
+    const sites = new Sites(lasting?.steps?.());
     const positions = input('positions', ['b', 1], 'int64');
     const bias = input('bias', ['b', 1, 1, 'p+1']);
     const { keyHeads: h, headWidth: k } = decoder;

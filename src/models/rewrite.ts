@@ -23,15 +23,17 @@ export function chainRewrites(rewrites: readonly Rewrite[]): Rewrite {
     }
     for (const [name, change] of rewrite.replace) replace.set(name, after(replace.get(name), change));
   }
+  const chained = (of: (rewrite: Rewrite) => ReadonlyMap<string, Patch> | undefined): Map<string, Patch> => {
+    const patches = new Map<string, Patch>();
+    for (const rewrite of rewrites) {
+      for (const [site, patch] of of(rewrite) ?? []) patches.set(site, after(patches.get(site), patch));
+    }
+    return patches;
+  };
   return {
     key: rewrites.map((r) => r.key).join('>'),
-    patches: (image) => {
-      const patches = new Map<string, Patch>();
-      for (const rewrite of rewrites) {
-        for (const [site, patch] of rewrite.patches(image)) patches.set(site, after(patches.get(site), patch));
-      }
-      return patches;
-    },
+    patches: (image) => chained((r) => r.patches(image)),
+    ...(rewrites.some((r) => r.steps !== undefined) ? { steps: () => chained((r) => r.steps?.()) } : {}),
     replace,
     feeds: Object.fromEntries(feeds),
   };

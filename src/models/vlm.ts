@@ -31,6 +31,8 @@ export interface Rewrite {
   readonly key: string;
   /** @param image whether the program's inputs have pictures */
   patches(image: boolean): ReadonlyMap<string, Patch>;
+  /** patches that act on generated tokens too, one at a time; absent: activation patches act where the prompt is read */
+  steps?(): ReadonlyMap<string, Patch>;
   readonly replace: ReadonlyMap<string, (weight: Node) => Node>;
   readonly feeds: Feeds;
 }
