@@ -6,7 +6,7 @@
 
 import type { Atlas } from '../data/world/atlas.ts';
 import { allConcepts, colors, concept } from '../data/world/concepts.ts';
-import { type LessonKind, lessonScene } from '../data/world/lessons.ts';
+import { lessonScene } from '../data/world/lessons.ts';
 import { eosId, WorldEncoder } from '../data/world/vocabulary.ts';
 import { f32, i64, type Tensor } from '../graph/dtype.ts';
 import {
@@ -22,124 +22,24 @@ import {
   mul,
   mulDim,
   type Node,
+  pad,
   reshape,
   slice,
   sum,
 } from '../graph/index.ts';
 import type { Architecture } from '../models/architecture.ts';
 import { Sites } from '../models/sites.ts';
+import { type SplitStates, splitLayer, splitStates } from '../models/split.ts';
 import { Trainer } from '../nn/trainer.ts';
 import { Weights } from '../nn/weights.ts';
 import { compile } from '../runtime/node.ts';
 import { homeCells } from './homes.ts';
 import { type Prefix, pack } from './pack.ts';
 import { pixelValues } from './pixels.ts';
-
-export interface DecoderStage {
-  steps: number;
-  scenes: number;
-  lessons: number;
-  /** lessons of each scene that are drills */
-  drills: number;
-  facts: number;
-  rate: number;
-  muonRate: number;
-  decay: number;
-  /** weight of the patch-to-word loss */
-  patchWord: number;
-  /** share of the cell's place and the background's colour in that loss */
-  attributes: number;
-  /**
-   * weight of the lens loss: after each of the first three layers, an answer word still says itself and a visual token its cell through the
-   * final norm and the vocabulary matrix
-   */
-  lens: number;
-  /** fraction of the steps at the full rate; then linearly to 0 */
-  hold: number;
-  /** relative frequency of lesson kinds */
-  lessonWeights: Partial<Record<Exclude<LessonKind, 'fact'>, number>>;
-}
-
-export const decoderStage: DecoderStage = {
-  steps: 2400,
-  scenes: 16,
-  lessons: 8,
-  drills: 1,
-  facts: 2,
-  rate: 3e-3,
-  muonRate: 0.02,
-  decay: 0.05,
-  patchWord: 0.3,
-  attributes: 0,
-  lens: 0,
-  hold: 0.6,
-  lessonWeights: {
-    place: 1,
-    relation: 1.6,
-    where: 1.3,
-    count: 1.6,
-    exists: 1.2,
-    background: 0.9,
-    category: 1.2,
-    kind: 1,
-    caption: 0.8,
-    list: 0.4,
-    probe: 0.4,
-    tally: 0.4,
-    find: 0.4,
-    sides: 0.3,
-    kinds: 0.1,
-    groups: 0.1,
-  },
-};
+import type { DecoderStage } from './stages.ts';
 
 /** Layers that the lens loss looks at: those that an editor may be inserted after. */
 const lensLayers = [0, 1, 2];
-
-/**
- * Stage 3: gentler, and visual tokens also say where they are and on what colour, so that "where" and "background" are read off them as
- * names are. From the start this would hide the names from the matching.
- */
-export const refineStage: DecoderStage = {
-  ...decoderStage,
-  steps: 900,
-  rate: 2e-3,
-  muonRate: 0.01,
-  attributes: 0.3,
-  hold: 0.3,
-  lessonWeights: { ...decoderStage.lessonWeights, where: 2.2, background: 1.6, count: 1.8, caption: 1.4, relation: 2, find: 0.6 },
-};
-
-/**
- * Stage 4: words and visual tokens are brought into one space in the first layers, too, so that an editor that copies a word's state into the
- * picture writes what the decoder reads as that thing, for words that its training never asked for. The kinds that come last get most lessons.
- */
-export const alignStage: DecoderStage = {
-  ...refineStage,
-  steps: 700,
-  rate: 2.5e-3,
-  muonRate: 0.015,
-  facts: 3,
-  lens: 0.3,
-  hold: 0.4,
-  lessonWeights: {
-    ...{ place: 0.7, relation: 3.5, where: 4, count: 2.5, exists: 0.8, background: 0.7, category: 0.7, kind: 0.5, caption: 1 },
-    ...{ list: 0.3, probe: 0.3, tally: 0.5, find: 0.8, sides: 0.8, kinds: 0.2, groups: 0.2 },
-  },
-};
-
-/** Stage 5: the rate goes to 0 over the kinds that are still unsure: relations, counts, captions. */
-export const polishStage: DecoderStage = {
-  ...alignStage,
-  steps: 600,
-  rate: 2e-3,
-  muonRate: 0.012,
-  hold: 0.15,
-  lessonWeights: {
-    ...{ place: 1, relation: 4, where: 1.5, count: 4, exists: 1.2, background: 0.8, category: 1.2, kind: 1.2, caption: 2.5 },
-    ...{ list: 0.3, probe: 0.3, tally: 0.8, find: 0.5, sides: 1, kinds: 0.3, groups: 0.2 },
-  },
-};
 
 export async function decoderTrainer(
   architecture: Architecture,
@@ -172,11 +72,21 @@ export async function decoderTrainer(
   const words = decoder.embed(ids, w);
   const start = prefix.before.length;
   const begin = start === 0 ? [] : [slice(words, 1, 0, start)];
-  let x = decoder.enter(concat([...begin, visual, slice(words, 1, start + visualTokens, 'l')], 1), positions, w);
-  const inner = new Sites();
-  for (let i = 0; i < decoder.layers; i++) x = decoder.layer(i, x, { weights: w, sites: inner, positions, bias });
+  const entered = decoder.enter(concat([...begin, visual, slice(words, 1, start + visualTokens, 'l')], 1), positions, w);
+  // Text and picture as two parts: up to `rereadAfter`, the text of a scene may stand behind the picture of another.
+  const length = start + visualTokens;
+  const order = input('order', ['s'], 'int64');
+  let x = splitStates(entered, length);
+  const states: SplitStates[] = [];
+  for (let i = 0; i < decoder.layers; i++) {
+    const spread = stage.reread > 0 && i <= stage.rereadAfter ? (y: Node): Node => gather(y, order) : undefined;
+    x = splitLayer(decoder, i, x, { weights: w, sites: new Sites(), positions, bias, length, spread });
+    states.push(x);
+  }
+  const flat = ({ text }: SplitStates): Node => reshape(pad(text, 1, length, 0), [mulDim('s', 'l'), d]);
   const labels = input('labels', ['r'], 'int64');
-  const logits = decoder.head(gather(reshape(x, [mulDim('s', 'l'), d]), input('rows', ['r'], 'int64')), w);
+  const rows = input('rows', ['r'], 'int64');
+  const logits = decoder.head(gather(flat(x), rows), w);
   const answers = sum(mul(crossEntropy(logits, labels), input('weights', ['r'])));
   const hits = cast(equal(argMax(logits), labels), 'float32');
   const visualSays = (tokens: Node): Node => {
@@ -193,10 +103,14 @@ export async function decoderTrainer(
     const said = input('saidWords', ['w'], 'int64');
     const at = input('saidRows', ['w'], 'int64');
     for (const i of lensLayers) {
-      const h = inner.get(`layers.${i}.out`);
-      const itself = mean(crossEntropy(decoder.head(gather(reshape(h, [mulDim('s', 'l'), d]), at), w), said));
-      loss = add(loss, mul(add(itself, visualSays(slice(h, 1, start, start + visualTokens))), stage.lens / lensLayers.length));
+      const itself = mean(crossEntropy(decoder.head(gather(flat(states[i]!), at), w), said));
+      const shown = visualSays(slice(states[i]!.picture, 1, start, length));
+      loss = add(loss, mul(add(itself, shown), stage.lens / lensLayers.length));
     }
+  }
+  if (stage.early > 0) {
+    const known = decoder.head(gather(flat(states[stage.rereadAfter]!), rows), w);
+    loss = add(loss, mul(sum(mul(crossEntropy(known, labels), input('earlyWeights', ['r']))), stage.early));
   }
   const trainer = await Trainer.create({
     loss,
@@ -235,6 +149,7 @@ export async function decoderTrainer(
           perScene: stage.lessons,
           drills: stage.drills,
           facts: stage.facts,
+          doubles: stage.doubles,
           weights: stage.lessonWeights,
         }),
       );
@@ -246,7 +161,11 @@ export async function decoderTrainer(
       });
       const packed = pack(scenes, prefix);
       const r = packed.rows.length;
-      kinds = packed.kinds;
+      const moved = Math.round(stage.reread * scenes.length);
+      const isMoved = packed.rows.map((row) => Math.floor(row / packed.length) < moved);
+      kinds = packed.kinds.map((kind, i) => (isMoved[i] && kind !== 'fact' ? `${kind} reread` : kind));
+      const early = packed.weights.map((weight, i) => (isMoved[i] ? 0 : weight));
+      const earlyTotal = early.reduce((a, b) => a + b, 0) || 1;
       // An answer word stands one place after the row that predicts it.
       const said = packed.labels.map((id, i) => ({ id, row: packed.rows[i]! + 1 })).filter(({ id }) => id !== eosId);
       const atHome = (of: (scene: (typeof scenes)[number], cell: number) => number): Tensor =>
@@ -260,6 +179,14 @@ export async function decoderTrainer(
         rows: i64(packed.rows, [r]),
         labels: i64(packed.labels, [r]),
         weights: f32(packed.weights, [r]),
+        earlyWeights: f32(
+          early.map((weight) => weight / earlyTotal),
+          [r],
+        ),
+        order: i64(
+          scenes.map((_, n) => (n < moved ? (n + 1) % moved : n)),
+          [scenes.length],
+        ),
         patchWords: atHome(({ cells, background }, cell) => (cells[cell]! < 0 ? colorIds[background]! : wordIds[cells[cell]!]!)),
         saidWords: i64(
           said.map(({ id }) => id),

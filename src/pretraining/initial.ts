@@ -26,6 +26,17 @@ function gainOf(name: string): number {
   return 1;
 }
 
+/** Learned positions of a decoder start as waves (Vaswani et al. 2017), small beside the words: the word before is found from the first step. */
+function waves([positions, d]: readonly [number, number], amplitude = 0.05): Float32Array {
+  const out = new Float32Array(positions * d);
+  for (let p = 0; p < positions; p++)
+    for (let i = 0; i < d; i++) {
+      const angle = p / 10000 ** ((2 * Math.floor(i / 2)) / d);
+      out[p * d + i] = amplitude * (i % 2 === 0 ? Math.sin(angle) : Math.cos(angle));
+    }
+  return out;
+}
+
 export function initialWeights(
   shapes: ReadonlyMap<string, readonly number[]>,
   seed: string | number,
@@ -45,6 +56,10 @@ export function initialWeights(
     const norm = /norm|ln_vision/i.test(name);
     if (shape.length === 1 && (norm || !/embedding/.test(name))) {
       out.set(name, f32(new Float32Array(sizeOf(shape)).fill(norm && name.endsWith('weight') ? 1 : 0), shape));
+      continue;
+    }
+    if (/embed_positions/.test(name)) {
+      out.set(name, f32(waves(shape as [number, number]), shape));
       continue;
     }
     const query = mimetic(name);

@@ -1,11 +1,17 @@
 /** The built-in minis, one line each: their configuration as published, and which of their weights each stage trains. */
 
+import type { Tensor } from '../graph/dtype.ts';
 import type { Architecture } from '../models/architecture.ts';
-import type { DecoderStage } from './decoder.ts';
 import { miniBlip2Opt } from './minis/blip2-opt.ts';
 import { miniLlava } from './minis/llava.ts';
 import { miniMiniGpt4 } from './minis/minigpt4.ts';
-import type { VisionStage } from './vision.ts';
+import type { DecoderStage } from './stages.ts';
+
+/** What a mini takes over from another: a weight of that one gives weights of this one, or none. */
+export interface Part {
+  readonly model: string;
+  readonly take: (name: string, weight: Tensor<'float32'>) => readonly (readonly [string, Tensor<'float32'>])[];
+}
 
 export interface Mini {
   name: string;
@@ -18,12 +24,14 @@ export interface Mini {
   bos: '<s>' | '</s>';
   /** text-only facts are learned without that token */
   bareFacts?: boolean;
-  /** what differs from the usual stages */
-  vision?: Partial<VisionStage>;
-  decoder?: Partial<DecoderStage>;
-  refine?: Partial<DecoderStage>;
-  align?: Partial<DecoderStage>;
-  polish?: Partial<DecoderStage>;
+  /** what decoder and connector learn, stage by stage; a stage may have one decoder layer more than the one before */
+  lessons: readonly { readonly name: string; readonly layers: number; readonly settings: DecoderStage }[];
+  /** the same with another number of decoder layers */
+  withLayers: (layers: number) => Mini;
+  /** prefix of the names of the decoder's layers */
+  decoderLayer: string;
+  /** built-in minis whose weights this one begins with; absent: it learns from nothing */
+  parts?: readonly Part[];
   /** width of the vision features */
   visionWidth: number;
   /** weights of the tower, trained in stage 1 and frozen after */

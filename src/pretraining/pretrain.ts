@@ -1,7 +1,7 @@
 /** `world pretrain`: trains a mini backbone on the world in two stages and writes it as a published-layout folder with its log and seed. */
 
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { writeFileAtomic } from '../checkpoints/atomic.ts';
 import { openSafetensors } from '../checkpoints/safetensors.ts';
 import { Atlas } from '../data/world/atlas.ts';
@@ -10,38 +10,74 @@ import { canvas } from '../data/world/scene.ts';
 import { bosId, eosId, imageId, WorldEncoder } from '../data/world/vocabulary.ts';
 import type { Tensor } from '../graph/dtype.ts';
 import type { Architecture } from '../models/architecture.ts';
-import { loadModel, weightShapes } from '../models/load.ts';
+import { loadModel, modelFolder, weightShapes } from '../models/load.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { checkpointFile, type LogLine, logFile, trainingLoop, warmHoldDecay } from '../training/loop.ts';
-import { alignStage, type DecoderStage, decoderStage, decoderTrainer, polishStage, refineStage } from './decoder.ts';
+import { decoderTrainer } from './decoder.ts';
 import { rescaleResidual, writeMini } from './finish.ts';
 import { homeFeatures } from './homes.ts';
 import { initialWeights } from './initial.ts';
 import { type Mini, minis } from './minis.ts';
 import type { Prefix } from './pack.ts';
+import type { DecoderStage } from './stages.ts';
 import { probeShapes, type VisionStage, visionStage, visionTrainer } from './vision.ts';
-
-export type Stage = 'vision' | 'decoder' | 'refine' | 'align' | 'polish';
 
 export interface PretrainOptions {
   model: string;
   seed: string | number;
   out: string;
-  vision?: Partial<VisionStage>;
-  decoder?: Partial<DecoderStage>;
-  refine?: Partial<DecoderStage>;
-  align?: Partial<DecoderStage>;
-  polish?: Partial<DecoderStage>;
+  /** settings other than the mini's own, by stage */
+  settings?: { vision?: Partial<VisionStage> } & Readonly<Record<string, Partial<DecoderStage & VisionStage>>>;
   resume?: boolean;
   threads?: number;
   signal?: AbortSignal;
-  onStep?: (stage: Stage, step: number, steps: number, line: { loss: number; [metric: string]: number }) => void;
+  onStep?: (stage: string, step: number, steps: number, line: { loss: number; [metric: string]: number }) => void;
 }
 
 export function miniNamed(model: string): Mini {
   const mini = minis[model];
   if (mini === undefined) throw new Error(`there is no mini ${JSON.stringify(model)}; minis: ${Object.keys(minis).join(', ')}`);
   return mini();
+}
+
+/** Beside the weights of a pretrained mini: seed, stages, curves, and by what its residual stream was divided. */
+export const trainingFile = 'training.json';
+
+/** Weights that a mini takes over from built-in minis, under its own names, with the residual stream that those were trained with. */
+export function takeParts(mini: Mini): Map<string, Tensor<'float32'>> {
+  const out = new Map<string, Tensor<'float32'>>();
+  for (const { model, take } of mini.parts ?? []) {
+    const dir = modelFolder(model);
+    const file = openSafetensors(join(dir, 'model.safetensors'));
+    const stored = new Map(
+      [...file.entries].map(([name, entry]) => [name, file.readTensor(entry, { as: 'float32' }) as Tensor<'float32'>]),
+    );
+    const { residualFactor } = JSON.parse(readFileSync(join(dir, trainingFile), 'utf8')) as { residualFactor: number };
+    for (const [name, t] of rescaleResidual(miniNamed(basename(dir)), stored, 1 / residualFactor))
+      for (const [own, part] of take(name, t)) out.set(own, part);
+  }
+  return out;
+}
+
+const ofTower = (mini: Mini, weights: ReadonlyMap<string, Tensor<'float32'>>): Map<string, Tensor<'float32'>> =>
+  new Map([...weights].filter(([name]) => mini.isVision(name)));
+
+/** Which layer is copied, and after which one the copy stands. */
+const growth = { copy: 0, after: 2 };
+
+/**
+ * A decoder with one layer more: a copy of the first, which matches words against the picture, stands after the third, so that the picture is
+ * read again. @param prefix of the names of the decoder's layers
+ */
+export function withCopiedLayer(weights: ReadonlyMap<string, Tensor<'float32'>>, prefix: string): Map<string, Tensor<'float32'>> {
+  const out = new Map<string, Tensor<'float32'>>();
+  for (const [name, t] of weights) {
+    const index = name.startsWith(prefix) ? Number.parseInt(name.slice(prefix.length), 10) : Number.NaN;
+    const at = (i: number): string => `${prefix}${i}${name.slice(prefix.length + String(index).length)}`;
+    out.set(index > growth.after ? at(index + 1) : name, t);
+    if (index === growth.copy) out.set(at(growth.after + 1), t);
+  }
+  return out;
 }
 
 /** Weights of a stage's last checkpoint, by name. */
@@ -55,7 +91,7 @@ export function trainedWeights(dir: string): Map<string, Tensor<'float32'>> {
 
 /** Stage 1; returns the tower's weights. */
 export async function pretrainVision(mini: Mini, options: PretrainOptions): Promise<Map<string, Tensor<'float32'>>> {
-  const stage = { ...visionStage, ...mini.vision, ...options.vision };
+  const stage = { ...visionStage, ...options.settings?.vision };
   const dir = join(options.out, 'vision');
   mkdirSync(dir, { recursive: true });
   const shapes = new Map([...visionShapes(mini), ...probeShapes(mini.architecture, mini.visionWidth)]);
@@ -87,58 +123,33 @@ export async function pretrainVision(mini: Mini, options: PretrainOptions): Prom
     },
   });
   await trainer.release();
-  return new Map([...trainer.weights].filter(([name]) => mini.isVision(name)));
+  return ofTower(mini, trainer.weights);
 }
 
-/** Stage 2; returns the weights of decoder and connector. */
-export async function pretrainDecoder(
+/** Starting weights of decoder and connector: taken from the minis that this one is put together from, otherwise drawn. */
+export async function startingWeights(
   mini: Mini,
   tower: ReadonlyMap<string, Tensor<'float32'>>,
+  parts: ReadonlyMap<string, Tensor<'float32'>>,
   options: PretrainOptions,
 ): Promise<Map<string, Tensor<'float32'>>> {
   const shapes = new Map([...weightShapes(mini.architecture)].filter(([name]) => !mini.isVision(name)));
-  const atlas = await Atlas.load();
   const initial = initialWeights(shapes, options.seed, mini.mimetic);
-  if (mini.queryTokens !== undefined)
-    initial.set(mini.queryTokens, await homeFeatures(mini.architecture, tower, atlas, options.seed, options.threads));
-  return lessonsStage('decoder', { ...decoderStage, ...mini.decoder, ...options.decoder }, initial, mini, tower, options);
+  if (mini.queryTokens !== undefined && !parts.has(mini.queryTokens))
+    initial.set(
+      mini.queryTokens,
+      await homeFeatures(mini.architecture, tower, await Atlas.load(), options.seed, options.threads),
+    );
+  for (const name of shapes.keys()) if (parts.has(name)) initial.set(name, parts.get(name)!);
+  return initial;
 }
 
-/** Stage 3, from the weights of stage 2. */
-export function refine(
+/** One stage of lessons, from the weights of the one before; returns the weights of decoder and connector. */
+export async function lessonsStage(
   mini: Mini,
-  tower: ReadonlyMap<string, Tensor<'float32'>>,
-  initial: ReadonlyMap<string, Tensor<'float32'>>,
-  options: PretrainOptions,
-): Promise<Map<string, Tensor<'float32'>>> {
-  return lessonsStage('refine', { ...refineStage, ...mini.refine, ...options.refine }, initial, mini, tower, options);
-}
-
-/** Stage 4, from the weights of stage 3. */
-export function align(
-  mini: Mini,
-  tower: ReadonlyMap<string, Tensor<'float32'>>,
-  initial: ReadonlyMap<string, Tensor<'float32'>>,
-  options: PretrainOptions,
-): Promise<Map<string, Tensor<'float32'>>> {
-  return lessonsStage('align', { ...alignStage, ...mini.align, ...options.align }, initial, mini, tower, options);
-}
-
-/** Stage 5, from the weights of stage 4. */
-export function polish(
-  mini: Mini,
-  tower: ReadonlyMap<string, Tensor<'float32'>>,
-  initial: ReadonlyMap<string, Tensor<'float32'>>,
-  options: PretrainOptions,
-): Promise<Map<string, Tensor<'float32'>>> {
-  return lessonsStage('polish', { ...polishStage, ...mini.polish, ...options.polish }, initial, mini, tower, options);
-}
-
-async function lessonsStage(
-  name: Exclude<Stage, 'vision'>,
+  name: string,
   stage: DecoderStage,
   initial: ReadonlyMap<string, Tensor<'float32'>>,
-  mini: Mini,
   tower: ReadonlyMap<string, Tensor<'float32'>>,
   options: PretrainOptions,
 ): Promise<Map<string, Tensor<'float32'>>> {
@@ -189,7 +200,7 @@ async function lessonsStage(
 }
 
 /** Root mean square of the residual stream halfway up, over scenes of the world. */
-async function residualScale(vlm: Vlm, atlas: Atlas): Promise<number> {
+export async function residualScale(vlm: Vlm, atlas: Atlas): Promise<number> {
   const scenes = Array.from({ length: 16 }, (_, i) => examScene(atlas, 'residual', i));
   const asked = scenes.map((s) => s.questions[0]!);
   const batch = await vlm.batch(
@@ -208,10 +219,24 @@ async function residualScale(vlm: Vlm, atlas: Atlas): Promise<number> {
 export async function pretrain(options: PretrainOptions): Promise<{ folder: string; factor: number; seconds: number }> {
   const started = performance.now();
   const mini = miniNamed(options.model);
-  const tower = await pretrainVision(mini, options);
-  let learned = await pretrainDecoder(mini, tower, options);
-  for (const stage of [refine, align, polish]) learned = await stage(mini, tower, learned, options);
-  const trained = new Map([...tower, ...learned]);
+  const parts = takeParts(mini);
+  const tower = mini.parts === undefined ? await pretrainVision(mini, options) : ofTower(mini, parts);
+  const stages: Record<string, unknown> =
+    mini.parts === undefined ? { vision: { ...visionStage, ...options.settings?.vision } } : {};
+  let learned: Map<string, Tensor<'float32'>> | undefined;
+  let layers = 0;
+  for (const lesson of mini.lessons) {
+    const now = mini.withLayers(lesson.layers);
+    if (learned === undefined) learned = await startingWeights(now, tower, parts, options);
+    else if (lesson.layers === layers + 1) learned = withCopiedLayer(learned, mini.decoderLayer);
+    else if (lesson.layers !== layers)
+      throw new Error(`${mini.name}: stage ${lesson.name} jumps from ${layers} to ${lesson.layers} layers`);
+    layers = lesson.layers;
+    const settings = { ...lesson.settings, ...options.settings?.[lesson.name] };
+    stages[lesson.name] = { layers, ...settings };
+    learned = await lessonsStage(now, lesson.name, settings, learned, tower, options);
+  }
+  const trained = new Map([...tower, ...learned!]);
   const metadata = { model: mini.name, seed: String(options.seed) };
   const draft = join(options.out, 'unscaled');
   writeMini(mini, trained, draft, metadata);
@@ -226,23 +251,11 @@ export async function pretrain(options: PretrainOptions): Promise<{ folder: stri
       .filter(Boolean)
       .map((line) => JSON.parse(line) as LogLine)
       .filter(({ step }) => step % 50 === 0);
-  const log = {
-    ...metadata,
-    stages: {
-      vision: { ...visionStage, ...mini.vision, ...options.vision },
-      decoder: { ...decoderStage, ...mini.decoder, ...options.decoder },
-      refine: { ...refineStage, ...mini.refine, ...options.refine },
-      align: { ...alignStage, ...mini.align, ...options.align },
-      polish: { ...polishStage, ...mini.polish, ...options.polish },
-    },
-    residualFactor: factor,
-    vision: curve('vision'),
-    decoder: curve('decoder'),
-    refine: curve('refine'),
-    align: curve('align'),
-    polish: curve('polish'),
-  };
-  writeFileAtomic(join(options.out, 'training.json'), `${JSON.stringify(log)}\n`);
+  const curves = Object.fromEntries(Object.keys(stages).map((stage) => [stage, curve(stage)]));
+  writeFileAtomic(
+    join(options.out, trainingFile),
+    `${JSON.stringify({ ...metadata, stages, residualFactor: factor, curves })}\n`,
+  );
   return { folder: options.out, factor, seconds: (performance.now() - started) / 1000 };
 }
 

@@ -19,11 +19,15 @@ test.each(Object.keys(minis))('%s', async (model) => {
     seed: 3,
     out,
     threads: 1,
-    vision: { steps: 16, batch: 8 },
-    decoder: { steps: 16, scenes: 2, lessons: 4, drills: 1, facts: 1 },
-    refine: { steps: 4, scenes: 2, lessons: 4, drills: 1, facts: 1 },
-    align: { steps: 4, scenes: 2, lessons: 4, drills: 1, facts: 1 },
-    polish: { steps: 4, scenes: 2, lessons: 4, drills: 1, facts: 1 },
+    settings: {
+      vision: { steps: 16, batch: 8 },
+      decoder: { steps: 16, scenes: 2, lessons: 4, drills: 1, facts: 1 },
+      refine: { steps: 4, scenes: 2, lessons: 4, drills: 1, facts: 1 },
+      align: { steps: 4, scenes: 2, lessons: 4, drills: 1, facts: 1 },
+      polish: { steps: 4, scenes: 2, lessons: 4, drills: 1, facts: 1 },
+      reread: { steps: 4, scenes: 2, lessons: 4, drills: 1, facts: 1 },
+      settle: { steps: 4, scenes: 2, lessons: 4, drills: 1, facts: 1 },
+    },
     onStep: (stage: string, _step: number, _steps: number, { loss }: { loss: number }) => void lines[stage]?.push(loss),
   };
   const { folder: written } = await pretrain(options);

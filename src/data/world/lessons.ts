@@ -6,7 +6,17 @@ import { Random } from '../../random.ts';
 import type { Atlas } from './atlas.ts';
 import { type DrillKind, drillKinds, sampleDrill } from './drills.ts';
 import { sampleFact } from './facts.ts';
-import { answerCue, answerTo, prompt, type QuestionKind, sampleQuestion, templateCount } from './questions.ts';
+import {
+  answerCue,
+  answerTo,
+  countOf,
+  present,
+  prompt,
+  type Question,
+  type QuestionKind,
+  sampleQuestion,
+  templateCount,
+} from './questions.ts';
 import { render, type Scene, sampleScene } from './scene.ts';
 import { eosId, WorldEncoder } from './vocabulary.ts';
 import { pickWeighted } from './weighted.ts';
@@ -44,6 +54,8 @@ export interface LessonOptions {
   readonly drills?: number;
   /** Text-only facts beside each scene (default 1). */
   readonly facts?: number;
+  /** Share of the count lessons that ask for a thing that is there more than once, where there is one (default 0: as drawn). */
+  readonly doubles?: number;
   /** Relative frequency of kinds; those not named keep their default, 0 leaves a kind out. */
   readonly weights?: Partial<Record<QuestionKind | DrillKind, number>>;
 }
@@ -81,6 +93,7 @@ export function lessonScene(atlas: Atlas, seed: string | number, index: number, 
       random,
       scene,
       pickWeighted(random, lessons.length < (options.drills ?? 0) ? drillsOnly : weights),
+      options.doubles,
     );
     if (lesson) lessons.push(lesson);
   }
@@ -103,9 +116,13 @@ export function* lessonStream(atlas: Atlas, seed: string | number, options: Less
 
 const isDrill = (kind: QuestionKind | DrillKind): kind is DrillKind => (drillKinds as readonly string[]).includes(kind);
 
-export function sampleLesson(random: Random, scene: Scene, kind: QuestionKind | DrillKind): Lesson | undefined {
+export function sampleLesson(random: Random, scene: Scene, kind: QuestionKind | DrillKind, doubles = 0): Lesson | undefined {
   if (isDrill(kind)) return drillLesson(random, scene, kind);
-  const question = sampleQuestion(random, scene, kind);
+  const several = kind === 'count' && doubles > 0 ? present(scene).filter((concept) => countOf(scene, concept) > 1) : [];
+  const question: Question | undefined =
+    several.length > 0 && random.uniform() < doubles
+      ? { kind: 'count', concept: random.pick(several) }
+      : sampleQuestion(random, scene, kind);
   const answer = question && answerTo(scene, question);
   if (!question || answer === undefined) return undefined;
   return { kind, prompt: prompt(question, random.int(templateCount)), answer };

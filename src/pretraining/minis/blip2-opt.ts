@@ -3,10 +3,11 @@
 import { blip2Config } from '../../checkpoints/config.ts';
 import { eosId, padId, vocabulary } from '../../data/world/vocabulary.ts';
 import { blip2Opt } from '../../models/blip2-opt.ts';
-import type { Mini } from '../minis.ts';
+import type { Mini, Part } from '../minis.ts';
+import { rereadStage, settleStage } from '../stages.ts';
 import { blipPreprocessor, blipWidth, crossQueryOf, qFormerConfig, queryCount, visionConfig } from './blip.ts';
 
-export function miniBlip2Opt(): Mini {
+export function miniBlip2Opt(layers = 7): Mini {
   const config = {
     architectures: ['Blip2ForConditionalGeneration'],
     initializer_factor: 1,
@@ -22,7 +23,7 @@ export function miniBlip2Opt(): Mini {
       hidden_size: 128,
       max_position_embeddings: 512,
       num_attention_heads: 4,
-      num_hidden_layers: 6,
+      num_hidden_layers: layers,
       tie_word_embeddings: true,
       // OPT begins and ends a text with the same token.
       bos_token_id: eosId,
@@ -51,6 +52,29 @@ export function miniBlip2Opt(): Mini {
       /embed_(tokens|positions)\.weight$|^language_projection\.|^language_model.*\.(out_proj|fc2)\./.test(name),
     isFinalNorm: (name) => name.startsWith(`${decoder}.final_layer_norm.`),
     // OPT's configuration has no epsilon: it is 1e-5, small beside the variance of every input of a norm.
-    withEpsilon: () => miniBlip2Opt(),
+    withEpsilon: () => miniBlip2Opt(layers),
+    withLayers: miniBlip2Opt,
+    decoderLayer: `${decoder}.layers.`,
+    lessons: [
+      { name: 'decoder', layers: 7, settings: { ...rereadStage, steps: 1800 } },
+      { name: 'settle', layers: 7, settings: settleStage },
+    ],
+    parts: [{ model: 'mini-llava', take: fromLlama }],
   };
 }
+
+/**
+ * What of a LLaMA fits an OPT: word embeddings, norms and attention, which match words against the picture. OPT's MLPs and positions are of
+ * another kind and learn from nothing, as its image encoder and Q-Former do.
+ */
+const fromLlama: Part['take'] = (name, t) => {
+  if (!name.startsWith('language_model.model.') || name.includes('.mlp.')) return [];
+  const own = [
+    ['language_model.model.', 'language_model.model.decoder.'],
+    ['.post_attention_layernorm.', '.final_layer_norm.'],
+    ['.input_layernorm.', '.self_attn_layer_norm.'],
+    ['decoder.norm.', 'decoder.final_layer_norm.'],
+    ['.o_proj.', '.out_proj.'],
+  ].reduce((n, [from, to]) => n.replace(from!, to!), name);
+  return [[own, t]];
+};

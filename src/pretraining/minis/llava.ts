@@ -5,8 +5,9 @@ import { canvas } from '../../data/world/scene.ts';
 import { bosId, eosId, imageId, padId, vocabulary } from '../../data/world/vocabulary.ts';
 import { llava } from '../../models/llava.ts';
 import type { Mini } from '../minis.ts';
+import { alignStage, decoderStage, polishStage, refineStage, rereadStage, settleStage } from '../stages.ts';
 
-export function miniLlava(epsilon = 1e-5): Mini {
+export function miniLlava(epsilon = 1e-5, layers = 7): Mini {
   const config = {
     architectures: ['LlavaForConditionalGeneration'],
     ignore_index: -100,
@@ -20,7 +21,7 @@ export function miniLlava(epsilon = 1e-5): Mini {
       intermediate_size: 352,
       max_position_embeddings: 512,
       num_attention_heads: 4,
-      num_hidden_layers: 6,
+      num_hidden_layers: layers,
       num_key_value_heads: 4,
       rms_norm_eps: epsilon,
       tie_word_embeddings: true,
@@ -70,6 +71,16 @@ export function miniLlava(epsilon = 1e-5): Mini {
     mimetic: (name) => (/language_model.*k_proj\.weight$/.test(name) ? name.replace('k_proj', 'q_proj') : undefined),
     writesResidual: (name) => /embed_tokens\.weight$|linear_2\.|language_model.*(o_proj|down_proj)\.weight$/.test(name),
     isFinalNorm: (name) => name === 'language_model.model.norm.weight',
-    withEpsilon: (factor) => miniLlava(epsilon * factor),
+    withEpsilon: (factor) => miniLlava(epsilon * factor, layers),
+    withLayers: (n) => miniLlava(epsilon, n),
+    decoderLayer: 'language_model.model.layers.',
+    lessons: [
+      { name: 'decoder', layers: 6, settings: decoderStage },
+      { name: 'refine', layers: 6, settings: refineStage },
+      { name: 'align', layers: 6, settings: alignStage },
+      { name: 'polish', layers: 6, settings: polishStage },
+      { name: 'reread', layers: 7, settings: rereadStage },
+      { name: 'settle', layers: 7, settings: settleStage },
+    ],
   };
 }
