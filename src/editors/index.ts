@@ -4,6 +4,7 @@ import type { Editor } from './editor.ts';
 export const editors = {
   'ft-l': async () => (await import('./ft-l.ts')).ftL,
   'ft-v': async () => (await import('./ft-v.ts')).ftV,
+  mend: async () => (await import('./mend.ts')).mend,
   tp: async () => (await import('./tp.ts')).tp,
   vead: async () => (await import('./vead/vead.ts')).vead,
 } satisfies Record<string, () => Promise<Editor>>;

@@ -20,6 +20,8 @@ export interface SplitStates {
 
 export interface SplitContext {
   weights: Weights;
+  /** of the first part, where its rows have weights of their own */
+  pictureWeights?: Weights;
   /** of the text part */
   sites: Sites;
   /** P, the length of the first part */
@@ -34,13 +36,13 @@ export interface SplitContext {
 
 /** One layer over both parts. */
 export function splitLayer(decoder: Decoder, index: number, { picture, text }: SplitStates, context: SplitContext): SplitStates {
-  const { weights, sites, length, positions, bias, spread = (x) => x } = context;
+  const { weights, pictureWeights = weights, sites, length, positions, bias, spread = (x) => x } = context;
   const p = picture.dim(0);
   const l = positions.dim(1);
   const rows = (x: Node): Node => (p === x.dim(0) ? x : slice(x, 0, 0, p));
   const before = new Sites();
   const next = decoder.layer(index, picture, {
-    weights,
+    weights: pictureWeights,
     sites: before,
     // All rows count from 0 and see what is before them.
     positions: slice(rows(positions), 1, 0, length),

@@ -1,0 +1,54 @@
+/**
+ * Gradient factors of the edit's loss. For a matrix W [out, in] that reads x_t and whose output has the gradient δ_t, ∇_W = Σ_t δ_t x_tᵀ: one
+ * rank-one term a position (Mitchell et al. 2022, Section 3.1). x and δ are what the hyper-networks of MEND and KE read; both treat them as given,
+ * so no gradient of a gradient is ever needed.
+ */
+
+import { concat, gradient, type Node, nameOf, type Tensor } from '../../graph/index.ts';
+import type { Vlm } from '../../models/vlm.ts';
+import { Weights } from '../../nn/weights.ts';
+import type { Sample } from '../vead/prepare.ts';
+import { feedForward, type NamedWeight, productsOf } from './chosen-weights.ts';
+import { tailFeeds, tailLogits, targetLoss } from './edit-loss.ts';
+
+/** Factors of one matrix for a batch of edits. Rows of padding have δ = 0. */
+export interface Factors {
+  /** [e, t, in] */
+  x: Tensor<'float32'>;
+  /** [e, t, out] */
+  delta: Tensor<'float32'>;
+}
+
+/** Feed-forward matrices of layers `from` and up. */
+export function lastMatrices(vlm: Vlm, from: number): NamedWeight[] {
+  const layers = Array.from({ length: vlm.decoder.layers - from }, (_, i) => from + i);
+  return layers.flatMap((layer) => feedForward(vlm, layer));
+}
+
+/** @param samples states before layer `from` of the edits' own inputs */
+export async function gradientFactors(vlm: Vlm, from: number, samples: readonly Sample[]): Promise<Map<string, Factors>> {
+  const matrices = lastMatrices(vlm, from).map(({ name }) => name);
+  const program = await vlm.program(`factors|${from}`, () => {
+    const loss = targetLoss(tailLogits(vlm, from, new Weights()));
+    const products = productsOf(loss, (name) => matrices.includes(name));
+    const deltas = gradient(loss, products);
+    const outputs: Record<string, Node> = {};
+    for (const name of matrices) {
+      // The picture and the words pass a layer apart, by one and the same matrix.
+      const uses = products.flatMap((p, i) => (nameOf(p.inputs[1]!) === name ? [{ x: p.inputs[0]!, delta: deltas[i]! }] : []));
+      outputs[`x:${name}`] = concat(
+        uses.map(({ x }) => x),
+        1,
+      );
+      outputs[`d:${name}`] = concat(
+        uses.map(({ delta }) => delta),
+        1,
+      );
+    }
+    return outputs;
+  });
+  const out = await program.run(tailFeeds(vlm, samples));
+  return new Map(
+    matrices.map((name) => [name, { x: out[`x:${name}`] as Tensor<'float32'>, delta: out[`d:${name}`] as Tensor<'float32'> }]),
+  );
+}

@@ -1,0 +1,119 @@
+/**
+ * What hyper-network editors (MEND, KE) are trained on: the losses of models that were edited, each by its own edit, as a graph over the frozen
+ * states before the first changed layer. Inputs with a picture come in groups of e edits: reliability, text generality, modal generality, image
+ * locality; the first two are about one picture, which runs once for both. Text-only inputs (text locality) run apart.
+ */
+
+import {
+  add,
+  concat,
+  crossEntropy,
+  type Dim,
+  gather,
+  input,
+  klDivergence,
+  matmul,
+  mul,
+  mulDim,
+  type Node,
+  pad,
+  reshape,
+  slice,
+  sum,
+} from '../../graph/index.ts';
+import { Sites } from '../../models/sites.ts';
+import { splitLayer, splitStates } from '../../models/split.ts';
+import type { Vlm } from '../../models/vlm.ts';
+import { Weights } from '../../nn/weights.ts';
+
+/** Groups of inputs with a picture, in their order. */
+export const pictureGroups = ['reliability', 'textGenerality', 'modalGenerality', 'modalLocality'] as const;
+
+export interface MetaTerms {
+  /** −log p(target) of each group, averaged over the target tokens of the batch */
+  reliability: Node;
+  textGenerality: Node;
+  modalGenerality: Node;
+  /** KL(before ‖ after), averaged over the answer tokens of the batch */
+  modalLocality: Node;
+  textLocality: Node;
+}
+
+/**
+ * Inputs: image.{hidden [4e, l, d], positions, bias, rows [r], labels [r], parts [3, r], locRows [k], before [k, n], locWeights [k]} and
+ * text.{hidden [e, m, d], positions, bias, rows [j], before [j, n], locWeights [j]}.
+ * @param deltas changes of weights, [e, out, in] each
+ */
+export function metaTerms(vlm: Vlm, from: number, deltas: ReadonlyMap<string, Node>): MetaTerms {
+  const { decoder, visualTokens } = vlm.architecture;
+  const d = decoder.hidden;
+  const b = mulDim(pictureGroups.length, 'e');
+  // One node for each edited matrix, repeated for the groups of rows that read it.
+  const edited = new Map<string, Node>();
+  const under = (spread: (w: Node) => Node): Weights =>
+    new Weights(
+      new Map(
+        [...deltas].map(([name, delta]) => [
+          name,
+          (w: Node) => {
+            const whole = edited.get(name) ?? add(w, delta);
+            edited.set(name, whole);
+            return spread(whole);
+          },
+        ]),
+      ),
+    );
+  const times = (n: number) => (w: Node) =>
+    concat(
+      Array.from({ length: n }, () => w),
+      0,
+    );
+  const frozen = new Weights();
+
+  const positions = input('image.positions', [b, 'l'], 'int64');
+  const length = vlm.visualStart + visualTokens;
+  const asRows = (x: Node): Node => concat([slice(x, 0, 0, 'e'), x], 0);
+  const states = splitStates(input('image.hidden', [b, 'l', d]), length);
+  let x = {
+    picture: concat([slice(states.picture, 0, 0, 'e'), slice(states.picture, 0, mulDim(2, 'e'), b)], 0),
+    text: states.text,
+  };
+  const context = {
+    weights: under(times(4)),
+    pictureWeights: under(times(3)),
+    sites: new Sites(),
+    positions,
+    bias: input('image.bias', [b, 1, 'l', 'l']),
+    length,
+    spread: asRows,
+  };
+  for (let i = from; i < decoder.layers; i++) x = splitLayer(decoder, i, x, context);
+  const logits = (states: Node, rows: Node): Node => {
+    const [n, l] = states.shape as [Dim, Dim];
+    return decoder.head(gather(reshape(states, [mulDim(n, l), d]), rows), frozen);
+  };
+  const words = pad(x.text, 1, length, 0);
+  const ce = crossEntropy(logits(words, input('image.rows', ['r'], 'int64')), input('image.labels', ['r'], 'int64'));
+  const terms = reshape(matmul(input('image.parts', [3, 'r']), reshape(ce, ['r', 1])), [3]);
+  const [reliability, textGenerality, modalGenerality] = [0, 1, 2].map((i) => reshape(slice(terms, 0, i, i + 1), [])) as [
+    Node,
+    Node,
+    Node,
+  ];
+  const kl = (kind: string, k: string, after: Node): Node => {
+    const before = input(`${kind}.before`, [k, decoder.vocabulary]);
+    return sum(mul(klDivergence(before, after), input(`${kind}.locWeights`, [k])));
+  };
+  const modalLocality = kl('image', 'k', logits(words, input('image.locRows', ['k'], 'int64')));
+
+  let y: Node = input('text.hidden', ['e', 'm', d]);
+  const text = {
+    weights: under((w) => w),
+    sites: new Sites(),
+    positions: input('text.positions', ['e', 'm'], 'int64'),
+    bias: input('text.bias', ['e', 1, 'm', 'm']),
+  };
+  for (let i = from; i < decoder.layers; i++) y = decoder.layer(i, y, text);
+  const textLocality = kl('text', 'j', logits(y, input('text.rows', ['j'], 'int64')));
+  return { reliability, textGenerality, modalGenerality, modalLocality, textLocality };
+}
