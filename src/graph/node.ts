@@ -30,11 +30,35 @@ export interface Emitter {
   reshapeTarget(dims: readonly Dim[]): string;
 }
 
+/** A weight as it is stored, where that is not the floats that its node declares; every value is the name of an ONNX value. */
+export type StoredWeight =
+  /** a shorter float type, unchanged */
+  | { readonly form: 'half'; readonly value: string }
+  /** whole numbers in blocks along the last axis, each block with a scale and a zero point: the layout of MatMulNBits */
+  | {
+      readonly form: 'blocks';
+      readonly bits: number;
+      readonly block: number;
+      readonly data: string;
+      readonly scales: string;
+      readonly zeros: string;
+    };
+
+/** The inputs of a lowering that may read a weight in its stored form. */
+export interface LoweredInputs {
+  /** input i as the floats (or integers) that its node declares */
+  value(i: number): string;
+  /** input i as it is stored; undefined when it is not a weight or is stored as declared */
+  stored(i: number): StoredWeight | undefined;
+}
+
 /** Everything that is known of an op. */
 export interface OpRecord {
   readonly name: string;
   infer(inputs: readonly Node[], attributes: Attributes): Signature;
   onnx(emitter: Emitter, inputs: readonly string[], node: Node): string;
+  /** a lowering that reads a weight in its stored form, or undefined where this use needs it as floats */
+  onnxStored?(emitter: Emitter, inputs: LoweredInputs, node: Node): string | undefined;
   /** cotangents of the inputs given the output's (`dy`), or null: the op is not differentiable by decision */
   readonly vjp: null | ((dy: Node, node: Node) => (Node | undefined)[]);
 }

@@ -72,7 +72,7 @@ export function readAnswers(batch: Batch, logits: Tensor<'float32'>): TargetAnsw
 export async function answerTargets(vlm: Vlm, queries: readonly Query[], rewrite?: RewriteRows): Promise<TargetAnswer[]> {
   const sequences = queries.map((q) => vlm.layout(q.prompt, q.image !== undefined, q.target));
   const out = new Array<TargetAnswer>(queries.length);
-  for (const rows of batchRows(sequences)) {
+  for (const rows of batchRows(sequences, Math.min(BATCH, vlm.batchLimit))) {
     const batch = await vlm.batch(
       rows.map((i) => sequences[i]!),
       rows.map((i) => queries[i]!.image),
@@ -99,7 +99,7 @@ export async function generateAll(
 ): Promise<{ text: string; tokenIds: number[] }[]> {
   const sequences = queries.map((q) => vlm.layout(q.prompt, q.image !== undefined));
   const out = new Array<{ text: string; tokenIds: number[] }>(queries.length);
-  for (const rows of batchRows(sequences)) {
+  for (const rows of batchRows(sequences, Math.min(BATCH, vlm.batchLimit))) {
     const batch = await vlm.batch(
       rows.map((i) => sequences[i]!),
       rows.map((i) => queries[i]!.image),

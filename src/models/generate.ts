@@ -9,6 +9,7 @@ import { input, type Node } from '../graph/index.ts';
 import { Weights } from '../nn/weights.ts';
 import type { Random } from '../random.ts';
 import type { Program } from '../runtime/program.ts';
+import { layeredStep } from './layered.ts';
 import { Sites } from './sites.ts';
 import { type Batch, MASKED, type Rewrite, type Vlm } from './vlm.ts';
 
@@ -64,7 +65,7 @@ export async function generate(vlm: Vlm, batch: Batch, options: GenerateOptions 
     { rows: i64(rows, [b]) },
     rewrite,
   );
-  const step = await stepProgram(vlm, rewrite);
+  const step = vlm.layered === undefined ? await stepProgram(vlm, rewrite) : layeredStep(vlm, rewrite);
   const cache: Record<string, Tensor> = {};
   for (let i = 0; i < decoder.layers; i++) {
     cache[`past.${i}.key`] = prefill[`layers.${i}.attn.key`]!;

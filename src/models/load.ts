@@ -1,6 +1,7 @@
 /** Opens a model by folder or built-in name: reads its configuration, binds its weights where they lie on disk, and checks them all. */
 
-import { existsSync, realpathSync } from 'node:fs';
+import { existsSync } from 'node:fs';
+import { totalmem } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
@@ -15,21 +16,22 @@ import {
 import { Checkpoint } from '../checkpoints/folder.ts';
 import { isHubId, pulledFolder } from '../checkpoints/hub.ts';
 import { openWeights } from '../checkpoints/torch-folder.ts';
-import { isContiguous } from '../checkpoints/torch-pickle.ts';
 import type { Tensor } from '../graph/dtype.ts';
-import { input, nameOf, parameterOp, topological } from '../graph/index.ts';
 import { type ImageProcessor, imageProcessor } from '../image/processor.ts';
-import { Weights } from '../nn/weights.ts';
-import type { WeightLocation, WeightSource } from '../onnx/emit.ts';
 import type { CompileOptions } from '../runtime/program.ts';
 import { loadTokenizer, requireToken, type Tokenizer } from '../text/tokenizer.ts';
 import type { Architecture } from './architecture.ts';
 import { blip2Opt } from './blip2-opt.ts';
 import { llava } from './llava.ts';
+import { batchWithin, chooseResidency, type Residency } from './memory.ts';
 import { miniGpt4, miniGpt4Config } from './minigpt4.ts';
 import { isMiniGpt4Folder, openMiniGpt4 } from './minigpt4-folder.ts';
-import { Sites } from './sites.ts';
+import { checkType, quantizedFrom, storedTypeOf } from './quantized.ts';
+import { modelSize } from './size.ts';
 import { Vlm } from './vlm.ts';
+import { blocksOf, checkWeights, isLarge, storedBlocks, type WeightType, weightsOf, weightUses } from './weights.ts';
+
+export { weightShapes } from './weights.ts';
 
 /** Models that come with the repository. */
 export const builtInModels = ['mini-llava', 'mini-blip2-opt', 'mini-minigpt4'] as const;
@@ -52,97 +54,14 @@ export function modelFolder(model: string): string {
   throw new Error(`no model at ${folder}; give a folder, or one of: ${builtInModels.join(', ')}${fetch}`);
 }
 
-const dtypes = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } as const;
-
-/**
- * Binds weights to their place on disk; what is stored in another type than a float is refused. Tensors of torch files that are not
- * contiguous are read into memory.
- * @param derived weights that are made from stored ones
- */
-export function weightsOf(checkpoint: Checkpoint, derived: ReadonlyMap<string, () => Tensor> = new Map()): WeightSource {
-  // Hubs keep files elsewhere and link to them, but the engine refuses links that lead out of a folder.
-  const real = new Map<string, string>();
-  const realPath = (path: string): string => {
-    const known = real.get(path) ?? realpathSync(path);
-    real.set(path, known);
-    return known;
-  };
-  return (name): WeightLocation | Tensor => {
-    const made = derived.get(name)?.();
-    if (made !== undefined) return made;
-    const { file, entry } = checkpoint.place(name);
-    const dtype = dtypes[entry.dtype as keyof typeof dtypes];
-    if (dtype === undefined)
-      throw new Error(`${file.path}: ${name} is stored as ${entry.dtype}; weights must be F32, F16 or BF16`);
-    if (!isContiguous(entry)) return file.readTensor(entry, { as: 'float32' });
-    return { file: realPath(file.path), offset: entry.begin, bytes: entry.bytes, dtype, shape: entry.shape };
-  };
+export interface LoadOptions extends CompileOptions {
+  /** what weights are kept as; as they are stored when left out. Whole numbers are rounded from floats, or stored so by `visedit quantize` */
+  dtype?: WeightType | undefined;
+  /** bytes of private memory that answering may take; what the machine has when left out */
+  maxMemory?: number | undefined;
+  /** how the model is run; chosen by its size and the memory when left out */
+  residency?: Residency | undefined;
 }
-
-/** Names and shapes of every weight that an architecture reads. */
-export function weightShapes(architecture: Architecture): Map<string, readonly number[]> {
-  const weights = new Weights();
-  const { decoder } = architecture;
-  const positions = input('positions', ['b', 'l'], 'int64');
-  const bias = input('bias', ['b', 1, 'l', 'l']);
-  const sites = new Sites();
-  architecture.vision(input('pixels', ['b', 3, ...architecture.imageSize]), weights, new Sites());
-  let x = decoder.enter(decoder.embed(input('ids', ['b', 'l'], 'int64'), weights), positions, weights);
-  for (let i = 0; i < decoder.layers; i++) x = decoder.layer(i, x, { weights, sites, positions, bias });
-  const logits = decoder.head(x, weights);
-  const leaves = topological([logits, ...weights.entries().values()]).filter((n) => n.op === parameterOp);
-  return new Map(leaves.map((n) => [nameOf(n), n.shape as number[]]));
-}
-
-/** Checks that the checkpoint has every weight at the shape that the configuration asks for; all that do not fit are named. */
-export function checkWeights(
-  checkpoint: Checkpoint,
-  architecture: Architecture,
-  derived: ReadonlyMap<string, unknown> = new Map(),
-): void {
-  const wrong: string[] = [];
-  const shapes = weightShapes(architecture);
-  let missing = 0;
-  for (const [name, shape] of shapes) {
-    if (derived.has(name)) continue;
-    if (!checkpoint.has(name)) {
-      missing++;
-      wrong.push(`${name} is missing`);
-      continue;
-    }
-    const { file, entry } = checkpoint.place(name);
-    if (entry.shape.join() !== shape.join()) {
-      wrong.push(
-        `${name} is [${entry.shape.join(', ')}] in ${basename(file.path)}, the configuration asks for [${shape.join(', ')}]`,
-      );
-    }
-  }
-  if (wrong.length === 0) return;
-  // What the model would not read tells which part is of another model.
-  const strangers = missing === 0 ? [] : checkpoint.names().filter((name) => !shapes.has(name));
-  const hint = strangers.length === 0 ? '' : `\n  not read by this model: ${byLayer(strangers, 8).join(', ')}`;
-  const what = `${wrong.length} weights do not fit; are all its parts of one model?`;
-  throw new Error(`${checkpoint.dir}: ${what}\n  ${byLayer(wrong, 60).join('\n  ')}${hint}`);
-}
-
-/** Lines that differ in the number of a layer only, as one: `layers.{0,2,4}.norm`. */
-function byLayer(lines: readonly string[], most: number): string[] {
-  const groups = new Map<string, number[]>();
-  for (const line of lines) {
-    const layer = /\.(\d+)\./.exec(line)?.[1];
-    const key = line.replace(/\.\d+\./, '.*.');
-    groups.set(key, [...(groups.get(key) ?? []), ...(layer === undefined ? [] : [Number(layer)])]);
-  }
-  const numbers = (n: readonly number[]): string => {
-    if (n.length < 4) return n.join();
-    const inOrder = n.every((layer, i) => layer === n[0]! + i);
-    return inOrder ? `${n[0]}..${n.at(-1)}` : `${n.slice(0, 3).join()},..${n.at(-1)}`;
-  };
-  const out = [...groups].map(([key, n]) => (n.length < 2 ? key.replace('*', n.join()) : key.replace('*', `{${numbers(n)}}`)));
-  return out.length <= most ? out : [...out.slice(0, most), `... and ${out.length - most} more`];
-}
-
-export type LoadOptions = CompileOptions;
 
 /** Opens a model folder in a published layout. */
 export function loadModel(model: string, options: LoadOptions = {}): Vlm {
@@ -159,6 +78,11 @@ export function loadModel(model: string, options: LoadOptions = {}): Vlm {
   return load(dir, options);
 }
 
+/** Weights stay mapped from disk and are widened at each use. */
+const mappedOptions: CompileOptions = { half: 'perUse', prepack: false };
+/** Programs of one layer hold packed blocks; what they hold beside them is given back after each run. */
+const packedOptions: CompileOptions = { arena: false };
+
 /** The parts of every model: its checked weights, its tokenizer, and what ends an answer. */
 function assemble(
   dir: string,
@@ -170,18 +94,35 @@ function assemble(
   options: LoadOptions,
   derived?: ReadonlyMap<string, () => Tensor>,
 ): Vlm {
-  checkWeights(checkpoint, architecture, derived);
+  const { dtype, maxMemory, residency, ...compileOptions } = options;
+  const uses = weightUses(architecture);
+  checkWeights(checkpoint, uses, derived);
+  const name = basename(dir);
+  checkType(name, dtype, storedTypeOf(dir));
+  const size = modelSize(architecture, uses, checkpoint, dtype);
+  const budget = maxMemory ?? totalmem();
+  const memory = chooseResidency(name, size, budget, residency);
   const generation = join(tokenizer.dir, 'generation_config.json');
   const named = existsSync(generation) ? readConfig(generation, generationConfig).eos_token_id : [];
+  const inBlocks = (weight: string): boolean =>
+    (storedBlocks(checkpoint, weight) ?? blocksOf(dtype ?? 'float32', uses.get(weight)!)) !== undefined;
+  const packs = (read: readonly string[]): boolean =>
+    memory.residency === 'layered' && read.every((weight) => !isLarge(uses.get(weight)!.shape) || inBlocks(weight));
   return new Vlm({
-    name: basename(dir),
+    name,
     architecture,
-    weights: weightsOf(checkpoint, derived),
+    weights: weightsOf(checkpoint, uses, { derived, type: dtype }),
     codec: { encode: (text, o) => tokenizer.encode(text, o), decode: (ids, o) => tokenizer.decode(ids, o) },
     processor: (image) => processor.process(image),
     eosIds: named.length > 0 ? named : eosIds,
-    fingerprint: () => checkpoint.fingerprint(),
-    compileOptions: options,
+    fingerprint: () => quantizedFrom(dir)?.source ?? checkpoint.fingerprint(),
+    compileOptions: memory.residency === 'whole' ? compileOptions : { ...compileOptions, ...mappedOptions },
+    layered:
+      memory.residency === 'whole'
+        ? undefined
+        : (read) => ({ ...compileOptions, ...(packs(read) ? packedOptions : { ...mappedOptions, arena: false }) }),
+    memory,
+    batchLimit: batchWithin(memory, budget),
   });
 }
 

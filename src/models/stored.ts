@@ -1,7 +1,8 @@
 /** How a model's weights are stored. */
 
 import { statSync } from 'node:fs';
-import { bytesPerElement, sizeOf } from '../graph/dtype.ts';
+import { bytesPerElement, sizeOf, type Tensor } from '../graph/dtype.ts';
+import type { WeightLocation } from '../onnx/emit.ts';
 import type { Vlm } from './vlm.ts';
 
 export interface StoredWeights {
@@ -20,14 +21,18 @@ export function storedWeights(vlm: Vlm, shapes: ReadonlyMap<string, readonly num
   const dtypes = new Map<string, number>();
   let parameters = 0;
   let inMemory = 0;
+  const add = (piece: WeightLocation | Tensor): void => {
+    if ('file' in piece) files.add(piece.file);
+    else inMemory += sizeOf(piece.shape) * bytesPerElement[piece.dtype];
+  };
   for (const [name, shape] of shapes) {
     const count = sizeOf(shape);
     parameters += count;
     const place = vlm.weights(name);
     if (place === undefined) continue;
-    dtypes.set(place.dtype, (dtypes.get(place.dtype) ?? 0) + count);
-    if ('file' in place) files.add(place.file);
-    else inMemory += count * bytesPerElement[place.dtype];
+    const dtype = 'parts' in place ? `int${place.bits}` : place.dtype;
+    dtypes.set(dtype, (dtypes.get(dtype) ?? 0) + count);
+    for (const piece of 'parts' in place ? Object.values(place.parts()) : [place]) add(piece);
   }
   const byCount = [...dtypes].sort(([, a], [, b]) => b - a).map(([dtype]) => dtype);
   const onDisk = [...files].reduce((total, file) => total + statSync(file).size, 0);

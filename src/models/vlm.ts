@@ -5,13 +5,29 @@
 
 import { createHash } from 'node:crypto';
 import { mulDim } from '../graph/dim.ts';
-import { concat, f32, gather, i64, input, type Node, pad, reshape, slice, type Tensor } from '../graph/index.ts';
+import {
+  concat,
+  f32,
+  gather,
+  i64,
+  input,
+  type Node,
+  nameOf,
+  pad,
+  parameterOp,
+  reshape,
+  slice,
+  type Tensor,
+  topological,
+} from '../graph/index.ts';
 import { causalBlocks } from '../nn/layers.ts';
 import { Weights } from '../nn/weights.ts';
 import type { WeightSource } from '../onnx/emit.ts';
 import { compile } from '../runtime/node.ts';
 import type { CompileOptions, Feeds, Program } from '../runtime/program.ts';
 import type { Architecture, TextCodec } from './architecture.ts';
+import { runLayered } from './layered.ts';
+import type { MemoryEstimate } from './memory.ts';
 import { layout, type Sequence } from './sequence.ts';
 import { type Patch, Sites } from './sites.ts';
 import { splitLayer, splitStates } from './split.ts';
@@ -60,6 +76,9 @@ export interface Batch {
 
 export const MASKED = -1e9;
 
+/** How to compile a program that reads these weights. */
+export type LayerOptions = (weights: readonly string[]) => CompileOptions;
+
 export interface VlmParts {
   name: string;
   architecture: Architecture;
@@ -70,7 +89,13 @@ export interface VlmParts {
   eosIds: readonly number[];
   /** hash of the weights: edits and adapters name the model they belong to */
   fingerprint: () => string;
+  /** of programs of many layers */
   compileOptions?: CompileOptions;
+  /** given: the decoder runs as one program per layer, with these options for the weights that it reads */
+  layered?: LayerOptions | undefined;
+  memory?: MemoryEstimate;
+  /** inputs that a batch may have */
+  batchLimit?: number;
 }
 
 export class Vlm {
@@ -81,6 +106,9 @@ export class Vlm {
   readonly processor: VlmParts['processor'];
   readonly eosIds: readonly number[];
   readonly compileOptions: CompileOptions;
+  readonly layered: LayerOptions | undefined;
+  readonly memory: MemoryEstimate | undefined;
+  readonly batchLimit: number;
   readonly #fingerprint: () => string;
   readonly #programs = new Map<string, Promise<Program>>();
   readonly #visual = new Map<string, Promise<Tensor<'float32'>>>();
@@ -93,6 +121,9 @@ export class Vlm {
     this.processor = parts.processor;
     this.eosIds = parts.eosIds;
     this.compileOptions = parts.compileOptions ?? {};
+    this.layered = parts.layered;
+    this.memory = parts.memory;
+    this.batchLimit = parts.batchLimit ?? Number.POSITIVE_INFINITY;
     this.#fingerprint = parts.fingerprint;
   }
 
@@ -110,10 +141,12 @@ export class Vlm {
   }
 
   /** A compiled program, built once per key. */
-  program(key: string, build: () => Record<string, Node>): Promise<Program> {
+  program(key: string, build: () => Record<string, Node>, kind: 'whole' | 'layered' = 'whole'): Promise<Program> {
     let program = this.#programs.get(key);
     if (program === undefined) {
-      program = compile(build(), { ...this.compileOptions, weights: this.weights });
+      const outputs = build();
+      const options = kind === 'layered' ? this.layered?.(parametersOf(outputs)) : undefined;
+      program = compile(outputs, { ...(options ?? this.compileOptions), weights: this.weights });
       this.#programs.set(key, program);
     }
     return program;
@@ -159,7 +192,7 @@ export class Vlm {
   /** The program of a decoder segment, edited by a rewrite. */
   segment(segment: Segment, rewrite?: Rewrite): Promise<Program> {
     const key = `segment|${segment.from}|${segment.to}|${segment.image}|${segment.outputs.join()}|${segment.rows === true}|${rewrite?.key ?? ''}`;
-    return this.program(key, () => this.#buildSegment(segment, rewrite));
+    return this.program(key, () => this.#buildSegment(segment, rewrite), 'layered');
   }
 
   #buildSegment({ from, to, image, outputs, rows }: Segment, rewrite?: Rewrite): Record<string, Node> {
@@ -258,9 +291,10 @@ export class Vlm {
     extra: Feeds = {},
     rewrite?: Rewrite,
   ): Promise<Record<string, Tensor>> {
-    const program = await this.segment({ ...segment, image: batch.image }, rewrite);
     const all: Record<string, Tensor> = { ...batch.feeds, ...extra, ...rewrite?.feeds };
-    return program.run(all);
+    const whole = { ...segment, image: batch.image };
+    if (this.layered !== undefined) return runLayered(this, whole, all, rewrite);
+    return (await this.segment(whole, rewrite)).run(all);
   }
 
   /** Logits at every position, [b, l, n]. */
@@ -275,6 +309,11 @@ function readsText(layer: number, outputs: readonly string[], rewrite: Rewrite |
   const within = (site: string): boolean => site.startsWith(`layers.${layer}.`) && !/\.attn\.(key|value)$/.test(site);
   return outputs.includes('logits') && !outputs.some(within) && ![...(rewrite?.patches(true).keys() ?? [])].some(within);
 }
+
+const parametersOf = (outputs: Readonly<Record<string, Node>>): string[] =>
+  topological(Object.values(outputs))
+    .filter((node) => node.op === parameterOp)
+    .map(nameOf);
 
 /** Causal bias [b, 1, l, l]. */
 export function causalBias(b: number, length: number): Tensor<'float32'> {

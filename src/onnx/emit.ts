@@ -2,21 +2,12 @@
 
 import { type Dim, dimTerms, showShape } from '../graph/dim.ts';
 import { type DType, i64, type Tensor } from '../graph/dtype.ts';
-import { type Emitter, inputOp, type Node, nameOf, parameterOp, topological } from '../graph/node.ts';
+import { type Emitter, inputOp, type LoweredInputs, type Node, nameOf, parameterOp, topological } from '../graph/node.ts';
 import { onnxType } from '../graph/ops/elementwise.ts';
 import { type Attribute, encodeModel, type InitializerProto, type NodeProto, tensorBytes } from './proto.ts';
+import { type BlockWeight, type EmitOptions, WeightEmitter, type WeightLocation, type WeightSource } from './weights.ts';
 
-/** Where a weight lies: an absolute file, byte offset and length, stored dtype. */
-export interface WeightLocation {
-  file: string;
-  offset: number;
-  bytes: number;
-  dtype: DType | 'bfloat16';
-  shape: readonly number[];
-}
-
-/** A weight by name: in a file, in memory, or undefined: given at every run. */
-export type WeightSource = (name: string) => WeightLocation | Tensor | undefined;
+export type { BlockWeight, EmitOptions, WeightLocation, WeightSource };
 
 export interface Emitted {
   bytes: Uint8Array;
@@ -26,8 +17,6 @@ export interface Emitted {
   inputs: Map<string, { dtype: DType; shape: readonly Dim[] }>;
   outputs: Map<string, { dtype: DType; shape: readonly Dim[] }>;
 }
-
-const BFLOAT16 = 16;
 
 class GraphEmitter implements Emitter {
   readonly nodes: NodeProto[] = [];
@@ -51,9 +40,15 @@ class GraphEmitter implements Emitter {
     const key = `${op}|${inputs.join(',')}|${JSON.stringify(attributes)}`;
     const known = this.#memo.get(key);
     if (known !== undefined) return known;
+    const output = this.freshNode(op, inputs, attributes, domain);
+    this.#memo.set(key, output);
+    return output;
+  }
+
+  /** A node of its own, even where an equal one exists. */
+  freshNode(op: string, inputs: readonly string[], attributes: NodeProto['attributes'] = {}, domain = ''): string {
     const output = this.fresh(op);
     this.nodes.push({ op, domain, inputs, outputs: [output], attributes });
-    this.#memo.set(key, output);
     return output;
   }
 
@@ -111,22 +106,11 @@ class GraphEmitter implements Emitter {
   }
 }
 
-/** The innermost folder that holds all of these absolute paths: the engine takes one folder and paths below it. */
-function commonFolder(files: readonly string[]): string | undefined {
-  let common: string[] | undefined;
-  for (const folder of new Set(files.map((file) => file.slice(0, file.lastIndexOf('/'))))) {
-    const parts = folder.split('/');
-    if (common === undefined) common = parts;
-    else while (common.some((part, i) => part !== parts[i])) common = common.slice(0, -1);
-  }
-  return common && (common.join('/') || '/');
-}
-
-export function emit(outputs: ReadonlyMap<string, Node>, weights: WeightSource): Emitted {
+export function emit(outputs: ReadonlyMap<string, Node>, weights: WeightSource, options: EmitOptions = {}): Emitted {
   const order = topological([...outputs.values()]);
   const inputs: Emitted['inputs'] = new Map();
   const symbols = new Map<string, { value: string; axis: number }>();
-  const bound = new Map<string, WeightLocation | Tensor>();
+  const bound = new Map<string, WeightLocation | Tensor | BlockWeight>();
   for (const node of order) {
     if (node.op !== inputOp && node.op !== parameterOp) continue;
     const name = nameOf(node);
@@ -145,51 +129,28 @@ export function emit(outputs: ReadonlyMap<string, Node>, weights: WeightSource):
     });
   }
   const emitter = new GraphEmitter(symbols);
+  const stored = new WeightEmitter(emitter, bound, options);
   const values = new Map<Node, string>();
-  const leaves = new Map<string, string>();
-  const folder = commonFolder([...bound.values()].flatMap((source) => ('data' in source ? [] : [source.file])));
+  const isLeaf = (node: Node): boolean => node.op === inputOp || node.op === parameterOp;
+  const lowered = (node: Node): string => (isLeaf(node) ? stored.value(nameOf(node), node) : values.get(node)!);
   for (const node of order) {
-    if (node.op === inputOp || node.op === parameterOp) {
-      const name = nameOf(node);
-      const source = bound.get(name);
-      let value = leaves.get(name);
-      if (value === undefined) {
-        value = name;
-        if (source !== undefined) {
-          if (showShape(source.shape) !== showShape(node.shape)) {
-            throw new Error(
-              `weight ${name}: the model needs ${showShape(node.shape)}, the checkpoint has ${showShape(source.shape)}`,
-            );
-          }
-          if ('data' in source) {
-            emitter.initializers.push({ name, type: onnxType[source.dtype], shape: source.shape, data: tensorBytes(source) });
-          } else {
-            const type = source.dtype === 'bfloat16' ? BFLOAT16 : onnxType[source.dtype];
-            const data = {
-              location: source.file.slice(folder === '/' ? 1 : folder!.length + 1),
-              offset: source.offset,
-              bytes: source.bytes,
-            };
-            emitter.initializers.push({ name, type, shape: source.shape, data });
-          }
-          if (source.dtype !== node.dtype) value = emitter.node('Cast', [name], { to: onnxType[node.dtype] });
-        }
-        leaves.set(name, value);
-      }
-      values.set(node, value);
+    if (isLeaf(node)) {
+      stored.check(nameOf(node), node);
       continue;
     }
-    const lowered = node.op.onnx(
-      emitter,
-      node.inputs.map((x) => values.get(x)!),
-      node,
-    );
-    values.set(node, lowered);
+    const inputs: LoweredInputs = {
+      value: (i) => lowered(node.inputs[i]!),
+      stored: (i) => {
+        const x = node.inputs[i]!;
+        return isLeaf(x) ? stored.stored(nameOf(x), x) : undefined;
+      },
+    };
+    values.set(node, node.op.onnxStored?.(emitter, inputs, node) ?? node.op.onnx(emitter, node.inputs.map(lowered), node));
   }
   const declared: Emitted['outputs'] = new Map();
   for (const [name, node] of outputs) {
     // A name of its own for every output: two outputs may be one value, and an output may be an input.
-    emitter.nodes.push({ op: 'Identity', domain: '', inputs: [values.get(node)!], outputs: [`out:${name}`], attributes: {} });
+    emitter.nodes.push({ op: 'Identity', domain: '', inputs: [lowered(node)], outputs: [`out:${name}`], attributes: {} });
     declared.set(name, { dtype: node.dtype, shape: node.shape });
   }
   const bytes = encodeModel({
@@ -199,5 +160,5 @@ export function emit(outputs: ReadonlyMap<string, Node>, weights: WeightSource):
     inputs: [...inputs].map(([name, { dtype, shape }]) => ({ name, type: onnxType[dtype], shape })),
     outputs: [...declared].map(([name, { dtype, shape }]) => ({ name: `out:${name}`, type: onnxType[dtype], shape })),
   });
-  return { bytes, folder, inputs, outputs: declared };
+  return { bytes, folder: stored.folder, inputs, outputs: declared };
 }

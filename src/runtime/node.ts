@@ -25,13 +25,14 @@ class NodeSession implements Session {
     this.#names = [...emitted.outputs.keys()].map((n) => `out:${n}`);
   }
 
-  async run(feeds: Record<string, Tensor>): Promise<Record<string, Tensor>> {
+  async run(feeds: Record<string, Tensor>, only?: readonly string[]): Promise<Record<string, Tensor>> {
     const given: Record<string, ort.Tensor> = {};
     for (const [name, t] of Object.entries(feeds))
       given[name] = new ort.Tensor(t.dtype as 'float32', t.data as Float32Array, t.shape as number[]);
-    const results = await this.#session.run(given, this.#names);
+    const names = only === undefined ? this.#names : only.map((name) => `out:${name}`);
+    const results = await this.#session.run(given, names);
     const out: Record<string, Tensor> = {};
-    for (const name of this.#names) {
+    for (const name of names) {
       const t = results[name]!;
       out[name.slice(4)] = { dtype: t.type as DType, shape: t.dims, data: t.data as Float32Array };
     }
@@ -63,7 +64,8 @@ export const nodeEngine: Engine = {
       // Measured: with patterns on, training takes twice the memory and time.
       enableMemPattern: false,
       enableCpuMemArena: options.arena ?? true,
-      graphOptimizationLevel: options.optimization ?? 'all',
+      // Optimisation would widen half-precision weights when the session is opened.
+      graphOptimizationLevel: options.half === 'perUse' ? 'disabled' : (options.optimization ?? 'all'),
       logSeverityLevel: 3,
       extra,
     });

@@ -18,10 +18,16 @@ export interface CompileOptions {
   /** keep freed memory for the next run (default); off returns it after runs of varying length */
   arena?: boolean;
   optimization?: 'all' | 'basic' | 'disabled';
+  /**
+   * When half-precision weights become floats: once, when the program is opened (default; as much memory again as in float32), or at each use,
+   * so that they stay mapped from disk
+   */
+  half?: 'once' | 'perUse';
 }
 
 export interface Session {
-  run(feeds: Record<string, Tensor>): Promise<Record<string, Tensor>>;
+  /** @param only the outputs to return; all when left out */
+  run(feeds: Record<string, Tensor>, only?: readonly string[]): Promise<Record<string, Tensor>>;
   release(): Promise<void>;
 }
 
@@ -44,9 +50,10 @@ export class Program {
 
   /**
    * Runs once. Every input must be given with its declared dtype and a shape that fits; a symbol has one value per run.
+   * @param only the outputs to return; all when left out
    * @throws Error that names the input, what it got and what was declared
    */
-  async run(feeds: Feeds): Promise<Record<string, Tensor>> {
+  async run(feeds: Feeds, only?: readonly string[]): Promise<Record<string, Tensor>> {
     const bound = new Map<string, { value: number; by: string }>();
     const given: Record<string, Tensor> = {};
     for (const [name, { dtype, shape }] of this.inputs) {
@@ -55,7 +62,7 @@ export class Program {
       checkInput(name, t, dtype, shape, bound);
       given[name] = t;
     }
-    return this.#session.run(given);
+    return this.#session.run(given, only);
   }
 
   async release(): Promise<void> {
@@ -92,6 +99,7 @@ export async function compileWith(
   outputs: Readonly<Record<string, Node>>,
   options: CompileOptions = {},
 ): Promise<Program> {
-  const emitted = emit(new Map(Object.entries(outputs)), options.weights ?? (() => undefined));
+  const castPerUse = options.half === 'perUse';
+  const emitted = emit(new Map(Object.entries(outputs)), options.weights ?? (() => undefined), { castPerUse });
   return new Program(emitted, await engine.open(emitted, options));
 }

@@ -24,6 +24,20 @@ const matmulOp = defineOp({
     if (!transA && !transB) return e.node('MatMul', inputs);
     return e.node('FusedMatMul', inputs, { transA: transA ? 1 : 0, transB: transB ? 1 : 0, alpha: 1.0 }, 'com.microsoft');
   },
+  // x W^T with W in blocks. Its gradient to x is a plain product with W as floats: exact, where a transposed copy would round twice.
+  onnxStored: (e, inputs, node) => {
+    const w = inputs.stored(1);
+    const { transA, transB } = node.attributes;
+    if (w?.form !== 'blocks' || transA || !transB) return undefined;
+    const [N, K] = node.inputs[1]!.shape as [number, number];
+    return e.node(
+      'MatMulNBits',
+      [inputs.value(0), w.data, w.scales, w.zeros],
+      // level 4: activations become 8-bit whole numbers within the product
+      { K, N, bits: w.bits, block_size: w.block, accuracy_level: 4 },
+      'com.microsoft',
+    );
+  },
   // Y = A B: dA = dY B^T, dB = A^T dY, with the transposes of A and B folded in
   vjp: (dy, y) => {
     const [a, b] = y.inputs as [Node, Node];

@@ -3,7 +3,7 @@
 import { addDim, type Dim, mulDim, showShape, subDim } from '../dim.ts';
 import { f32, i64, sizeOf } from '../dtype.ts';
 import { apply, constant, defineOp, type Node, ShapeError } from '../node.ts';
-import { broadcast } from './elementwise.ts';
+import { broadcast, onnxType } from './elementwise.ts';
 
 export const normalizeAxis = (axis: number, rank: number): number => {
   const a = axis < 0 ? axis + rank : axis;
@@ -146,6 +146,13 @@ const gatherOp = defineOp({
     return { dtype: x!.dtype, shape: [...indices!.shape, ...x!.shape.slice(1)] };
   },
   onnx: (e, inputs) => e.node('Gather', inputs, { axis: 0 }),
+  // Rows of a half-precision table are widened after they are read, not the table before.
+  onnxStored: (e, inputs, node) => {
+    const x = inputs.stored(0);
+    return x?.form === 'half'
+      ? e.node('Cast', [e.node('Gather', [x.value, inputs.value(1)], { axis: 0 })], { to: onnxType[node.dtype] })
+      : undefined;
+  },
   // rows that were read several times collect the sum
   vjp: (dy, y) => [scatterAdd(y.inputs[1]!, dy, y.inputs[0]!.shape), undefined],
 });

@@ -1,0 +1,121 @@
+/**
+ * How much memory a model takes, and by that how it is run. Private memory is what the process itself holds; weights that are mapped from disk are
+ * read through the system's file cache, which gives way to others when memory gets short. The factors are measured (docs/benchmarks.md).
+ */
+
+/** Numbers of weights by how they are kept. */
+export interface PartSize {
+  /** in half precision or float32 on disk, mapped or widened */
+  readonly floats: number;
+  /** in blocks of whole numbers */
+  readonly int8: number;
+  readonly int4: number;
+  /** bytes on disk of all of them */
+  readonly bytes: number;
+}
+
+export interface ModelSize {
+  readonly vision: PartSize;
+  /** embeddings, layers and head */
+  readonly decoder: PartSize;
+  readonly layers: number;
+  readonly hidden: number;
+  /** width of the feed-forward part */
+  readonly mlp: number;
+  readonly heads: number;
+  readonly keyWidth: number;
+  readonly vocabulary: number;
+  /** tokens of a usual input: the picture and a question */
+  readonly tokens: number;
+  /** numbers of the largest matrix that is kept as floats */
+  readonly largest: number;
+}
+
+/**
+ * whole: programs of all layers, weights widened to float32 or packed in each (fastest for small models);
+ * layered: one program per layer that everything shares, whole numbers packed once, floats mapped from disk;
+ * mapped: layered, and whole numbers stay on disk too (slowest)
+ */
+export const residencies = ['whole', 'layered', 'mapped'] as const;
+export type Residency = (typeof residencies)[number];
+
+export interface MemoryEstimate {
+  readonly residency: Residency;
+  /** bytes of private memory while one input is answered */
+  readonly bytes: number;
+  /** bytes of weights that are read from disk through the file cache */
+  readonly mapped: number;
+  /** bytes of private memory that each further input of a batch adds */
+  readonly perInput: number;
+}
+
+/** Node, the engine and this program. */
+const BASE = 250e6;
+/** A question and an edit open programs of the whole decoder: the prompt, one step, up to the insert layer and after it. */
+const COPIES = 3;
+/** Bytes of packed blocks: numbers, and per block of 32 a scale and what the product needs of it. */
+const packed = ({ int4, int8 }: PartSize): number => int4 * (0.5 + 8 / 32) + int8 * (1 + 8 / 32);
+
+/** Private bytes of one layer at work, and of what is kept of every layer, for one input. */
+function workOf({ layers, hidden, mlp, heads, keyWidth, vocabulary, tokens }: ModelSize): number {
+  const layer = 4 * tokens * (10 * hidden + 4 * mlp) + 3 * 4 * heads * tokens * tokens;
+  // Keys and values of all layers, twice: what went in and what comes out.
+  const past = 2 * 2 * 4 * layers * tokens * keyWidth;
+  return layer + past + 4 * 4 * vocabulary;
+}
+
+export function estimateMemory(size: ModelSize, residency: Residency): MemoryEstimate {
+  const { vision, decoder } = size;
+  const perInput = workOf(size);
+  if (residency === 'whole') {
+    const widened = (part: PartSize): number => 4 * part.floats + packed(part);
+    return { residency, bytes: BASE + widened(vision) + COPIES * widened(decoder) + perInput, mapped: 0, perInput };
+  }
+  const kept = residency === 'layered' ? packed(decoder) : 0;
+  // One matrix at a time is widened, and one more while the former is given back.
+  const bytes = BASE + kept + 2 * 4 * size.largest + perInput;
+  const all = vision.bytes + decoder.bytes;
+  return { residency, bytes, mapped: residency === 'mapped' || kept === 0 ? all : vision.bytes + 4 * decoder.floats, perInput };
+}
+
+/** Above this, programs of the whole decoder are no longer quick to open. */
+const WHOLE = 3e9;
+
+/**
+ * The fastest way to run a model within a budget.
+ * @param given the way that is asked for
+ * @throws Error that says what would fit
+ */
+export function chooseResidency(name: string, size: ModelSize, budget: number, given?: Residency): MemoryEstimate {
+  const ways = (given === undefined ? residencies : [given]).map((residency) => estimateMemory(size, residency));
+  const fits = ways.find(
+    ({ bytes, residency }) => bytes <= (given === undefined && residency === 'whole' ? Math.min(budget, WHOLE) : budget),
+  );
+  if (fits !== undefined) return fits;
+  const least = Math.min(...ways.map(({ bytes }) => bytes));
+  const shorter = size.decoder.floats > size.decoder.int4 + size.decoder.int8 ? '; --dtype int4 takes less' : '';
+  throw new Error(
+    `${name} needs about ${gigabytes(least)} of memory, and ${gigabytes(budget)} may be used${shorter}. Close other programs, or raise --max-memory where it is lower than what the machine has`,
+  );
+}
+
+/** How many inputs a batch may have. */
+export function batchWithin({ bytes, perInput }: MemoryEstimate, budget: number): number {
+  return Math.max(1, 1 + Math.floor((budget - bytes) / perInput));
+}
+
+/** Weights of one kind as bytes in a file. */
+export function storedBytes({ floats, int8, int4 }: Omit<PartSize, 'bytes'>, perFloat: number): number {
+  return floats * perFloat + int8 * (1 + 5 / 32) + int4 * (0.5 + 4.5 / 32);
+}
+
+export const gigabytes = (bytes: number): string =>
+  bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${Math.ceil(bytes / 1e6)} MB`;
+
+/** `8GB`, `500 MB`, `1.5g`: bytes. */
+export function parseBytes(text: string): number {
+  const found = /^\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*$/i.exec(text);
+  if (found === null) throw new Error('is not a size; give one such as 8GB or 500MB');
+  const step = found[3] === '' ? 1000 : 1024;
+  return Number(found[1]) * step ** ['', 'k', 'm', 'g', 't'].indexOf(found[2]!.toLowerCase());
+}

@@ -1,0 +1,45 @@
+/** What config.json says of a folder whose matrices \`visedit quantize\` rounded to blocks of whole numbers. */
+
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { parseConfig, readJson } from '../checkpoints/config.ts';
+import type { WeightType } from './weights.ts';
+
+const METHOD = 'visedit-blocks';
+
+const schema = z.looseObject({
+  quant_method: z.literal(METHOD),
+  dtype: z.enum(['int4', 'int8'], 'expected int4 or int8'),
+  /** fingerprint of the model it was made from: edits and adapters of that model fit this one */
+  source: z.string('expected a fingerprint').min(1, 'expected a fingerprint'),
+});
+export type Quantized = z.output<typeof schema>;
+
+export const quantizedConfig = (dtype: Quantized['dtype'], source: string): Quantized => ({
+  quant_method: METHOD,
+  dtype,
+  source,
+});
+
+/** Undefined: the folder holds floats. */
+export function quantizedFrom(dir: string): Quantized | undefined {
+  const path = join(dir, 'config.json');
+  if (!existsSync(path)) return undefined;
+  const { quantization_config: given } = readJson(path) as { quantization_config?: { quant_method?: unknown } };
+  if (given === undefined || given === null) return undefined;
+  if (given.quant_method !== METHOD) {
+    throw new Error(
+      `${path}: quantization_config.quant_method ${JSON.stringify(given.quant_method)} is not known; take the model in floats and round it: visedit quantize MODEL --out DIR`,
+    );
+  }
+  return parseConfig(path, schema, given);
+}
+
+export const storedTypeOf = (dir: string): Quantized['dtype'] | undefined => quantizedFrom(dir)?.dtype;
+
+/** Rounded weights have no floats to go back to. */
+export function checkType(name: string, asked: WeightType | undefined, stored: Quantized['dtype'] | undefined): void {
+  if (asked === undefined || stored === undefined || asked === stored) return;
+  throw new Error(`${name} is stored in ${stored}; for ${asked} open the model that it was made from, or leave --dtype out`);
+}
