@@ -106,18 +106,25 @@ function headerOf(pieces: readonly Piece[], metadata: Readonly<Record<string, st
   return padded;
 }
 
-/**
- * Writes all pieces, widest elements first so that every tensor is aligned.
- * @param afterChunk given the bytes just written; what it throws stops the writing
- */
+/** `width`: widest elements first, so that every tensor is aligned; `given`: whoever calls sees to that. */
+export type PieceOrder = 'width' | 'given';
+
+export interface WritePieceOptions {
+  order?: PieceOrder;
+  /** given the bytes just written; what it throws stops the writing */
+  afterChunk?: (bytes: number) => void;
+}
+
+/** Writes all pieces one after the other. */
 export async function writePieces(
   path: string,
   pieces: readonly Piece[],
   metadata: Readonly<Record<string, string>> = {},
-  afterChunk: (bytes: number) => void = () => {},
+  { order = 'width', afterChunk = () => {} }: WritePieceOptions = {},
 ): Promise<void> {
   const width = ({ bytes, shape }: Piece): number => bytes / Math.max(1, sizeOf(shape));
-  const ordered = [...pieces].sort((a, b) => width(b) - width(a) || (a.name < b.name ? -1 : 1));
+  const byWidth = (a: Piece, b: Piece): number => width(b) - width(a) || (a.name < b.name ? -1 : 1);
+  const ordered = order === 'given' ? pieces : [...pieces].sort(byWidth);
   const file = await open(path, 'wx');
   try {
     await file.writeFile(headerOf(ordered, metadata));

@@ -1,29 +1,17 @@
-/**
- * `convert`: any readable model as one safetensors folder. Everything is written beside the target under another name and renamed at the
- * end, so that a stopped conversion leaves nothing that looks like a model.
- */
+/** `convert`: any readable model as one safetensors folder. */
 
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  renameSync,
-  rmdirSync,
-  rmSync,
-  statfsSync,
-  writeFileSync,
-} from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { readJson } from '../checkpoints/config.ts';
 import type { Checkpoint } from '../checkpoints/folder.ts';
-import { type FloatDType, type Piece, storedPiece, tensorPiece, writePieces } from '../checkpoints/stream.ts';
+import { type FloatDType, storedPiece, tensorPiece } from '../checkpoints/stream.ts';
 import { openWeights } from '../checkpoints/torch-folder.ts';
 import type { Tensor } from '../graph/dtype.ts';
-import { Stopped } from '../training/loop.ts';
 import { loadModel, modelFolder, weightShapes } from './load.ts';
 import { miniGpt4 } from './minigpt4.ts';
 import { isMiniGpt4Folder, openMiniGpt4 } from './minigpt4-folder.ts';
+import { quantizedFrom } from './quantized.ts';
+import { companions, type FolderPlan, newFolder, present, type Written, writeFolder } from './write-folder.ts';
 
 export interface ConvertOptions {
   out: string;
@@ -33,103 +21,27 @@ export interface ConvertOptions {
   onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
 
-export interface Converted {
-  out: string;
-  tensors: number;
-  bytes: number;
-}
-
-/** Files beside the weights that a folder may have: what loadModel reads, and what other programs look for. */
-const companions = [
-  'tokenizer.json',
-  'tokenizer.model',
-  'tokenizer_config.json',
-  'special_tokens_map.json',
-  'added_tokens.json',
-  'vocab.json',
-  'merges.txt',
-  'generation_config.json',
-  'processor_config.json',
-  'chat_template.json',
-];
-
-interface Plan {
-  pieces: Piece[];
-  /** name and content */
-  json: Record<string, unknown>;
-  copies: string[];
-}
+export type Converted = Written;
 
 export async function convert(model: string, { out, dtype, signal, onProgress }: ConvertOptions): Promise<Converted> {
   const from = modelFolder(model);
-  const to = resolve(out);
-  if (existsSync(to) && readdirSync(to).length > 0) throw new Error(`${to} is not empty; name a new folder`);
+  const target = newFolder(out);
   // Opening checks the whole model: all weights there, all shapes as configured.
-  await loadModel(from).release();
-  const { pieces, json, copies } =
-    !existsSync(join(from, 'config.json')) && isMiniGpt4Folder(from) ? planMiniGpt4(from, dtype) : planFolder(from, dtype);
-  const bytes = pieces.reduce((sum, piece) => sum + piece.bytes, 0);
-  const parent = dirname(to);
-  mkdirSync(parent, { recursive: true });
-  removeLeftovers(to);
-  const free = freeBytes(parent);
-  if (bytes > free)
+  await loadModel(from, { maxMemory: Number.POSITIVE_INFINITY }).release();
+  const quantized = quantizedFrom(from);
+  if (quantized !== undefined && dtype !== undefined)
     throw new Error(
-      `${parent} has ${gigabytes(free)} free, the converted model takes ${gigabytes(bytes)}; free some space or choose another place`,
+      `${from} is stored in ${quantized.dtype}, which has no floats to convert; convert the model that it was made from`,
     );
-  const draft = join(parent, `.${basename(to)}.${process.pid}${DRAFT}`);
-  mkdirSync(draft);
-  try {
-    for (const [name, value] of Object.entries(json)) writeFileSync(join(draft, name), `${JSON.stringify(value, null, 2)}\n`);
-    for (const path of copies) copyFileSync(path, join(draft, basename(path)));
-    let done = 0;
-    await writePieces(join(draft, 'model.safetensors'), pieces, { format: 'pt' }, (count) => {
-      done += count;
-      onProgress?.(done, bytes);
-      if (signal?.aborted) throw new Stopped(`stopped; nothing is left of the conversion to ${to}`);
-    });
-    if (existsSync(to)) rmdirSync(to);
-    renameSync(draft, to);
-  } catch (error) {
-    rmSync(draft, { recursive: true, force: true });
-    throw error;
-  }
-  return { out: to, tensors: pieces.length, bytes };
+  const plan = planOf(from, dtype);
+  return writeFolder(target, plan, { what: 'conversion', signal, onProgress });
 }
 
-const DRAFT = '.converting';
-
-/** Drafts of conversions to the same place whose process is gone. */
-function removeLeftovers(to: string): void {
-  const start = `.${basename(to)}.`;
-  for (const name of readdirSync(dirname(to))) {
-    if (!name.startsWith(start) || !name.endsWith(DRAFT)) continue;
-    const pid = Number(name.slice(start.length, -DRAFT.length));
-    if (Number.isInteger(pid) && pid > 0 && !isRunning(pid)) rmSync(join(dirname(to), name), { recursive: true });
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
-}
-
-function freeBytes(folder: string): number {
-  const { bavail, bsize } = statfsSync(folder);
-  return bavail * bsize;
-}
-
-const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(2)} GB`;
-
-const present = (dir: string, names: readonly string[]): string[] =>
-  names.map((name) => join(dir, name)).filter((path) => existsSync(path));
+const planOf = (from: string, dtype: FloatDType | undefined): FolderPlan =>
+  !existsSync(join(from, 'config.json')) && isMiniGpt4Folder(from) ? planMiniGpt4(from, dtype) : planFolder(from, dtype);
 
 /** A folder with config.json keeps all its tensors, read here or not: other programs may ask for them. */
-function planFolder(dir: string, dtype: FloatDType | undefined): Plan {
+function planFolder(dir: string, dtype: FloatDType | undefined): FolderPlan {
   const checkpoint: Checkpoint = openWeights(dir);
   const config = readJson(join(dir, 'config.json')) as Record<string, unknown>;
   return {
@@ -143,7 +55,7 @@ function planFolder(dir: string, dtype: FloatDType | undefined): Plan {
 }
 
 /** MiniGPT-4's four files become one with the tensors that the model reads: its Q-Former file also holds BERT's text half. */
-function planMiniGpt4(dir: string, dtype: FloatDType | undefined): Plan {
+function planMiniGpt4(dir: string, dtype: FloatDType | undefined): FolderPlan {
   const { config, checkpoint, derived, llamaFolder, processor } = openMiniGpt4(dir);
   const pieces = [...weightShapes(miniGpt4(config)).keys()].map((name) => {
     const made = derived.get(name)?.();

@@ -50,6 +50,24 @@ function stepProgram(vlm: Vlm, rewrite: Rewrite | undefined): Promise<Program> {
   });
 }
 
+/** Logits [b, n] after the prompts, and keys and values of all their tokens. */
+async function readPrompt(
+  vlm: Vlm,
+  { sequences, length, ...batch }: Batch,
+  rewrite: Rewrite | undefined,
+): Promise<{ logits: Tensor<'float32'>; cache: Record<string, Tensor> }> {
+  const { layers } = vlm.decoder;
+  const names = Array.from({ length: layers }, (_, i) => [`layers.${i}.attn.key`, `layers.${i}.attn.value`]).flat();
+  const rows = i64(
+    sequences.map((s, n) => n * length + s.ids.length - 1),
+    [sequences.length],
+  );
+  const segment = { from: 0, to: layers, outputs: ['logits', ...names], rows: true };
+  const read = await vlm.run(segment, { sequences, length, ...batch }, { rows }, rewrite);
+  const cache = Object.fromEntries(names.map((name) => [name.replace(/^layers\.(\d+)\.attn/, 'past.$1'), read[name]!]));
+  return { logits: read.logits as Tensor<'float32'>, cache };
+}
+
 /** New tokens per sequence of the batch; an end token is not returned. */
 export async function generate(vlm: Vlm, batch: Batch, options: GenerateOptions = {}): Promise<number[][]> {
   const { maxNewTokens = 32, rewrite, onToken } = options;
@@ -57,23 +75,11 @@ export async function generate(vlm: Vlm, batch: Batch, options: GenerateOptions 
   const { decoder } = vlm;
   const b = batch.sequences.length;
   const length = batch.length;
-  const sites = Array.from({ length: decoder.layers }, (_, i) => [`layers.${i}.attn.key`, `layers.${i}.attn.value`]).flat();
-  const rows = batch.sequences.map((s, n) => n * length + s.ids.length - 1);
-  const prefill = await vlm.run(
-    { from: 0, to: decoder.layers, outputs: ['logits', ...sites], rows: true },
-    batch,
-    { rows: i64(rows, [b]) },
-    rewrite,
-  );
   const step = vlm.layered === undefined ? await stepProgram(vlm, rewrite) : layeredStep(vlm, rewrite);
-  const cache: Record<string, Tensor> = {};
-  for (let i = 0; i < decoder.layers; i++) {
-    cache[`past.${i}.key`] = prefill[`layers.${i}.attn.key`]!;
-    cache[`past.${i}.value`] = prefill[`layers.${i}.attn.value`]!;
-  }
+  const { cache, ...prompt } = await readPrompt(vlm, batch, rewrite);
+  let { logits } = prompt;
   const out: number[][] = batch.sequences.map(() => []);
   const done = batch.sequences.map(() => false);
-  let logits = prefill.logits as Tensor<'float32'>;
   for (let t = 0; t < maxNewTokens; t++) {
     const next = batch.sequences.map((_, n) => {
       const row = logits.data.subarray(n * decoder.vocabulary, (n + 1) * decoder.vocabulary);

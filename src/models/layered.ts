@@ -3,12 +3,13 @@
  * steps with a cache, and every part of the decoder below and above an edit. What a program holds of its weights it holds once.
  */
 
+import { addDim } from '../graph/dim.ts';
 import { f32, type Tensor } from '../graph/dtype.ts';
-import { input, type Node } from '../graph/index.ts';
+import { input, type Node, slice } from '../graph/index.ts';
 import { Weights } from '../nn/weights.ts';
 import type { Feeds, Program } from '../runtime/program.ts';
 import { Sites } from './sites.ts';
-import type { Rewrite, Segment, Vlm } from './vlm.ts';
+import { MASKED, type Rewrite, type Segment, type Vlm } from './vlm.ts';
 
 /** As `Vlm.run`; `past.{i}.key` and `past.{i}.value` among the feeds are keys and values of earlier tokens. */
 export async function runLayered(
@@ -55,7 +56,8 @@ export async function runLayered(
     keep({ [out(from - 1)]: x });
   }
   for (let i = from; i < to; i++) {
-    const within = [...wanted].filter((name) => name.startsWith(`layers.${i}.`) && name !== out(i));
+    const own = [`layers.${i}.`, `new.past.${i}.`];
+    const within = [...wanted].filter((name) => own.some((start) => name.startsWith(start)) && name !== out(i));
     const program = await layerProgram(vlm, i, image, rewrite);
     const values = await program.run(
       { ...pastOf(vlm, i, feeds, x), ...rewrite?.feeds, positions: feeds.positions!, bias: feeds.bias!, hidden: x },
@@ -74,10 +76,15 @@ export async function runLayered(
   return found;
 }
 
-/** The program of one decoding step, with the names of generate.ts. */
+/**
+ * One decoding step after another, with the names of generate.ts. The caches are kept here and grow in steps, so that a new token costs no copy of
+ * all before it; positions that are not filled yet are masked.
+ */
 export function layeredStep(vlm: Vlm, rewrite: Rewrite | undefined): Pick<Program, 'run'> {
   const { layers } = vlm.decoder;
-  const names = Array.from({ length: layers }, (_, i) => [`layers.${i}.attn.key`, `layers.${i}.attn.value`] as const);
+  const names = Array.from({ length: layers }, (_, i) => [`past.${i}.key`, `past.${i}.value`]).flat();
+  const past: Record<string, Tensor<'float32'>> = {};
+  let used: number | undefined;
   // Weight edits live on in decode steps; activation patches only where they say so.
   const lasting = rewrite && {
     ...rewrite,
@@ -86,20 +93,51 @@ export function layeredStep(vlm: Vlm, rewrite: Rewrite | undefined): Pick<Progra
   };
   return {
     run: async (feeds) => {
-      const segment = { from: 0, to: layers, image: false, outputs: ['logits', ...names.flat()] };
-      const { logits, ...sites } = await runLayered(vlm, segment, feeds, lasting);
-      const past = names.flatMap(([key, value], i) => [
-        [`past.${i}.key`, sites[key]!] as const,
-        [`past.${i}.value`, sites[value]!] as const,
-      ]);
-      return { logits: logits!, ...Object.fromEntries(past) };
+      const [b, , , seen] = feeds.bias!.shape as [number, number, number, number];
+      used ??= seen - 1;
+      for (const name of names) past[name] = withRoom(past[name] ?? feeds[name]!, used);
+      const room = past[names[0]!]!.shape[2]!;
+      const bias = new Float32Array(b * (room + 1)).fill(MASKED);
+      for (let n = 0; n < b; n++) {
+        const given = feeds.bias!.data as Float32Array;
+        bias.set(given.subarray(n * seen, n * seen + used), n * (room + 1));
+        bias[n * (room + 1) + room] = given[n * seen + used]!;
+      }
+      const segment = { from: 0, to: layers, image: false, outputs: ['logits', ...names.map((name) => `new.${name}`)] };
+      const all = { ...feeds, ...past, bias: f32(bias, [b, 1, 1, room + 1]) };
+      const { logits, ...fresh } = await runLayered(vlm, segment, all, lasting);
+      for (const name of names) append(past[name]!, fresh[`new.${name}`]!, used);
+      used++;
+      return { logits: logits!, ...past };
     },
   };
 }
 
+/** Positions added to a cache at a time. */
+const ROOM = 32;
+
+/** A cache [b, h, p, k] with room for at least one more than `used` positions. */
+function withRoom(cache: Tensor, used: number): Tensor<'float32'> {
+  const [b, h, p, k] = cache.shape as [number, number, number, number];
+  if (p > used) return cache as Tensor<'float32'>;
+  const larger = new Float32Array(b * h * (p + ROOM) * k);
+  for (let n = 0; n < b * h; n++)
+    larger.set((cache.data as Float32Array).subarray(n * p * k, (n * p + used) * k), n * (p + ROOM) * k);
+  return f32(larger, [b, h, p + ROOM, k]);
+}
+
+/** Writes what one position adds, [b, h, 1, k], into a cache. */
+function append(cache: Tensor<'float32'>, fresh: Tensor, at: number): void {
+  const [b, h, p, k] = cache.shape as [number, number, number, number];
+  for (let n = 0; n < b * h; n++) cache.data.set((fresh.data as Float32Array).subarray(n * k, (n + 1) * k), (n * p + at) * k);
+}
+
 const unpatched = (rewrite: Rewrite): Rewrite => ({ ...rewrite, key: `${rewrite.key}|weights`, patches: () => new Map() });
 
-/** One layer with all its sites as outputs; a run returns those that are asked for. */
+/**
+ * One layer with all its sites as outputs, and `new.past.{i}.key` and `.value`, those of the new positions alone; a run returns what is asked
+ * for.
+ */
 function layerProgram(vlm: Vlm, i: number, image: boolean, rewrite: Rewrite | undefined): Promise<Program> {
   const own = (site: string): boolean => site.startsWith(`layers.${i}.`) && site !== `layers.${i}.out`;
   const patches = [...(rewrite?.patches(image) ?? [])].filter(([site]) => own(site));
@@ -111,7 +149,10 @@ function layerProgram(vlm: Vlm, i: number, image: boolean, rewrite: Rewrite | un
       const weights = new Weights(replaced ? rewrite!.replace : undefined);
       const sites = new Sites(new Map(patches));
       build(vlm, i, weights, sites);
-      return Object.fromEntries(sites.names().map((name) => [name, sites.get(name)]));
+      const outputs = Object.fromEntries(sites.names().map((name) => [name, sites.get(name)]));
+      for (const kind of ['key', 'value'])
+        outputs[`new.past.${i}.${kind}`] = slice(sites.get(`layers.${i}.attn.${kind}`), 2, 'p', addDim('l', 'p'));
+      return outputs;
     },
     'layered',
   );

@@ -95,10 +95,10 @@ function assemble(
   derived?: ReadonlyMap<string, () => Tensor>,
 ): Vlm {
   const { dtype, maxMemory, residency, ...compileOptions } = options;
-  const uses = weightUses(architecture);
-  checkWeights(checkpoint, uses, derived);
   const name = basename(dir);
   checkType(name, dtype, storedTypeOf(dir));
+  const uses = weightUses(architecture);
+  checkWeights(checkpoint, uses, derived);
   const size = modelSize(architecture, uses, checkpoint, dtype);
   const budget = maxMemory ?? totalmem();
   const memory = chooseResidency(name, size, budget, residency);

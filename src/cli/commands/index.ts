@@ -14,5 +14,6 @@ export const commands: Record<string, CommandEntry> = {
   reproduce: entry("the paper's tables and figures", () => import('./reproduce.ts')),
   pull: entry('fetch a model from a hub', () => import('./pull.ts')),
   convert: entry('write any readable model as one safetensors folder', () => import('./convert.ts')),
+  quantize: entry('write a model rounded to 4 or 8 bits', () => import('./quantize.ts')),
   world: entry('make the mini world, a data set that needs no download', () => import('./world.ts')),
 };
