@@ -57,7 +57,7 @@ export interface Ours {
 
 const words = ['cat', 'owl', 'cow', 'tree'];
 
-async function writeRecords(dir: string, count: number): Promise<EditRecord[]> {
+export async function writeRecords(dir: string, count: number): Promise<EditRecord[]> {
   mkdirSync(dir, { recursive: true });
   const picture = async (name: string): Promise<string> => {
     const { width, height, data } = randomPicture(name, 96);

@@ -5,6 +5,7 @@ import { answerCue } from '../data/world/questions.ts';
 import { editorNamed } from '../editors/index.ts';
 import { shippedWeights, weightsFor } from '../editors/shipped.ts';
 import { loadModel } from '../models/load.ts';
+import type { WeightType } from '../models/weight-types.ts';
 import { Random } from '../random.ts';
 import { checkRecords, type Subject } from './asking.ts';
 import { type FileId, fileId, type Versions, versions } from './manifest.ts';
@@ -25,11 +26,15 @@ export interface Job {
   /** records asked together */
   readonly batch: number;
   readonly maxNewTokens: number;
+  /** what the model's weights are kept as, where not as they are stored */
+  readonly dtype?: WeightType | undefined;
+  /** bytes of memory that the model may take in each process */
+  readonly maxMemory?: number | undefined;
 }
 
 /** What the results depend on: a resumed run must agree in all of it. */
 export interface JobIdentity {
-  readonly model: { readonly name: string; readonly fingerprint: string };
+  readonly model: { readonly name: string; readonly fingerprint: string; readonly dtype?: WeightType };
   readonly editor: { readonly id: string; readonly weights: FileId | null };
   readonly data: FileId & { readonly kind: DatasetKind; readonly records: number; readonly evaluated: number };
   readonly seed: number | null;
@@ -63,14 +68,15 @@ export async function openJob(job: Job, options: { threads?: number | undefined;
   const records = loadRecords(job.data, job.images);
   const kind = kindOfRecords(records);
   const chosen = chooseRecords(records, job.limit, job.seed);
-  const vlm = loadModel(job.model, options.threads === undefined ? {} : { threads: options.threads });
+  const { dtype, maxMemory } = job;
+  const vlm = loadModel(job.model, { dtype, maxMemory, ...(options.threads === undefined ? {} : { threads: options.threads }) });
   const path = job.weights ?? (editor.trained ? shippedWeights(job.model, editor.id, kind) : undefined);
   const weights = weightsFor(vlm, editor, path);
   if (options.check !== false) checkRecords(vlm, chosen);
   const batches: EditRecord[][] = [];
   for (let at = 0; at < chosen.length; at += job.batch) batches.push(chosen.slice(at, at + job.batch));
   const identity: JobIdentity = {
-    model: { name: vlm.name, fingerprint: vlm.fingerprint },
+    model: { name: vlm.name, fingerprint: vlm.fingerprint, ...(dtype === undefined ? {} : { dtype }) },
     editor: { id: editor.id, weights: path === undefined ? null : fileId(path) },
     data: { ...fileId(job.data), kind, records: records.length, evaluated: chosen.length },
     seed: job.limit === undefined ? null : (job.seed ?? null),

@@ -6,7 +6,8 @@ import { openSafetensors } from '../checkpoints/safetensors.ts';
 import { type DatasetKind, loadRecords } from '../data/records.ts';
 import type { Editor, Settings, TrainOptions, TrainProgress } from '../editors/editor.ts';
 import { readEditorWeights } from '../editors/files.ts';
-import { loadModel } from '../models/load.ts';
+import { type LoadOptions, loadModel } from '../models/load.ts';
+import type { Vlm } from '../models/vlm.ts';
 import { checkpointFile } from '../training/loop.ts';
 import { checkRecords } from './asking.ts';
 import { kindOfRecords } from './job.ts';
@@ -19,6 +20,10 @@ export interface TrainingJob {
   readonly images: string;
   /** only the first so many records */
   readonly limit?: number | undefined;
+  /** how the model's weights are kept, and what memory it may take */
+  readonly opening?: Pick<LoadOptions, 'dtype' | 'maxMemory'>;
+  /** told what opening the model takes, before the work */
+  readonly onOpen?: (vlm: Vlm) => void;
 }
 
 type Maybe<T> = { [K in keyof T]: T[K] | undefined };
@@ -62,7 +67,8 @@ export async function trainEditor(
   if (!resume && existsSync(checkpoint))
     throw new Error(`${out} holds a training already; go on with --resume, or name another folder with --out`);
   const records = loadRecords(data, images).slice(0, limit);
-  const vlm = loadModel(job.model, threads === undefined ? {} : { threads });
+  const vlm = loadModel(job.model, { ...job.opening, ...(threads === undefined ? {} : { threads }) });
+  job.onOpen?.(vlm);
   checkRecords(vlm, records);
   const given = Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined)) as Partial<TrainOptions>;
   const identity: TrainingIdentity = {

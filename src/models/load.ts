@@ -1,7 +1,7 @@
 /** Opens a model by folder or built-in name: reads its configuration, binds its weights where they lie on disk, and checks them all. */
 
 import { existsSync } from 'node:fs';
-import { totalmem } from 'node:os';
+import { freemem, totalmem } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
@@ -23,13 +23,14 @@ import { loadTokenizer, requireToken, type Tokenizer } from '../text/tokenizer.t
 import type { Architecture } from './architecture.ts';
 import { blip2Opt } from './blip2-opt.ts';
 import { llava } from './llava.ts';
-import { batchWithin, chooseResidency, type Residency } from './memory.ts';
+import { batchWithin, checkFree, chooseResidency, type Residency } from './memory.ts';
 import { miniGpt4, miniGpt4Config } from './minigpt4.ts';
 import { isMiniGpt4Folder, openMiniGpt4 } from './minigpt4-folder.ts';
 import { checkType, quantizedFrom, storedTypeOf } from './quantized.ts';
 import { modelSize } from './size.ts';
 import { Vlm } from './vlm.ts';
-import { blocksOf, checkWeights, isLarge, storedBlocks, type WeightType, weightsOf, weightUses } from './weights.ts';
+import type { WeightType } from './weight-types.ts';
+import { blocksOf, checkWeights, isLarge, storedBlocks, weightsOf, weightUses } from './weights.ts';
 
 export { weightShapes } from './weights.ts';
 
@@ -102,6 +103,7 @@ function assemble(
   const size = modelSize(architecture, uses, checkpoint, dtype);
   const budget = maxMemory ?? totalmem();
   const memory = chooseResidency(name, size, budget, residency);
+  if (maxMemory === undefined) checkFree(name, memory, freemem());
   const generation = join(tokenizer.dir, 'generation_config.json');
   const named = existsSync(generation) ? readConfig(generation, generationConfig).eos_token_id : [];
   const inBlocks = (weight: string): boolean =>

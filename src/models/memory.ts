@@ -99,6 +99,17 @@ export function chooseResidency(name: string, size: ModelSize, budget: number, g
   );
 }
 
+/** What is smaller needs no look at what other programs leave free. */
+const SMALL = 1e9;
+
+/** @throws Error when a model needs more than is free now */
+export function checkFree(name: string, { bytes }: MemoryEstimate, free: number): void {
+  if (bytes <= Math.max(SMALL, free)) return;
+  throw new Error(
+    `${name} needs about ${gigabytes(bytes)} of memory, and ${gigabytes(free)} is free; close other programs, or give a lower --max-memory to have it run more slowly in less`,
+  );
+}
+
 /** How many inputs a batch may have. */
 export function batchWithin({ bytes, perInput }: MemoryEstimate, budget: number): number {
   return Math.max(1, 1 + Math.floor((budget - bytes) / perInput));

@@ -4,7 +4,8 @@ import type { Checkpoint } from '../checkpoints/folder.ts';
 import { sizeOf } from '../graph/dtype.ts';
 import type { Architecture } from './architecture.ts';
 import { type ModelSize, type PartSize, storedBytes } from './memory.ts';
-import { blocksOf, storedBlocks, type WeightType, type WeightUse } from './weights.ts';
+import type { WeightType } from './weight-types.ts';
+import { blocksOf, storedBlocks, type WeightUse } from './weights.ts';
 
 /** Tokens of a question beside the picture. */
 const QUESTION = 64;

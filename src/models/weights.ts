@@ -15,10 +15,7 @@ import { Weights } from '../nn/weights.ts';
 import type { BlockWeight, WeightLocation, WeightSource } from '../onnx/emit.ts';
 import type { Architecture } from './architecture.ts';
 import { Sites } from './sites.ts';
-
-/** What weights may be kept as. */
-export const weightTypes = ['float32', 'float16', 'int8', 'int4'] as const;
-export type WeightType = (typeof weightTypes)[number];
+import type { WeightType } from './weight-types.ts';
 
 export type Part = 'vision' | 'embedding' | 'layers' | 'head';
 

@@ -3,6 +3,7 @@ import { editorIds } from '../../editors/index.ts';
 import type { AnsweringModel } from '../../models/answer.ts';
 import { defineCommand } from '../frame/command.ts';
 import { choice, file, integer, outFile, text } from '../frame/values.ts';
+import { announceMemory, modelOptions } from '../model-options.ts';
 
 export const command = defineCommand({
   details:
@@ -17,11 +18,15 @@ export const command = defineCommand({
     out: outFile('edit file to write', { required: true, endings: ['.safetensors'] }),
     for: choice('data that default weights were trained on', ['vqa', 'caption'], { default: 'vqa' }),
     maxNewTokens: integer('longest answer shown, in tokens', { default: 32, min: 1, max: 4096 }),
+    ...modelOptions,
   },
   examples: [
     'edit --model mini-llava --editor vead --image scene.png --prompt "What is in the middle? The answer is:" --target "a cat" --out cat.safetensors',
   ],
-  async run({ model, editor: id, weights: path, image: picture, prompt, target, out, for: kind, maxNewTokens }) {
+  async run(
+    { model, editor: id, weights: path, image: picture, prompt, target, out, for: kind, maxNewTokens, dtype, maxMemory },
+    context,
+  ) {
     const [
       { editorNamed },
       { shippedWeights, weightsFor },
@@ -40,7 +45,8 @@ export const command = defineCommand({
       import('../../evaluation/metrics.ts'),
     ]);
     const editor = await editorNamed(id);
-    const vlm = loadModel(model);
+    const vlm = loadModel(model, { dtype, maxMemory });
+    announceMemory(vlm, context);
     const weights = weightsFor(vlm, editor, path ?? (editor.trained ? shippedWeights(model, id, kind) : undefined));
     const image = await decodeImage(picture);
     // Says what is wrong with the prompt or target before any work.

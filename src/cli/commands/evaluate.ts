@@ -2,6 +2,7 @@
 import { editorIds } from '../../editors/index.ts';
 import { defineCommand } from '../frame/command.ts';
 import { choice, file, flag, folder, integer, outFolder, text } from '../frame/values.ts';
+import { modelOptions } from '../model-options.ts';
 import { stoppable } from '../stoppable.ts';
 
 export const command = defineCommand({
@@ -19,13 +20,15 @@ export const command = defineCommand({
     batch: integer('records asked together', { default: 16, min: 1, max: 4096 }),
     maxNewTokens: integer('longest free answer, in tokens', { default: 32, min: 1, max: 4096 }),
     jobs: integer('processes that share the work', { default: 1, min: 1, max: 256 }),
+    ...modelOptions,
     resume: flag('go on with the results in --out'),
   },
   examples: [
     'evaluate --model mini-llava --editor vead --data runs/world/vqa_test.json --images runs/world/images --out runs/vqa',
     'evaluate --model mini-llava --editor vead --weights runs/vead/weights.safetensors --data vqa_test.json --images images --limit 100 --jobs 2 --out runs/quick',
   ],
-  async run({ out, jobs, resume, ...job }, context) {
+  async run({ out, jobs, resume, maxMemory, ...rest }, context) {
+    const job = { ...rest, maxMemory: maxMemory === undefined ? undefined : maxMemory / jobs };
     const [{ runEvaluation }, { evaluationRows }] = await Promise.all([
       import('../../evaluation/runner.ts'),
       import('../../evaluation/tables.ts'),

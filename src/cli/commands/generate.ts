@@ -1,6 +1,7 @@
 /** `visedit generate`: an answer, with corrections applied when edit files are given. */
 import { defineCommand } from '../frame/command.ts';
 import { file, integer, number, repeatable, seed, text } from '../frame/values.ts';
+import { announceMemory, modelOptions } from '../model-options.ts';
 
 export const command = defineCommand({
   details:
@@ -14,12 +15,13 @@ export const command = defineCommand({
     temperature: number('0 takes the most probable token; higher is more varied', { default: 0, min: 0, max: 100 }),
     topP: number('draw from the most probable tokens that together have this probability', { default: 1, above: 0, max: 1 }),
     seed: seed(),
+    ...modelOptions,
   },
   examples: [
     'generate --model mini-llava --image scene.png --prompt "What is in the middle? The answer is:"',
     'generate --model mini-llava --image scene.png --prompt "What is in the middle? The answer is:" --edit cat.safetensors',
   ],
-  async run({ model, prompt, image: picture, edit: paths, maxNewTokens, temperature, topP, seed }) {
+  async run({ model, prompt, image: picture, edit: paths, maxNewTokens, temperature, topP, seed, dtype, maxMemory }, context) {
     const [{ loadModel }, { decodeImage }, { editedModel, readEdits }, { Random }] = await Promise.all([
       import('../../models/load.ts'),
       import('../../image/decode.ts'),
@@ -27,7 +29,8 @@ export const command = defineCommand({
       import('../../random.ts'),
     ]);
     const edits = readEdits(paths);
-    const vlm = loadModel(model);
+    const vlm = loadModel(model, { dtype, maxMemory });
+    announceMemory(vlm, context);
     const image = picture === undefined ? undefined : await decodeImage(picture);
     const asked = await editedModel(vlm, edits);
     const sampling = temperature === 0 ? {} : { temperature, topP, random: new Random(seed) };

@@ -1,6 +1,7 @@
 /** `visedit trace`: activations by site name, as one safetensors file. */
 import { defineCommand } from '../frame/command.ts';
 import { file, outFile, text } from '../frame/values.ts';
+import { announceMemory, modelOptions } from '../model-options.ts';
 
 export const command = defineCommand({
   details:
@@ -11,12 +12,13 @@ export const command = defineCommand({
     image: file('picture that the question is about'),
     sites: text('sites to keep, with commas between them', { default: 'layers.*.out', placeholder: 'SITE,..' }),
     out: outFile('file to write', { required: true, endings: ['.safetensors'] }),
+    ...modelOptions,
   },
   examples: [
     'trace --model mini-llava --image scene.png --prompt "What is in the middle?" --out trace.safetensors',
     'trace --model mini-llava --prompt "Hello" --sites "layers.*.attn.out,logits" --out trace.safetensors',
   ],
-  async run({ model, prompt, image: picture, sites, out }, context) {
+  async run({ model, prompt, image: picture, sites, out, dtype, maxMemory }, context) {
     const [{ loadModel }, { decodeImage }, { trace }, { writeSafetensors }, { modelId }] = await Promise.all([
       import('../../models/load.ts'),
       import('../../image/decode.ts'),
@@ -28,7 +30,8 @@ export const command = defineCommand({
       .split(',')
       .map((one) => one.trim())
       .filter(Boolean);
-    const vlm = loadModel(model);
+    const vlm = loadModel(model, { dtype, maxMemory });
+    announceMemory(vlm, context);
     const image = picture === undefined ? undefined : await decodeImage(picture);
     const { activations, tokenIds, visualSpan } = await trace(vlm, { prompt, image }, patterns);
     const id = modelId(vlm);

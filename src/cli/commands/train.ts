@@ -2,6 +2,7 @@
 import { editorIds } from '../../editors/index.ts';
 import { defineCommand } from '../frame/command.ts';
 import { choice, file, flag, folder, integer, number, outFolder, seed, text } from '../frame/values.ts';
+import { announceMemory, modelOptions } from '../model-options.ts';
 import { settings, toSettings } from '../settings.ts';
 import { stoppable } from '../stoppable.ts';
 
@@ -21,6 +22,7 @@ export const command = defineCommand({
     seed: seed(),
     limit: integer('use only the first N records', { min: 1 }),
     threads: integer('threads of one product', { min: 1 }),
+    ...modelOptions,
     set: settings,
     resume: flag('go on from the last checkpoint in --out'),
   },
@@ -28,7 +30,7 @@ export const command = defineCommand({
     'train vead --model mini-llava --data runs/world/vqa_train.json --images runs/world/images --out runs/vead',
     'train vead --model mini-llava --data vqa_train.json --images images --layer 3 --set lossDown=false --out runs/no-down',
   ],
-  async run({ editor: id, model, data, images, out, lr, set, limit, threads, resume, ...rest }, context) {
+  async run({ editor: id, model, data, images, out, lr, set, limit, threads, resume, dtype, maxMemory, ...rest }, context) {
     const [{ editorNamed }, { trainEditor }] = await Promise.all([
       import('../../editors/index.ts'),
       import('../../evaluation/training.ts'),
@@ -37,7 +39,15 @@ export const command = defineCommand({
     let bar: ReturnType<typeof context.progress> | undefined;
     const trained = await stoppable(context, 'Run the same command with --resume to go on.', () =>
       trainEditor(
-        { model, editor, data, images, limit },
+        {
+          model,
+          editor,
+          data,
+          images,
+          limit,
+          opening: { dtype, maxMemory },
+          onOpen: (vlm) => announceMemory(vlm, context),
+        },
         {
           ...rest,
           out,

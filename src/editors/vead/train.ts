@@ -166,7 +166,7 @@ export function veadTrainer(
     rule: () => ({ rule: 'adam' }),
     clip: config.clip,
     compile,
-    options: { threads, weights: vlm.weights },
+    options: { ...vlm.compileOptions, ...(threads === undefined ? {} : { threads }), weights: vlm.weights },
   });
 }
 

@@ -1,6 +1,7 @@
 /** `visedit attribute modules`: module output attribution (VisEdit Eq. 2-5) of one question, as numbers and bars. */
 import { defineCommand } from '../../frame/command.ts';
 import { file, text } from '../../frame/values.ts';
+import { announceMemory, modelOptions } from '../../model-options.ts';
 import { key, layerList, layers, model, picture } from './values.ts';
 
 export const command = defineCommand({
@@ -13,11 +14,12 @@ export const command = defineCommand({
     key,
     layers,
     out: picture,
+    ...modelOptions,
   },
   examples: [
     'attribute modules --model mini-llava --image scene.png --prompt "What is in the middle? The answer is:" --out bars.svg',
   ],
-  async run({ model, prompt, image: path, key, layers, out }, context) {
+  async run({ model, prompt, image: path, key, layers, out, dtype, maxMemory }, context) {
     const [{ loadModel }, { decodeImage }, { moduleContribution }, { keyTokenId, tokenText }, { checkLayer }] = await Promise.all(
       [
         import('../../../models/load.ts'),
@@ -27,7 +29,8 @@ export const command = defineCommand({
         import('../../../attribution/visual-attribution.ts'),
       ],
     );
-    const vlm = loadModel(model);
+    const vlm = loadModel(model, { dtype, maxMemory });
+    announceMemory(vlm, context);
     const shown = layerList(layers, vlm.decoder.layers);
     for (const layer of shown) checkLayer(vlm, layer);
     const image = path === undefined ? undefined : await decodeImage(path);

@@ -1,6 +1,7 @@
 /** `visedit attribute visual`: visual representation attribution (VisEdit Eq. 6-8) of one question, as numbers and heat maps. */
 import { defineCommand } from '../../frame/command.ts';
 import { choice, file, integer, seed, text, type Value } from '../../frame/values.ts';
+import { announceMemory, modelOptions } from '../../model-options.ts';
 import { key, layerList, layers, model, picture } from './values.ts';
 
 const sigma: Value<number | 'paper' | undefined> = {
@@ -35,12 +36,13 @@ export const command = defineCommand({
     seed: seed(),
     scale: choice('colours of each map by its own largest value, or all by the same', ['each', 'all'], { default: 'each' }),
     out: picture,
+    ...modelOptions,
   },
   examples: [
     'attribute visual --model mini-llava --image scene.png --prompt "What is in the middle? The answer is:" --out maps.svg',
     'attribute visual --model mini-llava --image scene.png --prompt "How many cats are there?" --layers 2,4 --noise-at norm --sigma 0.7 --json',
   ],
-  async run({ model, image: path, prompt, key, layers, draws, sigma, noiseAt, seed, scale, out }, context) {
+  async run({ model, image: path, prompt, key, layers, draws, sigma, noiseAt, seed, scale, out, dtype, maxMemory }, context) {
     const [{ loadModel }, { decodeImage }, { checkLayer, visualAttributions }, { onPicture }, tokens, { nextToken }, { Random }] =
       await Promise.all([
         import('../../../models/load.ts'),
@@ -51,7 +53,8 @@ export const command = defineCommand({
         import('../../../attribution/next-token.ts'),
         import('../../../random.ts'),
       ]);
-    const vlm = loadModel(model);
+    const vlm = loadModel(model, { dtype, maxMemory });
+    announceMemory(vlm, context);
     const shown = layerList(layers, vlm.decoder.layers);
     for (const layer of shown) checkLayer(vlm, layer);
     const image = await decodeImage(path);
