@@ -31,7 +31,8 @@ export const benchSizes: Partial<Sizes> = {
   patch: 4,
   seed: 'bench',
 };
-const insert = 6;
+export const insertLayer = 6;
+const insert = insertLayer;
 const traced = [7, 8, 9, 10];
 const draws = 1;
 /** which sample feeds the influence losses: 2 is the rephrased image, whose visual tokens differ from the edit's */

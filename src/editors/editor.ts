@@ -82,6 +82,8 @@ export interface Editor {
    * @param settings the editor's own options for these edits, by name (steps, rate, ...); what is left out has the editor's default
    */
   edit(vlm: Vlm, requests: readonly EditRequest[], weights?: EditorWeights, settings?: Settings): Promise<Edit[]>;
+  /** The decoder layer up to whose output its edits change nothing, so that states there may be shared; absent: none. */
+  unchangedUpTo?(weights?: EditorWeights): number | undefined;
   /**
    * The edited model. With one edit every query is answered under it; with several, query i is answered under edit i.
    * @throws Error when an edit belongs to another model

@@ -93,12 +93,16 @@ export function stopIfAsked(signal: AbortSignal | undefined): void {
 export class Unedited {
   readonly #known = new WeakMap<EditRecord, Answers>();
 
-  constructor(readonly vlm: Vlm) {}
+  /** @param share the decoder layer whose states these questions share with those under an edit; see `answerTargets` */
+  constructor(
+    readonly vlm: Vlm,
+    readonly share?: number,
+  ) {}
 
   async get(batch: readonly Loaded[], options: AskOptions): Promise<Answers[]> {
     const missing = batch.filter(({ record }) => !this.#known.has(record));
     if (missing.length > 0) {
-      const answers = await askAll(unedited(this.vlm), missing, options);
+      const answers = await askAll(unedited(this.vlm, this.share), missing, options);
       missing.forEach(({ record }, i) => {
         this.#known.set(record, answers[i]!);
       });
@@ -119,7 +123,7 @@ export async function evaluateBatch(
   { vlm, editor, weights }: Subject,
   records: readonly EditRecord[],
   options: AskOptions = {},
-  before = new Unedited(vlm),
+  before = new Unedited(vlm, editor.unchangedUpTo?.(weights)),
 ): Promise<RecordResult[]> {
   const batch = await load(records);
   const unchanged = await before.get(batch, options);
@@ -159,7 +163,7 @@ export async function evaluateRecords(
   records: readonly EditRecord[],
   options: EvaluateOptions = {},
 ): Promise<RecordsEvaluation> {
-  const { batch = defaultBatch, before = new Unedited(vlm), onProgress } = options;
+  const { batch = defaultBatch, before = new Unedited(vlm, editor.unchangedUpTo?.(weights)), onProgress } = options;
   const results: RecordResult[] = [];
   for (let at = 0; at < records.length; at += batch) {
     results.push(...(await evaluateBatch({ vlm, editor, weights }, records.slice(at, at + batch), options, before)));

@@ -3,6 +3,7 @@
 import { i64, type Tensor } from '../graph/dtype.ts';
 import { type GenerateOptions, generate } from './generate.ts';
 import type { Sequence } from './sequence.ts';
+import { groupRows, sharedStates } from './shared-states.ts';
 import type { Batch, Rewrite, RgbImage, Vlm } from './vlm.ts';
 
 export interface Query {
@@ -28,7 +29,11 @@ export interface AnsweringModel {
 }
 
 /** The rewrite for chosen rows of a list of queries; undefined: the unedited model. */
-export type RewriteRows = (rows: readonly number[], batch: Batch) => Rewrite | undefined;
+export interface RewriteRows {
+  (rows: readonly number[], batch: Batch): Rewrite | undefined;
+  /** given where the rewrite does nothing but change visual tokens after a layer: that layer, and what says which edit a row is under */
+  readonly afterLayer?: { readonly layer: number; readonly editOf: (row: number) => unknown };
+}
 
 const BATCH = 32;
 
@@ -69,26 +74,58 @@ export function readAnswers(batch: Batch, logits: Tensor<'float32'>): TargetAnsw
   });
 }
 
-export async function answerTargets(vlm: Vlm, queries: readonly Query[], rewrite?: RewriteRows): Promise<TargetAnswer[]> {
+/**
+ * Teacher-forced answers.
+ * @param share the layer whose states are shared with other queries of the same pictures and words; by default the one that the rewrite acts after.
+ * Sharing moves results by rounding only.
+ */
+export async function answerTargets(
+  vlm: Vlm,
+  queries: readonly Query[],
+  rewrite?: RewriteRows,
+  share = rewrite?.afterLayer?.layer,
+): Promise<TargetAnswer[]> {
   const sequences = queries.map((q) => vlm.layout(q.prompt, q.image !== undefined, q.target));
   const out = new Array<TargetAnswer>(queries.length);
+  const states =
+    share === undefined || (rewrite !== undefined && rewrite.afterLayer?.layer !== share) ? undefined : sharedStates(vlm, share);
   for (const rows of batchRows(sequences, Math.min(BATCH, vlm.batchLimit))) {
     const batch = await vlm.batch(
       rows.map((i) => sequences[i]!),
       rows.map((i) => queries[i]!.image),
     );
     const at = targetRows(batch);
-    const result = await vlm.run(
-      { from: 0, to: vlm.decoder.layers, outputs: ['logits'], rows: true },
-      batch,
-      { rows: i64(at, [at.length]) },
-      rewrite?.(rows, batch),
-    );
-    readAnswers(batch, result.logits as Tensor<'float32'>).forEach((answer, i) => {
+    let logits: Tensor<'float32'>;
+    if (states !== undefined && batch.image) {
+      const images = rows.map((i) => queries[i]!.image!);
+      const groups = groupRows(
+        rows.map((row, i) => `${vlm.imageKey(images[i]!)}|${editNumber(rewrite?.afterLayer?.editOf(row))}`),
+      );
+      const pictureRows = groups.first.map((i) => rows[i]!);
+      logits = await states.logits(batch, images, groups, at, rewrite?.(pictureRows, batch));
+    } else {
+      const segment = { from: 0, to: vlm.decoder.layers, outputs: ['logits'], rows: true };
+      const result = await vlm.run(segment, batch, { rows: i64(at, [at.length]) }, rewrite?.(rows, batch));
+      logits = result.logits as Tensor<'float32'>;
+    }
+    readAnswers(batch, logits).forEach((answer, i) => {
       out[rows[i]!] = answer;
     });
   }
   return out;
+}
+
+const editNumbers = new WeakMap<object, number>();
+let nextEdit = 1;
+/** A number for every edit, by identity; 0 for none. */
+function editNumber(edit: unknown): number {
+  if (typeof edit !== 'object' || edit === null) return 0;
+  let number = editNumbers.get(edit);
+  if (number === undefined) {
+    number = nextEdit++;
+    editNumbers.set(edit, number);
+  }
+  return number;
 }
 
 export async function generateAll(
@@ -112,10 +149,10 @@ export async function generateAll(
   return out;
 }
 
-/** The unedited model. */
-export function unedited(vlm: Vlm): AnsweringModel {
+/** The unedited model. @param share see `answerTargets` */
+export function unedited(vlm: Vlm, share?: number): AnsweringModel {
   return {
-    answerTargets: (queries) => answerTargets(vlm, queries),
+    answerTargets: (queries) => answerTargets(vlm, queries, undefined, share),
     generate: (queries, options) => generateAll(vlm, queries, options),
   };
 }

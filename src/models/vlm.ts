@@ -29,6 +29,7 @@ import type { Architecture, TextCodec } from './architecture.ts';
 import { runLayered } from './layered.ts';
 import type { MemoryEstimate } from './memory.ts';
 import { layout, type Sequence } from './sequence.ts';
+import type { SharedStates } from './shared-states.ts';
 import { type Patch, Sites } from './sites.ts';
 import { splitLayer, splitStates } from './split.ts';
 
@@ -112,6 +113,8 @@ export class Vlm {
   readonly #fingerprint: () => string;
   readonly #programs = new Map<string, Promise<Program>>();
   readonly #visual = new Map<string, Promise<Tensor<'float32'>>>();
+  /** shared states by layer: see shared-states.ts */
+  readonly states = new Map<number, SharedStates>();
 
   constructor(parts: VlmParts) {
     this.name = parts.name;
@@ -152,16 +155,33 @@ export class Vlm {
     return program;
   }
 
+  /** Forgets what was computed of pictures; programs stay. */
+  forget(): void {
+    this.#visual.clear();
+    this.states.clear();
+  }
+
   /** Releases programs and cached features. */
   async release(): Promise<void> {
     for (const program of this.#programs.values()) await (await program).release();
     this.#programs.clear();
-    this.#visual.clear();
+    this.forget();
   }
+
+  /** Hash of a picture's content. */
+  imageKey(image: RgbImage): string {
+    let key = this.#imageKeys.get(image);
+    if (key === undefined) {
+      key = createHash('sha256').update(`${image.width}x${image.height}`).update(image.data).digest('base64');
+      this.#imageKeys.set(image, key);
+    }
+    return key;
+  }
+  readonly #imageKeys = new WeakMap<RgbImage, string>();
 
   /** Visual tokens [v, d] of a picture, computed once per content. */
   visual(image: RgbImage): Promise<Tensor<'float32'>> {
-    const key = createHash('sha256').update(`${image.width}x${image.height}`).update(image.data).digest('base64');
+    const key = this.imageKey(image);
     let tokens = this.#visual.get(key);
     if (tokens === undefined) {
       tokens = this.visualOf(this.processor(image));

@@ -10,8 +10,10 @@ import { concat, f32, i64, input, type Node, slice, type Tensor } from '../../gr
 import { decodeImage } from '../../image/decode.ts';
 import { type AnsweringModel, answerTargets, generateAll, type RewriteRows } from '../../models/answer.ts';
 import { chainRewrites } from '../../models/rewrite.ts';
+import type { Sequence } from '../../models/sequence.ts';
+import { type SharedStates, sharedStates } from '../../models/shared-states.ts';
 import type { Patch } from '../../models/sites.ts';
-import type { Batch, Rewrite, Vlm } from '../../models/vlm.ts';
+import type { Batch, Rewrite, RgbImage, Vlm } from '../../models/vlm.ts';
 import { Weights } from '../../nn/weights.ts';
 import {
   checkModel,
@@ -108,12 +110,28 @@ async function signals(
   layer: number,
 ): Promise<{ signal: Float32Array; length: number; promptEnd: number }[]> {
   const sequences = requests.map((r) => vlm.layout(r.prompt, true, r.target));
-  const batch = await vlm.batch(
-    sequences,
-    requests.map((r) => r.image),
-  );
-  const hidden = await hiddenAt(vlm, batch, layer);
+  const shared = sharedStates(vlm, layer);
+  const images = requests.map((r) => r.image);
+  const hidden =
+    shared === undefined
+      ? await hiddenAt(vlm, await vlm.batch(sequences, images), layer)
+      : await joined(shared, sequences, images);
   return sequences.map((s, n) => ({ signal: hidden[n]!, length: s.ids.length, promptEnd: s.promptEnd }));
+}
+
+/** Picture and words in one. */
+async function joined(
+  shared: SharedStates,
+  sequences: readonly Sequence[],
+  images: readonly RgbImage[],
+): Promise<Float32Array[]> {
+  const { picture, text } = await shared.of(sequences, images);
+  return sequences.map((_, n) => {
+    const whole = new Float32Array(picture[n]!.length + text[n]!.length);
+    whole.set(picture[n]!);
+    whole.set(text[n]!, picture[n]!.length);
+    return whole;
+  });
 }
 
 const WEIGHT = 'weight.';
@@ -205,13 +223,11 @@ export function veadRewrite(vlm: Vlm, edits: readonly Edit[], tag = ''): Rewrite
 
 /** Rewrites for the rows of a list of queries. */
 function rewriteRows(vlm: Vlm, edits: readonly Edit[]): RewriteRows {
-  return (rows, batch: Batch) =>
-    batch.image
-      ? veadRewrite(
-          vlm,
-          rows.map((row) => (edits.length === 1 ? edits[0]! : edits[row]!)),
-        )
-      : undefined;
+  const editOf = (row: number): Edit => (edits.length === 1 ? edits[0]! : edits[row]!);
+  const rewrite = (rows: readonly number[], batch: Batch): Rewrite | undefined =>
+    batch.image ? veadRewrite(vlm, rows.map(editOf)) : undefined;
+  const layers = new Set(edits.map((e) => e.settings.layer as number));
+  return layers.size === 1 ? Object.assign(rewrite, { afterLayer: { layer: [...layers][0]!, editOf } }) : rewrite;
 }
 
 /** Rewrites that apply all edits to every row: each edit's adapter reads what the one before it wrote. */
@@ -254,6 +270,7 @@ export const vead: Editor = {
   train: async (vlm, records, options) =>
     trainVead(vlm, records, veadConfig(vlm, await withLayers(vlm, records, options)), options),
   edit,
+  unchangedUpTo: (weights) => weights?.settings.layer as number | undefined,
   with: (vlm, edits) => rewritten(vlm, edits, rewriteRows(vlm, edits)),
   chain: (vlm, edits) => rewritten(vlm, edits, chainRows(vlm, edits)),
 };
