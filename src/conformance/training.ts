@@ -174,6 +174,7 @@ function trainerConfig({ config, steps }: Training, shape: AdapterShape, layer: 
     parts: { influenceMapper: true, crossAttention: true },
     hint: { bias: 0, until: 0, end: 0 },
     valueCopy: false,
+    microBatch: Number.POSITIVE_INFINITY,
     locality: { sameImage: 0, sameQuestion: 0 },
     budget: 0,
   };

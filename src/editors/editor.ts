@@ -53,6 +53,8 @@ export interface TrainOptions {
   layer?: number;
   steps?: number;
   batch?: number;
+  /** records of a batch whose gradients are computed at once: the same gradients in less memory */
+  microBatch?: number;
   rate?: number;
   resume?: boolean;
   threads?: number;

@@ -1,7 +1,7 @@
 /** A compiled training step with its weights and optimizer state: run it, save it, restore it. */
 
 import { f32, type Tensor } from '../graph/dtype.ts';
-import { gradient, input, type Node, nameOf, parameterOp, topological } from '../graph/index.ts';
+import { add, gradient, input, type Node, nameOf, parameterOp, topological } from '../graph/index.ts';
 import type { CompileOptions, Feeds, Program } from '../runtime/program.ts';
 import { type OptimizerRule, optimize, slots, zeros } from './optimizers.ts';
 
@@ -13,9 +13,16 @@ export interface TrainerOptions {
   initial: ReadonlyMap<string, Tensor<'float32'>>;
   rule: (name: string, shape: readonly number[]) => OptimizerRule;
   clip?: number;
+  /**
+   * Gradients and update as two programs: a step then takes its batch in parts whose gradients are added up. The loss must be a sum over the
+   * batch (weights of the whole batch in every part), so that the parts' sum is the gradient of the whole.
+   */
+  parts?: boolean;
   compile: (outputs: Record<string, Node>, options: CompileOptions) => Promise<Program>;
   options?: CompileOptions;
 }
+
+const sumOf = (name: string): string => `sum:${name}`;
 
 export class LossError extends Error {
   override name = 'LossError';
@@ -26,16 +33,20 @@ export class Trainer {
   readonly weights: Map<string, Tensor<'float32'>>;
   readonly #state: Map<string, Tensor<'float32'>>;
   readonly #program: Program;
+  /** weights from summed gradients, where batches come in parts */
+  readonly #update: Program | undefined;
   readonly #rules: ReadonlyMap<string, OptimizerRule>;
   readonly #metrics: readonly string[];
 
   private constructor(
     program: Program,
+    update: Program | undefined,
     weights: Map<string, Tensor<'float32'>>,
     rules: ReadonlyMap<string, OptimizerRule>,
     metrics: readonly string[],
   ) {
     this.#program = program;
+    this.#update = update;
     this.weights = weights;
     this.#rules = rules;
     this.#metrics = metrics;
@@ -44,7 +55,16 @@ export class Trainer {
       for (const slot of slots[rule.rule]) this.#state.set(`${slot}:${name}`, zeros(weights.get(name)!.shape));
   }
 
-  static async create({ loss, metrics = {}, initial, rule, clip, compile, options = {} }: TrainerOptions): Promise<Trainer> {
+  static async create({
+    loss,
+    metrics = {},
+    initial,
+    rule,
+    clip,
+    parts = false,
+    compile,
+    options = {},
+  }: TrainerOptions): Promise<Trainer> {
     const trained = topological([loss]).filter((n) => n.op === parameterOp && initial.has(nameOf(n)));
     const unused = [...initial.keys()].filter((name) => !trained.some((n) => nameOf(n) === name));
     if (unused.length > 0) throw new Error(`the loss does not depend on ${unused.join(', ')}`);
@@ -54,34 +74,46 @@ export class Trainer {
       correction2: input('step.correction2', []),
     };
     const rules = new Map(trained.map((n) => [nameOf(n), rule(nameOf(n), n.shape as number[])]));
-    const { updates, norm } = optimize(trained, gradient(loss, trained), (name) => rules.get(name)!, scalars, clip);
-    const outputs: Record<string, Node> = { loss, gradientNorm: norm, ...metrics };
+    const gradients = gradient(loss, trained);
+    const sums = trained.map((node) => input(sumOf(nameOf(node)), node.shape));
+    const { updates, norm } = optimize(trained, parts ? sums : gradients, (name) => rules.get(name)!, scalars, clip);
+    const values: Record<string, Node> = { loss, ...metrics };
+    const changes: Record<string, Node> = { gradientNorm: norm };
     for (const [node, { weight, state }] of updates) {
-      outputs[`w:${nameOf(node)}`] = weight;
-      for (const [slot, value] of Object.entries(state)) outputs[`${slot}:${nameOf(node)}`] = value;
+      changes[`w:${nameOf(node)}`] = weight;
+      for (const [slot, value] of Object.entries(state)) changes[`${slot}:${nameOf(node)}`] = value;
     }
+    if (parts)
+      trained.forEach((node, i) => {
+        values[sumOf(nameOf(node))] = add(sums[i]!, gradients[i]!);
+      });
     const frozen = options.weights;
-    const program = await compile(outputs, { ...options, weights: (name) => (initial.has(name) ? undefined : frozen?.(name)) });
-    return new Trainer(program, new Map(initial), rules, Object.keys(metrics));
+    const given: CompileOptions = { ...options, weights: (name) => (initial.has(name) ? undefined : frozen?.(name)) };
+    const program = await compile(parts ? values : { ...values, ...changes }, given);
+    const update = parts ? await compile(changes, given) : undefined;
+    return new Trainer(program, update, new Map(initial), rules, Object.keys(metrics));
   }
 
   /**
-   * One optimizer step.
+   * One optimizer step over a batch, or over the parts of one: their losses and metrics are added up.
    * @throws LossError when the loss or the gradient is not finite; weights and state then stay as they were
    */
-  async run(feeds: Feeds, lr: number): Promise<{ loss: number; gradientNorm: number; metrics: Record<string, Tensor> }> {
+  async run(
+    batch: Feeds | readonly Feeds[],
+    lr: number,
+  ): Promise<{ loss: number; gradientNorm: number; metrics: Record<string, Tensor> }> {
     const t = this.step + 1;
     const first = [...this.#rules.values()].find((r) => r.rule === 'adam');
     const scalar = (x: number): Tensor => f32([x], []);
-    const all: Record<string, Tensor> = {
-      ...feeds,
+    const state: Record<string, Tensor> = {
       'step.lr': scalar(lr),
       'step.correction1': scalar(1 - (first?.beta1 ?? 0.9) ** t),
       'step.correction2': scalar(1 - (first?.beta2 ?? 0.999) ** t),
     };
-    for (const [name, w] of this.weights) all[name] = w;
-    for (const [name, s] of this.#state) all[name] = s;
-    const out = await this.#program.run(all);
+    for (const [name, w] of this.weights) state[name] = w;
+    for (const [name, s] of this.#state) state[name] = s;
+    const list = Array.isArray(batch) ? (batch as readonly Feeds[]) : [batch as Feeds];
+    const out = await (this.#update === undefined ? this.#whole(list, state) : this.#inParts(this.#update, list, state));
     const loss = (out.loss!.data as Float32Array)[0]!;
     const gradientNorm = (out.gradientNorm!.data as Float32Array)[0]!;
     if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
@@ -93,6 +125,36 @@ export class Trainer {
     for (const name of this.weights.keys()) this.weights.set(name, out[`w:${name}`] as Tensor<'float32'>);
     for (const name of this.#state.keys()) this.#state.set(name, out[name] as Tensor<'float32'>);
     return { loss, gradientNorm, metrics: Object.fromEntries(this.#metrics.map((m) => [m, out[m]!])) };
+  }
+
+  #whole([feeds, ...more]: readonly Feeds[], state: Feeds): Promise<Record<string, Tensor>> {
+    if (feeds === undefined || more.length > 0)
+      throw new Error('this trainer takes a batch whole; create it with `parts` for several');
+    return this.#program.run({ ...feeds, ...state });
+  }
+
+  async #inParts(update: Program, list: readonly Feeds[], state: Feeds): Promise<Record<string, Tensor>> {
+    let sums: Record<string, Tensor> = {};
+    for (const [name, w] of this.weights) sums[sumOf(name)] = zeros(w.shape);
+    const totals = new Map<string, Tensor<'float32'>>();
+    for (const feeds of list) {
+      const out = await this.#program.run({ ...feeds, ...state, ...sums });
+      sums = Object.fromEntries([...this.weights.keys()].map((name) => [sumOf(name), out[sumOf(name)]!]));
+      for (const name of ['loss', ...this.#metrics]) {
+        const value = out[name] as Tensor<'float32'>;
+        const before = totals.get(name);
+        totals.set(
+          name,
+          before === undefined
+            ? value
+            : f32(
+                before.data.map((x, i) => x + value.data[i]!),
+                value.shape,
+              ),
+        );
+      }
+    }
+    return { ...(await update.run({ ...state, ...sums })), ...Object.fromEntries(totals) };
   }
 
   /** Everything that the next step depends on. */
@@ -117,5 +179,6 @@ export class Trainer {
 
   async release(): Promise<void> {
     await this.#program.release();
+    await this.#update?.release();
   }
 }

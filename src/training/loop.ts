@@ -16,7 +16,8 @@ export interface LoopOptions {
   steps: number;
   /** learning rate of step 1..steps */
   rate: (step: number) => number;
-  feeds: (step: number) => Promise<Feeds> | Feeds;
+  /** the batch of a step, whole or in parts */
+  feeds: (step: number) => Promise<Feeds | readonly Feeds[]> | Feeds;
   /** where checkpoint and log are kept */
   dir: string;
   /** steps between checkpoints */

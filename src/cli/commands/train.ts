@@ -18,6 +18,12 @@ export const command = defineCommand({
     layer: integer('decoder layer to edit at, from 0 (default: chosen for the model)', { min: 0 }),
     steps: integer('optimizer steps', { min: 1 }),
     batch: integer('records per step', { min: 1 }),
+    microBatch: integer(
+      'records whose gradients are computed at once (default: the whole batch): less memory, the same gradients',
+      {
+        min: 1,
+      },
+    ),
     lr: number('learning rate', { above: 0 }),
     seed: seed(),
     limit: integer('use only the first N records', { min: 1 }),

@@ -59,6 +59,7 @@ export interface Objective {
 /**
  * Inputs: hidden [4e, l, d], positions [4e, l], bias [4e, 1, l, l]; signal [e, n, d], signalBias [e, n], signalEnds [e];
  * rows/labels [r] and parts [3, r] (weights of each row in ℓ_rel, ℓ_gen text, ℓ_gen modal); locRows [k], before [k, vocabulary], locWeights [k];
+ * share [], of the edits of the whole batch that these are (1 where a batch comes whole);
  * choice [e] (flat group row whose gates feed ℓ_im↑ and ℓ_ima), sampled [e, t] visual positions, target [e, t] = c normalised (Eq. 23).
  */
 export function objective(vlm: Vlm, layer: number, shape: AdapterShape, losses: LossWeights, parts: AdapterParts): Objective {
@@ -111,7 +112,11 @@ export function objective(vlm: Vlm, layer: number, shape: AdapterShape, losses: 
   const right = takeLast(gather(gate, input('choice', ['e'], 'int64')), sampled);
   const wrong = takeLast(slice(gate, 0, mulDim(3, 'e'), b), sampled);
   const target = input('target', ['e', 't']);
-  const { up, down, ima } = mapperLosses(right, wrong, target);
+  // Means over edits: a part of a batch has its share in those of the whole.
+  const share = input('share', []);
+  const gates = mapperLosses(right, wrong, target);
+  const [up, down, ima] = [gates.up, gates.down, gates.ima].map((x) => mul(x, share)) as [Node, Node, Node];
+  const opened = (x: Node): Node => mul(mean(sigmoid(x)), share);
 
   const weighted: [Node, number][] = [
     [rel, losses.rel],
@@ -124,7 +129,7 @@ export function objective(vlm: Vlm, layer: number, shape: AdapterShape, losses: 
   if (used.length === 0) throw new Error('every term of the objective is switched off');
   return {
     loss: used.reduce((a, c) => add(a, c)),
-    metrics: { rel, textGen, modalGen, loc, up, down, ima, gateRight: mean(sigmoid(right)), gateWrong: mean(sigmoid(wrong)) },
+    metrics: { rel, textGen, modalGen, loc, up, down, ima, gateRight: opened(right), gateWrong: opened(wrong) },
     weights: adapter,
   };
 }

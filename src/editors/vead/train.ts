@@ -23,6 +23,8 @@ export interface VeadConfig {
   influenceWidth: number;
   steps: number;
   batch: number;
+  /** records whose gradients are computed at once; below `batch` they are added up, which takes less memory */
+  microBatch: number;
   rate: number;
   /** fraction of the steps at the constant rate before the linear decay to `lastRate` of it; 1 is the paper's constant rate */
   hold: number;
@@ -59,13 +61,17 @@ export interface StepDraw {
   sampled: readonly number[];
 }
 
-/** Feeds of the objective for prepared records. */
+/**
+ * Feeds of the objective for prepared records.
+ * @param whole the batch that these are a part of: every token weighs as it does there
+ */
 export function stepFeeds(
   vlm: Vlm,
   prepared: readonly Prepared[],
   draw: StepDraw,
   hint: number,
   targets?: Float32Array,
+  whole: readonly Prepared[] = prepared,
 ): Record<string, Tensor> {
   const d = vlm.decoder.hidden;
   const n = vlm.decoder.vocabulary;
@@ -102,7 +108,8 @@ export function stepFeeds(
   });
   const r = rows.length;
   const parts = new Float32Array(3 * r);
-  const sizes = [0, 1, 2].map((g) => groupOf.filter((x) => x === g).length);
+  const tokens = (g: number): number => whole.reduce((total, p) => total + p.samples[g]!.sequence.targetIds.length, 0);
+  const sizes = [0, 1, 2].map(tokens);
   groupOf.forEach((g, i) => {
     parts[g * r + i] = 1 / sizes[g]!;
   });
@@ -137,7 +144,8 @@ export function stepFeeds(
     parts: f32(parts, [3, r]),
     locRows: i64(locRows, [k]),
     before: f32(before, [k, n]),
-    locWeights: f32(new Float32Array(k).fill(1 / k), [k]),
+    locWeights: f32(new Float32Array(k).fill(1 / tokens(3)), [k]),
+    share: f32([e / whole.length], []),
     choice: i64(
       prepared.map((_, i) => draw.choice * e + i),
       [e],
@@ -165,6 +173,7 @@ export function veadTrainer(
     initial: usedWeights(initial, config),
     rule: () => ({ rule: 'adam' }),
     clip: config.clip,
+    parts: config.microBatch < config.batch,
     compile,
     options: { ...vlm.compileOptions, ...(threads === undefined ? {} : { threads }), weights: vlm.weights },
   });
@@ -245,7 +254,12 @@ export async function trainVead(
         }
         return record;
       });
-      return stepFeeds(vlm, given, draw, hintAt(config.hint, step));
+      const hint = hintAt(config.hint, step);
+      if (config.microBatch >= config.batch) return stepFeeds(vlm, given, draw, hint);
+      const parts = Array.from({ length: Math.ceil(given.length / config.microBatch) }, (_, i) =>
+        given.slice(i * config.microBatch, (i + 1) * config.microBatch),
+      );
+      return parts.map((part) => stepFeeds(vlm, part, draw, hint, undefined, given));
     },
     onStep: (step, loss, metrics) => {
       smoothed = Number.isNaN(smoothed) ? loss : 0.1 * loss + 0.9 * smoothed;

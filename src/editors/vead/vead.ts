@@ -61,6 +61,7 @@ export function veadConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): VeadC
   const number = (name: string, otherwise: number): number => (typeof s[name] === 'number' ? (s[name] as number) : otherwise);
   const on = (name: string): boolean => s[name] !== false;
   const mini = hidden < 512;
+  const batch = options.batch ?? (mini ? 16 : 4);
   return {
     layer,
     traced: Array.isArray(s.traced) ? (s.traced as number[]) : tracedLayers(vlm, layer),
@@ -68,7 +69,8 @@ export function veadConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): VeadC
     heads: number('heads', 8),
     influenceWidth: number('influenceWidth', mini ? 256 : 1024),
     steps,
-    batch: options.batch ?? (mini ? 16 : 4),
+    batch,
+    microBatch: Math.min(options.microBatch ?? batch, batch),
     rate: options.rate ?? (mini ? 3e-3 : 1e-4),
     hold: number('hold', mini ? 0.6 : 1),
     lastRate: number('lastRate', mini ? 0.05 : 1),
