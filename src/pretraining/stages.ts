@@ -149,3 +149,11 @@ export const settleStage: DecoderStage = {
     ...{ list: 0.4, probe: 0.4, tally: 2, find: 0.4, sides: 0.6, kinds: 0.2, groups: 0.2 },
   },
 };
+
+/** A last round in which every third lesson counts. */
+export const countStage: DecoderStage = {
+  ...settleStage,
+  steps: 500,
+  doubles: 0.6,
+  lessonWeights: { ...settleStage.lessonWeights, relation: 2.5, exists: 2, count: 10, tally: 3 },
+};

@@ -31,8 +31,14 @@ import { trainVead, type VeadConfig } from './train.ts';
 
 const id = 'vead';
 
-/** Layers that the paper inserts VEAD after, for the published sizes (Appendix A.4). */
-const publishedLayers: Readonly<Record<string, number>> = { 'llava/32': 18, 'blip2-opt/32': 19, 'minigpt4/32': 17 };
+/**
+ * Layers that the paper inserts VEAD after, for the published sizes (Appendix A.4); and for the minis, which learned to read the picture again
+ * after this layer (src/pretraining/stages.ts).
+ */
+const publishedLayers: Readonly<Record<string, number>> = {
+  ...{ 'llava/32': 18, 'blip2-opt/32': 19, 'minigpt4/32': 17 },
+  ...{ 'llava/7': 2, 'blip2-opt/7': 2, 'minigpt4/7': 2 },
+};
 
 const publishedLayer = ({ architecture: { name, decoder } }: Vlm): number | undefined =>
   publishedLayers[`${name}/${decoder.layers}`];
@@ -57,10 +63,10 @@ export function veadConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): VeadC
   if (!Number.isInteger(layer) || layer < 0 || layer >= layers - 1) {
     throw new Error(`insert layer ${layer} is out of range: a layer must come after it, so this model takes 0 to ${layers - 2}`);
   }
-  const steps = options.steps ?? 2400;
   const number = (name: string, otherwise: number): number => (typeof s[name] === 'number' ? (s[name] as number) : otherwise);
   const on = (name: string): boolean => s[name] !== false;
   const mini = hidden < 512;
+  const steps = options.steps ?? (mini ? 3000 : 200_000);
   const batch = options.batch ?? (mini ? 16 : 4);
   return {
     layer,
@@ -72,11 +78,11 @@ export function veadConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): VeadC
     batch,
     microBatch: Math.min(options.microBatch ?? batch, batch),
     rate: options.rate ?? (mini ? 3e-3 : 1e-4),
-    hold: number('hold', mini ? 0.6 : 1),
-    lastRate: number('lastRate', mini ? 0.05 : 1),
+    hold: number('hold', mini ? 0.5 : 1),
+    lastRate: number('lastRate', mini ? 0.02 : 1),
     clip: typeof s.clip === 'number' ? s.clip : mini ? 1 : undefined,
     sampled: Math.min(number('sampled', 24), vlm.architecture.visualTokens),
-    draws: number('draws', 4),
+    draws: number('draws', 1),
     sigma: number('sigma', 0.7),
     losses: {
       ...paperLosses,
@@ -88,11 +94,14 @@ export function veadConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): VeadC
     parts: { influenceMapper: on('influenceMapper'), crossAttention: on('crossAttention') },
     hint: {
       bias: number('hintBias', mini ? -10 : 0),
-      until: number('hintUntil', Math.round(steps / 6)),
-      end: number('hintEnd', Math.round(steps / 2)),
+      until: number('hintUntil', Math.round(steps / 30)),
+      end: number('hintEnd', Math.round((2 * steps) / 15)),
     },
     valueCopy: s.valueCopy === undefined ? mini : s.valueCopy === true,
-    locality: { sameImage: number('localitySameImage', 0), sameQuestion: number('localitySameQuestion', 0) },
+    locality: {
+      sameImage: number('localitySameImage', mini ? 0.1 : 0),
+      sameQuestion: number('localitySameQuestion', mini ? 0.15 : 0),
+    },
     budget: number('budget', 2e9),
   };
 }

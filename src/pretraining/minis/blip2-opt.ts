@@ -57,7 +57,7 @@ export function miniBlip2Opt(layers = 7): Mini {
     decoderLayer: `${decoder}.layers.`,
     lessons: [
       { name: 'decoder', layers: 7, settings: { ...rereadStage, steps: 1800 } },
-      { name: 'settle', layers: 7, settings: settleStage },
+      { name: 'settle', layers: 7, settings: { ...settleStage, lessonWeights: { ...settleStage.lessonWeights, relation: 4 } } },
     ],
     parts: [{ model: 'mini-llava', take: fromLlama }],
   };

@@ -5,7 +5,7 @@ import { canvas } from '../../data/world/scene.ts';
 import { bosId, eosId, imageId, padId, vocabulary } from '../../data/world/vocabulary.ts';
 import { llava } from '../../models/llava.ts';
 import type { Mini } from '../minis.ts';
-import { alignStage, decoderStage, polishStage, refineStage, rereadStage, settleStage } from '../stages.ts';
+import { alignStage, countStage, decoderStage, polishStage, refineStage, rereadStage, settleStage } from '../stages.ts';
 
 export function miniLlava(epsilon = 1e-5, layers = 7): Mini {
   const config = {
@@ -81,6 +81,7 @@ export function miniLlava(epsilon = 1e-5, layers = 7): Mini {
       { name: 'polish', layers: 6, settings: polishStage },
       { name: 'reread', layers: 7, settings: rereadStage },
       { name: 'settle', layers: 7, settings: settleStage },
+      { name: 'count', layers: 7, settings: countStage },
     ],
   };
 }
