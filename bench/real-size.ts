@@ -43,6 +43,8 @@ const { values: given } = parseArgs({
 interface Measured {
   part: string;
   seconds: number;
+  /** time of the processor, on all threads: what other programs on the machine change least */
+  cpu: number;
   private: number;
   resident: number;
 }
@@ -89,10 +91,10 @@ async function orderMeasurement(): Promise<void> {
     return;
   }
   const gigabytes = (bytes: number): string => (bytes / 1e9).toFixed(2);
-  const rows = measured.map((m) => [m.part, m.seconds.toFixed(1), gigabytes(m.private), gigabytes(m.resident)]);
+  const rows = measured.map((m) => [m.part, m.seconds.toFixed(1), m.cpu.toFixed(1), gigabytes(m.private), gigabytes(m.resident)]);
   process.stdout.write(`${given.shape}, ${given.dtype}, ${given.threads} threads\n`);
   process.stdout.write(
-    `${table({ head: ['', 'seconds', 'private GB', 'resident GB'], rows, align: ['left', 'right', 'right', 'right'] })}\n`,
+    `${table({ head: ['', 'seconds', 'processor seconds', 'private GB', 'resident GB'], rows, align: ['left', 'right', 'right', 'right', 'right'] })}\n`,
   );
 }
 
@@ -103,11 +105,13 @@ async function measure(folder: string): Promise<void> {
   const part = async <T>(name: string, work: () => Promise<T> | T): Promise<T> => {
     watch.take();
     const started = performance.now();
+    const cpu = process.cpuUsage();
     const result = await work();
-    const line = { part: name, seconds: (performance.now() - started) / 1000, ...watch.take() };
+    const { user, system } = process.cpuUsage(cpu);
+    const line = { part: name, seconds: (performance.now() - started) / 1000, cpu: (user + system) / 1e6, ...watch.take() };
     measured.push(line);
     say(
-      `${name}: ${line.seconds.toFixed(1)} s, private ${(line.private / 1e9).toFixed(2)} GB, resident ${(line.resident / 1e9).toFixed(2)} GB`,
+      `${name}: ${line.seconds.toFixed(1)} s (processor ${line.cpu.toFixed(1)} s), private ${(line.private / 1e9).toFixed(2)} GB, resident ${(line.resident / 1e9).toFixed(2)} GB`,
     );
     return result;
   };

@@ -79,8 +79,11 @@ const shapes: Readonly<Record<string, () => RandomModel>> = {
   },
 };
 
-/** Everything of a model folder but its weights. */
-export function writeCompanions(dir: string, { config, architecture }: RandomModel): void {
+/**
+ * Everything of a model folder but its weights.
+ * @param vocabulary tokens that the tokenizer is filled up to
+ */
+export function writeCompanions(dir: string, { config, architecture }: RandomModel, vocabulary = 0): void {
   const [height, width] = architecture.imageSize;
   const clip = architecture.name === 'llava';
   const preprocessor = {
@@ -104,7 +107,7 @@ export function writeCompanions(dir: string, { config, architecture }: RandomMod
   json('generation_config.json', ids);
   const files = tokenizerFiles({ bos: architecture.name === 'blip2-opt' ? '</s>' : '<s>' });
   const { model } = files['tokenizer.json'] as { model: { vocab: [string, number][] } };
-  for (let id = model.vocab.length; id < architecture.decoder.vocabulary; id++) model.vocab.push([`▁filler${id}`, -100]);
+  for (let id = model.vocab.length; id < vocabulary; id++) model.vocab.push([`▁filler${id}`, -100]);
   for (const [name, content] of Object.entries(files)) json(name, content);
 }
 
@@ -166,7 +169,7 @@ export async function writeRandomCheckpoint(
     afterChunk = () => {},
   }: { half?: boolean; seed?: string; afterChunk?: (bytes: number) => void } = {},
 ): Promise<void> {
-  writeCompanions(dir, model);
+  writeCompanions(dir, model, model.architecture.decoder.vocabulary);
   await writePieces(join(dir, 'model.safetensors'), randomPieces(model, half, seed), { format: 'pt' }, { afterChunk });
 }
 

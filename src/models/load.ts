@@ -124,7 +124,8 @@ function assemble(
         ? undefined
         : (read) => ({ ...compileOptions, ...(packs(read) ? packedOptions : { ...mappedOptions, arena: false }) }),
     memory,
-    batchLimit: batchWithin(memory, budget),
+    memoryBudget: maxMemory ?? freemem(),
+    batchLimit: batchWithin(memory, maxMemory ?? freemem()),
   });
 }
 

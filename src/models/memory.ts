@@ -47,6 +47,8 @@ export interface MemoryEstimate {
   readonly mapped: number;
   /** bytes of private memory that each further input of a batch adds */
   readonly perInput: number;
+  /** bytes that a training step keeps of one layer and one input until their gradient */
+  readonly perTrained: number;
 }
 
 /** Node, the engine and this program. */
@@ -59,23 +61,30 @@ const packed = ({ int4, int8 }: PartSize): number => int4 * (0.5 + 8 / 32) + int
 /** Private bytes of one layer at work, and of what is kept of every layer, for one input. */
 function workOf({ layers, hidden, mlp, heads, keyWidth, vocabulary, tokens }: ModelSize): number {
   const layer = 4 * tokens * (10 * hidden + 4 * mlp) + 3 * 4 * heads * tokens * tokens;
-  // Keys and values of all layers, twice: what went in and what comes out.
-  const past = 2 * 2 * 4 * layers * tokens * keyWidth;
+  // Keys and values of all layers: what went in, what comes out, and what is not yet collected.
+  const past = 3 * 2 * 4 * layers * tokens * keyWidth;
   return layer + past + 4 * 4 * vocabulary;
+}
+
+/** What the gradient of one layer reads of one input: values between its modules, and the attention's probabilities with their sums. */
+function trainedOf({ tokens, hidden, mlp, heads }: ModelSize): number {
+  return 4 * tokens * (14 * hidden + 5 * mlp) + 2 * 4 * heads * tokens * tokens;
 }
 
 export function estimateMemory(size: ModelSize, residency: Residency): MemoryEstimate {
   const { vision, decoder } = size;
   const perInput = workOf(size);
+  const perTrained = trainedOf(size);
   if (residency === 'whole') {
     const widened = (part: PartSize): number => 4 * part.floats + packed(part);
-    return { residency, bytes: BASE + widened(vision) + COPIES * widened(decoder) + perInput, mapped: 0, perInput };
+    return { residency, bytes: BASE + widened(vision) + COPIES * widened(decoder) + perInput, mapped: 0, perInput, perTrained };
   }
   const kept = residency === 'layered' ? packed(decoder) : 0;
   // One matrix at a time is widened, and one more while the former is given back.
   const bytes = BASE + kept + 2 * 4 * size.largest + perInput;
   const all = vision.bytes + decoder.bytes;
-  return { residency, bytes, mapped: residency === 'mapped' || kept === 0 ? all : vision.bytes + 4 * decoder.floats, perInput };
+  const mapped = residency === 'mapped' || kept === 0 ? all : vision.bytes + 4 * decoder.floats;
+  return { residency, bytes, mapped, perInput, perTrained };
 }
 
 /** Above this, programs of the whole decoder are no longer quick to open. */
@@ -107,6 +116,31 @@ export function checkFree(name: string, { bytes }: MemoryEstimate, free: number)
   if (bytes <= Math.max(SMALL, free)) return;
   throw new Error(
     `${name} needs about ${gigabytes(bytes)} of memory, and ${gigabytes(free)} is free; close other programs, or give a lower --max-memory to have it run more slowly in less`,
+  );
+}
+
+/** Of the inputs of one record, four, two share a picture. */
+const INPUTS_OF_RECORD = 3.2;
+
+/** Private bytes of a step that trains an editor through the layers above the one where it edits, for records whose gradients are computed at once. */
+export const trainingBytes = ({ bytes, perTrained }: MemoryEstimate, layersAbove: number, records: number): number =>
+  bytes + INPUTS_OF_RECORD * records * layersAbove * perTrained;
+
+/** @throws Error when a training step needs more than may be used */
+export function checkTraining(
+  name: string,
+  estimate: MemoryEstimate,
+  { layersAbove, records, budget }: { layersAbove: number; records: number; budget: number },
+): number {
+  const bytes = trainingBytes(estimate, layersAbove, records);
+  if (bytes <= Math.max(SMALL, budget)) return bytes;
+  const one = trainingBytes(estimate, layersAbove, 1);
+  const instead =
+    records > 1 && one <= budget
+      ? `--micro-batch ${Math.max(1, Math.floor((budget - estimate.bytes) / (one - estimate.bytes)))} takes less, with the same gradients`
+      : 'insert at a later layer, or close other programs';
+  throw new Error(
+    `a training step of ${name} over ${records} ${records === 1 ? 'record' : 'records'} at once takes about ${gigabytes(bytes)} of memory, and ${gigabytes(budget)} may be used; ${instead}`,
   );
 }
 

@@ -95,6 +95,8 @@ export interface VlmParts {
   /** given: the decoder runs as one program per layer, with these options for the weights that it reads */
   layered?: LayerOptions | undefined;
   memory?: MemoryEstimate;
+  /** bytes of private memory that may be used */
+  memoryBudget?: number;
   /** inputs that a batch may have */
   batchLimit?: number;
 }
@@ -109,6 +111,7 @@ export class Vlm {
   readonly compileOptions: CompileOptions;
   readonly layered: LayerOptions | undefined;
   readonly memory: MemoryEstimate | undefined;
+  readonly memoryBudget: number;
   readonly batchLimit: number;
   readonly #fingerprint: () => string;
   readonly #programs = new Map<string, Promise<Program>>();
@@ -126,6 +129,7 @@ export class Vlm {
     this.compileOptions = parts.compileOptions ?? {};
     this.layered = parts.layered;
     this.memory = parts.memory;
+    this.memoryBudget = parts.memoryBudget ?? Number.POSITIVE_INFINITY;
     this.batchLimit = parts.batchLimit ?? Number.POSITIVE_INFINITY;
     this.#fingerprint = parts.fingerprint;
   }

@@ -8,6 +8,7 @@ import { loadModel } from '../../src/models/load.ts';
 import {
   batchWithin,
   checkFree,
+  checkTraining,
   chooseResidency,
   estimateMemory,
   gigabytes,
@@ -15,6 +16,7 @@ import {
   parseBytes,
   residencies,
   storedBytes,
+  trainingBytes,
 } from '../../src/models/memory.ts';
 import { writeRandomLlava } from '../tiny-model.ts';
 
@@ -111,6 +113,19 @@ test('estimates grow with every size, and shrink from whole to layered to mapped
     expect(whole).toBeGreaterThan(layered);
     expect(layered).toBeGreaterThanOrEqual(mapped);
   }
+});
+
+test('a training step that does not fit is refused, with a micro-batch that would', () => {
+  const estimate = estimateMemory(int4, 'layered');
+  const check = (records: number, budget: number): number =>
+    checkTraining('llava', estimate, { layersAbove: 13, records, budget });
+  expect(check(1, 40e9)).toBe(trainingBytes(estimate, 13, 1));
+  expect(check(2, 100e9)).toBeGreaterThan(check(1, 100e9));
+  expect(() => check(4, trainingBytes(estimate, 13, 2) + 1)).toThrow(
+    /over 4 records at once takes about .*; --micro-batch 2 takes less/,
+  );
+  expect(() => check(1, 8e9)).toThrow(/over 1 record at once .* and 8\.0 GB may be used; insert at a later layer/);
+  expect(checkTraining('small', estimateMemory(small, 'whole'), { layersAbove: 2, records: 16, budget: 0 })).toBeLessThan(1e9);
 });
 
 test('a batch uses what is left of the budget', () => {

@@ -3,6 +3,7 @@
 import { join } from 'node:path';
 import type { EditRecord } from '../../data/records.ts';
 import { f32, i64, type Tensor } from '../../graph/dtype.ts';
+import { checkTraining } from '../../models/memory.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import { Trainer } from '../../nn/trainer.ts';
 import { Random } from '../../random.ts';
@@ -204,6 +205,10 @@ export async function trainVead(
     influenceWidth: config.influenceWidth,
   };
   const initial = initialAdapter(shape, random.fork('initial'), config.valueCopy);
+  if (vlm.memory !== undefined) {
+    const layersAbove = decoder.layers - 1 - config.layer;
+    checkTraining(vlm.name, vlm.memory, { layersAbove, records: config.microBatch, budget: vlm.memoryBudget });
+  }
   const trainer = await veadTrainer(vlm, config, shape, initial, options.threads);
   const closer = closerLocalities.filter((kind) => config.locality[kind] > 0);
   const preparer = new Preparer(vlm, records, { ...config, closer }, random.fork('noise'));
