@@ -7,9 +7,18 @@ import type { Vlm } from '../models/vlm.ts';
 import { checkModel, type Editor, type EditorWeights } from './editor.ts';
 import { readEditorWeights } from './files.ts';
 
+const shippedPath = (model: string, editor: string, kind: DatasetKind): string =>
+  join(modelFolder(model), 'editors', `${editor}-${kind}.safetensors`);
+
+/** The file of an editor's weights that comes with a model, if one does. */
+export function findShippedWeights(model: string, editor: string, kind: DatasetKind): string | undefined {
+  const path = shippedPath(model, editor, kind);
+  return existsSync(path) ? path : undefined;
+}
+
 /** @throws Error that says where the weights were looked for */
 export function shippedWeights(model: string, editor: string, kind: DatasetKind): string {
-  const path = join(modelFolder(model), 'editors', `${editor}-${kind}.safetensors`);
+  const path = shippedPath(model, editor, kind);
   if (existsSync(path)) return path;
   throw new Error(
     `${model} comes without ${editor} weights for ${kind} data (${path} does not exist); train some with: visedit train ${editor}, and name them with --weights`,
