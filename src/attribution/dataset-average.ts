@@ -18,12 +18,14 @@ export interface AverageContribution {
   /** mean probability of the key token, by layer */
   prob: { attn: number[]; mlp: number[]; layer: number[] };
   logit: { attn: number[]; mlp: number[]; layer: number[] };
+  /** each input's key token, in the order of the inputs */
+  tokenIds: number[];
 }
 
 export interface AverageOptions {
   /** inputs that run together */
   batch?: number;
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   onProgress?: (done: number) => void;
 }
 
@@ -34,8 +36,9 @@ export async function averageModuleContribution(
   { batch = 8, signal, onProgress }: AverageOptions = {},
 ): Promise<AverageContribution> {
   const total = new Totals(vlm.decoder.layers);
+  const tokenIds = new Array<number>(inputs.length);
   for (const withImage of [true, false]) {
-    const group = inputs.filter(({ image }) => (image !== undefined) === withImage);
+    const group = inputs.flatMap((input, index) => ((input.image !== undefined) === withImage ? [{ ...input, index }] : []));
     for (let at = 0; at < group.length; at += batch) {
       signal?.throwIfAborted();
       const part = group.slice(at, at + batch);
@@ -46,11 +49,14 @@ export async function averageModuleContribution(
         await vlm.batch(sequences, images),
         part.map(({ keyId }) => keyId),
       );
-      for (const one of found) total.add(one);
+      found.forEach((one, i) => {
+        total.add(one);
+        tokenIds[part[i]!.index] = one.tokenId;
+      });
       onProgress?.(total.count);
     }
   }
-  return total.mean();
+  return { ...total.mean(), tokenIds };
 }
 
 const fields = [
@@ -86,7 +92,7 @@ class Totals {
     }
   }
 
-  mean(): AverageContribution {
+  mean(): Omit<AverageContribution, 'tokenIds'> {
     if (this.count === 0) throw new Error('an average of module contributions needs at least one input; none was given');
     const of = (field: string): number[] => Array.from(this.#sums.get(field)!, (sum) => sum / this.count);
     return {

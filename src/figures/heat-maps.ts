@@ -1,27 +1,41 @@
 /**
- * Heat maps over an image, several side by side (figures 1, 3, 4, 7, 8 and 9 of the paper): one row for each image, one
- * panel for each layer. The image lies below in grey, so that a colour means a value and nothing else.
+ * Heat maps over pictures, several side by side (figures 1, 3, 4, 7, 8 and 9 of the paper): one row for each question or layer, one panel
+ * for each map. The picture lies below in grey, so that a colour means a value and nothing else.
  */
-import { faint, rule, type ScaleName, scaleColour } from './colours.ts';
-import { type Pixels, pngUri, toGrey } from './raster.ts';
-import { element, image as imageElement, lineHeight, note, picture, textLines } from './svg.ts';
+import type { ScaleName } from './colours.ts';
+import { type Box, colourBar, formatValue, framed, heatPanel, type Look } from './heat-panel.ts';
+import { checkPixels, type Pixels, pngUri, toGrey } from './raster.ts';
+import { lineHeight, note, picture, textLines } from './svg.ts';
 import { wrap } from './text.ts';
 
 export interface HeatMap {
   /** Above the panel: `Layer 3`. */
   label: string;
-  /** One value for each cell of the grid, row by row from the top left. */
-  values: ArrayLike<number>;
+  /** One value for each cell of the grid, row by row from the top left; absent: the picture is shown as it is. */
+  values?: ArrayLike<number>;
+  /** Where they are not those of the row. */
+  image?: Pixels;
+  grid?: readonly [number, number];
+  box?: Box;
+  /** Below the panel: a question and its answer. */
+  prompt?: string;
+  answer?: string;
 }
 
 export interface HeatMapRow {
-  image: Pixels;
+  /** Shown before the maps and in grey below them; absent where the maps have pictures of their own. */
+  image?: Pixels;
   /** Rows and columns of the grid of visual tokens. */
-  grid: readonly [number, number];
+  grid?: readonly [number, number];
   maps: readonly HeatMap[];
-  /** Above the image: what it is in the figure. */
+  /** Outlined on the picture and on every map: what is asked for, say. */
+  box?: Box;
+  /** Above the whole row; `captionEnd` goes on in bold. */
+  caption?: string;
+  captionEnd?: string;
+  /** Above the picture: what it is in the figure. */
   label?: string;
-  /** Below the image: the question and the answer. */
+  /** Below the picture: the question and the answer. */
   prompt?: string;
   answer?: string;
 }
@@ -35,33 +49,44 @@ export interface HeatMaps {
   normalise?: 'all' | 'each';
   /** Fixed ends of the colours, when known; with `all` only. */
   range?: readonly [number, number];
+  /** With `each`: a map without a value above this is drawn as nothing, so that no rounding error shines. */
+  floor?: number;
   colours?: ScaleName;
-  /** How strongly the colours cover the image, 0 to 1. */
+  /** How strongly the colours cover the picture, 0 to 1. */
   opacity?: number;
   /** Maps in one line before the next begins. */
   perLine?: number;
+  /** Rows side by side. */
+  across?: number;
   /** Side of one panel. */
   panel?: number;
 }
 
 const gap = 6;
 const labelSize = 8.5;
+const smallSize = 8;
 
-export async function heatMaps({
-  rows,
-  title,
-  scaleTitle = 'Contribution',
-  normalise = 'all',
-  range,
-  colours = 'viridis',
-  opacity = 0.62,
-  perLine = 4,
-  panel = 76,
-}: HeatMaps): Promise<string> {
+export async function heatMaps(figure: HeatMaps): Promise<string> {
+  const {
+    rows,
+    title,
+    scaleTitle = 'Contribution',
+    normalise = 'all',
+    range,
+    floor = 0,
+    colours = 'viridis',
+    opacity = 0.62,
+    perLine = 4,
+    across = 1,
+    panel = 76,
+  } = figure;
   check(rows);
-  const ends = normalise === 'all' ? (range ?? fromZero(extremes(rows.flatMap(({ maps }) => maps)))) : undefined;
-  const columns = Math.min(perLine, Math.max(...rows.map(({ maps }) => maps.length)));
-  const width = gap + (columns + 1) * (panel + gap);
+  const all = rows.flatMap(({ maps }) => maps);
+  const ends = normalise === 'all' ? (range ?? fromZero(extremes(all))) : undefined;
+  const columns = Math.max(...rows.map(({ maps, image }) => Math.min(perLine, maps.length) + (image === undefined ? 0 : 1)));
+  const rowWidth = columns * (panel + gap) - gap;
+  const betweenRows = 2 * gap;
+  const width = 2 * gap + Math.min(across, rows.length) * (rowWidth + betweenRows) - betweenRows;
   const parts: string[] = [];
   let y = gap;
   if (title !== undefined) {
@@ -69,118 +94,143 @@ export async function heatMaps({
     parts.push(textLines(lines, gap, y + 9, { size: 10.5, bold: true }));
     y += lines.length * lineHeight(10.5) + 4;
   }
-  for (const row of rows) {
-    const drawn = await drawRow(row, y, { ends, columns, panel, colours, opacity });
-    parts.push(drawn.svg);
-    y += drawn.height + gap;
+  const drawing: Drawing = { ends, floor, perLine, panel, rowWidth, look: { colours, opacity } };
+  for (let at = 0; at < rows.length; at += across) {
+    let height = 0;
+    for (const [i, row] of rows.slice(at, at + across).entries()) {
+      const drawn = await drawRow(row, gap + i * (rowWidth + betweenRows), y, drawing);
+      parts.push(drawn.svg);
+      height = Math.max(height, drawn.height);
+    }
+    y += height + gap;
   }
-  parts.push(colourBar(y + 2, width, { ends, colours, opacity, scaleTitle }));
+  parts.push(colourBar(gap, y + 2, width - 2 * gap, { ends, colours, opacity, scaleTitle, labelSize }));
   return picture(width, y + 36, ...parts);
 }
 
 interface Drawing {
   ends: readonly [number, number] | undefined;
-  columns: number;
+  floor: number;
+  perLine: number;
   panel: number;
-  colours: ScaleName;
-  opacity: number;
+  rowWidth: number;
+  look: Look;
 }
 
-async function drawRow(
-  row: HeatMapRow,
-  top: number,
-  { ends, columns, panel, colours, opacity }: Drawing,
-): Promise<{ svg: string; height: number }> {
-  const { image, grid, maps, label = 'Image', prompt, answer } = row;
-  const height = (panel * image.height) / image.width;
+async function drawRow(row: HeatMapRow, left: number, top: number, drawing: Drawing): Promise<{ svg: string; height: number }> {
+  const { ends, floor, panel, perLine, look } = drawing;
   const labelHeight = lineHeight(labelSize);
-  const [uri, grey] = await Promise.all([pngUri(image), pngUri(toGrey(image))]);
-  const parts = [
-    textLines(wrap(label, panel, labelSize, { maxLines: 1 }), gap, top + labelSize, { size: labelSize }),
-    imageElement(uri, gap, top + labelHeight, panel, height),
-    frame(gap, top + labelHeight, panel, height),
-  ];
-  const below = [
-    ...wrap(prompt ?? '', panel, 8).map((line) => ({ line, bold: false })),
-    ...wrap(answer ?? '', panel, 8, { bold: true }).map((line) => ({ line, bold: true })),
-  ];
-  below.forEach(({ line, bold }, i) => {
-    parts.push(textLines([line], gap, top + labelHeight + height + 9 + i * lineHeight(8), { size: 8, bold }));
-  });
-
-  // Under a map of its own scale stands its largest value.
-  const lineStep = labelHeight + height + (ends ? 0 : 10) + gap;
-  for (const [i, map] of maps.entries()) {
-    const x = gap + (1 + (i % columns)) * (panel + gap);
-    const y = top + Math.floor(i / columns) * lineStep;
-    const own = ends ?? extremes([map]);
-    parts.push(
-      textLines(wrap(map.label, panel, labelSize, { maxLines: 1 }), x, y + labelSize, { size: labelSize }),
-      imageElement(grey, x, y + labelHeight, panel, height),
-      imageElement(await overlay(map, grid, own, colours), x, y + labelHeight, panel, height, { opacity }),
-      frame(x, y + labelHeight, panel, height),
-    );
-    if (!ends) parts.push(note([`${format(own[0])} – ${format(own[1])}`], x, y + labelHeight + height + 8.5, { size: 7.5 }));
+  const parts: string[] = [];
+  const caption = captionLines(row, drawing.rowWidth);
+  parts.push(...caption.map((line, i) => line(left, top + labelSize + i * labelHeight)));
+  const start = top + (caption.length > 0 ? caption.length * labelHeight + 3 : 0);
+  const uris = new Pictures();
+  let pictureHeight = 0;
+  if (row.image !== undefined) {
+    const height = panelHeight(row.image, panel);
+    const at = { x: left, y: start + labelHeight, width: panel, height };
+    parts.push(label(row.label ?? 'Image', left, start, panel), framed(await uris.colour(row.image), at, row.box));
+    const text = below(row.prompt, row.answer, left, at.y + height, panel);
+    parts.push(text.svg);
+    pictureHeight = labelHeight + height + text.height;
   }
-  const mapsHeight = Math.ceil(maps.length / columns) * lineStep - gap;
-  const imageHeight = labelHeight + height + below.length * lineHeight(8) + (below.length > 0 ? 3 : 0);
-  return { svg: parts.join('\n'), height: Math.max(mapsHeight, imageHeight) };
+  const first = left + (row.image === undefined ? 0 : panel + gap);
+  let y = start;
+  for (let at = 0; at < row.maps.length; at += perLine) {
+    let lineHeightMax = 0;
+    for (const [i, map] of row.maps.slice(at, at + perLine).entries()) {
+      const x = first + i * (panel + gap);
+      const image = (map.image ?? row.image)!;
+      const height = panelHeight(image, panel);
+      const place = { x, y: y + labelHeight, width: panel, height };
+      const box = map.box ?? row.box;
+      parts.push(label(map.label, x, y, panel));
+      let used = labelHeight + height;
+      if (map.values === undefined) parts.push(framed(await uris.colour(image), place, box));
+      else {
+        const own = ends ?? drawnEnds(map, floor);
+        const grid = (map.grid ?? row.grid)!;
+        parts.push(await heatPanel(await uris.grey(image), { values: map.values, grid, ends: own }, place, look, box));
+        // Under a map of its own scale stands its range.
+        if (!ends) {
+          const low = Math.abs(own[0]) <= floor ? 0 : own[0];
+          const text = own[1] === Number.POSITIVE_INFINITY ? 'nothing' : `${formatValue(low)} – ${formatValue(own[1])}`;
+          parts.push(note([text], x, place.y + height + 8.5, { size: 7.5 }));
+          used += 10;
+        }
+      }
+      const text = below(map.prompt, map.answer, x, y + used, panel);
+      parts.push(text.svg);
+      lineHeightMax = Math.max(lineHeightMax, used + text.height);
+    }
+    y += lineHeightMax + gap;
+  }
+  const height = Math.max(y - gap, start + pictureHeight) - top;
+  return { svg: parts.filter(Boolean).join('\n'), height };
 }
 
-function frame(x: number, y: number, width: number, height: number): string {
-  return element('rect', { x, y, width, height, fill: 'none', stroke: rule, 'stroke-width': 0.6 });
+const panelHeight = (image: Pixels, panel: number): number => (panel * image.height) / image.width;
+
+function label(text: string, x: number, y: number, panel: number): string {
+  return textLines(wrap(text, panel, labelSize, { maxLines: 1 }), x, y + labelSize, { size: labelSize });
 }
 
-/** One pixel for each cell of the grid; the SVG stretches it over the image. */
-async function overlay(
-  { values }: HeatMap,
-  [gridRows, gridColumns]: readonly [number, number],
-  ends: readonly [number, number],
-  colours: ScaleName,
-) {
-  const data = new Uint8Array(gridRows * gridColumns * 3);
-  for (let i = 0; i < gridRows * gridColumns; i++) data.set(scaleColour(colours, position(values[i] ?? 0, ends)), 3 * i);
-  return pngUri({ width: gridColumns, height: gridRows, data });
+function below(prompt: string | undefined, answer: string | undefined, x: number, y: number, width: number) {
+  const lines = [
+    ...wrap(prompt ?? '', width, smallSize).map((line) => ({ line, bold: false })),
+    ...wrap(answer ?? '', width, smallSize, { bold: true }).map((line) => ({ line, bold: true })),
+  ];
+  const svg = lines
+    .map(({ line, bold }, i) => textLines([line], x, y + 9 + i * lineHeight(smallSize), { size: smallSize, bold }))
+    .join('\n');
+  return { svg, height: lines.length === 0 ? 0 : lines.length * lineHeight(smallSize) + 3 };
 }
 
-function position(value: number, [low, high]: readonly [number, number]): number {
-  return high > low ? (value - low) / (high - low) : 0;
-}
-
-interface Bar extends Omit<Drawing, 'columns' | 'panel'> {
-  scaleTitle: string;
-}
-
-function colourBar(top: number, width: number, { ends, colours, opacity, scaleTitle }: Bar): string {
-  const title = ends ? scaleTitle : `${scaleTitle} (each map on its own scale)`;
-  const length = Math.min(150, width - 2 * gap);
-  const stops = Array.from({ length: 17 }, (_, i) => {
-    const [r, g, b] = scaleColour(colours, i / 16);
-    return element('stop', { offset: i / 16, 'stop-color': `rgb(${r},${g},${b})` });
-  });
-  // Over mid grey and with the maps' opacity, so that the bar has the colours that are seen in the maps.
-  const box = { x: gap, y: top + 12, width: length, height: 8 };
-  const labels = ends ? [ends[0], (ends[0] + ends[1]) / 2, ends[1]].map(format) : ['lowest', '', 'highest'];
+/** The caption above a row and its bold end, on lines of their own where one does not hold both. */
+function captionLines({ caption, captionEnd }: HeatMapRow, width: number): ((x: number, y: number) => string)[] {
+  if (caption === undefined) return [];
+  const draw = (text: string, bold: boolean) => (x: number, y: number) => textLines([text], x, y, { size: labelSize, bold });
   return [
-    element('linearGradient', { id: 'scale' }, ...stops),
-    textLines([title], gap, top + 8, { size: labelSize }),
-    element('rect', { ...box, fill: '#808080' }),
-    element('rect', { ...box, fill: 'url(#scale)', 'fill-opacity': opacity }),
-    element('rect', { ...box, fill: 'none', stroke: faint, 'stroke-width': 0.5 }),
-    ...labels.map((label, i) => {
-      const anchor = (['start', 'middle', 'end'] as const)[i] ?? 'start';
-      return note([label], gap + (length * i) / 2, top + 29, { size: 7.5, anchor });
-    }),
-  ].join('\n');
+    ...wrap(caption, width, labelSize).map((text) => draw(text, false)),
+    ...(captionEnd === undefined ? [] : wrap(captionEnd, width, labelSize, { bold: true }).map((text) => draw(text, true))),
+  ];
+}
+
+/** A picture that several maps lie over is packed once. */
+class Pictures {
+  readonly #made = new Map<Pixels, { colour?: Promise<string>; grey?: Promise<string> }>();
+
+  #of(image: Pixels) {
+    const found = this.#made.get(image) ?? {};
+    this.#made.set(image, found);
+    return found;
+  }
+
+  colour(image: Pixels): Promise<string> {
+    const found = this.#of(image);
+    found.colour ??= pngUri(image);
+    return found.colour;
+  }
+
+  grey(image: Pixels): Promise<string> {
+    const found = this.#of(image);
+    found.grey ??= pngUri(toGrey(image));
+    return found.grey;
+  }
+}
+
+function drawnEnds(map: HeatMap, floor: number): readonly [number, number] {
+  const own = extremes([map]);
+  return own[1] > floor ? own : [0, Number.POSITIVE_INFINITY];
 }
 
 function extremes(maps: readonly HeatMap[]): [number, number] {
   let low = Number.POSITIVE_INFINITY;
   let high = Number.NEGATIVE_INFINITY;
   for (const { values } of maps) {
-    for (let i = 0; i < values.length; i++) {
-      low = Math.min(low, values[i] ?? 0);
-      high = Math.max(high, values[i] ?? 0);
+    for (let i = 0; i < (values?.length ?? 0); i++) {
+      low = Math.min(low, values?.[i] ?? 0);
+      high = Math.max(high, values?.[i] ?? 0);
     }
   }
   return [low, high];
@@ -191,17 +241,17 @@ function fromZero([low, high]: readonly [number, number]): [number, number] {
   return [Math.min(0, low), Math.max(0, high)];
 }
 
-function format(value: number): string {
-  if (value === 0) return '0';
-  return Math.abs(value) < 0.001 || Math.abs(value) >= 10_000 ? value.toExponential(1) : String(Number(value.toPrecision(2)));
-}
-
 function check(rows: readonly HeatMapRow[]): void {
-  if (rows.length === 0 || rows.every(({ maps }) => maps.length === 0))
+  if (rows.every(({ maps }) => maps.every(({ values }) => values === undefined)))
     throw new Error('a heat-map figure needs at least one map; none was given');
-  for (const { grid, maps } of rows) {
-    const cells = grid[0] * grid[1];
-    for (const { label, values } of maps) {
+  for (const row of rows) {
+    if (row.image !== undefined) checkPixels(row.image);
+    for (const { label, values, image = row.image, grid = row.grid } of row.maps) {
+      if (image === undefined) throw new Error(`the map "${label}" has no picture to lie over: give it or its row one`);
+      checkPixels(image);
+      if (values === undefined) continue;
+      if (grid === undefined) throw new Error(`the map "${label}" has no grid: give it or its row the rows and columns`);
+      const cells = grid[0] * grid[1];
       if (values.length !== cells)
         throw new Error(
           `the map "${label}" has ${values.length} values, but its grid of ${grid[0]}x${grid[1]} has ${cells} cells`,

@@ -2,8 +2,12 @@
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import type * as resvg from '@resvg/resvg-js';
-import { fontFiles } from './text.ts';
+
+const fontFiles = ['inter-regular.ttf', 'inter-semibold.ttf'].map((name) =>
+  fileURLToPath(new URL(`./fonts/${name}`, import.meta.url)),
+);
 
 export const pictureEndings = ['.svg', '.png'] as const;
 

@@ -1,10 +1,6 @@
 /** The figures' font (Inter, kept beside this file as a subset) and how wide text in it is, the same on every machine. */
-import { fileURLToPath } from 'node:url';
 
 export const fontFamily = 'Inter, Helvetica, Arial, sans-serif';
-export const fontFiles = ['inter-regular.ttf', 'inter-semibold.ttf'].map((name) =>
-  fileURLToPath(new URL(`./fonts/${name}`, import.meta.url)),
-);
 
 // Advances of the characters 32 to 126 in hundredths of the font size, read from the font.
 const advances =

@@ -1,10 +1,12 @@
 /** `visedit reproduce`: the paper's tables and figures, one command each. */
 
 import { editorIds } from '../../editors/index.ts';
+import { figureNames } from '../../reproduce/figures/index.ts';
 import { type CommandResult, defineCommand } from '../frame/command.ts';
 import type { CommandContext } from '../frame/context.ts';
 import {
   choice,
+  file,
   flag,
   folder,
   integer,
@@ -15,19 +17,22 @@ import {
   seed,
   text,
 } from '../frame/values.ts';
+import { isFigure, reproduceFigure } from '../reproduce-figure.ts';
 import { stoppable } from '../stoppable.ts';
 
 const builtIn = ['mini-llava', 'mini-blip2-opt', 'mini-minigpt4'];
 
 const values = {
   model: repeatable(
-    text('model folder or built-in name (default: table1 all minis, table2 mini-llava, table4 mini-minigpt4)', {
+    text("model folder or built-in name (default: table1 all minis, table2 mini-llava, table4 mini-minigpt4; a figure's own)", {
       placeholder: 'MODEL',
     }),
   ),
   editor: repeatable(choice('table1, table4: which editors (default: all)', editorIds)),
+  weights: file('figures 3, 4, 8 and 9: weights of VEAD (default: those that come with the model)'),
+  from: folder('layer-sweep: folder of a finished table2; training-curves: folder of a training'),
   world: folder('a folder that `world build` wrote (default: drawn anew into --out)'),
-  out: outFolder('folder to write (default: runs/ and the name of the table)'),
+  out: outFolder('folder to write (default: runs/ and the name of the table or figure)'),
   layers: integers('table2: insert layers (default: all)'),
   steps: integer("training steps (default: table2 800 per layer, with --quick 100; otherwise the editor's own)", { min: 1 }),
   limit: integer('records to evaluate (default: all; table2 300; with --quick 60)', { min: 1 }),
@@ -38,16 +43,22 @@ const values = {
 
 export const command = defineCommand({
   details:
-    'table1: editors on backbones and both data sets (table4 is its MiniGPT-4 part), with the weights that come with a model, or trained where there are none. table2: VEAD trained and evaluated at every insert layer, beside the module contributions. What is finished in --out is kept: the same command goes on after a stop.',
-  arguments: { what: choice('which table or figure', ['table1', 'table2', 'table4'] as const, { required: true }) },
+    'table1: editors on backbones and both data sets (table4 is its MiniGPT-4 part), with the weights that come with a model, or trained where there are none. table2: VEAD trained and evaluated at every insert layer, beside the module contributions. What is finished in --out is kept: the same command goes on after a stop. figure1, figure3 to figure9: the figure as SVG and PNG, its data as JSON, and whether what the paper claims of it holds. layer-sweep draws a finished table2, training-curves the training of a mini or, with --from, of an editor.',
+  arguments: {
+    what: choice('which table or figure', ['table1', 'table2', 'table4', ...figureNames] as const, { required: true }),
+  },
   options: values,
   examples: [
     'reproduce table1 --editor vead --out runs/table1',
     'reproduce table2 --quick',
     'reproduce table2 --layers 0,1,2 --steps 1200 --out runs/table2',
+    'reproduce figure6',
+    'reproduce figure4 --limit 40 --out runs/edits',
+    'reproduce layer-sweep --from runs/table2',
   ],
   async run({ what, ...options }, context) {
     const named = { ...options, out: options.out ?? `runs/${what}` };
+    if (isFigure(what)) return reproduceFigure(what, named, context);
     return what === 'table2' ? insertLayers(named, context) : editorsTable(what, named, context);
   },
 });

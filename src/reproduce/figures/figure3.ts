@@ -1,0 +1,116 @@
+/** Figures 3 and 8: the influence mapper's gates on the edited picture and on queried ones, related and unrelated to the edit. */
+
+import { massInside, meanOf, sum } from '../../attribution/map-measures.ts';
+import type { HeatMapRow } from '../../figures/index.ts';
+import { type EditCase, editCases } from './edits.ts';
+import {
+  type Claim,
+  type FigureOptions,
+  type FigureResult,
+  type PaperFigure,
+  percent,
+  pixels,
+  times,
+  withModel,
+} from './figure.ts';
+import { gatesOnPicture, influenceGates } from './influence-gates.ts';
+
+interface Gated extends EditCase {
+  /** gates by picture, one per patch */
+  gates: Record<'edited' | 'rephrased' | 'unrelated', number[]>;
+}
+
+/** @param tests for each row, whether the queried picture is related to the edit; @param skip edits that another figure shows */
+function influenceFigure(tests: readonly boolean[], skip: number, across: number): PaperFigure {
+  const figure: PaperFigure = {
+    summary: `outputs of the influence mapper on edited and queried pictures${skip === 0 ? '' : ', more samples'}`,
+    models: ['mini-llava'],
+    make: (options) => make(options, figure.models[0]!, tests, skip, across),
+  };
+  return figure;
+}
+
+export const figure3 = influenceFigure([true, true, false], 0, 1);
+export const figure8 = influenceFigure([true, true, true, true, false, false], 3, 2);
+
+const make = (
+  options: FigureOptions,
+  model: string,
+  tests: readonly boolean[],
+  skip: number,
+  across: number,
+): Promise<FigureResult> =>
+  withModel(options.models?.[0] ?? model, options, async (vlm) => {
+    const { quick, log, signal, limit = quick ? 16 : 80 } = options;
+    const { weights, cases } = await editCases(vlm, options, Math.max(limit, skip + tests.length), () => true);
+    log(`Gates of ${cases.length} edits on three pictures each ...`);
+    const gated: Gated[] = [];
+    for (const one of cases) {
+      signal?.throwIfAborted();
+      const of = async (image: EditCase['edited']): Promise<number[]> =>
+        gatesOnPicture(vlm, image, await influenceGates(vlm, weights, one.edit, image));
+      gated.push({
+        ...one,
+        gates: { edited: await of(one.edited), rephrased: await of(one.rephrased), unrelated: await of(one.unrelated) },
+      });
+    }
+    const grid = vlm.architecture.patchGrid;
+    const rows = gated.slice(skip, skip + tests.length).map((one, i): HeatMapRow => {
+      const related = tests[i]!;
+      const queried = related ? one.rephrased : one.unrelated;
+      const { prompt, target } = one.record.request;
+      const box = one.box === undefined ? {} : { box: one.box };
+      return {
+        caption: `Test ${i + 1}: ${prompt}`,
+        captionEnd: `→ ${target}`,
+        grid,
+        maps: [
+          { label: 'Edited', image: pixels(one.edited), ...box },
+          { label: 'Gates', image: pixels(one.edited), values: one.gates.edited, ...box },
+          { label: related ? 'Queried' : 'Unrelated', image: pixels(queried), ...(related ? box : {}) },
+          {
+            label: 'Gates',
+            image: pixels(queried),
+            values: related ? one.gates.rephrased : one.gates.unrelated,
+            ...(related ? box : {}),
+          },
+        ],
+      };
+    });
+    const mean = (of: keyof Gated['gates']): number => meanOf(gated.map(({ gates }) => sum(gates[of]) / gates[of].length))!;
+    const inside = (of: keyof Gated['gates']): number | undefined =>
+      meanOf(gated.map(({ gates, box }) => (box === undefined ? undefined : massInside(gates[of], grid, box))));
+    const means = { edited: mean('edited'), rephrased: mean('rephrased'), unrelated: mean('unrelated') };
+    const shares = { edited: inside('edited'), rephrased: inside('rephrased') };
+    return {
+      caption: `Gates of the influence mapper of VEAD after layer ${weights.settings.layer} of ${vlm.name}. In each test VEAD is edited with the left picture and the prompt; its gates are shown on that picture and on a queried one. Dashes outline the asked object's cell.`,
+      figure: {
+        columns: 1,
+        panels: [{ kind: 'heat-maps', data: { rows, across, panel: 74, range: [0, 1], scaleTitle: 'Gate (edit intensity)' } }],
+      },
+      claims: claims(vlm.name, means, shares, gated.length),
+      measures: { meanGate: means, shareInAskedCell: shares, edits: gated.length, layer: weights.settings.layer },
+      models: [{ name: vlm.name, fingerprint: vlm.fingerprint }],
+    };
+  });
+
+function claims(
+  model: string,
+  { edited, rephrased, unrelated }: Record<'edited' | 'rephrased' | 'unrelated', number>,
+  shares: Record<'edited' | 'rephrased', number | undefined>,
+  count: number,
+): Claim[] {
+  const known = shares.edited !== undefined && shares.rephrased !== undefined;
+  return [
+    {
+      claim: `${model}: pictures unrelated to the edit receive low edit intensities`,
+      holds: unrelated < 0.5 && unrelated < rephrased / 2,
+      measured: `mean gate over ${count} edits: ${edited.toFixed(3)} on the edited picture, ${rephrased.toFixed(3)} on its rephrased picture, ${unrelated.toFixed(3)} on an unrelated one (rephrased over unrelated ${times(rephrased / unrelated)})`,
+    },
+    {
+      claim: `${model}: the influence mapper picks the region that the edit prompt is about`,
+      holds: known ? shares.edited! > 0.25 && shares.rephrased! > 0.25 : null,
+      measured: `share of the gates in the asked object's cell: ${percent(shares.edited)} on the edited picture, ${percent(shares.rephrased)} on the rephrased one; the cell is 25.0 % of the picture`,
+    },
+  ];
+}
