@@ -2,7 +2,7 @@
  * `npm run bench:real-size`: what models of published sizes take, on random weights (docs/benchmarks.md has the figures). Each part prints its time and
  * the peaks of memory while it ran; a process of its own measures, after everything that is read from disk was written by others.
  *   --shape  llava-1.5-7b, blip2-opt-2.7b or minigpt4-7b (default llava-1.5-7b)     --dtype  int4, int8 or float16 (default int4)
- *   --parts  open,question,edit,step (default all)     --max-memory  such as 8GB     --threads N (default 2)
+ *   --parts  question,edit,prepare,step (default all; without prepare the step reads random states)     --max-memory  such as 8GB     --threads N (default 2)
  *   --dir    where the folders are made and kept (default runs/real-size)            --json  one JSON document
  */
 import { spawnSync } from 'node:child_process';
@@ -12,10 +12,11 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { randomModelOf, writeRandomCheckpoint } from '../scripts/random-checkpoint.ts';
 import { table } from '../src/cli/table.ts';
+import type { Query } from '../src/data/records.ts';
 import type { EditorWeights } from '../src/editors/editor.ts';
 import { modelId } from '../src/editors/editor.ts';
 import { initialAdapter } from '../src/editors/vead/adapter.ts';
-import { Preparer } from '../src/editors/vead/prepare.ts';
+import { type Prepared, Preparer } from '../src/editors/vead/prepare.ts';
 import { stepFeeds, veadSettings, veadTrainer } from '../src/editors/vead/train.ts';
 import { vead, veadConfig } from '../src/editors/vead/vead.ts';
 import { decodeImage } from '../src/image/decode.ts';
@@ -23,6 +24,7 @@ import { unedited } from '../src/models/answer.ts';
 import { loadModel } from '../src/models/load.ts';
 import { parseBytes } from '../src/models/memory.ts';
 import { quantize } from '../src/models/quantize.ts';
+import type { Vlm } from '../src/models/vlm.ts';
 import { Random } from '../src/random.ts';
 import { watchMemory } from './memory.ts';
 import { writeRecords } from './ours.ts';
@@ -31,7 +33,7 @@ const { values: given } = parseArgs({
   options: {
     shape: { type: 'string', default: 'llava-1.5-7b' },
     dtype: { type: 'string', default: 'int4' },
-    parts: { type: 'string', default: 'open,question,edit,step' },
+    parts: { type: 'string', default: 'question,edit,prepare,step' },
     'max-memory': { type: 'string' },
     threads: { type: 'string', default: '2' },
     dir: { type: 'string', default: 'runs/real-size' },
@@ -53,6 +55,26 @@ const say = (line: string): void => void process.stderr.write(`${line}\n`);
 
 if (given.measure === undefined) await orderMeasurement();
 else await measure(given.measure);
+
+function hasImage(query: Query): boolean {
+  return query.image !== null;
+}
+
+/** What a step reads of a record, of the right shapes. */
+function randomStates(vlm: Vlm, asked: readonly Query[]): Prepared {
+  const random = new Random('states');
+  const { hidden, vocabulary } = vlm.decoder;
+  const samples = asked.map((query) => {
+    const sequence = vlm.layout(query.prompt, true, query.target);
+    return { sequence, hidden: random.normals(sequence.ids.length * hidden, 1) };
+  });
+  return {
+    samples,
+    before: random.normals(samples[3]!.sequence.targetIds.length * vocabulary, 1),
+    closer: {},
+    influence: [0, 1, 2].map(() => new Float32Array(vlm.architecture.visualTokens).fill(1)),
+  };
+}
 
 /** Makes the folders, then measures in a fresh process. */
 async function orderMeasurement(): Promise<void> {
@@ -150,7 +172,9 @@ async function measure(folder: string): Promise<void> {
   }
   if (parts.has('step')) {
     const preparer = new Preparer(vlm, [record!], config, new Random('real size'));
-    const prepared = await part('preparing one record for training', () => preparer.get([0]));
+    const prepared = parts.has('prepare')
+      ? await part('preparing one record for training', () => preparer.get([0]))
+      : [randomStates(vlm, Object.values(queries).filter(hasImage))];
     await vlm.release();
     const sampled = Array.from({ length: config.sampled }, (_, i) => i);
     const feeds = stepFeeds(vlm, prepared, { choice: 0, sampled }, 0);

@@ -31,7 +31,7 @@ export interface BlockWeight {
 export type WeightSource = (name: string) => WeightLocation | Tensor | BlockWeight | undefined;
 
 export interface EmitOptions {
-  /** half-precision weights become floats at each use, so that no copy outlives its use; otherwise once */
+  /** weights in half precision and in blocks become floats at each use, so that no copy outlives its use; otherwise once */
   castPerUse?: boolean;
 }
 
@@ -126,7 +126,9 @@ export class WeightEmitter {
     const { data, scales, zeros } = this.#parts.get(name)!;
     const [rows, columns] = shape as [number, number];
     const type = bits === 4 ? UINT4 : UINT8;
-    return this.#emitter.node(
+    const emit = this.#options.castPerUse ? this.#emitter.freshNode : this.#emitter.node;
+    return emit.call(
+      this.#emitter,
       'DequantizeLinear',
       [
         this.#write(`${name}.numbers`, data, type, shape),
