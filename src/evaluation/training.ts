@@ -67,7 +67,7 @@ export async function trainEditor(
   if (!resume && existsSync(checkpoint))
     throw new Error(`${out} holds a training already; go on with --resume, or name another folder with --out`);
   const records = loadRecords(data, images).slice(0, limit);
-  const vlm = loadModel(job.model, { ...job.opening, ...(threads === undefined ? {} : { threads }) });
+  const vlm = loadModel(job.model, { ...job.opening, training: true, ...(threads === undefined ? {} : { threads }) });
   job.onOpen?.(vlm);
   checkRecords(vlm, records);
   const given = Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined)) as Partial<TrainOptions>;

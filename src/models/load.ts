@@ -62,6 +62,8 @@ export interface LoadOptions extends CompileOptions {
   maxMemory?: number | undefined;
   /** how the model is run; chosen by its size and the memory when left out */
   residency?: Residency | undefined;
+  /** an editor is trained: memory goes to its steps */
+  training?: boolean | undefined;
 }
 
 /** Opens a model folder in a published layout. */
@@ -95,14 +97,14 @@ function assemble(
   options: LoadOptions,
   derived?: ReadonlyMap<string, () => Tensor>,
 ): Vlm {
-  const { dtype, maxMemory, residency, ...compileOptions } = options;
+  const { dtype, maxMemory, residency, training, ...compileOptions } = options;
   const name = basename(dir);
   checkType(name, dtype, storedTypeOf(dir));
   const uses = weightUses(architecture);
   checkWeights(checkpoint, uses, derived);
   const size = modelSize(architecture, uses, checkpoint, dtype);
   const budget = maxMemory ?? totalmem();
-  const memory = chooseResidency(name, size, budget, residency);
+  const memory = chooseResidency(name, size, budget, { given: residency, training });
   if (maxMemory === undefined) checkFree(name, memory, freemem());
   const generation = join(tokenizer.dir, 'generation_config.json');
   const named = existsSync(generation) ? readConfig(generation, generationConfig).eos_token_id : [];

@@ -93,10 +93,17 @@ const WHOLE = 3e9;
 /**
  * The fastest way to run a model within a budget.
  * @param given the way that is asked for
+ * @param training programs read many inputs at a time: packed whole numbers are not worth their memory
  * @throws Error that says what would fit
  */
-export function chooseResidency(name: string, size: ModelSize, budget: number, given?: Residency): MemoryEstimate {
-  const ways = (given === undefined ? residencies : [given]).map((residency) => estimateMemory(size, residency));
+export function chooseResidency(
+  name: string,
+  size: ModelSize,
+  budget: number,
+  { given, training = false }: { given?: Residency | undefined; training?: boolean | undefined } = {},
+): MemoryEstimate {
+  const useful = residencies.filter((residency) => !(training && residency === 'layered'));
+  const ways = (given === undefined ? useful : [given]).map((residency) => estimateMemory(size, residency));
   const fits = ways.find(
     ({ bytes, residency }) => bytes <= (given === undefined && residency === 'whole' ? Math.min(budget, WHOLE) : budget),
   );

@@ -23,7 +23,7 @@ test('visedit quantize writes a folder that other commands open', async () => {
 test('Ctrl-C in the middle leaves nothing', async () => {
   const dir = writeRandomLlava(join(folder, 'large'), { hidden: 512, mlp: 2048, layers: 6 });
   const out = join(folder, 'stopped', 'out');
-  const { code, stderr } = await visedit(['quantize', dir, '--out', out], { interruptAt: 'Rounding:' });
+  const { code, stderr } = await visedit(['quantize', dir, '--out', out], { interruptAt: 'to int4:' });
   expect(code, stderr).toBe(130);
   expect(stderr).toContain('nothing is left of the rounding');
   expect(existsSync(out)).toBe(false);

@@ -65,6 +65,7 @@ describe('the way a model is run', () => {
     const mapped = chooseResidency('llava', int4, 4e9);
     expect(mapped.residency).toBe('mapped');
     expect(mapped.mapped).toBe(int4.vision.bytes + int4.decoder.bytes);
+    expect(chooseResidency('llava', int4, 20e9, { training: true }).residency).toBe('mapped');
     const floats = chooseResidency('llava', half, 20e9);
     expect(floats).toMatchObject({ residency: 'layered', mapped: half.vision.bytes + half.decoder.bytes });
     expect(floats.bytes).toBeLessThan(6e9);
@@ -75,7 +76,7 @@ describe('the way a model is run', () => {
       /^llava needs about \d\.\d GB of memory, and 1\.0 GB may be used; --dtype int4 takes less\. Close other programs/,
     );
     expect(() => chooseResidency('llava', int4, 1e9)).toThrow(/may be used\. Close/);
-    expect(() => chooseResidency('llava', half, 20e9, 'whole')).toThrow('needs about');
+    expect(() => chooseResidency('llava', half, 20e9, { given: 'whole' })).toThrow('needs about');
     expect(() => checkFree('llava', estimateMemory(int4, 'layered'), 3e9)).toThrow(/needs about .* and 3\.0 GB is free; close/);
     expect(() => checkFree('small', estimateMemory(small, 'whole'), 0)).not.toThrow();
   });
