@@ -31,14 +31,20 @@ test.each(Object.keys(minis))('%s', async (model) => {
     onStep: (stage: string, _step: number, _steps: number, { loss }: { loss: number }) => void lines[stage]?.push(loss),
   };
   const { folder: written } = await pretrain(options);
-  for (const stage of ['vision', 'decoder']) {
+  // A mini that is put together from others takes over its tower, too.
+  const learnsTower = model !== 'mini-minigpt4';
+  for (const stage of learnsTower ? ['vision', 'decoder'] : ['decoder']) {
     const losses = lines[stage]!;
     const mean = (from: number, to: number): number => losses.slice(from, to).reduce((a, b) => a + b, 0) / (to - from);
     expect(losses).toHaveLength(16);
     expect(mean(12, 16), stage).toBeLessThan(mean(0, 4));
   }
   const log = JSON.parse(readFileSync(join(written, 'training.json'), 'utf8'));
-  expect(log).toMatchObject({ model, seed: '3', stages: { vision: { steps: 16 }, decoder: { scenes: 2 } } });
+  expect(log).toMatchObject({
+    model,
+    seed: '3',
+    stages: { ...(learnsTower ? { vision: { steps: 16 } } : {}), decoder: { scenes: 2 } },
+  });
   expect(existsSync(join(written, 'unscaled'))).toBe(false);
 
   const vlm = loadModel(written, { threads: 1 });
