@@ -2,7 +2,7 @@
 export { type BeforeAfter, type BeforeAfterRow, beforeAfter } from './before-after.ts';
 export { type ScaleName, scaleNames } from './colours.ts';
 export { drawFigure, type Figure, type FigurePanel, figureJson, type PanelKind } from './figure.ts';
-export { type HeatMap, type HeatMapRow, type HeatMaps, heatMaps } from './heat-maps.ts';
+export { type HeatMap, type HeatMapRow, type HeatMaps, heatMaps, type PictureOf } from './heat-maps.ts';
 export type { Box } from './heat-panel.ts';
 export { type LineChart, type LineSeries, lineChart } from './line-chart.ts';
 export { type ModuleBars, moduleBars } from './module-bars.ts';

@@ -6,7 +6,10 @@ import type { ScaleName } from './colours.ts';
 import { type Box, colourBar, formatValue, framed, heatPanel, type Look } from './heat-panel.ts';
 import { checkPixels, type Pixels, pngUri, toGrey } from './raster.ts';
 import { lineHeight, note, picture, textLines } from './svg.ts';
-import { wrap } from './text.ts';
+import { textWidth, wrap } from './text.ts';
+
+/** A picture, or the number of one in `pictures`, where several maps lie over it. */
+export type PictureOf = Pixels | number;
 
 export interface HeatMap {
   /** Above the panel: `Layer 3`. */
@@ -14,7 +17,7 @@ export interface HeatMap {
   /** One value for each cell of the grid, row by row from the top left; absent: the picture is shown as it is. */
   values?: ArrayLike<number>;
   /** Where they are not those of the row. */
-  image?: Pixels;
+  image?: PictureOf;
   grid?: readonly [number, number];
   box?: Box;
   /** Below the panel: a question and its answer. */
@@ -24,7 +27,7 @@ export interface HeatMap {
 
 export interface HeatMapRow {
   /** Shown before the maps and in grey below them; absent where the maps have pictures of their own. */
-  image?: Pixels;
+  image?: PictureOf;
   /** Rows and columns of the grid of visual tokens. */
   grid?: readonly [number, number];
   maps: readonly HeatMap[];
@@ -42,6 +45,8 @@ export interface HeatMapRow {
 
 export interface HeatMaps {
   rows: readonly HeatMapRow[];
+  /** Pictures that rows and maps name by their number. */
+  pictures?: readonly Pixels[];
   title?: string;
   /** Beside the colour scale: what a value is. */
   scaleTitle?: string;
@@ -68,7 +73,6 @@ const smallSize = 8;
 
 export async function heatMaps(figure: HeatMaps): Promise<string> {
   const {
-    rows,
     title,
     scaleTitle = 'Contribution',
     normalise = 'all',
@@ -80,6 +84,7 @@ export async function heatMaps(figure: HeatMaps): Promise<string> {
     across = 1,
     panel = 76,
   } = figure;
+  const rows = figure.rows.map((row) => resolved(row, figure.pictures ?? []));
   check(rows);
   const all = rows.flatMap(({ maps }) => maps);
   const ends = normalise === 'all' ? (range ?? fromZero(extremes(all))) : undefined;
@@ -108,6 +113,24 @@ export async function heatMaps(figure: HeatMaps): Promise<string> {
   return picture(width, y + 36, ...parts);
 }
 
+interface ResolvedMap extends HeatMap {
+  image?: Pixels;
+}
+interface ResolvedRow extends HeatMapRow {
+  image?: Pixels;
+  maps: readonly ResolvedMap[];
+}
+
+function resolved(row: HeatMapRow, pictures: readonly Pixels[]): ResolvedRow {
+  const find = (image: PictureOf | undefined): { image?: Pixels } => {
+    if (typeof image !== 'number') return image === undefined ? {} : { image };
+    const found = pictures[image];
+    if (found === undefined) throw new Error(`a map names picture ${image}, but the figure has ${pictures.length}`);
+    return { image: found };
+  };
+  return { ...row, ...find(row.image), maps: row.maps.map((map) => ({ ...map, ...find(map.image) })) } as ResolvedRow;
+}
+
 interface Drawing {
   ends: readonly [number, number] | undefined;
   floor: number;
@@ -117,7 +140,7 @@ interface Drawing {
   look: Look;
 }
 
-async function drawRow(row: HeatMapRow, left: number, top: number, drawing: Drawing): Promise<{ svg: string; height: number }> {
+async function drawRow(row: ResolvedRow, left: number, top: number, drawing: Drawing): Promise<{ svg: string; height: number }> {
   const { ends, floor, panel, perLine, look } = drawing;
   const labelHeight = lineHeight(labelSize);
   const parts: string[] = [];
@@ -190,6 +213,9 @@ function below(prompt: string | undefined, answer: string | undefined, x: number
 function captionLines({ caption, captionEnd }: HeatMapRow, width: number): ((x: number, y: number) => string)[] {
   if (caption === undefined) return [];
   const draw = (text: string, bold: boolean) => (x: number, y: number) => textLines([text], x, y, { size: labelSize, bold });
+  const first = textWidth(`${caption}  `, labelSize);
+  if (captionEnd !== undefined && first + textWidth(captionEnd, labelSize, true) <= width)
+    return [(x, y) => draw(caption, false)(x, y) + draw(captionEnd, true)(x + first, y)];
   return [
     ...wrap(caption, width, labelSize).map((text) => draw(text, false)),
     ...(captionEnd === undefined ? [] : wrap(captionEnd, width, labelSize, { bold: true }).map((text) => draw(text, true))),
@@ -241,7 +267,7 @@ function fromZero([low, high]: readonly [number, number]): [number, number] {
   return [Math.min(0, low), Math.max(0, high)];
 }
 
-function check(rows: readonly HeatMapRow[]): void {
+function check(rows: readonly ResolvedRow[]): void {
   if (rows.every(({ maps }) => maps.every(({ values }) => values === undefined)))
     throw new Error('a heat-map figure needs at least one map; none was given');
   for (const row of rows) {

@@ -2,12 +2,26 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import sharp from 'sharp';
 import { describe, expect, test } from 'vitest';
 import { type ScaleName, scaleColour } from '../../src/figures/colours.ts';
-import { heatMaps, lineChart, moduleBars, savePicture, scaleNames, toPng } from '../../src/figures/index.ts';
+import {
+  arrange,
+  drawFigure,
+  type Figure,
+  figureJson,
+  heatMaps,
+  lineChart,
+  moduleBars,
+  savePicture,
+  scaleNames,
+  toPng,
+} from '../../src/figures/index.ts';
+import { encodePng, fromBase64, toBase64 } from '../../src/figures/png.ts';
 import { escapeXml } from '../../src/figures/svg.ts';
 import { textWidth, tokenLabel, wrap } from '../../src/figures/text.ts';
+import { paperDrawings, paperSamples } from './paper-samples.ts';
 import { bump, samples, scene } from './samples.ts';
 
 /** Embedded PNGs by size and pixels: how they are packed may change with the library, what they show may not. */
@@ -24,7 +38,7 @@ async function withPixelHashes(svg: string): Promise<string> {
 }
 
 // The committed pictures are what a developer looks at: `npx vitest run test/figures -u` renews them.
-describe.each(Object.entries(samples))('figure %s', (name, draw) => {
+describe.each(Object.entries({ ...samples, ...paperDrawings }))('figure %s', (name, draw) => {
   test('is the committed picture, twice the same bytes, and can be drawn as PNG', async () => {
     const svg = await draw();
     expect(await draw()).toBe(svg);
@@ -32,6 +46,56 @@ describe.each(Object.entries(samples))('figure %s', (name, draw) => {
     const { width, height } = await sharp(toPng(svg, 1)).metadata();
     expect(svg).toContain(`width="${width}" height="${height}"`);
   });
+});
+
+test('a figure kept as JSON draws the same picture', async () => {
+  for (const name of ['figure1', 'figure3', 'figure4']) {
+    const figure = paperSamples[name]!();
+    const text = JSON.stringify(figure, figureJson);
+    const again = JSON.parse(text) as Figure;
+    expect(JSON.stringify(again, figureJson)).toBe(text);
+    const svg = await drawFigure(again);
+    expect(svg).toBe(await drawFigure(figure));
+    // Charts count their parts from 0, so ids of panels would meet.
+    const ids = [...svg.matchAll(/\sid="([^"]+)"/g)].map(([, id]) => id);
+    expect(new Set(ids).size).toBe(ids.length);
+    const used = [...svg.matchAll(/url\(#([^)]+)\)/g)].map(([, id]) => id);
+    expect(used.filter((id) => !ids.includes(id))).toEqual([]);
+  }
+});
+
+test('a picture named by several maps is kept once', () => {
+  const pictures = JSON.stringify(paperSamples.figure4!(), figureJson).match(/"data":"[A-Za-z0-9+/=]{500,}"/g);
+  expect(pictures).toHaveLength(3);
+});
+
+test('PNG files hold the pixels that were given, whatever they are', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.integer({ min: 1, max: 9 }),
+      fc.integer({ min: 1, max: 9 }),
+      fc.infiniteStream(fc.nat(255)),
+      async (width, height, bytes) => {
+        const rgb = Uint8Array.from(bytes.take(3 * width * height));
+        const { data, info } = await sharp(await encodePng(width, height, rgb))
+          .raw()
+          .toBuffer({ resolveWithObject: true });
+        expect([info.width, info.height, info.channels]).toEqual([width, height, 3]);
+        expect(Uint8Array.from(data)).toEqual(rgb);
+        expect(fromBase64(toBase64(rgb))).toEqual(rgb);
+      },
+    ),
+    { numRuns: 30 },
+  );
+});
+
+test('large pictures shrink to the mean of what they show', async () => {
+  const large = { width: 800, height: 400, data: new Uint8Array(800 * 400 * 3).map((_, i) => ((i / 3) % 2 < 1 ? 200 : 100)) };
+  const svg = await heatMaps({ rows: [{ image: large, grid: [1, 1], maps: [{ label: 'a', values: [1] }] }] });
+  const uri = /data:image\/png;base64,([^"]+)/.exec(svg)![1]!;
+  const { data, info } = await sharp(Buffer.from(uri, 'base64')).raw().toBuffer({ resolveWithObject: true });
+  expect([info.width, info.height]).toEqual([384, 192]);
+  expect(data.reduce((sum, value) => sum + value, 0) / data.length).toBeCloseTo(150, -1);
 });
 
 test('text in a PNG is drawn with the shipped font, none of the machine is needed', async () => {
@@ -92,6 +156,14 @@ test('data that cannot be drawn is refused with its place', async () => {
       rows: [{ image: { ...image, width: 7 }, grid: [6, 6], maps: [{ label: 'Layer 1', values: bump(6, 6, 0, 0, 1) }] }],
     }),
   ).rejects.toThrow(/needs 756 bytes/);
+  await expect(heatMaps({ rows: [{ grid: [1, 1], maps: [{ label: 'a', values: [1] }] }] })).rejects.toThrow(/"a" has no picture/);
+  await expect(heatMaps({ rows: [{ image: 3, grid: [1, 1], maps: [{ label: 'a', values: [1] }] }] })).rejects.toThrow(
+    /picture 3, but the figure has 0/,
+  );
+  expect(() => arrange([], {})).toThrow(/at least one panel/);
+  await expect(drawFigure({ panels: [{ kind: 'pie', data: {} }] } as unknown as Figure)).rejects.toThrow(
+    /no kind of panel "pie"/,
+  );
   const line = { xTitle: 'Step', yTitle: 'Loss' };
   await expect(async () => lineChart({ ...line, series: [{ label: 'a', x: [1], y: [1, 2] }] })).rejects.toThrow(
     /1 places and 2 values/,
@@ -99,6 +171,14 @@ test('data that cannot be drawn is refused with its place', async () => {
   await expect(async () => lineChart({ ...line, yScale: 'log', series: [{ label: 'a', x: [1], y: [0] }] })).rejects.toThrow(
     /above 0/,
   );
+});
+
+test('a map of rounding errors alone is drawn as nothing', async () => {
+  const values = Array.from({ length: 36 }, (_, i) => (i === 5 ? 1e-13 : 0));
+  const draw = (floor: number) =>
+    heatMaps({ normalise: 'each', floor, rows: [{ image: scene(), grid: [6, 6], maps: [{ label: 'Layer 0', values }] }] });
+  expect(await draw(1e-9)).toContain('nothing');
+  expect(await draw(0)).not.toContain('nothing');
 });
 
 test('constant maps and one single layer can be drawn', async () => {

@@ -14,6 +14,7 @@ export interface EditCase {
   readonly record: EditRecord;
   readonly edit: Edit;
   readonly box: Box | undefined;
+  readonly plain: boolean;
   readonly edited: RgbImage;
   readonly rephrased: RgbImage;
   readonly unrelated: RgbImage;
@@ -33,7 +34,7 @@ export async function editCases(
 ): Promise<EditCases> {
   const path = options.weights ?? shippedWeights(options.models?.[0] ?? vlm.name, vead.id, 'vqa');
   const weights = weightsFor(vlm, vead, path)!;
-  const { records, box } = await figureRecords(options, 4 * count);
+  const { records, box, plain } = await figureRecords(options, 4 * count);
   const known = records.some((record) => box(record) !== undefined);
   const chosen = records
     .map((record) => ({ record, box: box(record) }))
@@ -47,7 +48,7 @@ export async function editCases(
       const [edited, rephrased, unrelated] = await Promise.all(
         [request.image, queries.modalGenerality.image!, queries.modalLocality.image!].map((path) => decodeImage(path)),
       );
-      return { record, box, edited: edited!, rephrased: rephrased!, unrelated: unrelated! };
+      return { record, box, plain: plain(record), edited: edited!, rephrased: rephrased!, unrelated: unrelated! };
     }),
   );
   const requests = cases.map(

@@ -1,6 +1,8 @@
 /** Figure 1: which modules contribute to the answer (dataset average), and where high-contribution layers look, on four samples. */
 
+import type { AverageContribution } from '../../attribution/dataset-average.ts';
 import { sum } from '../../attribution/map-measures.ts';
+import type { Figure, HeatMapRow } from '../../figures/index.ts';
 import { type PaperFigure, withModel } from './figure.ts';
 import { looks, looksClaims, questionRow, rounding } from './maps.ts';
 import { rightContributions, risesClaim } from './modules.ts';
@@ -8,6 +10,20 @@ import { moduleBarsOf, pairs } from './parts.ts';
 import { askedQuestions, figureRecords } from './scenes.ts';
 
 const samples = 4;
+
+export function overview(model: string, average: Pick<AverageContribution, 'contribution'>, rows: readonly HeatMapRow[]): Figure {
+  return {
+    columns: 2,
+    panels: [
+      { kind: 'module-bars', title: `(a) Module contributions, ${model}`, data: moduleBarsOf(average, { height: 290 }) },
+      {
+        kind: 'heat-maps',
+        title: '(b) Where the attention looks',
+        data: { rows, across: 2, panel: 70, normalise: 'each', floor: rounding, scaleTitle: 'Visual contribution' },
+      },
+    ],
+  };
+}
 
 export const figure1: PaperFigure = {
   summary: 'attribution overview: module contributions (dataset average) and where high-contribution layers look',
@@ -22,9 +38,9 @@ export const figure1: PaperFigure = {
       log(`Heat maps of ${questions.length} questions ...`);
       const found = await looks(vlm, questions, seed, signal);
       // The layer of a sample (L* in the paper): among the layers that contribute, the one that the picture moves most.
-      const rows = found.asked
-        .filter(({ right }) => right)
-        .filter((_, i) => i % 2 === 0)
+      // One question of each picture; those answered right come first.
+      const firsts = found.asked.filter((_, i) => i % 2 === 0);
+      const rows = [...firsts.filter(({ right }) => right), ...firsts.filter(({ right }) => !right)]
         .slice(0, samples)
         .map((question, i) => {
           const mass = (layer: number): number => sum(question.maps[layer]!.values);
@@ -33,17 +49,7 @@ export const figure1: PaperFigure = {
         });
       return {
         caption: `Attribution analysis of ${vlm.name}. Left: contribution of the attention and MLP output of each layer to the predicted key token, mean over ${average.count} questions. Right: contribution of the visual representations to the attention output of one high-contribution layer (L), for four samples; dashes outline the asked object's cell.`,
-        figure: {
-          columns: 2,
-          panels: [
-            { kind: 'module-bars', title: `(a) Module contributions, ${vlm.name}`, data: moduleBarsOf(average, { height: 290 }) },
-            {
-              kind: 'heat-maps',
-              title: '(b) Where the attention looks',
-              data: { rows, across: 2, panel: 70, normalise: 'each', floor: rounding, scaleTitle: 'Visual contribution' },
-            },
-          ],
-        },
+        figure: overview(vlm.name, average, rows),
         claims: [risesClaim(vlm.name, average), ...looksClaims(vlm.name, found)],
         measures: {
           contribution: average.contribution,

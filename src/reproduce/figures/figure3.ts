@@ -1,7 +1,8 @@
 /** Figures 3 and 8: the influence mapper's gates on the edited picture and on queried ones, related and unrelated to the edit. */
 
 import { massInside, meanOf, sum } from '../../attribution/map-measures.ts';
-import type { HeatMapRow } from '../../figures/index.ts';
+import type { Figure, HeatMapRow } from '../../figures/index.ts';
+import type { RgbImage } from '../../models/vlm.ts';
 import { type EditCase, editCases } from './edits.ts';
 import {
   type Claim,
@@ -55,28 +56,11 @@ const make = (
       });
     }
     const grid = vlm.architecture.patchGrid;
-    const rows = gated.slice(skip, skip + tests.length).map((one, i): HeatMapRow => {
-      const related = tests[i]!;
-      const queried = related ? one.rephrased : one.unrelated;
-      const { prompt, target } = one.record.request;
-      const box = one.box === undefined ? {} : { box: one.box };
-      return {
-        caption: `Test ${i + 1}: ${prompt}`,
-        captionEnd: `→ ${target}`,
-        grid,
-        maps: [
-          { label: 'Edited', image: pixels(one.edited), ...box },
-          { label: 'Gates', image: pixels(one.edited), values: one.gates.edited, ...box },
-          { label: related ? 'Queried' : 'Unrelated', image: pixels(queried), ...(related ? box : {}) },
-          {
-            label: 'Gates',
-            image: pixels(queried),
-            values: related ? one.gates.rephrased : one.gates.unrelated,
-            ...(related ? box : {}),
-          },
-        ],
-      };
-    });
+    // Shown are pictures whose things have their own names; the measures are over all.
+    const shown = [...gated.filter(({ plain }) => plain), ...gated.filter(({ plain }) => !plain)].slice(
+      skip,
+      skip + tests.length,
+    );
     const mean = (of: keyof Gated['gates']): number => meanOf(gated.map(({ gates }) => sum(gates[of]) / gates[of].length))!;
     const inside = (of: keyof Gated['gates']): number | undefined =>
       meanOf(gated.map(({ gates, box }) => (box === undefined ? undefined : massInside(gates[of], grid, box))));
@@ -84,15 +68,45 @@ const make = (
     const shares = { edited: inside('edited'), rephrased: inside('rephrased') };
     return {
       caption: `Gates of the influence mapper of VEAD after layer ${weights.settings.layer} of ${vlm.name}. In each test VEAD is edited with the left picture and the prompt; its gates are shown on that picture and on a queried one. Dashes outline the asked object's cell.`,
-      figure: {
-        columns: 1,
-        panels: [{ kind: 'heat-maps', data: { rows, across, panel: 74, range: [0, 1], scaleTitle: 'Gate (edit intensity)' } }],
-      },
+      figure: gatesFigure(
+        shown.map((one, i) => ({ ...one, ...one.record.request, related: tests[i]! })),
+        grid,
+        across,
+      ),
       claims: claims(vlm.name, means, shares, gated.length),
       measures: { meanGate: means, shareInAskedCell: shares, edits: gated.length, layer: weights.settings.layer },
       models: [{ name: vlm.name, fingerprint: vlm.fingerprint }],
     };
   });
+
+interface GatesTest extends Omit<Gated, 'record' | 'edit' | 'plain'> {
+  prompt: string;
+  target: string;
+  /** whether the queried picture shows what the edit is about */
+  related: boolean;
+}
+
+export function gatesFigure(tests: readonly GatesTest[], grid: readonly [number, number], across: number): Figure {
+  const pictures: RgbImage[] = [];
+  const rows = tests.map(({ prompt, target, box: asked, related, edited, rephrased, unrelated, gates }, i): HeatMapRow => {
+    const image = pictures.push(pixels(edited), pixels(related ? rephrased : unrelated)) - 2;
+    const box = asked === undefined ? {} : { box: asked };
+    const boxQueried = related ? box : {};
+    return {
+      caption: `Test ${i + 1}: ${prompt}`,
+      captionEnd: `→ ${target}`,
+      grid,
+      maps: [
+        { label: 'Edited', image, ...box },
+        { label: 'Gates', image, values: gates.edited, ...box },
+        { label: related ? 'Queried' : 'Unrelated', image: image + 1, ...boxQueried },
+        { label: 'Gates', image: image + 1, values: related ? gates.rephrased : gates.unrelated, ...boxQueried },
+      ],
+    };
+  });
+  const data = { rows, pictures, across, panel: 74, range: [0, 1] as const, scaleTitle: 'Gate (edit intensity)' };
+  return { columns: 1, panels: [{ kind: 'heat-maps', data }] };
+}
 
 function claims(
   model: string,

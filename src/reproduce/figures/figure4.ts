@@ -55,9 +55,12 @@ const make = (options: FigureOptions, model: string, first: number, shown: numbe
     const viewed = await viewAll(vlm, cases, layers, options);
     // Shown are edits that did what was asked for, as in the paper; the measures are over all.
     const worked = viewed.filter((one) => rightBefore(one) && succeeded(one));
-    const chosen = [...worked, ...viewed.filter((one) => !worked.includes(one))].slice(first, first + shown);
+    const order = [...worked.filter(({ plain }) => plain), ...worked.filter(({ plain }) => !plain), ...viewed];
+    const chosen = [...new Set(order)].slice(first, first + shown);
     const grid = vlm.architecture.patchGrid;
-    const panels = chosen.map((one): FigurePanel => panelOf(one, grid, shownLayers(layers, 4)));
+    const panels = chosen.map((one) =>
+      editPanel({ ...one, ...one.record.request }, grid, shownLayers(layers, shown === 1 ? 4 : 2)),
+    );
     const measured = measures(viewed, layers, grid);
     return {
       caption: `Visual representation attribution of ${vlm.name} before (BE) and after (AE) VEAD, inserted after layer ${insert}, edits a counterfactual sample: reliability (Rel.), text and modal generality (T-Gen., M-Gen.), modal locality (M-Loc.); L is the layer. Each map has its own scale; dashes outline the asked object's cell.`,
@@ -114,30 +117,37 @@ const succeeded = ({ record, views }: Viewed): boolean =>
   (['aeRel', 'aeTextGen', 'aeModalGen'] as const).every((view) => views[view].answer === record.request.target) &&
   views.beModalLoc.answer === views.aeModalLoc.answer;
 
-function panelOf(
-  { record, views: viewed, box }: Viewed,
+export interface EditViews extends Pick<Viewed, 'views' | 'box'> {
+  prompt: string;
+  target: string;
+}
+
+export function editPanel(
+  { prompt: edit, target, views: viewed, box }: EditViews,
   grid: readonly [number, number],
   layers: readonly number[],
 ): FigurePanel {
   const boxOf = (view: View) => (box === undefined || view.endsWith('ModalLoc') ? {} : { box });
+  const pictures = [...new Set(views.map((view) => viewed[view].image))];
+  const pictureOf = (view: View): number => pictures.indexOf(viewed[view].image);
   const rows: HeatMapRow[] = [
     {
-      caption: `Edit: ${record.request.prompt}`,
-      captionEnd: `→ ${record.request.target}`,
+      caption: `Edit: ${edit}`,
+      captionEnd: `→ ${target}`,
       maps: views.map((view): HeatMap => {
-        const { prompt, image, answer } = viewed[view];
-        return { label: viewLabels[view], image: pixels(image), prompt, answer, ...boxOf(view) };
+        const { prompt, answer } = viewed[view];
+        return { label: viewLabels[view], image: pictureOf(view), prompt, answer, ...boxOf(view) };
       }),
     },
     ...layers.map(
       (layer): HeatMapRow => ({
         grid,
         maps: views.map((view): HeatMap => {
-          const { image, maps } = viewed[view];
+          const values = viewed[view].maps.find((map) => map.layer === layer)!.values;
           return {
             label: `L${layer}`,
-            image: pixels(image),
-            values: maps.find((map) => map.layer === layer)!.values,
+            image: pictureOf(view),
+            values,
             ...boxOf(view),
           };
         }),
@@ -146,7 +156,15 @@ function panelOf(
   ];
   return {
     kind: 'heat-maps',
-    data: { rows, perLine: views.length, panel: 98, normalise: 'each', floor: rounding, scaleTitle: 'Visual contribution' },
+    data: {
+      rows,
+      pictures: pictures.map(pixels),
+      perLine: views.length,
+      panel: 98,
+      normalise: 'each',
+      floor: rounding,
+      scaleTitle: 'Visual contribution',
+    },
   };
 }
 
@@ -211,9 +229,17 @@ function claims(model: string, { overlap, shareInAskedCell: inside, answers }: M
       measured: `answers that become the target, of ${count} counterfactual edits: reliability ${percent(answers.reliability)}, text generality ${percent(answers.textGenerality)}, modal generality ${percent(answers.modalGenerality)}`,
     },
     {
-      claim: `${model}: the edit does not significantly change the regions that the model looks at`,
+      claim: `${model}: the edit does not significantly change the region that the model looks at`,
+      holds:
+        inside.beRel === undefined || inside.aeRel === undefined || inside.aeTextGen === undefined
+          ? null
+          : [inside.aeRel, inside.aeTextGen].every((after) => Math.abs(after - inside.beRel!) < 0.1),
+      measured: `share of the heat maps in the asked object's cell, mean over edits and layers: ${percent(inside.beRel)} before, ${percent(inside.aeRel)} after, ${percent(inside.aeTextGen)} for the rephrased prompt, ${percent(inside.aeModalGen)} on the rephrased picture; area ${percent(cellArea)}`,
+    },
+    {
+      claim: `${model}: patch by patch, too, most of a heat map stays where it was`,
       holds: stays(overlap.reliability),
-      measured: `overlap of heat maps before and after, mean over edits and layers: ${number(overlap.reliability)} (another question on another picture: ${number(overlap.otherQuestion)}); in the asked cell ${percent(inside.beRel)} before, ${percent(inside.aeRel)} after, ${percent(inside.aeTextGen)} rephrased, ${percent(inside.aeModalGen)} on the rephrased picture, area ${percent(cellArea)}`,
+      measured: `overlap of heat maps before and after (1: the same, 0: no place shared): ${number(overlap.reliability)}; after, with the prompt and with the rephrased one: ${number(overlap.textGenerality)}; of another question on another picture: ${number(overlap.otherQuestion)}`,
     },
     {
       claim: `${model}: attention on pictures unrelated to the edit stays as it was`,

@@ -1,10 +1,16 @@
 /** Figure 5: module contributions of the other backbones, dataset average. */
 
+import type { AverageContribution } from '../../attribution/dataset-average.ts';
 import type { FigurePanel } from '../../figures/index.ts';
 import { type Claim, type PaperFigure, withModel } from './figure.ts';
 import { rightContributions, risesClaim } from './modules.ts';
 import { modelsOf, moduleBarsOf } from './parts.ts';
 import { figureRecords } from './scenes.ts';
+
+export const contributionBars = (model: string, average: Pick<AverageContribution, 'contribution'>): FigurePanel => ({
+  kind: 'module-bars',
+  data: moduleBarsOf(average, { title: model }),
+});
 
 export const figure5: PaperFigure = {
   summary: 'module contributions of the other backbones (dataset average)',
@@ -23,7 +29,7 @@ export const figure5: PaperFigure = {
         average: await rightContributions(vlm, records, signal),
         model: { name: vlm.name, fingerprint: vlm.fingerprint },
       }));
-      panels.push({ kind: 'module-bars', data: moduleBarsOf(average, { title: model.name }) });
+      panels.push(contributionBars(model.name, average));
       claims.push(risesClaim(model.name, average));
       measures[model.name] = { contribution: average.contribution, prob: average.prob, questions: average.count };
       models.push(model);

@@ -1,10 +1,22 @@
 /** Figure 6: contributions to wrong key tokens, the answers of the locality samples, against those to the right ones. */
 
+import type { AverageContribution } from '../../attribution/dataset-average.ts';
 import type { FigurePanel } from '../../figures/index.ts';
 import { type Claim, type PaperFigure, times, withModel } from './figure.ts';
 import { deepOverShallow, rightContributions, scaleOf, wrongContributions } from './modules.ts';
 import { modelsOf, moduleBarsOf } from './parts.ts';
 import { figureRecords } from './scenes.ts';
+
+type Bars = Pick<AverageContribution, 'contribution'>;
+
+/** Both on one scale, and the wrong ones on their own. */
+export function rightAndWrong(model: string, right: Bars, wrong: Bars): FigurePanel[] {
+  const compare = { label: 'wrong key tokens', ...wrong.contribution };
+  return [
+    { kind: 'module-bars', data: moduleBarsOf(right, { title: model, label: 'right key token', compare }) },
+    { kind: 'module-bars', data: moduleBarsOf(wrong, { title: `${model}, wrong key tokens, on their own scale` }) },
+  ];
+}
 
 export const figure6: PaperFigure = {
   summary: 'module contributions to wrong key tokens (answers of the locality samples) against right ones',
@@ -24,17 +36,7 @@ export const figure6: PaperFigure = {
         const wrong = await wrongContributions(vlm, records, right, signal);
         return { right, wrong, model: { name: vlm.name, fingerprint: vlm.fingerprint } };
       });
-      panels.push(
-        {
-          kind: 'module-bars',
-          data: moduleBarsOf(right, {
-            title: model.name,
-            label: 'right key token',
-            compare: { label: 'wrong key tokens', ...wrong.contribution },
-          }),
-        },
-        { kind: 'module-bars', data: moduleBarsOf(wrong, { title: `${model.name}, wrong key tokens, on their own scale` }) },
-      );
+      panels.push(...rightAndWrong(model.name, right, wrong));
       const [r, w] = [scaleOf(right), scaleOf(wrong)];
       const ratio = r.largest / w.largest;
       claims.push({

@@ -1,15 +1,16 @@
-/** Figure 7: where every layer looks, on ten samples: five pictures with two questions each. */
+/** Figure 7: where every layer looks, on eight samples: four pictures with two questions each. */
 
+import type { Figure, HeatMapRow } from '../../figures/index.ts';
 import { type PaperFigure, withModel } from './figure.ts';
 import { looks, looksClaims, questionRow, rounding, shownLayers } from './maps.ts';
 import { layersOf } from './modules.ts';
 import { pairs } from './parts.ts';
-import { askedQuestions } from './scenes.ts';
+import { askedQuestions, cellArea } from './scenes.ts';
 
-const samples = 10;
+const samples = 8;
 
 export const figure7: PaperFigure = {
-  summary: 'where every layer looks, on ten samples',
+  summary: 'where every layer looks, on eight samples',
   models: ['mini-llava'],
   make: (options) =>
     withModel(options.models?.[0] ?? figure7.models[0]!, options, async (vlm) => {
@@ -25,42 +26,12 @@ export const figure7: PaperFigure = {
         .slice(0, samples)
         .map((at, i) => questionRow(`T${i + 1}`, found.asked[at]!, vlm.architecture.patchGrid, layers));
       return {
-        caption: `Contribution of the visual representations of ${vlm.name} to the attention output at the answer, for ten questions about five pictures (T) at each layer (L). Each map has its own scale, given below it; dashes outline the asked object's cell.`,
-        figure: {
-          panels: [
-            {
-              kind: 'heat-maps',
-              data: {
-                rows,
-                across: layers.length > 3 ? 1 : 2,
-                perLine: layers.length,
-                panel: Math.min(76, Math.floor(630 / (layers.length + 1)) - 6),
-                normalise: 'each',
-                floor: rounding,
-                scaleTitle: 'Visual contribution',
-              },
-            },
-            {
-              kind: 'line-chart',
-              title: 'Share of the heat map in the asked cell',
-              data: {
-                xTitle: 'Layer',
-                yTitle: 'Share of the heat map',
-                yFormat: 'percent',
-                yRange: [0, 1],
-                series: [
-                  shareLine('asked cell', found.shares),
-                  shareLine(
-                    'its area',
-                    found.shares.map(() => 0.25),
-                  ),
-                ],
-                height: 150,
-              },
-            },
-          ],
-          columns: 1,
-        },
+        caption: `Contribution of the visual representations of ${vlm.name} to the attention output at the answer, for eight questions about four pictures (T) at each layer (L). Each map has its own scale, given below it; dashes outline the asked object's cell.`,
+        figure: allLayers(
+          rows,
+          layers.length,
+          found.insides.map((list, i) => (2 * list.length >= found.count ? found.shares[i]! : null)),
+        ),
         claims: looksClaims(vlm.name, found),
         measures: {
           attention: found.attention,
@@ -74,6 +45,45 @@ export const figure7: PaperFigure = {
       };
     }),
 };
+
+/** @param shares null: layers where most maps show nothing, which have no place in the curve */
+export function allLayers(rows: readonly HeatMapRow[], layers: number, shares: readonly (number | null)[]): Figure {
+  return {
+    columns: 1,
+    panels: [
+      {
+        kind: 'heat-maps',
+        data: {
+          rows,
+          perLine: layers,
+          panel: Math.min(64, Math.floor(630 / (layers + 1)) - 6),
+          normalise: 'each',
+          floor: rounding,
+          scaleTitle: 'Visual contribution',
+        },
+      },
+      {
+        kind: 'line-chart',
+        title: 'Share of the heat map in the asked cell, mean over the questions',
+        data: {
+          xTitle: 'Layer',
+          yTitle: 'Share',
+          yFormat: 'percent',
+          yRange: [0, 1],
+          series: [
+            shareLine('asked cell', shares),
+            shareLine(
+              'area of the cell',
+              shares.map(() => cellArea),
+            ),
+          ],
+          width: 430,
+          height: 130,
+        },
+      },
+    ],
+  };
+}
 
 function shareLine(label: string, shares: readonly (number | null)[]) {
   const there = shares.flatMap((share, layer) => (share === null ? [] : [{ layer, share }]));

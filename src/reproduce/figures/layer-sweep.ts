@@ -4,9 +4,10 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { readJson } from '../../checkpoints/json.ts';
+import type { Figure, LineSeries } from '../../figures/index.ts';
 import { type Claim, type PaperFigure, percent } from './figure.ts';
 
-const metrics = ['reliability', 'textGenerality', 'modalGenerality', 'textLocality', 'modalLocality', 'average'] as const;
+const metrics = ['average', 'reliability', 'textGenerality', 'modalGenerality', 'textLocality', 'modalLocality'] as const;
 const labels: Record<(typeof metrics)[number], string> = {
   reliability: 'reliability',
   textGenerality: 'text generality',
@@ -45,38 +46,45 @@ export const layerSweep: PaperFigure = {
     const best = rows.reduce((a, b) => (b.average > a.average ? b : a));
     return {
       caption: `VEAD on ${model} by insert layer (token accuracy), and the contribution of each layer's attention and MLP to the answer before any edit; the best layer is marked.`,
-      figure: {
-        columns: 2,
-        panels: [
-          {
-            kind: 'line-chart',
-            title: '(a) Editing by insert layer',
-            data: {
-              xTitle: 'Insert layer',
-              yTitle: 'Token accuracy',
-              yFormat: 'percent',
-              points: true,
-              series: metrics.map((metric) => ({
-                label: labels[metric],
-                x: rows.map(({ layer }) => layer),
-                y: rows.map((one) => one[metric]),
-              })),
-              marks: [{ x: best.layer, label: 'best' }],
-            },
-          },
-          {
-            kind: 'module-bars',
-            title: '(b) Module contributions',
-            data: { layers: contributions.attn.map((_, i) => i), ...contributions, markLayer: best.layer },
-          },
-        ],
-      },
+      figure: sweepFigure(rows, contributions, best.layer),
       claims: [sweepClaim(model, rows, best)],
       measures: { rows, contributions, best: best.layer },
       models: [],
     };
   },
 };
+
+type Row = z.infer<typeof row>;
+
+export function sweepFigure(rows: readonly Row[], contributions: { attn: number[]; mlp: number[] }, best: number): Figure {
+  const line = (metric: (typeof metrics)[number]): LineSeries => ({
+    label: labels[metric],
+    x: rows.map(({ layer }) => layer),
+    y: rows.map((one) => one[metric]),
+  });
+  return {
+    columns: 2,
+    panels: [
+      {
+        kind: 'line-chart',
+        title: '(a) Editing by insert layer',
+        data: {
+          xTitle: 'Insert layer',
+          yTitle: 'Token accuracy',
+          yFormat: 'percent',
+          points: true,
+          series: metrics.map(line),
+          marks: [{ x: best, label: 'best' }],
+        },
+      },
+      {
+        kind: 'module-bars',
+        title: '(b) Module contributions',
+        data: { layers: contributions.attn.map((_, i) => i), ...contributions, markLayer: best },
+      },
+    ],
+  };
+}
 
 function sweepClaim(
   model: string,

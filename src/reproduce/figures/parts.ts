@@ -9,7 +9,10 @@ import type { FigureOptions, PaperFigure } from './figure.ts';
 
 export const pairs = <T>(list: readonly (readonly T[])[]): T[] => list.flatMap((pair) => [...pair]);
 
-export function moduleBarsOf({ contribution: { attn, mlp } }: AverageContribution, more: Partial<ModuleBars> = {}): ModuleBars {
+export function moduleBarsOf(
+  { contribution: { attn, mlp } }: Pick<AverageContribution, 'contribution'>,
+  more: Partial<ModuleBars> = {},
+): ModuleBars {
   return { layers: attn.map((_, i) => i), attn, mlp, ...more };
 }
 

@@ -81,6 +81,8 @@ export interface FigureRecords {
   readonly records: readonly EditRecord[];
   /** the asked cell of a record, where the world tells it */
   box(record: EditRecord): Box | undefined;
+  /** whether everything in it has its own name, so that a reader sees what the question says; true where that is not known */
+  plain(record: EditRecord): boolean;
 }
 
 /** Test records of the given folder, or of a small mini world drawn into `out`. */
@@ -90,7 +92,8 @@ export async function figureRecords({ world, out, seed, log }: FigureOptions, li
   const records = loadRecords(join(folder, 'vqa_test.json'), join(folder, 'images'), 'vqa').slice(0, limit);
   const path = join(folder, 'manifest.json');
   const manifest = existsSync(path) ? (readJson(path) as unknown as Partial<WorldManifest>) : undefined;
-  if (manifest?.version !== worldVersion || manifest.seed === undefined) return { records, box: () => undefined };
+  if (manifest?.version !== worldVersion || manifest.seed === undefined)
+    return { records, box: () => undefined, plain: () => true };
   // Edit i of a world is a function of its seed, so what it asks about need not be stored.
   const sampler = new EditSampler(new EditSplitter(manifest.seed), 'test');
   return {
@@ -100,6 +103,11 @@ export async function figureRecords({ world, out, seed, log }: FigureOptions, li
       if (draft.pred !== record.pred || draft.alt !== record.request.target) return undefined;
       const cell = askedCell(draft.scene, draft.question);
       return cell === undefined ? undefined : cellBox(cell);
+    },
+    plain: ({ index }) => {
+      const { scene, touched } = sampler.vqa(manifest.seed!, index);
+      const shown = scene.cells.flatMap((thing) => (thing ? [thing.concept] : []));
+      return [...shown, ...touched].every((one) => concept(one).misnamed === undefined);
     },
   };
 }

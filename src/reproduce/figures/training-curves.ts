@@ -3,12 +3,12 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readJson } from '../../checkpoints/json.ts';
-import type { FigurePanel, LineSeries } from '../../figures/index.ts';
+import type { Figure, FigurePanel, LineSeries } from '../../figures/index.ts';
 import { modelFolder } from '../../models/load.ts';
 import { type LogLine, logFile } from '../../training/loop.ts';
 import type { PaperFigure } from './figure.ts';
 
-interface Stage {
+export interface Stage {
   name: string;
   lines: readonly LogLine[];
 }
@@ -18,7 +18,7 @@ const settings = new Set(['step', 'loss', 'rate', 'gradientNorm', 'seconds']);
 /** Shown first, where a log has more numbers than lines that can be told apart. */
 const telling = ['place', 'relation', 'where', 'count', 'category', 'background', 'caption'];
 const mostLines = 7;
-const mostPoints = 200;
+const mostPoints = 60;
 
 export const trainingCurves: PaperFigure = {
   summary: 'training curves of a mini backbone, or of the editor trained in --from DIR',
@@ -28,53 +28,59 @@ export const trainingCurves: PaperFigure = {
     const { title, stages } = from === undefined ? backbone(name) : editor(from);
     const all = joined(stages);
     const last = all.at(-1)!;
-    const names = Object.keys(last).filter((key) => !settings.has(key));
-    const shares = names.filter((key) => all.every((line) => line[key] === undefined || (line[key] >= 0 && line[key] <= 1)));
-    const losses = names.filter((key) => !shares.includes(key));
-    const marks = stages.length > 1 ? starts(stages) : [];
-    const line = (key: string): LineSeries => {
-      const points = thinned(all.filter((one) => one[key] !== undefined));
-      return { label: key, x: points.map(({ step }) => step), y: points.map((one) => one[key]!) };
-    };
-    const positive = (key: string): boolean => all.every((one) => one[key] === undefined || one[key] > 0);
-    const lossLines = ['loss', ...losses].slice(0, mostLines);
-    const panels: FigurePanel[] = [
-      {
-        kind: 'line-chart',
-        title: '(a) Loss',
-        data: {
-          xTitle: 'Step',
-          yTitle: 'Loss',
-          yScale: lossLines.every(positive) ? 'log' : 'linear',
-          series: lossLines.map(line),
-          marks,
-        },
-      },
-    ];
-    const kinds = [...telling.filter((key) => shares.includes(key)), ...shares.filter((key) => !telling.includes(key))];
-    if (kinds.length > 0) {
-      panels.push({
-        kind: 'line-chart',
-        title: stages.length > 1 ? '(b) Token accuracy on fresh lessons' : '(b) Other numbers',
-        data: {
-          xTitle: 'Step',
-          yTitle: 'Share',
-          yFormat: 'percent',
-          yRange: [0, 1],
-          series: kinds.slice(0, mostLines).map(line),
-          marks: marks.map(({ x }) => ({ x, label: '' })),
-        },
-      });
-    }
     return {
       caption: `Training of ${title}: ${all.length} logged steps, ${last.step} in all${stages.length > 1 ? `; stages ${stages.map((stage, i) => `${i + 1} ${stage.name}`).join(', ')}` : ''}.`,
-      figure: { panels, columns: 2 },
+      figure: curves(stages),
       claims: [],
       measures: { steps: last.step, first: all[0], last },
       models: [],
     };
   },
 };
+
+/** Loss and what has the size of a loss on the left, shares on the right. */
+export function curves(stages: readonly Stage[]): Figure {
+  const all = joined(stages);
+  const names = Object.keys(all.at(-1)!).filter((key) => !settings.has(key));
+  const shares = names.filter((key) => all.every((line) => line[key] === undefined || (line[key] >= 0 && line[key] <= 1)));
+  const losses = names.filter((key) => !shares.includes(key));
+  const marks = stages.length > 1 ? starts(stages) : [];
+  const line = (key: string): LineSeries => {
+    const points = thinned(all.filter((one) => one[key] !== undefined));
+    return { label: key, x: points.map(({ step }) => step), y: points.map((one) => one[key]!) };
+  };
+  const positive = (key: string): boolean => all.every((one) => one[key] === undefined || one[key] > 0);
+  const lossLines = ['loss', ...losses].slice(0, mostLines);
+  const panels: FigurePanel[] = [
+    {
+      kind: 'line-chart',
+      title: '(a) Loss',
+      data: {
+        xTitle: 'Step',
+        yTitle: 'Loss',
+        yScale: lossLines.every(positive) ? 'log' : 'linear',
+        series: lossLines.map(line),
+        marks,
+      },
+    },
+  ];
+  const kinds = [...telling.filter((key) => shares.includes(key)), ...shares.filter((key) => !telling.includes(key))];
+  if (kinds.length > 0) {
+    panels.push({
+      kind: 'line-chart',
+      title: stages.length > 1 ? '(b) Token accuracy on fresh lessons' : '(b) Other numbers',
+      data: {
+        xTitle: 'Step',
+        yTitle: 'Share',
+        yFormat: 'percent',
+        yRange: [0, 1],
+        series: kinds.slice(0, mostLines).map(line),
+        marks: marks.map(({ x }) => ({ x, label: '' })),
+      },
+    });
+  }
+  return { panels, columns: 2 };
+}
 
 function backbone(model: string): { title: string; stages: Stage[] } {
   const path = join(modelFolder(model), 'training.json');
