@@ -44,7 +44,7 @@ export function miniNamed(model: string): Mini {
 export const trainingFile = 'training.json';
 
 /** Weights that a mini takes over from built-in minis, under its own names, with the residual stream that those were trained with. */
-export function takeParts(mini: Mini): Map<string, Tensor<'float32'>> {
+function takeParts(mini: Mini): Map<string, Tensor<'float32'>> {
   const out = new Map<string, Tensor<'float32'>>();
   for (const { model, take } of mini.parts ?? []) {
     const dir = modelFolder(model);
@@ -127,7 +127,7 @@ export async function pretrainVision(mini: Mini, options: PretrainOptions): Prom
 }
 
 /** Starting weights of decoder and connector: taken from the minis that this one is put together from, otherwise drawn. */
-export async function startingWeights(
+async function startingWeights(
   mini: Mini,
   tower: ReadonlyMap<string, Tensor<'float32'>>,
   parts: ReadonlyMap<string, Tensor<'float32'>>,
@@ -145,7 +145,7 @@ export async function startingWeights(
 }
 
 /** One stage of lessons, from the weights of the one before; returns the weights of decoder and connector. */
-export async function lessonsStage(
+async function lessonsStage(
   mini: Mini,
   name: string,
   stage: DecoderStage,
@@ -200,7 +200,7 @@ export async function lessonsStage(
 }
 
 /** Root mean square of the residual stream halfway up, over scenes of the world. */
-export async function residualScale(vlm: Vlm, atlas: Atlas): Promise<number> {
+async function residualScale(vlm: Vlm, atlas: Atlas): Promise<number> {
   const scenes = Array.from({ length: 16 }, (_, i) => examScene(atlas, 'residual', i));
   const asked = scenes.map((s) => s.questions[0]!);
   const batch = await vlm.batch(
@@ -220,9 +220,9 @@ export async function pretrain(options: PretrainOptions): Promise<{ folder: stri
   const started = performance.now();
   const mini = miniNamed(options.model);
   const parts = takeParts(mini);
-  const tower = mini.parts === undefined ? await pretrainVision(mini, options) : ofTower(mini, parts);
-  const stages: Record<string, unknown> =
-    mini.parts === undefined ? { vision: { ...visionStage, ...options.settings?.vision } } : {};
+  const learnsTower = [...visionShapes(mini).keys()].some((name) => !parts.has(name));
+  const tower = learnsTower ? await pretrainVision(mini, options) : ofTower(mini, parts);
+  const stages: Record<string, unknown> = learnsTower ? { vision: { ...visionStage, ...options.settings?.vision } } : {};
   let learned: Map<string, Tensor<'float32'>> | undefined;
   let layers = 0;
   for (const lesson of mini.lessons) {

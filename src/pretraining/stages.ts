@@ -157,3 +157,11 @@ export const countStage: DecoderStage = {
   doubles: 0.6,
   lessonWeights: { ...settleStage.lessonWeights, relation: 2.5, exists: 2, count: 10, tally: 3 },
 };
+
+/** A last round in which every third lesson is about what stands beside what. */
+export const relateStage: DecoderStage = {
+  ...settleStage,
+  steps: 450,
+  hold: 0.1,
+  lessonWeights: { ...settleStage.lessonWeights, relation: 9, count: 5, sides: 2, tally: 1.2 },
+};

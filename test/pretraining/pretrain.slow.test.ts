@@ -6,7 +6,7 @@ import { afterAll, expect, test } from 'vitest';
 import { loadModel } from '../../src/models/load.ts';
 import { exam } from '../../src/pretraining/exam.ts';
 import { minis } from '../../src/pretraining/minis.ts';
-import { pretrain } from '../../src/pretraining/pretrain.ts';
+import { miniNamed, pretrain } from '../../src/pretraining/pretrain.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'visedit-pretrain-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -14,19 +14,16 @@ afterAll(() => rmSync(folder, { recursive: true }));
 test.each(Object.keys(minis))('%s', async (model) => {
   const out = join(folder, model);
   const lines: Record<string, number[]> = { vision: [], decoder: [] };
+  const short = { scenes: 2, lessons: 4, drills: 1, facts: 1 };
   const options = {
     model,
     seed: 3,
     out,
     threads: 1,
     settings: {
+      ...Object.fromEntries(miniNamed(model).lessons.map(({ name }) => [name, { ...short, steps: 4 }])),
       vision: { steps: 16, batch: 8 },
-      decoder: { steps: 16, scenes: 2, lessons: 4, drills: 1, facts: 1 },
-      refine: { steps: 4, scenes: 2, lessons: 4, drills: 1, facts: 1 },
-      align: { steps: 4, scenes: 2, lessons: 4, drills: 1, facts: 1 },
-      polish: { steps: 4, scenes: 2, lessons: 4, drills: 1, facts: 1 },
-      reread: { steps: 4, scenes: 2, lessons: 4, drills: 1, facts: 1 },
-      settle: { steps: 4, scenes: 2, lessons: 4, drills: 1, facts: 1 },
+      decoder: { ...short, steps: 16 },
     },
     onStep: (stage: string, _step: number, _steps: number, { loss }: { loss: number }) => void lines[stage]?.push(loss),
   };

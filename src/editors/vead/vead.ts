@@ -86,7 +86,7 @@ export function veadConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): VeadC
     sigma: number('sigma', 0.7),
     losses: {
       ...paperLosses,
-      loc: number('weightLocality', paperLosses.loc),
+      loc: number('weightLocality', mini ? 1.5 : paperLosses.loc),
       up: on('lossUp') ? number('lambda', 0.1) : 0,
       down: on('lossDown') ? number('lambda', 0.1) : 0,
       attribution: on('lossAttribution') ? number('lambda', 0.1) : 0,
@@ -100,7 +100,7 @@ export function veadConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): VeadC
     valueCopy: s.valueCopy === undefined ? mini : s.valueCopy === true,
     locality: {
       sameImage: number('localitySameImage', mini ? 0.1 : 0),
-      sameQuestion: number('localitySameQuestion', mini ? 0.15 : 0),
+      sameQuestion: number('localitySameQuestion', mini ? 0.12 : 0),
     },
     budget: number('budget', 2e9),
   };

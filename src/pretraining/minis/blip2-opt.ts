@@ -4,7 +4,7 @@ import { blip2Config } from '../../checkpoints/config.ts';
 import { eosId, padId, vocabulary } from '../../data/world/vocabulary.ts';
 import { blip2Opt } from '../../models/blip2-opt.ts';
 import type { Mini, Part } from '../minis.ts';
-import { rereadStage, settleStage } from '../stages.ts';
+import { relateStage, rereadStage, settleStage } from '../stages.ts';
 import { blipPreprocessor, blipWidth, crossQueryOf, qFormerConfig, queryCount, visionConfig } from './blip.ts';
 
 export function miniBlip2Opt(layers = 7): Mini {
@@ -58,6 +58,7 @@ export function miniBlip2Opt(layers = 7): Mini {
     lessons: [
       { name: 'decoder', layers: 7, settings: { ...rereadStage, steps: 1800 } },
       { name: 'settle', layers: 7, settings: { ...settleStage, lessonWeights: { ...settleStage.lessonWeights, relation: 4 } } },
+      { name: 'relate', layers: 7, settings: relateStage },
     ],
     parts: [{ model: 'mini-llava', take: fromLlama }],
   };
