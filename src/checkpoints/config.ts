@@ -36,12 +36,11 @@ const positive = z.number('expected a number').positive('expected a number above
 const flag = (value: boolean) => z.boolean('expected true or false').default(value);
 const exactly = <T extends string | boolean | number>(value: T, why: string) =>
   z.literal(value, `only ${JSON.stringify(value)} is supported (${why})`).default(value as never);
-const absent = (what: string) => z.null(`${what} is not supported; only null`).optional();
 
 /** Activation functions by their names in configuration files. */
 export const activation = z.enum(
-  ['gelu', 'gelu_new', 'quick_gelu', 'relu', 'silu'],
-  'expected one of gelu, gelu_new, quick_gelu, relu, silu',
+  ['gelu', 'gelu_fast', 'gelu_new', 'gelu_pytorch_tanh', 'quick_gelu', 'relu', 'silu', 'swish'],
+  'expected one of gelu, gelu_fast, gelu_new, gelu_pytorch_tanh, quick_gelu, relu, silu, swish',
 );
 export type Activation = z.output<typeof activation>;
 
@@ -54,6 +53,40 @@ function headsDivideWidth(config: { hidden_size: number; num_attention_heads: nu
     });
   }
 }
+
+/** A picture of at least one patch; what the patches leave over at its right and lower edge is not read. */
+function holdsAPatch(config: { image_size: number; patch_size: number }, context: z.RefinementCtx): void {
+  if (config.patch_size > config.image_size)
+    context.addIssue({
+      code: 'custom',
+      path: ['patch_size'],
+      message: `patches of ${config.patch_size} pixels are larger than the picture of ${config.image_size}`,
+    });
+}
+
+/** Rotary positions for longer texts than a model was trained on; older files write `type`. */
+const ropeScaling = z
+  .looseObject({ rope_type: z.string().optional(), type: z.string().optional() })
+  .transform(({ rope_type, type, ...rest }) => ({ ...rest, rope_type: rope_type ?? type }))
+  .pipe(
+    z.discriminatedUnion(
+      'rope_type',
+      [
+        z.looseObject({ rope_type: z.literal('default') }),
+        z.looseObject({ rope_type: z.literal('linear'), factor: positive }),
+        // It changes texts above max_position_embeddings only, and those are refused.
+        z.looseObject({ rope_type: z.literal('dynamic'), factor: positive }),
+        z.looseObject({
+          rope_type: z.literal('llama3'),
+          factor: positive,
+          low_freq_factor: positive,
+          high_freq_factor: positive,
+          original_max_position_embeddings: count,
+        }),
+      ],
+      'expected default, linear, dynamic or llama3; other scalings of rotary positions are not supported',
+    ),
+  );
 
 /** LlamaConfig */
 export const llamaConfig = z
@@ -69,7 +102,8 @@ export const llamaConfig = z
     max_position_embeddings: count.default(2048),
     rms_norm_eps: positive.default(1e-6),
     rope_theta: positive.default(10000),
-    rope_scaling: absent('scaled rotary embedding'),
+    rope_scaling: ropeScaling.nullish(),
+    head_dim: count.nullish(),
     tie_word_embeddings: flag(false),
     attention_bias: flag(false),
     mlp_bias: flag(false),
@@ -82,7 +116,19 @@ export const llamaConfig = z
   .refine((config) => config.num_attention_heads % config.num_key_value_heads === 0, {
     path: ['num_key_value_heads'],
     message: 'must divide num_attention_heads',
-  });
+  })
+  .refine((config) => (config.hidden_size / config.num_attention_heads) % 2 === 0, {
+    path: ['num_attention_heads'],
+    message: 'hidden_size / num_attention_heads must be even: rotary positions turn pairs of numbers',
+  })
+  .refine(
+    (config) =>
+      (config.head_dim ?? config.hidden_size / config.num_attention_heads) * config.num_attention_heads === config.hidden_size,
+    {
+      path: ['head_dim'],
+      message: 'only hidden_size / num_attention_heads is supported',
+    },
+  );
 export type LlamaConfig = z.output<typeof llamaConfig>;
 
 /** CLIPVisionConfig */
@@ -99,27 +145,37 @@ export const clipVisionConfig = z
     hidden_act: activation.default('quick_gelu'),
     layer_norm_eps: positive.default(1e-5),
   })
-  .superRefine(headsDivideWidth);
+  .superRefine(headsDivideWidth)
+  .superRefine(holdsAPatch);
 export type ClipVisionConfig = z.output<typeof clipVisionConfig>;
 
 /** LlavaConfig; without vision_config it means CLIP ViT-L/14 at 336 pixels */
-export const llavaConfig = z.looseObject({
-  model_type: z.literal('llava', 'expected "llava"'),
-  image_token_index: id.default(32000),
-  pad_token_id: id.nullish(),
-  projector_hidden_act: activation.default('gelu'),
-  vision_feature_layer: z.int('expected the number of one layer').default(-2),
-  vision_feature_select_strategy: z.enum(['default', 'full'], 'expected "default" or "full"').default('default'),
-  text_config: llamaConfig.prefault({}),
-  vision_config: clipVisionConfig.prefault({
-    hidden_size: 1024,
-    intermediate_size: 4096,
-    num_hidden_layers: 24,
-    num_attention_heads: 16,
-    image_size: 336,
-    patch_size: 14,
-  }),
-});
+export const llavaConfig = z
+  .looseObject({
+    model_type: z.literal('llava', 'expected "llava"'),
+    image_token_index: id.default(32000),
+    pad_token_id: id.nullish(),
+    projector_hidden_act: activation.default('gelu'),
+    vision_feature_layer: z.int('expected the number of one layer').default(-2),
+    vision_feature_select_strategy: z.enum(['default', 'full'], 'expected "default" or "full"').default('default'),
+    text_config: llamaConfig.prefault({}),
+    vision_config: clipVisionConfig.prefault({
+      hidden_size: 1024,
+      intermediate_size: 4096,
+      num_hidden_layers: 24,
+      num_attention_heads: 16,
+      image_size: 336,
+      patch_size: 14,
+    }),
+  })
+  .superRefine(({ vision_feature_layer: layer, vision_config: { num_hidden_layers: layers } }, context) => {
+    if (layer > layers || layer < -layers - 1)
+      context.addIssue({
+        code: 'custom',
+        path: ['vision_feature_layer'],
+        message: `expected ${-layers - 1} to ${layers}: the image encoder has ${layers} layers, but it is ${layer}`,
+      });
+  });
 export type LlavaConfig = z.output<typeof llavaConfig>;
 
 /** Blip2VisionConfig: EVA ViT-g */
@@ -136,7 +192,8 @@ export const blip2VisionConfig = z
     layer_norm_eps: positive.default(1e-6),
     qkv_bias: flag(true),
   })
-  .superRefine(headsDivideWidth);
+  .superRefine(headsDivideWidth)
+  .superRefine(holdsAPatch);
 export type Blip2VisionConfig = z.output<typeof blip2VisionConfig>;
 
 /** Blip2QFormerConfig */
@@ -164,20 +221,24 @@ export const optConfig = z
     num_hidden_layers: count.default(12),
     ffn_dim: count.default(3072),
     max_position_embeddings: count.default(2048),
-    do_layer_norm_before: exactly(true, 'OPT-350m is laid out differently'),
+    do_layer_norm_before: flag(true),
     _remove_final_layer_norm: flag(false),
     word_embed_proj_dim: count.nullish(),
     num_attention_heads: count.default(12),
     activation_function: activation.default('relu'),
     enable_bias: flag(true),
-    layer_norm_elementwise_affine: exactly(true, 'norms have weights'),
+    layer_norm_elementwise_affine: flag(true),
     tie_word_embeddings: flag(true),
     pad_token_id: id.default(1),
     bos_token_id: id.default(2),
     eos_token_id: ids.transform((list) => (list.length > 0 ? list : [2])),
   })
   .superRefine(headsDivideWidth)
-  .transform((config) => ({ ...config, word_embed_proj_dim: config.word_embed_proj_dim ?? config.hidden_size }));
+  .transform((config) => ({ ...config, word_embed_proj_dim: config.word_embed_proj_dim ?? config.hidden_size }))
+  .refine((config) => config.word_embed_proj_dim === config.hidden_size, {
+    path: ['word_embed_proj_dim'],
+    message: 'only hidden_size is supported: visual tokens have that width and stand beside the words',
+  });
 export type OptConfig = z.output<typeof optConfig>;
 
 /** Blip2Config with a decoder-only language model */
@@ -210,13 +271,21 @@ const rgb = z
 
 /** preprocessor_config.json of CLIP and BLIP image processors */
 export const preprocessorConfig = z.looseObject({
-  image_processor_type: z.string().nullish(),
+  image_processor_type: z
+    .string()
+    .regex(
+      /^(CLIP|Blip)(ImageProcessor(Fast)?|FeatureExtractor)$/,
+      'only CLIPImageProcessor and BlipImageProcessor are supported',
+    )
+    .nullish(),
   do_resize: flag(true),
   /** one number means the shortest edge for CLIP and a square for BLIP; transformers keeps it under `size` too */
-  size: z.union(
-    [count, z.looseObject({ shortest_edge: count }), z.looseObject({ height: count, width: count })],
-    'expected a size: {shortest_edge}, {height, width} or a number',
-  ),
+  size: z
+    .union(
+      [count, z.looseObject({ shortest_edge: count }), z.looseObject({ height: count, width: count })],
+      'expected a size: {shortest_edge}, {height, width} or a number',
+    )
+    .nullish(),
   /** PIL's codes */
   resample: z.union([z.literal(1), z.literal(2), z.literal(3)], 'expected 1 (Lanczos), 2 (bilinear) or 3 (bicubic)').default(3),
   do_center_crop: z.boolean('expected true or false').optional(),

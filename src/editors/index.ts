@@ -4,6 +4,8 @@ import type { Editor } from './editor.ts';
 export const editors = {
   'ft-l': async () => (await import('./ft-l.ts')).ftL,
   'ft-v': async () => (await import('./ft-v.ts')).ftV,
+  ike: async () => (await import('./ike.ts')).ike,
+  ke: async () => (await import('./ke.ts')).ke,
   mend: async () => (await import('./mend.ts')).mend,
   tp: async () => (await import('./tp.ts')).tp,
   vead: async () => (await import('./vead/vead.ts')).vead,

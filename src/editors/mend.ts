@@ -39,7 +39,6 @@ import type { Vlm } from '../models/vlm.ts';
 import { zeros } from '../nn/optimizers.ts';
 import { Weights } from '../nn/weights.ts';
 import { Random } from '../random.ts';
-import type { Feeds } from '../runtime/program.ts';
 import {
   type Edit,
   type Editor,
@@ -51,10 +50,10 @@ import {
   type TrainOptions,
 } from './editor.ts';
 import type { NamedWeight } from './gradients/chosen-weights.ts';
-import { chainDeltas, lowRankTensors, withDeltas } from './gradients/deltas.ts';
+import { chainDeltas, lowRankOutputs, lowRankTensors, withDeltas } from './gradients/deltas.ts';
 import { checkSettings } from './gradients/descend.ts';
 import { stateBefore } from './gradients/edit-loss.ts';
-import { type Factors, gradientFactors, lastMatrices } from './gradients/factors.ts';
+import { type Factors, factorFeeds, factorInputs, gradientFactors, lastMatrices } from './gradients/factors.ts';
 import { metaTerms } from './gradients/meta-objective.ts';
 import { MetaSamples } from './gradients/meta-samples.ts';
 import { type MetaConfig, trainHyperNetwork } from './gradients/meta-training.ts';
@@ -154,10 +153,7 @@ function editedFactors(groups: readonly Group[], rank: number, w: Weights): Map<
     const norm = (x: Node, side: string): Node =>
       div(sub(x, get(`${key}.${side}Mean`)), add(get(`${key}.${side}Deviation`), 1e-7));
     members.forEach((name, mode) => {
-      // A length of its own: in the last layer only words have a gradient.
-      const t = `t_${name.replace(/\W/g, '_')}`;
-      const x = input(`x:${name}`, ['e', t, inWidth]);
-      const delta = input(`d:${name}`, ['e', t, outWidth]);
+      const { x, delta } = factorInputs({ name, shape: [outWidth, inWidth] });
       const layer = (i: 1 | 2, y: Node): Node => {
         const low = matmul(y, get(`${key}.v${i}`), false, true);
         const all = add(matmul(low, get(`${key}.u${i}`), false, true), get(`${key}.c${i}`));
@@ -179,9 +175,6 @@ function editedFactors(groups: readonly Group[], rank: number, w: Weights): Map<
   }
   return out;
 }
-
-const feedsOf = (factors: ReadonlyMap<string, Factors>): Feeds =>
-  Object.fromEntries([...factors].flatMap(([name, { x, delta }]) => [[`x:${name}`, x] as const, [`d:${name}`, delta] as const]));
 
 /** Means and deviations of each element over the positions with a gradient. */
 function momentsOf(groups: readonly Group[], all: readonly ReadonlyMap<string, Factors>[]): Map<string, Tensor<'float32'>> {
@@ -243,7 +236,7 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
   // What stays as it is becomes part of the compiled step.
   const w = new Weights(new Map([...fixed].map(([name, shape]) => [name, () => parameter(name, shape)])));
   const deltas = new Map([...editedFactors(groups, rank, w)].map(([name, { left, right }]) => [name, matmul(left, right)]));
-  const terms = metaTerms(vlm, from, deltas);
+  const { smoothed: _, ...terms } = metaTerms(vlm, from, deltas);
   const weighted: [Node, number][] = [
     [terms.reliability, config.reliability],
     [terms.textGenerality, config.generality],
@@ -259,12 +252,12 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
       config,
       settings: { ...config },
       loss: weighted.map(([term, weight]) => mul(term, weight)).reduce((a, b) => add(a, b)),
-      metrics: { ...terms },
+      metrics: terms,
       initial,
       fixed: momentsOf(groups, found),
       rule: (name) => ({ rule: 'adam', rate: name === 'stepSizes' ? config.stepRate / config.rate : 1 }),
       feeds: async (prepared) =>
-        feedsOf(
+        factorFeeds(
           await gradientFactors(
             vlm,
             from,
@@ -280,33 +273,24 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWe
   checkSettings(id, chosen, []);
   const { tensors, settings } = needWeights(id, vlm, given);
   const [from, rank] = [settings.from as number, settings.rank as number];
-  const groups = groupsOf(lastMatrices(vlm, from));
+  const matrices = lastMatrices(vlm, from);
+  const groups = groupsOf(matrices);
   const program = await vlm.program(`mend|${from}|${rank}`, () => {
     const { trained, fixed } = shapes(groups, rank);
     const w = new Weights();
     for (const [name, shape] of [...trained, ...fixed]) w.bind(name, input(name, shape));
-    return Object.fromEntries(
-      [...editedFactors(groups, rank, w)].flatMap(([name, { left, right }]) => [
-        [`left:${name}`, left],
-        [`right:${name}`, right],
-      ]),
-    );
+    return lowRankOutputs(editedFactors(groups, rank, w));
   });
   const edits: Edit[] = [];
   for (const request of requests) {
     const factors = await gradientFactors(vlm, from, [await stateBefore(vlm, request, from)]);
-    const out = await program.run({ ...feedsOf(factors), ...Object.fromEntries(tensors) });
-    const single = (t: Tensor): Tensor<'float32'> => f32(t.data as Float32Array, t.shape.slice(1));
+    const out = await program.run({ ...factorFeeds(factors), ...Object.fromEntries(tensors) });
     edits.push({
       editor: id,
       model: modelId(vlm),
       request: { prompt: request.prompt, target: request.target },
       settings: { from },
-      tensors: lowRankTensors(
-        new Map(
-          [...factors.keys()].map((name) => [name, { left: single(out[`left:${name}`]!), right: single(out[`right:${name}`]!) }]),
-        ),
-      ),
+      tensors: lowRankTensors(matrices, out),
     });
   }
   return edits;

@@ -19,11 +19,13 @@ export interface ImageProcessor {
 
 /** `name` is where the configuration comes from, for messages. */
 export function imageProcessor(config: PreprocessorConfig, name = 'preprocessor_config.json'): ImageProcessor {
-  const { do_resize, size, resample, do_rescale, rescale_factor, do_normalize } = config;
+  const { do_resize, resample, do_rescale, rescale_factor, do_normalize } = config;
   const isClip = /^CLIP/.test(config.image_processor_type ?? 'CLIP');
+  const size = config.size ?? (isClip ? 224 : 384);
   // a single number means the shortest edge to CLIP, a square to BLIP
   const target = typeof size !== 'number' ? size : isClip ? { shortest_edge: size } : { height: size, width: size };
-  const crop = (config.do_center_crop ?? isClip) ? (config.crop_size ?? { height: 224, width: 224 }) : undefined;
+  // BLIP's processor does not know cropping
+  const crop = isClip && (config.do_center_crop ?? true) ? (config.crop_size ?? { height: 224, width: 224 }) : undefined;
   const exact = 'height' in target ? (target as { height: number; width: number }) : undefined;
   const output = crop ?? (do_resize ? exact : undefined);
   if (!output)

@@ -5,9 +5,10 @@
 
 import type { Blip2VisionConfig } from '../checkpoints/config.ts';
 import { add, concat, expand, layerNorm, matmul, mul, type Node, scope, slice } from '../graph/index.ts';
+import { activations } from '../nn/activations.ts';
 import { attend, linear, mergeHeads, splitHeads } from '../nn/layers.ts';
 import type { Weights } from '../nn/weights.ts';
-import { activation, patchEmbedding } from './clip-vit.ts';
+import { patchEmbedding, patchesOf } from './clip-vit.ts';
 import type { Sites } from './sites.ts';
 
 /** What a published file calls the parts of the encoder. */
@@ -56,10 +57,9 @@ export const evaVitNames: VitNames = {
 /** Hidden states of all blocks' end, class token first: pixels [b, 3, H, W] -> [b, 1 + v, d]. Declares `vision.layers.{i}.out`. */
 export function blipVit(pixels: Node, config: Blip2VisionConfig, names: VitNames, w: Weights, sites: Sites): Node {
   const { hidden_size: d, intermediate_size: width, num_attention_heads: heads, patch_size: patch, image_size: size } = config;
-  if (size % patch !== 0) throw new Error(`patches of ${patch} pixels do not tile a picture of ${size}`);
-  const tokens = 1 + (size / patch) ** 2;
+  const tokens = 1 + patchesOf(size, patch) ** 2;
   const b = pixels.dim(0);
-  const act = activation(config.hidden_act);
+  const act = activations[config.hidden_act];
   const norm = (name: string, x: Node): Node =>
     layerNorm(x, w.get(`${name}.weight`, [d]), w.get(`${name}.bias`, [d]), config.layer_norm_eps);
   const kernel = w.get(`${names.patch}.weight`, [d, 3, patch, patch]);

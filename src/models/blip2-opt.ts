@@ -8,12 +8,13 @@ import { layerNorm, scope } from '../graph/index.ts';
 import { linear } from '../nn/layers.ts';
 import type { Architecture } from './architecture.ts';
 import { blip2VitNames, blipVit } from './blip-vit.ts';
+import { patchesOf } from './clip-vit.ts';
 import { opt } from './opt.ts';
 import { blip2QFormerNames, qFormer } from './q-former.ts';
 
 export function blip2Opt(config: Blip2Config): Architecture {
   const { vision_config: vision, qformer_config: query, text_config: text, num_query_tokens: visualTokens } = config;
-  const side = vision.image_size / vision.patch_size;
+  const side = patchesOf(vision.image_size, vision.patch_size);
   return {
     name: 'blip2-opt',
     decoder: opt(text, 'language_model.'),

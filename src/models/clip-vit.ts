@@ -1,20 +1,9 @@
 /** CLIP vision transformer (Radford et al. 2021; reference: transformers 4.43 `modeling_clip.py`): class token, learned positions, pre-norm blocks. */
 
+import type { Activation } from '../checkpoints/config.ts';
 import type { Dim } from '../graph/dim.ts';
-import {
-  add,
-  concat,
-  expand,
-  gelu,
-  layerNorm,
-  matmul,
-  type Node,
-  quickGelu,
-  reshape,
-  scope,
-  slice,
-  transpose,
-} from '../graph/index.ts';
+import { add, concat, expand, layerNorm, matmul, type Node, reshape, scope, slice, transpose } from '../graph/index.ts';
+import { activations } from '../nn/activations.ts';
 import { attend, linear, mergeHeads, splitHeads } from '../nn/layers.ts';
 import type { Weights } from '../nn/weights.ts';
 import type { Sites } from './sites.ts';
@@ -26,22 +15,21 @@ export interface ClipVisionConfig {
   num_attention_heads: number;
   image_size: number;
   patch_size: number;
-  hidden_act: string;
+  hidden_act: Activation;
   layer_norm_eps: number;
 }
 
-export const activation = (name: string): ((x: Node) => Node) => {
-  if (name === 'quick_gelu') return quickGelu;
-  if (name === 'gelu') return gelu;
-  throw new Error(`activation ${JSON.stringify(name)} is not known; known: quick_gelu, gelu`);
-};
+/** Patches on one side of a picture; what is left over is not read. */
+export const patchesOf = (size: number, patch: number): number => Math.floor(size / patch);
 
 /** Non-overlapping patches through a linear map: the convolution with stride = kernel. pixels [b, 3, H, W] -> [b, v, d]. */
 export function patchEmbedding(pixels: Node, kernel: Node, patch: number): Node {
   const [b, channels, height, width] = pixels.shape as [Dim, number, number, number];
-  const rows = height / patch;
-  const columns = width / patch;
-  const cut = transpose(reshape(pixels, [b, channels, rows, patch, columns, patch]), [0, 2, 4, 1, 3, 5]);
+  const rows = patchesOf(height, patch);
+  const columns = patchesOf(width, patch);
+  const upTo = (x: Node, axis: number, size: number): Node => (x.dim(axis) === size ? x : slice(x, axis, 0, size));
+  const whole = upTo(upTo(pixels, 2, rows * patch), 3, columns * patch);
+  const cut = transpose(reshape(whole, [b, channels, rows, patch, columns, patch]), [0, 2, 4, 1, 3, 5]);
   const d = kernel.dim(0);
   return matmul(
     reshape(cut, [b, rows * columns, channels * patch * patch]),
@@ -57,11 +45,11 @@ export function patchEmbedding(pixels: Node, kernel: Node, patch: number): Node 
  */
 export function clipVit(pixels: Node, config: ClipVisionConfig, layers: number, prefix: string, w: Weights, sites: Sites): Node {
   const { hidden_size: d, num_attention_heads: heads, patch_size: patch, image_size: size, layer_norm_eps: eps } = config;
-  const tokens = 1 + (size / patch) ** 2;
+  const tokens = 1 + patchesOf(size, patch) ** 2;
   const b = pixels.dim(0);
   const norm = (name: string, x: Node): Node =>
     layerNorm(x, w.get(`${prefix}${name}.weight`, [d]), w.get(`${prefix}${name}.bias`, [d]), eps);
-  const act = activation(config.hidden_act);
+  const act = activations[config.hidden_act];
   const patches = patchEmbedding(pixels, w.get(`${prefix}embeddings.patch_embedding.weight`, [d, 3, patch, patch]), patch);
   const first = expand(reshape(w.get(`${prefix}embeddings.class_embedding`, [d]), [1, 1, d]), [b, 1, d]);
   let x = add(concat([first, patches], 1), w.get(`${prefix}embeddings.position_embedding.weight`, [tokens, d]));

@@ -83,7 +83,7 @@ export async function generate(vlm: Vlm, batch: Batch, options: GenerateOptions 
   for (let t = 0; t < maxNewTokens; t++) {
     const next = batch.sequences.map((_, n) => {
       const row = logits.data.subarray(n * decoder.vocabulary, (n + 1) * decoder.vocabulary);
-      const id = choose(row, options);
+      const id = chooseToken(row, options);
       if (done[n]) return id;
       if (eos.has(id)) done[n] = true;
       else {
@@ -116,7 +116,7 @@ export async function generate(vlm: Vlm, batch: Batch, options: GenerateOptions 
   return out;
 }
 
-function choose(row: Float32Array, { temperature = 0, topP = 1, random }: GenerateOptions): number {
+export function chooseToken(row: Float32Array, { temperature = 0, topP = 1, random }: GenerateOptions): number {
   if (temperature === 0) return argMaxOf(row);
   if (random === undefined) throw new Error('sampling needs a seed');
   const max = row[argMaxOf(row)]!;

@@ -1,8 +1,10 @@
 /**
- * LLaMA (Touvron et al. 2023; reference: transformers 4.43 `modeling_llama.py`): RMSNorm, rotary positions, SwiGLU, grouped key heads.
+ * LLaMA (Touvron et al. 2023; references: transformers 4.43 `modeling_llama.py`, `modeling_rope_utils.py`): RMSNorm, rotary positions, SwiGLU,
+ * grouped key heads.
  * h[l] = h[l-1] + a[l] + m[l] (VisEdit Eq. 1), with a = attention(norm(h)), m = mlp(norm(h + a)).
  */
 
+import type { LlamaConfig as FileConfig } from '../checkpoints/config.ts';
 import { f32 } from '../graph/dtype.ts';
 import {
   add,
@@ -17,32 +19,56 @@ import {
   rmsNorm,
   rotary,
   scope,
-  silu,
 } from '../graph/index.ts';
+import { activations } from '../nn/activations.ts';
 import { attend, linear, mergeHeads, splitHeads } from '../nn/layers.ts';
 import type { Weights } from '../nn/weights.ts';
 import type { Decoder, LayerContext } from './architecture.ts';
 
-export interface LlamaConfig {
-  hidden_size: number;
-  intermediate_size: number;
-  num_hidden_layers: number;
-  num_attention_heads: number;
-  num_key_value_heads: number;
-  vocab_size: number;
-  rms_norm_eps: number;
-  rope_theta: number;
-  max_position_embeddings: number;
-  tie_word_embeddings: boolean;
+export type LlamaConfig = Pick<
+  FileConfig,
+  | 'hidden_size'
+  | 'intermediate_size'
+  | 'num_hidden_layers'
+  | 'num_attention_heads'
+  | 'num_key_value_heads'
+  | 'vocab_size'
+  | 'hidden_act'
+  | 'rms_norm_eps'
+  | 'rope_theta'
+  | 'rope_scaling'
+  | 'max_position_embeddings'
+  | 'tie_word_embeddings'
+  | 'attention_bias'
+  | 'mlp_bias'
+>;
+
+/** Turns per position of the j-th pair of a head's numbers, scaled for longer texts where the model is. */
+export function rotaryFrequency(j: number, width: number, theta: number, scaling: LlamaConfig['rope_scaling']): number {
+  const inverse = Math.fround(1 / Math.fround(theta ** ((2 * j) / width)));
+  if (scaling?.rope_type === 'linear') return Math.fround(inverse / scaling.factor);
+  if (scaling?.rope_type !== 'llama3') return inverse;
+  // Short waves stay, waves longer than the first training's texts are stretched, and those between are mixed.
+  const { factor, low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings: length } = scaling;
+  const waves = length / ((2 * Math.PI) / inverse);
+  if (waves > high) return inverse;
+  if (waves < low) return Math.fround(inverse / factor);
+  const share = (waves - low) / (high - low);
+  return Math.fround(((1 - share) * inverse) / factor + share * inverse);
 }
 
 /** Rotary tables [positions, k/2], rounded to float32 where the reference rounds. */
-export function rotaryTables(positions: number, width: number, theta: number): { cos: Node; sin: Node } {
+export function rotaryTables(
+  positions: number,
+  width: number,
+  theta: number,
+  scaling?: LlamaConfig['rope_scaling'],
+): { cos: Node; sin: Node } {
   const half = width / 2;
   const cos = new Float32Array(positions * half);
   const sin = new Float32Array(positions * half);
   for (let j = 0; j < half; j++) {
-    const inverse = Math.fround(1 / Math.fround(theta ** ((2 * j) / width)));
+    const inverse = rotaryFrequency(j, width, theta, scaling);
     for (let p = 0; p < positions; p++) {
       const angle = Math.fround(p * inverse);
       cos[p * half + j] = Math.cos(angle);
@@ -57,7 +83,9 @@ export function llama(config: LlamaConfig, prefix: string): Decoder {
   const { hidden_size: d, num_attention_heads: heads, num_key_value_heads: keyHeads, vocab_size: vocabulary } = config;
   const k = d / heads;
   const scale = 1 / Math.sqrt(k);
-  const tables = rotaryTables(config.max_position_embeddings, k, config.rope_theta);
+  const { attention_bias: biased, mlp_bias: mlpBiased } = config;
+  const act = activations[config.hidden_act];
+  const tables = rotaryTables(config.max_position_embeddings, k, config.rope_theta, config.rope_scaling);
   const at = (i: number, name: string): string => `${prefix}model.layers.${i}.${name}`;
   const norm = (w: Weights, name: string, x: Node): Node => rmsNorm(x, w.get(name, [d]), config.rms_norm_eps);
   const embedding = (w: Weights): Node => w.get(`${prefix}model.embed_tokens.weight`, [vocabulary, d]);
@@ -71,20 +99,20 @@ export function llama(config: LlamaConfig, prefix: string): Decoder {
 
   const project: Decoder['project'] = (i, x, positions, w) => ({
     query: rotary(
-      splitHeads(linear(w, at(i, 'self_attn.q_proj'), x, d, heads * k, false), heads),
+      splitHeads(linear(w, at(i, 'self_attn.q_proj'), x, d, heads * k, biased), heads),
       positions,
       tables.cos,
       tables.sin,
     ),
     key: rotary(
-      splitHeads(linear(w, at(i, 'self_attn.k_proj'), x, d, keyHeads * k, false), keyHeads),
+      splitHeads(linear(w, at(i, 'self_attn.k_proj'), x, d, keyHeads * k, biased), keyHeads),
       positions,
       tables.cos,
       tables.sin,
     ),
-    value: splitHeads(linear(w, at(i, 'self_attn.v_proj'), x, d, keyHeads * k, false), keyHeads),
+    value: splitHeads(linear(w, at(i, 'self_attn.v_proj'), x, d, keyHeads * k, biased), keyHeads),
   });
-  const output: Decoder['output'] = (i, x, w) => linear(w, at(i, 'self_attn.o_proj'), x, heads * k, d, false);
+  const output: Decoder['output'] = (i, x, w) => linear(w, at(i, 'self_attn.o_proj'), x, heads * k, d, biased);
 
   const attention = (i: number, x: Node, { weights: w, sites, positions, bias, blocks, past }: LayerContext): Node => {
     let { query, key, value } = project(i, x, positions, w);
@@ -124,10 +152,10 @@ export function llama(config: LlamaConfig, prefix: string): Decoder {
         const y = sites.site(`layers.${i}.mlp.in`, norm(w, at(i, 'post_attention_layernorm.weight'), middle));
         const width = config.intermediate_size;
         const gated = mul(
-          silu(linear(w, at(i, 'mlp.gate_proj'), y, d, width, false)),
-          linear(w, at(i, 'mlp.up_proj'), y, d, width, false),
+          act(linear(w, at(i, 'mlp.gate_proj'), y, d, width, mlpBiased)),
+          linear(w, at(i, 'mlp.up_proj'), y, d, width, mlpBiased),
         );
-        const m = sites.site(`layers.${i}.mlp.out`, linear(w, at(i, 'mlp.down_proj'), gated, width, d, false));
+        const m = sites.site(`layers.${i}.mlp.out`, linear(w, at(i, 'mlp.down_proj'), gated, width, d, mlpBiased));
         return sites.site(`layers.${i}.out`, add(middle, m));
       }),
     head: (x, w) => {

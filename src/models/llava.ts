@@ -3,10 +3,12 @@
  * LLaMA. Published folder: config.json, safetensors (single or sharded), tokenizer.json, preprocessor_config.json.
  */
 
+import type { Activation } from '../checkpoints/config.ts';
 import { type Node, scope } from '../graph/index.ts';
+import { activations } from '../nn/activations.ts';
 import { linear } from '../nn/layers.ts';
 import type { Architecture } from './architecture.ts';
-import { activation, type ClipVisionConfig, clipVit, withoutClassToken } from './clip-vit.ts';
+import { type ClipVisionConfig, clipVit, patchesOf, withoutClassToken } from './clip-vit.ts';
 import { type LlamaConfig, llama } from './llama.ts';
 
 export interface LlavaConfig {
@@ -15,13 +17,13 @@ export interface LlavaConfig {
   image_token_index: number;
   vision_feature_layer: number;
   vision_feature_select_strategy: 'default' | 'full';
-  projector_hidden_act: string;
+  projector_hidden_act: Activation;
 }
 
 export function llava(config: LlavaConfig): Architecture {
   const { vision_config: vision, text_config: text } = config;
   const decoder = llama(text, 'language_model.');
-  const side = vision.image_size / vision.patch_size;
+  const side = patchesOf(vision.image_size, vision.patch_size);
   // hidden_states[k] is the output of block k - 1; hidden_states[-1] that of the last.
   const blocks =
     config.vision_feature_layer < 0 ? vision.num_hidden_layers + 1 + config.vision_feature_layer : config.vision_feature_layer;
@@ -53,7 +55,7 @@ export function llava(config: LlavaConfig): Architecture {
       scope('vision', () => {
         const hidden = clipVit(pixels, vision, blocks, 'vision_tower.vision_model.', w, sites);
         const features: Node = sites.site('vision.features', full ? hidden : withoutClassToken(hidden));
-        const act = activation(config.projector_hidden_act);
+        const act = activations[config.projector_hidden_act];
         const y = act(linear(w, 'multi_modal_projector.linear_1', features, vision.hidden_size, text.hidden_size));
         return sites.site('visual', linear(w, 'multi_modal_projector.linear_2', y, text.hidden_size, text.hidden_size));
       }),

@@ -9,6 +9,7 @@ import { layerNorm, scope } from '../graph/index.ts';
 import { linear } from '../nn/layers.ts';
 import type { Architecture } from './architecture.ts';
 import { blipVit, evaVitNames } from './blip-vit.ts';
+import { patchesOf } from './clip-vit.ts';
 import { llama } from './llama.ts';
 import { lavisQFormerNames, qFormer } from './q-former.ts';
 
@@ -28,7 +29,7 @@ const NORM_EPSILON = 1e-5;
 
 export function miniGpt4(config: MiniGpt4Config): Architecture {
   const { vision_config: vision, qformer_config: query, text_config: text, num_query_tokens: visualTokens } = config;
-  const side = vision.image_size / vision.patch_size;
+  const side = patchesOf(vision.image_size, vision.patch_size);
   return {
     name: 'minigpt4',
     decoder: llama(text, 'llama_model.'),

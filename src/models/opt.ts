@@ -1,12 +1,14 @@
 /**
  * OPT (Zhang et al. 2022; reference: transformers 4.43 `modeling_opt.py`): LayerNorm before each module, learned positions, biased
  * projections, a ReLU MLP, the vocabulary matrix tied to the embeddings.
- * h[l] = h[l-1] + a[l] + m[l] (VisEdit Eq. 1), with m = fc2(relu(fc1(norm(h + a)))).
+ * h[l] = h[l-1] + a[l] + m[l] (VisEdit Eq. 1), with m = fc2(relu(fc1(norm(h + a)))). Models of the 350m kind normalise after each module instead:
+ * y = norm(h[l-1] + a[l]), h[l] = norm(y + m[l]), and have no norm before the vocabulary matrix.
  */
 
 import type { OptConfig } from '../checkpoints/config.ts';
 import { i64 } from '../graph/dtype.ts';
-import { add, concat, constant, gather, gelu, layerNorm, matmul, type Node, relu, scope } from '../graph/index.ts';
+import { add, concat, constant, expand, gather, layerNorm, matmul, type Node, scope } from '../graph/index.ts';
+import { activations } from '../nn/activations.ts';
 import { attend, linear, mergeHeads, splitHeads } from '../nn/layers.ts';
 import type { Weights } from '../nn/weights.ts';
 import type { Decoder, LayerContext } from './architecture.ts';
@@ -18,17 +20,15 @@ const NORM_EPSILON = 1e-5;
 /** @param prefix of the weight names, such as `language_model.` */
 export function opt(config: OptConfig, prefix: string): Decoder {
   const { hidden_size: d, num_attention_heads: heads, vocab_size: vocabulary, ffn_dim: width, enable_bias: bias } = config;
-  if (config.word_embed_proj_dim !== d) {
-    throw new Error(`OPT with word_embed_proj_dim ${config.word_embed_proj_dim} other than hidden_size ${d} is not supported`);
-  }
-  const act = ({ relu, gelu } as Partial<Record<string, (x: Node) => Node>>)[config.activation_function];
-  if (act === undefined)
-    throw new Error(`OPT: activation_function ${config.activation_function} is not known; known: relu, gelu`);
+  const { do_layer_norm_before: before, layer_norm_elementwise_affine: affine } = config;
+  const act = activations[config.activation_function];
   const k = d / heads;
   const model = `${prefix}model.decoder`;
   const at = (i: number, name: string): string => `${model}.layers.${i}.${name}`;
   const norm = (w: Weights, name: string, x: Node): Node =>
-    layerNorm(x, w.get(`${name}.weight`, [d]), w.get(`${name}.bias`, [d]), NORM_EPSILON);
+    affine
+      ? layerNorm(x, w.get(`${name}.weight`, [d]), w.get(`${name}.bias`, [d]), NORM_EPSILON)
+      : layerNorm(x, expand(constant(1), [d]), expand(constant(0), [d]), NORM_EPSILON);
   const embedding = (w: Weights): Node => w.get(`${model}.embed_tokens.weight`, [vocabulary, d]);
 
   const project: Decoder['project'] = (i, x, _positions, w) => {
@@ -41,9 +41,9 @@ export function opt(config: OptConfig, prefix: string): Decoder {
   const attention = (i: number, x: Node, { weights: w, sites, positions, bias: mask, blocks, past }: LayerContext): Node => {
     let { query, key, value } = project(i, x, positions, w);
     if (past !== undefined) {
-      const before = past(i);
-      key = concat([before.key, key], 2);
-      value = concat([before.value, value], 2);
+      const earlier = past(i);
+      key = concat([earlier.key, key], 2);
+      value = concat([earlier.value, value], 2);
     }
     sites.site(`layers.${i}.attn.key`, key);
     sites.site(`layers.${i}.attn.value`, value);
@@ -70,15 +70,20 @@ export function opt(config: OptConfig, prefix: string): Decoder {
     layer: (i, x, context) =>
       scope(`layers.${i}`, () => {
         const { weights: w, sites } = context;
-        const input = sites.site(`layers.${i}.attn.in`, norm(w, at(i, 'self_attn_layer_norm'), x));
-        const a = sites.site(`layers.${i}.attn.out`, attention(i, input, context));
-        const middle = add(x, a);
-        const y = sites.site(`layers.${i}.mlp.in`, norm(w, at(i, 'final_layer_norm'), middle));
-        const m = linear(w, at(i, 'fc2'), act(linear(w, at(i, 'fc1'), y, d, width, bias)), width, d, bias);
-        return sites.site(`layers.${i}.out`, add(middle, sites.site(`layers.${i}.mlp.out`, m)));
+        /** A module with its norm before it, or after the sum. */
+        const module = (name: string, x: Node, of: (x: Node) => Node): Node =>
+          before ? add(x, of(norm(w, at(i, name), x))) : norm(w, at(i, name), add(x, of(x)));
+        const middle = module('self_attn_layer_norm', x, (y) =>
+          sites.site(`layers.${i}.attn.out`, attention(i, sites.site(`layers.${i}.attn.in`, y), context)),
+        );
+        const out = module('final_layer_norm', middle, (y) => {
+          const z = act(linear(w, at(i, 'fc1'), sites.site(`layers.${i}.mlp.in`, y), d, width, bias));
+          return sites.site(`layers.${i}.mlp.out`, linear(w, at(i, 'fc2'), z, width, d, bias));
+        });
+        return sites.site(`layers.${i}.out`, out);
       }),
     head: (x, w) => {
-      const normal = config._remove_final_layer_norm ? x : norm(w, `${model}.final_layer_norm`, x);
+      const normal = before && !config._remove_final_layer_norm ? norm(w, `${model}.final_layer_norm`, x) : x;
       const table = config.tie_word_embeddings ? embedding(w) : w.get(`${prefix}lm_head.weight`, [vocabulary, d]);
       return matmul(normal, table, false, true);
     },

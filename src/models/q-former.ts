@@ -5,9 +5,9 @@
 
 import type { QFormerConfig } from '../checkpoints/config.ts';
 import { add, concat, expand, layerNorm, matmul, mean, mul, type Node, reshape, scope, slice, softmax } from '../graph/index.ts';
+import { activations } from '../nn/activations.ts';
 import { linear, mergeHeads, splitHeads } from '../nn/layers.ts';
 import type { Weights } from '../nn/weights.ts';
-import { activation } from './clip-vit.ts';
 import type { Sites } from './sites.ts';
 
 /** What a published file calls the parts. */
@@ -55,7 +55,7 @@ export function qFormer(
   if (features.dim(-1) !== e)
     throw new Error(`the Q-Former reads picture features of width ${e}, the image encoder gives ${features.dim(-1)}`);
   const b = features.dim(0);
-  const act = activation(config.hidden_act);
+  const act = activations[config.hidden_act];
   const norm = (name: string, x: Node): Node =>
     layerNorm(x, w.get(`${name}.weight`, [d]), w.get(`${name}.bias`, [d]), config.layer_norm_eps);
   const maps: Node[] = [];

@@ -36,6 +36,8 @@ export function decoderOf({ kind, heads, share, width, length }: Shape): Decoder
         max_position_embeddings: length,
         activation_function: 'relu',
         enable_bias: true,
+        do_layer_norm_before: true,
+        layer_norm_elementwise_affine: true,
         tie_word_embeddings: true,
         _remove_final_layer_norm: false,
       } as OptConfig,
@@ -53,6 +55,10 @@ export function decoderOf({ kind, heads, share, width, length }: Shape): Decoder
     rope_theta: 10_000,
     max_position_embeddings: length,
     tie_word_embeddings: true,
+    hidden_act: 'silu',
+    rope_scaling: undefined,
+    attention_bias: false,
+    mlp_bias: false,
   };
   return llama(config, '');
 }

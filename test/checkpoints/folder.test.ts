@@ -120,11 +120,11 @@ test('all faults of a file come in one error with field and value', () => {
     model_type: 'llama',
     hidden_size: 'wide',
     num_hidden_layers: 0,
-    rope_scaling: { type: 'linear' },
+    rope_scaling: { type: 'yarn' },
     hidden_act: 'tanh',
   };
   expect(() => parseConfig('dir/config.json', llamaConfig, config)).toThrow(
-    /dir\/config\.json does not fit:\n {2}hidden_size: expected a whole number, but it is "wide"\n {2}num_hidden_layers: .*but it is 0\n {2}hidden_act: .*"tanh"\n {2}rope_scaling: scaled rotary/,
+    /dir\/config\.json does not fit:\n {2}hidden_size: expected a whole number, but it is "wide"\n {2}num_hidden_layers: .*but it is 0\n {2}hidden_act: .*"tanh"\n {2}rope_scaling\.rope_type: expected default, linear, dynamic or llama3/,
   );
   expect(() => parseConfig('c', llamaConfig, { hidden_size: 10, num_attention_heads: 3 })).toThrow(
     /num_attention_heads: 3 heads do not divide hidden_size 10/,

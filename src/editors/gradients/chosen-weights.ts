@@ -43,6 +43,20 @@ export function feedForward(vlm: Vlm, layer: number): NamedWeight[] {
   return productsOf(sites.get(`layers.${layer}.mlp.out`), () => true).map(({ inputs }) => named(inputs[1]!));
 }
 
+/** Matrices [out, in] of attention and feed-forward modules in layers `from` and up. */
+export function layerMatrices(vlm: Vlm, from: number): NamedWeight[] {
+  const { decoder } = vlm;
+  const context = {
+    weights: new Weights(),
+    sites: new Sites(),
+    positions: input('positions', ['b', 'l'], 'int64'),
+    bias: input('bias', ['b', 1, 'l', 'l']),
+  };
+  let x = input('x', ['b', 'l', decoder.hidden]);
+  for (let i = from; i < decoder.layers; i++) x = decoder.layer(i, x, context);
+  return productsOf(x, () => true).map(({ inputs }) => named(inputs[1]!));
+}
+
 /** Products with a stored matrix on the right, in the order of the graph. */
 export function productsOf(output: Node, chosen: (name: string) => boolean): Node[] {
   return topological([output]).filter(

@@ -7,6 +7,7 @@ import { add, f32, input, matmul, type Node, type Tensor } from '../../graph/ind
 import { type AnsweringModel, answerTargets, generateAll } from '../../models/answer.ts';
 import type { Rewrite, Vlm } from '../../models/vlm.ts';
 import { checkEdits, type Edit } from '../editor.ts';
+import type { NamedWeight } from './chosen-weights.ts';
 
 export type Deltas = ReadonlyMap<string, Tensor<'float32'>>;
 
@@ -25,12 +26,24 @@ export function denseTensors(before: Deltas, after: Deltas): Map<string, Tensor<
   return new Map([...before].map(([name, w]) => [DENSE + name, minus(after.get(name)!, w)]));
 }
 
-/** Tensors of an edit that adds left × right to weights. */
+/** Tensors of an edit that adds left × right to weights, from a program's outputs `left:{name}` [1, out, r] and `right:{name}` [1, r, in]. */
 export function lowRankTensors(
-  factors: ReadonlyMap<string, { left: Tensor<'float32'>; right: Tensor<'float32'> }>,
+  weights: readonly NamedWeight[],
+  out: Readonly<Record<string, Tensor>>,
 ): Map<string, Tensor<'float32'>> {
+  const single = (t: Tensor): Tensor<'float32'> => f32(t.data as Float32Array, t.shape.slice(1));
   return new Map(
-    [...factors].flatMap(([name, { left, right }]) => [[LEFT + name, left] as const, [RIGHT + name, right] as const]),
+    weights.flatMap(({ name }) => [
+      [LEFT + name, single(out[`left:${name}`]!)] as const,
+      [RIGHT + name, single(out[`right:${name}`]!)] as const,
+    ]),
+  );
+}
+
+/** The outputs that `lowRankTensors` reads. */
+export function lowRankOutputs(changes: ReadonlyMap<string, { left: Node; right: Node }>): Record<string, Node> {
+  return Object.fromEntries(
+    [...changes].flatMap(([name, { left, right }]) => [[`left:${name}`, left] as const, [`right:${name}`, right] as const]),
   );
 }
 

@@ -4,9 +4,10 @@
  * so no gradient of a gradient is ever needed.
  */
 
-import { concat, gradient, type Node, nameOf, type Tensor } from '../../graph/index.ts';
+import { concat, gradient, input, type Node, nameOf, type Tensor } from '../../graph/index.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import { Weights } from '../../nn/weights.ts';
+import type { Feeds } from '../../runtime/program.ts';
 import type { Sample } from '../vead/prepare.ts';
 import { feedForward, type NamedWeight, productsOf } from './chosen-weights.ts';
 import { tailFeeds, tailLogits, targetLoss } from './edit-loss.ts';
@@ -17,6 +18,21 @@ export interface Factors {
   x: Tensor<'float32'>;
   /** [e, t, out] */
   delta: Tensor<'float32'>;
+}
+
+/** The factors of one matrix as inputs `x:{name}` [e, t, in] and `d:{name}` [e, t, out] of a program. */
+export function factorInputs({ name, shape }: NamedWeight): { x: Node; delta: Node } {
+  const [out, inWidth] = shape as [number, number];
+  // A length of its own: in the last layer only words have a gradient.
+  const t = `t_${name.replace(/\W/g, '_')}`;
+  return { x: input(`x:${name}`, ['e', t, inWidth]), delta: input(`d:${name}`, ['e', t, out]) };
+}
+
+/** Feeds of `factorInputs`. */
+export function factorFeeds(factors: ReadonlyMap<string, Factors>): Feeds {
+  return Object.fromEntries(
+    [...factors].flatMap(([name, { x, delta }]) => [[`x:${name}`, x] as const, [`d:${name}`, delta] as const]),
+  );
 }
 
 /** Feed-forward matrices of layers `from` and up. */

@@ -12,7 +12,9 @@ import {
   gather,
   input,
   klDivergence,
+  logSoftmax,
   matmul,
+  mean,
   mul,
   mulDim,
   type Node,
@@ -29,14 +31,19 @@ import { Weights } from '../../nn/weights.ts';
 /** Groups of inputs with a picture, in their order. */
 export const pictureGroups = ['reliability', 'textGenerality', 'modalGenerality', 'modalLocality'] as const;
 
-export interface MetaTerms {
-  /** −log p(target) of each group, averaged over the target tokens of the batch */
+/** −log p(target) of each group, averaged over the target tokens of the batch. */
+export interface TargetTerms {
   reliability: Node;
   textGenerality: Node;
   modalGenerality: Node;
+}
+
+export interface MetaTerms extends TargetTerms {
   /** KL(before ‖ after), averaged over the answer tokens of the batch */
   modalLocality: Node;
   textLocality: Node;
+  /** −log p with targets that leave a share to all other tokens */
+  smoothed(smoothing: number): TargetTerms;
 }
 
 /**
@@ -93,13 +100,15 @@ export function metaTerms(vlm: Vlm, from: number, deltas: ReadonlyMap<string, No
     return decoder.head(gather(reshape(states, [mulDim(n, l), d]), rows), frozen);
   };
   const words = pad(x.text, 1, length, 0);
-  const ce = crossEntropy(logits(words, input('image.rows', ['r'], 'int64')), input('image.labels', ['r'], 'int64'));
-  const terms = reshape(matmul(input('image.parts', [3, 'r']), reshape(ce, ['r', 1])), [3]);
-  const [reliability, textGenerality, modalGenerality] = [0, 1, 2].map((i) => reshape(slice(terms, 0, i, i + 1), [])) as [
-    Node,
-    Node,
-    Node,
-  ];
+  const answers = logits(words, input('image.rows', ['r'], 'int64'));
+  const labels = input('image.labels', ['r'], 'int64');
+  const parts = input('image.parts', [3, 'r']);
+  const perGroup = (loss: Node): TargetTerms => {
+    const terms = reshape(matmul(parts, reshape(loss, ['r', 1])), [3]);
+    const of = (i: number): Node => reshape(slice(terms, 0, i, i + 1), []);
+    return { reliability: of(0), textGenerality: of(1), modalGenerality: of(2) };
+  };
+  const ce = crossEntropy(answers, labels);
   const kl = (kind: string, k: string, after: Node): Node => {
     const before = input(`${kind}.before`, [k, decoder.vocabulary]);
     return sum(mul(klDivergence(before, after), input(`${kind}.locWeights`, [k])));
@@ -115,5 +124,11 @@ export function metaTerms(vlm: Vlm, from: number, deltas: ReadonlyMap<string, No
   };
   for (let i = from; i < decoder.layers; i++) y = decoder.layer(i, y, text);
   const textLocality = kl('text', 'j', logits(y, input('text.rows', ['j'], 'int64')));
-  return { reliability, textGenerality, modalGenerality, modalLocality, textLocality };
+  const uniform = mul(mean(logSoftmax(answers), -1), -1);
+  return {
+    ...perGroup(ce),
+    modalLocality,
+    textLocality,
+    smoothed: (smoothing) => perGroup(add(mul(ce, 1 - smoothing), mul(uniform, smoothing))),
+  };
 }

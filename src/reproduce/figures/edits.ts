@@ -5,6 +5,7 @@ import type { EditRecord } from '../../data/records.ts';
 import type { Edit, EditorWeights, EditRequest } from '../../editors/editor.ts';
 import { shippedWeights, weightsFor } from '../../editors/shipped.ts';
 import { vead } from '../../editors/vead/vead.ts';
+import { type FileId, fileId } from '../../evaluation/manifest.ts';
 import { decodeImage } from '../../image/decode.ts';
 import type { RgbImage, Vlm } from '../../models/vlm.ts';
 import type { FigureOptions } from './figure.ts';
@@ -22,6 +23,7 @@ export interface EditCase {
 
 export interface EditCases {
   readonly weights: EditorWeights;
+  readonly files: readonly FileId[];
   readonly cases: readonly EditCase[];
 }
 
@@ -55,5 +57,5 @@ export async function editCases(
     ({ record: { request }, edited }): EditRequest => ({ image: edited, prompt: request.prompt, target: request.target }),
   );
   const edits = await vead.edit(vlm, requests, weights);
-  return { weights, cases: cases.map((one, i) => ({ ...one, edit: edits[i]! })) };
+  return { weights, files: [fileId(path)], cases: cases.map((one, i) => ({ ...one, edit: edits[i]! })) };
 }

@@ -2,7 +2,7 @@
 
 import { join } from 'node:path';
 import { writeFileAtomic } from '../../checkpoints/atomic.ts';
-import { ManifestKeeper, versions } from '../../evaluation/manifest.ts';
+import { type FileId, ManifestKeeper, versions } from '../../evaluation/manifest.ts';
 import { drawFigure, type Figure, figureJson, savePicture } from '../../figures/index.ts';
 import { loadModel } from '../../models/load.ts';
 import type { RgbImage, Vlm } from '../../models/vlm.ts';
@@ -25,6 +25,8 @@ export interface FigureResult {
   readonly measures: Readonly<Record<string, unknown>>;
   /** models that were read */
   readonly models: readonly { readonly name: string; readonly fingerprint: string }[];
+  /** other files that were read, such as an editor's weights */
+  readonly files?: readonly FileId[];
 }
 
 export interface FigureOptions {
@@ -69,8 +71,8 @@ export async function writeFigure(
 ): Promise<WrittenFigure> {
   const { out, seed, limit = null, quick = false } = options;
   const result = await figure.make(options);
-  const { models, caption, claims, measures } = result;
-  const identity = { figure: name, models, seed, limit, quick, versions: versions() };
+  const { models, files = [], caption, claims, measures } = result;
+  const identity = { figure: name, models, files, seed, limit, quick, versions: versions() };
   const keeper = new ManifestKeeper(out, command, identity, false);
   const pictures = ['svg', 'png'].map((ending) => join(out, `${name}.${ending}`));
   const data = join(out, `${name}.json`);

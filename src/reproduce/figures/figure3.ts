@@ -43,7 +43,7 @@ const make = (
 ): Promise<FigureResult> =>
   withModel(options.models?.[0] ?? model, options, async (vlm) => {
     const { quick, log, signal, limit = quick ? 16 : 80 } = options;
-    const { weights, cases } = await editCases(vlm, options, Math.max(limit, skip + tests.length), () => true);
+    const { weights, files, cases } = await editCases(vlm, options, Math.max(limit, skip + tests.length), () => true);
     log(`Gates of ${cases.length} edits on three pictures each ...`);
     const gated: Gated[] = [];
     for (const one of cases) {
@@ -76,6 +76,7 @@ const make = (
       claims: claims(vlm.name, means, shares, gated.length),
       measures: { meanGate: means, shareInAskedCell: shares, edits: gated.length, layer: weights.settings.layer },
       models: [{ name: vlm.name, fingerprint: vlm.fingerprint }],
+      files,
     };
   });
 

@@ -43,7 +43,7 @@ export const figure9 = beforeAfterFigure(1, 2);
 const make = (options: FigureOptions, model: string, first: number, shown: number): Promise<FigureResult> =>
   withModel(options.models?.[0] ?? model, options, async (vlm) => {
     const { quick, log, limit = quick ? 6 : 24 } = options;
-    const { weights, cases } = await editCases(
+    const { weights, files, cases } = await editCases(
       vlm,
       options,
       limit,
@@ -68,6 +68,7 @@ const make = (options: FigureOptions, model: string, first: number, shown: numbe
       claims: claims(vlm.name, measured, viewed.length),
       measures: { ...measured, edits: viewed.length, insertLayer: insert, layers },
       models: [{ name: vlm.name, fingerprint: vlm.fingerprint }],
+      files,
     };
   });
 

@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { readJson } from '../../checkpoints/json.ts';
+import { fileId } from '../../evaluation/manifest.ts';
 import type { Figure, LineSeries } from '../../figures/index.ts';
 import { type Claim, type PaperFigure, percent } from './figure.ts';
 
@@ -50,6 +51,7 @@ export const layerSweep: PaperFigure = {
       claims: [sweepClaim(model, rows, best)],
       measures: { rows, contributions, best: best.layer },
       models: [],
+      files: [fileId(path)],
     };
   },
 };

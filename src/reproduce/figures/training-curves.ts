@@ -3,6 +3,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readJson } from '../../checkpoints/json.ts';
+import { fileId } from '../../evaluation/manifest.ts';
 import type { Figure, FigurePanel, LineSeries } from '../../figures/index.ts';
 import { modelFolder } from '../../models/load.ts';
 import { type LogLine, logFile } from '../../training/loop.ts';
@@ -25,7 +26,7 @@ export const trainingCurves: PaperFigure = {
   models: ['mini-llava'],
   async make({ models, from }) {
     const name = models?.[0] ?? trainingCurves.models[0]!;
-    const { title, stages } = from === undefined ? backbone(name) : editor(from);
+    const { title, stages, path } = from === undefined ? backbone(name) : editor(from);
     const all = joined(stages);
     const last = all.at(-1)!;
     return {
@@ -34,6 +35,7 @@ export const trainingCurves: PaperFigure = {
       claims: [],
       measures: { steps: last.step, first: all[0], last },
       models: [],
+      files: [fileId(path)],
     };
   },
 };
@@ -82,17 +84,17 @@ export function curves(stages: readonly Stage[]): Figure {
   return { panels, columns: 2 };
 }
 
-function backbone(model: string): { title: string; stages: Stage[] } {
+function backbone(model: string): { title: string; stages: Stage[]; path: string } {
   const path = join(modelFolder(model), 'training.json');
   if (!existsSync(path))
     throw new Error(`${model} comes without ${path}; name a training folder with --from, as \`visedit train\` writes it`);
   const { curves = {} } = readJson(path) as unknown as { curves?: Record<string, LogLine[]> };
   const stages = Object.entries(curves).flatMap(([name, lines]) => (lines.length > 0 ? [{ name, lines }] : []));
   if (stages.length === 0) throw new Error(`${path} holds no stage with logged steps`);
-  return { title: model, stages };
+  return { title: model, stages, path };
 }
 
-function editor(folder: string): { title: string; stages: Stage[] } {
+function editor(folder: string): { title: string; stages: Stage[]; path: string } {
   const path = join(folder, logFile);
   if (!existsSync(path)) throw new Error(`there is no ${path}; name a folder that \`visedit train\` wrote with --from`);
   const lines = readFileSync(path, 'utf8')
@@ -106,7 +108,7 @@ function editor(folder: string): { title: string; stages: Stage[] } {
       }
     });
   if (lines.length === 0) throw new Error(`${path} holds no steps yet`);
-  return { title: folder, stages: [{ name: 'training', lines }] };
+  return { title: folder, stages: [{ name: 'training', lines }], path };
 }
 
 /** All stages with steps counted on. */

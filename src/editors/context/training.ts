@@ -1,0 +1,153 @@
+/**
+ * Training on records: epochs in seeded order, checkpoints and resume, batches whole or in parts, and at each checkpoint the weights whose smoothed
+ * loss (EMA 0.1) is the smallest so far are kept.
+ */
+
+import { join } from 'node:path';
+import type { EditRecord } from '../../data/records.ts';
+import type { Node, Tensor } from '../../graph/index.ts';
+import type { Vlm } from '../../models/vlm.ts';
+import { Trainer } from '../../nn/trainer.ts';
+import { Random } from '../../random.ts';
+import { compile } from '../../runtime/node.ts';
+import type { Feeds } from '../../runtime/program.ts';
+import { trainingLoop, warmHoldDecay } from '../../training/loop.ts';
+import { type EditorWeights, modelId, type Settings, type TrainOptions } from '../editor.ts';
+import { readEditorWeights, writeEditorWeights } from '../files.ts';
+
+export interface RecordTrainingConfig {
+  steps: number;
+  batch: number;
+  /** records whose gradients are computed at once */
+  microBatch: number;
+  rate: number;
+  /** fraction of the steps at the constant rate before the linear decay to `lastRate` of it */
+  hold: number;
+  lastRate: number;
+  clip: number;
+}
+
+export interface RecordTraining<T> {
+  editor: string;
+  config: RecordTrainingConfig;
+  settings: Settings;
+  /** a sum over the batch, with weights of the whole batch */
+  loss: Node;
+  metrics: Record<string, Node>;
+  initial: ReadonlyMap<string, Tensor<'float32'>>;
+  decay?: number;
+  /** what stays as it is and belongs to the weights */
+  fixed: ReadonlyMap<string, Tensor<'float32'>>;
+  /** what a step learns of a record, by its place in the list */
+  sample: (place: number, random: Random) => Promise<T>;
+  /** of a part of a batch */
+  feeds: (part: readonly T[], whole: readonly T[]) => Promise<Feeds>;
+}
+
+export const weightsFile = 'weights.safetensors';
+
+export async function trainOnRecords<T>(
+  vlm: Vlm,
+  records: readonly EditRecord[],
+  training: RecordTraining<T>,
+  options: TrainOptions,
+): Promise<EditorWeights> {
+  const { editor, config, metrics, fixed } = training;
+  const { steps, batch, microBatch, rate, hold, lastRate } = config;
+  const random = new Random(`${options.seed}/${editor}`);
+  const trainer = await Trainer.create({
+    loss: training.loss,
+    metrics,
+    initial: training.initial,
+    rule: () => ({ rule: 'adam', ...(training.decay === undefined ? {} : { decay: training.decay }) }),
+    clip: config.clip,
+    parts: microBatch < batch,
+    compile,
+    options: {
+      ...vlm.compileOptions,
+      ...(options.threads === undefined ? {} : { threads: options.threads }),
+      weights: vlm.weights,
+    },
+  });
+  const places = records.map((_, i) => i);
+  const perEpoch = Math.max(1, Math.floor(places.length / batch));
+  let epoch = -1;
+  let order: number[] = [];
+  let smoothed = Number.NaN;
+  let best = Number.POSITIVE_INFINITY;
+  const settings = { ...training.settings, seed: String(options.seed), records: records.length };
+  const path = join(options.out, weightsFile);
+  await trainingLoop({
+    trainer,
+    steps,
+    dir: options.out,
+    every: Math.min(500, Math.max(50, Math.round(steps / 10))),
+    rate: warmHoldDecay(rate, steps, { warmup: Math.min(100, Math.ceil(steps / 20)), hold, last: lastRate }),
+    config: { model: vlm.fingerprint, ...settings },
+    ...(options.resume === undefined ? {} : { resume: options.resume }),
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+    feeds: async (step) => {
+      const now = Math.floor((step - 1) / perEpoch);
+      if (now !== epoch) {
+        order = random.fork(`epoch ${now}`).shuffle(places);
+        epoch = now;
+      }
+      const at = ((step - 1) % perEpoch) * batch;
+      const drawn = random.fork(`step ${step}`);
+      const whole: T[] = [];
+      for (const place of order.slice(at, at + batch)) whole.push(await training.sample(place, drawn));
+      const parts: Feeds[] = [];
+      for (let i = 0; i < whole.length; i += microBatch) parts.push(await training.feeds(whole.slice(i, i + microBatch), whole));
+      return parts.length === 1 ? parts[0]! : parts;
+    },
+    onStep: (step, loss, found) => {
+      smoothed = Number.isNaN(smoothed) ? loss : 0.1 * loss + 0.9 * smoothed;
+      const values = Object.fromEntries(Object.keys(metrics).map((name) => [name, (found[name]!.data as Float32Array)[0]!]));
+      options.onStep?.({ step, steps, loss, metrics: { ...values, smoothed } });
+      return { ...values, smoothed };
+    },
+    onCheckpoint: () => {
+      if (smoothed > best) return;
+      best = smoothed;
+      writeEditorWeights(path, {
+        editor,
+        model: modelId(vlm),
+        settings,
+        tensors: new Map([...fixed, ...trainer.weights]),
+      });
+    },
+    extra: {
+      save: () => ({ smoothed, best }),
+      restore: (state) => {
+        smoothed = state.smoothed ?? Number.NaN;
+        best = state.best ?? Number.POSITIVE_INFINITY;
+      },
+    },
+  });
+  await trainer.release();
+  return readEditorWeights(path);
+}
+
+/** Keeps what is made for places in a list, within a budget of bytes; what goes beyond is made again when it is asked for. */
+export class Kept<T> {
+  readonly #known = new Map<number, T>();
+  #bytes = 0;
+
+  constructor(
+    readonly make: (place: number) => Promise<T>,
+    readonly bytesOf: (made: T) => number,
+    readonly budget: number,
+  ) {}
+
+  async get(place: number): Promise<T> {
+    const known = this.#known.get(place);
+    if (known !== undefined) return known;
+    const made = await this.make(place);
+    const bytes = this.bytesOf(made);
+    if (this.#bytes + bytes <= this.budget) {
+      this.#known.set(place, made);
+      this.#bytes += bytes;
+    }
+    return made;
+  }
+}

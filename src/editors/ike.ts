@@ -1,0 +1,306 @@
+/**
+ * IKE, in-context knowledge editing (Zheng et al. 2023): no weight changes; demonstrations of how to use a new fact, and the fact itself, stand
+ * before every query. A demonstration is one training edit with an answer of one kind: `copy` repeats the request, `update` asks it in another way
+ * or about another picture of the same, `retain` asks something that the edit leaves as it was. They are in the paper's proportion 1 : 3 : 4, chosen
+ * by similarity to the request, the most similar one nearest to the query.
+ *   New Fact: {prompt} {target}⏎ Prompt: {query} {answer}⏎⏎   …   New Fact: {prompt} {target}⏎ Prompt: {query}
+ * `train` learns no weights; it builds the index of demonstrations from the training edits, and the index is the editor's weights.
+ *
+ * Pictures stand before the texts that are about them, as visual tokens (placed.ts): one before a demonstration of a single picture, else one before
+ * the fact and one before the query. They are left out by default where fewer than four demonstrations with pictures fit in half of the positions
+ * (LLaVA-1.5's 576 visual tokens), as Cheng et al. (2023) leave them out for all models.
+ *
+ * Deviations: similarity is that of the backbone's own states (representation.ts) instead of a sentence encoder's; each training edit is kept with one
+ * kind of answer, so that each of the k places is filled by the most similar edit of its kind; `pool` bounds the index; what does not fit in
+ * `context` tokens is left out, the least similar first; where the tokenizer does not know the words "New Fact" and "Prompt" they are left out.
+ * Models of the mini world's size were never asked behind another text: they take k = 4 and at most 200 tokens before the query, about the length
+ * up to which their positions were trained. Published models: k = 16, and 3/4 of the positions.
+ */
+
+import { join } from 'node:path';
+import type { EditRecord, Query } from '../data/records.ts';
+import { f32, type Tensor } from '../graph/index.ts';
+import { decodeImage } from '../image/decode.ts';
+import type { AnsweringModel } from '../models/answer.ts';
+import type { RgbImage, Vlm } from '../models/vlm.ts';
+import { Random } from '../random.ts';
+import { Stopped } from '../training/loop.ts';
+import { best, type Memory, own, shared, tensorOf } from './context/memory.ts';
+import {
+  type Asked,
+  answerPlaced,
+  behind,
+  type Context,
+  generatePlaced,
+  joined,
+  type Placed,
+  segmentOf,
+} from './context/placed.ts';
+import { centerOf, describeRequests, keyOf, keysOf, middleLayer, similarity } from './context/representation.ts';
+import { wordingFor } from './context/wording.ts';
+import {
+  checkEdits,
+  type Edit,
+  type Editor,
+  type EditorWeights,
+  type EditRequest,
+  modelId,
+  needWeights,
+  type Settings,
+  type TrainOptions,
+} from './editor.ts';
+import { writeEditorWeights } from './files.ts';
+import { checkSettings } from './gradients/descend.ts';
+
+const id = 'ike';
+
+export const kinds = ['copy', 'update', 'retain'] as const;
+export type DemonstrationKind = (typeof kinds)[number];
+
+/** Kinds of the places, the most similar first: any beginning of it is a mixture. */
+const places: readonly DemonstrationKind[] = ['update', 'retain', 'update', 'retain', 'copy', 'retain', 'update', 'retain'];
+
+/** Tokens kept free for the query's answer. */
+const ANSWER = 48;
+const PADDING = -2;
+
+interface IkeConfig {
+  /** demonstrations before the fact */
+  k: number;
+  /** most tokens before the query, the fact included */
+  context: number;
+  /** training edits in the index */
+  pool: number;
+  /** whether demonstrations and the fact carry their pictures */
+  pictures: boolean;
+  /** whose states say what is similar */
+  layer: number;
+}
+
+export function ikeConfig(vlm: Vlm, given: Settings | undefined, layer = middleLayer(vlm)): IkeConfig {
+  const { hidden, maxPositions } = vlm.decoder;
+  const mini = hidden < 512;
+  const pictures = 4 * (vlm.architecture.visualTokens + 24) <= maxPositions / 2;
+  const defaults = {
+    k: mini ? 4 : 16,
+    context: Math.min(mini ? 200 : Math.floor(0.75 * maxPositions), maxPositions),
+    pool: mini || pictures ? 256 : 4096,
+    pictures,
+  };
+  checkSettings(id, given, Object.keys(defaults));
+  return { ...defaults, ...(given as Partial<typeof defaults>), layer };
+}
+
+interface Wording {
+  readonly words: string;
+  fact(prompt: string, target: string): string;
+  ask(prompt: string): string;
+}
+
+/** The published words, and none. */
+const wordings: readonly [Wording, ...Wording[]] = [
+  {
+    words: 'New Fact: Prompt:',
+    fact: (prompt, target) => `New Fact: ${prompt} ${target}\n`,
+    ask: (prompt) => `Prompt: ${prompt}`,
+  },
+  { words: '', fact: (prompt, target) => `${prompt} ${target}\n`, ask: (prompt) => prompt },
+];
+
+/** The answer that a demonstration of a kind shows; which of several is drawn. */
+function shown({ queries }: EditRecord, kind: DemonstrationKind, random: Random): Query {
+  if (kind === 'copy') return queries.reliability;
+  if (kind === 'update') return random.pick([queries.textGenerality, queries.modalGenerality]);
+  return random.pick([queries.modalLocality, queries.textLocality]);
+}
+
+/** Tokens and pictures of a training edit with one answer of its kind. */
+export async function demonstration(vlm: Vlm, { request }: EditRecord, query: Query, pictures: boolean): Promise<Context> {
+  const { fact, ask } = wordingFor(vlm.codec, wordings);
+  const said = fact(request.prompt, request.target);
+  const asked = `${ask(query.prompt)} ${query.target}\n\n`;
+  const picture = async (path: string | null): Promise<RgbImage | undefined> =>
+    path === null || !pictures ? undefined : decodeImage(path);
+  if (!pictures || query.image === request.image) return segmentOf(vlm, said + asked, await picture(request.image));
+  return joined([
+    await segmentOf(vlm, said, await picture(request.image)),
+    await segmentOf(vlm, asked, await picture(query.image)),
+  ]);
+}
+
+async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOptions): Promise<EditorWeights> {
+  const config = ikeConfig(vlm, options.settings, options.layer);
+  const random = new Random(`${options.seed}/${id}`);
+  const chosen = random.shuffle(records).slice(0, config.pool);
+  const demonstrations: Context[] = [];
+  const kindOf: number[] = [];
+  const descriptions: Float32Array[] = [];
+  for (const [i, record] of chosen.entries()) {
+    if (options.signal?.aborted) throw new Stopped('stopped before the index was built; run again to build it');
+    const kind = places[i % places.length]!;
+    const query = shown(record, kind, random.fork(record.index));
+    demonstrations.push(await demonstration(vlm, record, query, config.pictures));
+    kindOf.push(kinds.indexOf(kind));
+    descriptions.push(...(await describeRequests(vlm, [record], config.layer)));
+    options.onStep?.({ step: i + 1, steps: chosen.length, loss: 0, metrics: {} });
+  }
+  const center = centerOf(descriptions);
+  const weights: EditorWeights = {
+    editor: id,
+    model: modelId(vlm),
+    settings: { ...config, seed: String(options.seed), records: records.length },
+    tensors: new Map([
+      ['center', center],
+      ['keys', rows(descriptions.map((description) => keyOf(description, center)))],
+      ['kinds', f32(kindOf, [kindOf.length])],
+      ...contextTensors(vlm, demonstrations),
+    ]),
+  };
+  writeEditorWeights(join(options.out, 'weights.safetensors'), weights);
+  return weights;
+}
+
+/** [n, width], padded with PADDING. */
+function rows(lists: readonly ArrayLike<number>[]): Tensor<'float32'> {
+  const width = Math.max(1, ...lists.map((list) => list.length));
+  const data = new Float32Array(lists.length * width).fill(PADDING);
+  lists.forEach((list, i) => {
+    data.set(list, i * width);
+  });
+  return f32(data, [lists.length, width]);
+}
+
+/** `ids` [n, length] and the pictures of all [p, v, d]; each context has the next of them, as many as it has places for. */
+function contextTensors(vlm: Vlm, contexts: readonly Context[]): [string, Tensor<'float32'>][] {
+  const { visualTokens: v, decoder } = vlm.architecture;
+  const pictures = contexts.flatMap((context) => context.pictures);
+  const visual = new Float32Array(pictures.length * v * decoder.hidden);
+  pictures.forEach(({ data }, i) => {
+    visual.set(data, i * v * decoder.hidden);
+  });
+  const ids: [string, Tensor<'float32'>] = ['ids', rows(contexts.map((context) => context.ids))];
+  return pictures.length === 0 ? [ids] : [ids, ['visual', f32(visual, [pictures.length, v, decoder.hidden])]];
+}
+
+/** What `contextTensors` wrote. */
+function contextsOf(vlm: Vlm, tensors: ReadonlyMap<string, Tensor<'float32'>>): Context[] {
+  const { visualTokens: v, decoder } = vlm.architecture;
+  const { data, shape } = tensors.get('ids')!;
+  const visual = tensors.get('visual')?.data;
+  const size = v * decoder.hidden;
+  let next = 0;
+  return Array.from({ length: shape[0]! }, (_, i) => {
+    const ids = [...data.subarray(i * shape[1]!, (i + 1) * shape[1]!)].filter((token) => token !== PADDING);
+    const count = ids.filter((token) => token === -1).length / v;
+    const pictures = Array.from({ length: count }, (_, j) =>
+      f32(visual!.slice((next + j) * size, (next + j + 1) * size), [v, decoder.hidden]),
+    );
+    next += count;
+    return { ids, pictures };
+  });
+}
+
+/** Places in the index of the k demonstrations for a request, the most similar first. */
+export function retrieve(key: Float32Array, keys: readonly Float32Array[], kindOf: readonly number[], k: number): number[] {
+  const left = new Map(keys.map((other, i) => [i, similarity(key, other)]));
+  const out: number[] = [];
+  for (let place = 0; place < k && left.size > 0; place++) {
+    const kind = kinds.indexOf(places[place % places.length]!);
+    let chosen: number | undefined;
+    for (const [i, score] of left) {
+      if (kindOf[i] === kind && (chosen === undefined || score > left.get(chosen)!)) chosen = i;
+    }
+    if (chosen === undefined) continue;
+    out.push(chosen);
+    left.delete(chosen);
+  }
+  return out;
+}
+
+async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWeights, chosen?: Settings): Promise<Edit[]> {
+  const { tensors, settings } = needWeights(id, vlm, given);
+  const config = { ...(settings as unknown as IkeConfig) };
+  checkSettings(id, chosen, ['k', 'context']);
+  Object.assign(config, chosen);
+  const index = contextsOf(vlm, tensors);
+  const keys = tensors.get('keys')!;
+  const width = keys.shape[1]!;
+  const stored = index.map((_, i) => keys.data.subarray(i * width, (i + 1) * width));
+  const kindOf = [...tensors.get('kinds')!.data];
+  const { fact } = wordingFor(vlm.codec, wordings);
+  const edits: Edit[] = [];
+  for (const { image, prompt, target } of requests) {
+    // Says what is wrong with the request.
+    vlm.layout(prompt, true, target);
+    const [key] = await keysOf(vlm, [{ image, prompt }], config.layer, tensors.get('center')!);
+    const news = await segmentOf(vlm, fact(prompt, target), config.pictures ? image : undefined);
+    const before: Context[] = [];
+    let length = news.ids.length;
+    for (const i of retrieve(key!, stored, kindOf, config.k)) {
+      length += index[i]!.ids.length;
+      if (length > config.context) break;
+      before.unshift(index[i]!);
+    }
+    edits.push({
+      editor: id,
+      model: modelId(vlm),
+      request: { prompt, target },
+      settings: { k: before.length, context: config.context, pictures: config.pictures, layer: config.layer },
+      tensors: new Map([
+        ['key', f32(key!, [width])],
+        ['center', tensors.get('center')!],
+        ...contextTensors(vlm, [...before, news]),
+      ]),
+    });
+  }
+  return edits;
+}
+
+/** A query behind the demonstrations and the fact; the least similar demonstrations make room for a long query. */
+async function place(vlm: Vlm, { prompt, image, target }: Asked, { tensors }: Edit): Promise<Placed> {
+  const contexts = contextsOf(vlm, tensors);
+  // Says what is wrong with the query, where nothing is before it.
+  const { promptEnd } = vlm.layout(prompt, image !== undefined, target);
+  const room = vlm.decoder.maxPositions - ANSWER - promptEnd - 1;
+  while (contexts.length > 1 && contexts.reduce((sum, { ids }) => sum + ids.length, 0) > room) contexts.shift();
+  const asked = wordingFor(vlm.codec, wordings).ask(prompt);
+  return behind(vlm, joined(contexts), { prompt: asked, ...(image && { image }), ...(target !== undefined && { target }) });
+}
+
+/** Every query behind the demonstrations of the edit that it is under, of several stored ones that of the most similar request. */
+function under(vlm: Vlm, memory: Memory): AnsweringModel {
+  const placed = async (queries: readonly Asked[]): Promise<Placed[]> => {
+    const out: Placed[] = [];
+    for (const [i, edits] of memory(queries.length).entries())
+      out.push(await place(vlm, queries[i]!, await nearest(vlm, queries[i]!, edits)));
+    return out;
+  };
+  return {
+    answerTargets: async (queries) => answerPlaced(vlm, await placed(queries)),
+    generate: async (queries, options) => generatePlaced(vlm, await placed(queries), options),
+  };
+}
+
+async function nearest(vlm: Vlm, query: Asked, edits: readonly Edit[]): Promise<Edit> {
+  const first = edits[0]!;
+  if (edits.length === 1) return first;
+  const [key] = await keysOf(vlm, [query], first.settings.layer as number, tensorOf(first, 'center'));
+  return best(edits, (edit) => similarity(key!, tensorOf(edit, 'key').data)).edit;
+}
+
+export const ike: Editor = {
+  id,
+  summary: 'puts the new fact and demonstrations of its use before every query',
+  trained: true,
+  promises: { textUntouched: false, batchEqualsSingles: true },
+  train,
+  edit,
+  with: (vlm, edits) => {
+    checkEdits(id, vlm, edits);
+    return under(vlm, own(edits));
+  },
+  chain: (vlm, edits) => {
+    checkEdits(id, vlm, edits);
+    return under(vlm, shared(edits));
+  },
+};

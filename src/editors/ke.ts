@@ -1,0 +1,364 @@
+/**
+ * KE, KnowledgeEditor (De Cao et al. 2021): a hyper-network reads the edit as text and gates the gradient of its loss. A bidirectional LSTM reads
+ * the frozen word embeddings of  prompt ‖ sep ‖ old answer ‖ sep ‖ target;  its two last states h give, for each feed-forward matrix W [n, m] of
+ * the last three decoder layers, through tanh and two linear maps, α, β ∈ R^m, γ, δ ∈ R^n and η ∈ R (their Eq. 5-6):
+ *   W̃ = W + σ(η) (Â ⊙ ∇_W + B̂),   Â = softmax(γ) αᵀ,   B̂ = softmax(δ) βᵀ
+ * ∇_W is the gradient of −log p(target | image, prompt); gates and gradient are sums of rank-one terms (factors.ts), and so is the edit.
+ * Trained to lower the loss of request and rephrasings subject to KL(before ‖ after) < margin on the locality samples: the loss is
+ * ℓ + λ (KL − margin), λ ≥ 0 starts at 1 and follows its own ascent (RMSprop, rate 0.1), the margin is annealed from 1e-3 to 1e-5 by factors of
+ * 0.8, each when most edits succeed. AdamW's decay 1e-2, rate 3e-4, label smoothing 0.1, LSTM width 128, condition width 1024 as published.
+ *
+ * Deviations: α starts near −n instead of near 0, so that an untrained editor makes a step down the gradient; only matrices of the last three layers
+ * are edited, as the paper's setting of Cheng et al. (2023) for MEND has it, not all; the old answer is what the model generates for the request, cut to the
+ * target's length; the text is cut to its last `window` tokens; success is measured on training batches (smoothed), not on a validation set; linear
+ * maps have no weight normalisation; rates, margins and widths for models of the mini world's size are of their own.
+ */
+
+import type { EditRecord } from '../data/records.ts';
+import {
+  add,
+  concat,
+  type Dim,
+  f32,
+  i64,
+  input,
+  matmul,
+  mul,
+  type Node,
+  reshape,
+  sigmoid,
+  slice,
+  softmax,
+  sub,
+  type Tensor,
+  tanh,
+  transpose,
+} from '../graph/index.ts';
+import { decodeImage } from '../image/decode.ts';
+import { generateAll } from '../models/answer.ts';
+import type { Vlm } from '../models/vlm.ts';
+import { linear } from '../nn/layers.ts';
+import { zeros } from '../nn/optimizers.ts';
+import { Weights } from '../nn/weights.ts';
+import { Random } from '../random.ts';
+import type { Feeds } from '../runtime/program.ts';
+import {
+  type Edit,
+  type Editor,
+  type EditorWeights,
+  type EditRequest,
+  modelId,
+  needWeights,
+  type Settings,
+  type TrainOptions,
+} from './editor.ts';
+import type { NamedWeight } from './gradients/chosen-weights.ts';
+import { chainDeltas, lowRankOutputs, lowRankTensors, withDeltas } from './gradients/deltas.ts';
+import { checkSettings } from './gradients/descend.ts';
+import { stateBefore } from './gradients/edit-loss.ts';
+import { factorFeeds, factorInputs, gradientFactors, lastMatrices } from './gradients/factors.ts';
+import { metaTerms } from './gradients/meta-objective.ts';
+import { type MetaConfig, trainHyperNetwork } from './gradients/meta-training.ts';
+
+const id = 'ke';
+/** steps between two narrowings of the margin, at least */
+const PATIENCE = 50;
+
+interface KeConfig extends MetaConfig {
+  /** of each direction of the LSTM */
+  lstm: number;
+  condition: number;
+  /** tokens of the edit's text that are read */
+  window: number;
+  smoothing: number;
+  decay: number;
+  /** of KL at the start and at the end */
+  marginMax: number;
+  marginMin: number;
+  multiplierRate: number;
+  /** mean −log p of requests below which the margin is narrowed */
+  success: number;
+}
+
+export function keConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): KeConfig {
+  const mini = vlm.decoder.hidden < 512;
+  const defaults = {
+    layers: 3,
+    lstm: 128,
+    condition: mini ? 256 : 1024,
+    window: mini ? 32 : 64,
+    smoothing: 0.1,
+    decay: 1e-2,
+    marginMax: mini ? 1e-1 : 1e-3,
+    marginMin: mini ? 1e-3 : 1e-5,
+    multiplierRate: 0.1,
+    success: 0.1,
+    hold: mini ? 0.5 : 1,
+    lastRate: mini ? 0.05 : 1,
+    clip: mini ? 1 : 100,
+    budget: 1e9,
+  };
+  checkSettings(id, options.settings, Object.keys(defaults));
+  const { layers, ...s }: typeof defaults = { ...defaults, ...(options.settings as Partial<typeof defaults>) };
+  return {
+    ...s,
+    from: options.layer ?? Math.max(0, vlm.decoder.layers - layers),
+    steps: options.steps ?? 2000,
+    batch: options.batch ?? (mini ? 8 : 1),
+    rate: options.rate ?? (mini ? 1e-3 : 3e-4),
+  };
+}
+
+type Sizes = Pick<KeConfig, 'lstm' | 'condition' | 'window'>;
+
+const directions = ['forward', 'backward'] as const;
+
+/** Names and shapes of the hyper-network's weights. */
+function shapes(vlm: Vlm, matrices: readonly NamedWeight[], { lstm: h, condition: c }: Sizes): Map<string, readonly number[]> {
+  const out = new Map<string, readonly number[]>([['separator', [1, vlm.decoder.hidden]]]);
+  for (const direction of directions) {
+    out.set(`${direction}.input.weight`, [4 * h, vlm.decoder.hidden]);
+    out.set(`${direction}.input.bias`, [4 * h]);
+    out.set(`${direction}.state.weight`, [4 * h, h]);
+  }
+  for (const { name, shape } of matrices) {
+    const [n, m] = shape as [number, number];
+    out.set(`${name}.in.weight`, [c, 2 * h]);
+    out.set(`${name}.in.bias`, [c]);
+    out.set(`${name}.out.weight`, [2 * (n + m) + 1, c]);
+    out.set(`${name}.out.bias`, [2 * (n + m) + 1]);
+  }
+  return out;
+}
+
+/** The last states of both directions, [e, 2h]; padding stands before the text, where `mask` [e, window] is 0. */
+function readEdit(vlm: Vlm, w: Weights, { lstm: h, window }: Sizes): Node {
+  const { decoder } = vlm;
+  const d = decoder.hidden;
+  const mask = input('ke.mask', ['e', window]);
+  const separators = input('ke.separators', ['e', window]);
+  const words = decoder.embed(input('ke.ids', ['e', window], 'int64'), new Weights());
+  const at = reshape(separators, ['e', window, 1]);
+  const text = add(mul(words, sub(1, at)), mul(at, w.get('separator', [1, d])));
+  const last = directions.map((direction) => {
+    const given = linear(w, `${direction}.input`, text, d, 4 * h);
+    const recurrent = w.get(`${direction}.state.weight`, [4 * h, h]);
+    let state: { hidden: Node; cell: Node } | undefined;
+    for (let i = 0; i < window; i++) {
+      const t = direction === 'forward' ? i : window - 1 - i;
+      const own = reshape(slice(given, 1, t, t + 1), ['e', 4 * h]);
+      const gates = state === undefined ? own : add(own, matmul(state.hidden, recurrent, false, true));
+      const gate = (k: number): Node => slice(gates, 1, k * h, (k + 1) * h);
+      const written = mul(sigmoid(gate(0)), tanh(gate(2)));
+      const cell = state === undefined ? written : add(mul(sigmoid(gate(1)), state.cell), written);
+      const hidden = mul(sigmoid(gate(3)), tanh(cell));
+      // Padding leaves the state as it is.
+      const m = slice(mask, 1, t, t + 1);
+      const keep = (now: Node, before: Node | undefined): Node =>
+        before === undefined ? mul(now, m) : add(before, mul(sub(now, before), m));
+      state = { hidden: keep(hidden, state?.hidden), cell: keep(cell, state?.cell) };
+    }
+    return state!.hidden;
+  });
+  return concat(last, 1);
+}
+
+/** The change of every matrix as left [e, n, t + 1] and right [e, t + 1, m]. */
+function changes(vlm: Vlm, matrices: readonly NamedWeight[], sizes: Sizes, w: Weights): Map<string, { left: Node; right: Node }> {
+  const h = readEdit(vlm, w, sizes);
+  return new Map(
+    matrices.map((matrix) => {
+      const [n, m] = matrix.shape as [number, number];
+      const condition = tanh(linear(w, `${matrix.name}.in`, h, 2 * sizes.lstm, sizes.condition));
+      const parts = linear(w, `${matrix.name}.out`, condition, sizes.condition, 2 * (n + m) + 1);
+      const ends = [m, m, n, n, 1].map((_, i, all) => all.slice(0, i + 1).reduce((a, b) => a + b, 0));
+      const [alpha, beta, gamma, delta, eta] = ends.map((end, i) => slice(parts, 1, i === 0 ? 0 : ends[i - 1]!, end)) as [
+        Node,
+        Node,
+        Node,
+        Node,
+        Node,
+      ];
+      const row = (x: Node, width: Dim): Node => reshape(x, ['e', 1, width]);
+      const scale = row(sigmoid(eta), 1);
+      const { x, delta: dy } = factorInputs(matrix);
+      const terms = mul(mul(dy, row(softmax(gamma), n)), scale);
+      const offset = mul(row(softmax(delta), n), scale);
+      return [
+        matrix.name,
+        {
+          left: transpose(concat([terms, offset], 1), [0, 2, 1]),
+          right: concat([mul(x, row(alpha, m)), row(beta, m)], 1),
+        },
+      ];
+    }),
+  );
+}
+
+function initialWeights(
+  vlm: Vlm,
+  matrices: readonly NamedWeight[],
+  sizes: Sizes,
+  random: Random,
+): Map<string, Tensor<'float32'>> {
+  const widths = new Map(matrices.map(({ name, shape }) => [name, shape as [number, number]]));
+  return new Map(
+    [...shapes(vlm, matrices, sizes)].map(([name, shape]): [string, Tensor<'float32'>] => {
+      if (name.endsWith('.out.bias')) {
+        const [n, m] = widths.get(name.slice(0, -'.out.bias'.length))!;
+        const t = zeros(shape);
+        // softmax(γ) starts at 1/n.
+        t.data.fill(-n, 0, m);
+        return [name, t];
+      }
+      if (name.endsWith('.bias')) {
+        const t = zeros(shape);
+        // The forget gate starts open.
+        if (/^(forward|backward)\./.test(name)) t.data.fill(1, sizes.lstm, 2 * sizes.lstm);
+        return [name, t];
+      }
+      const scale = (name.endsWith('.out.weight') ? 0.1 : 1) / Math.sqrt(shape[1]!);
+      return [name, f32(random.fork(name).normals(shape[0]! * shape[1]!, scale), shape)];
+    }),
+  );
+}
+
+/** What the hyper-network reads of an edit: −1 is the separator. */
+async function conditionOf(vlm: Vlm, { image, prompt, target }: EditRequest): Promise<number[]> {
+  const { targetIds } = vlm.layout(prompt, true, target);
+  const [old] = await generateAll(vlm, [{ image, prompt }], { maxNewTokens: targetIds.length });
+  const asked = vlm.codec.encode(prompt, { special: false });
+  return [...asked, -1, ...old!.tokenIds, -1, ...targetIds];
+}
+
+function conditionFeeds(conditions: readonly (readonly number[])[], window: number): Feeds {
+  const e = conditions.length;
+  const ids = new BigInt64Array(e * window);
+  const [mask, separators] = [new Float32Array(e * window), new Float32Array(e * window)];
+  conditions.forEach((condition, n) => {
+    const tokens = condition.slice(-window);
+    tokens.forEach((token, i) => {
+      const at = (n + 1) * window - tokens.length + i;
+      ids[at] = BigInt(Math.max(0, token));
+      mask[at] = 1;
+      separators[at] = token < 0 ? 1 : 0;
+    });
+  });
+  return { 'ke.ids': i64(ids, [e, window]), 'ke.mask': f32(mask, [e, window]), 'ke.separators': f32(separators, [e, window]) };
+}
+
+async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOptions): Promise<EditorWeights> {
+  const config = keConfig(vlm, options);
+  const { from } = config;
+  const matrices = lastMatrices(vlm, from);
+  const deltas = new Map(
+    [...changes(vlm, matrices, config, new Weights())].map(([name, { left, right }]) => [name, matmul(left, right)]),
+  );
+  const { smoothed, ...terms } = metaTerms(vlm, from, deltas);
+  const target = mul(
+    Object.values(smoothed(config.smoothing)).reduce((a: Node, b: Node) => add(a, b)),
+    1 / 3,
+  );
+  const kl = mul(add(terms.modalLocality, terms.textLocality), 0.5);
+  // λ ascends its own gradient, KL − margin, by RMSprop as in torch.
+  const multiplier = { lambda: 1, square: 0, margin: config.marginMax, success: config.success + 1, waited: 0 };
+  const known = new Map<EditRecord, number[]>();
+  const conditionOfRecord = async (record: EditRecord): Promise<number[]> => {
+    const { prompt, target: answer, image } = record.request;
+    const condition = known.get(record) ?? (await conditionOf(vlm, { prompt, target: answer, image: await decodeImage(image) }));
+    known.set(record, condition);
+    return condition;
+  };
+  return trainHyperNetwork(
+    vlm,
+    records,
+    {
+      editor: id,
+      config,
+      settings: { ...config },
+      loss: add(target, mul(sub(kl, input('ke.margin', [])), input('ke.lambda', []))),
+      metrics: { ...terms, target, kl },
+      initial: initialWeights(vlm, matrices, config, new Random(`${options.seed}/ke`)),
+      fixed: new Map(),
+      rule: () => ({ rule: 'adam', decay: config.decay }),
+      feeds: async (prepared, chosen) => {
+        const conditions: number[][] = [];
+        for (const record of chosen) conditions.push(await conditionOfRecord(record));
+        return {
+          ...factorFeeds(
+            await gradientFactors(
+              vlm,
+              from,
+              prepared.map((p) => p.pictures[0]!),
+            ),
+          ),
+          ...conditionFeeds(conditions, config.window),
+          'ke.margin': f32([multiplier.margin], []),
+          'ke.lambda': f32([multiplier.lambda], []),
+        };
+      },
+      state: {
+        after: (metrics) => {
+          const ascent = metrics.kl! - multiplier.margin;
+          multiplier.square = 0.99 * multiplier.square + 0.01 * ascent * ascent;
+          multiplier.lambda = Math.max(
+            0,
+            multiplier.lambda + (config.multiplierRate * ascent) / (Math.sqrt(multiplier.square) + 1e-8),
+          );
+          multiplier.success = 0.95 * multiplier.success + 0.05 * metrics.reliability!;
+          multiplier.waited++;
+          if (multiplier.success > config.success || multiplier.waited < PATIENCE) return;
+          multiplier.margin = Math.max(config.marginMin, 0.8 * multiplier.margin);
+          multiplier.waited = 0;
+        },
+        save: () => ({ ...multiplier }),
+        restore: (s) => Object.assign(multiplier, Object.fromEntries(Object.keys(multiplier).map((k) => [k, s[k]]))),
+      },
+      judge: (_loss, metrics) => metrics.target! + metrics.kl!,
+    },
+    options,
+  );
+}
+
+async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWeights, chosen?: Settings): Promise<Edit[]> {
+  checkSettings(id, chosen, []);
+  const { tensors, settings } = needWeights(id, vlm, given);
+  const { from, lstm, condition, window } = settings as unknown as KeConfig;
+  const matrices = lastMatrices(vlm, from);
+  const sizes = { lstm, condition, window };
+  const program = await vlm.program(`ke|${from}|${JSON.stringify(sizes)}`, () => {
+    const w = new Weights();
+    for (const [name, shape] of shapes(vlm, matrices, sizes)) w.bind(name, input(`ke:${name}`, shape));
+    return lowRankOutputs(changes(vlm, matrices, sizes, w));
+  });
+  const weights = Object.fromEntries([...tensors].map(([name, t]) => [`ke:${name}`, t]));
+  const edits: Edit[] = [];
+  for (const request of requests) {
+    const { prompt, target } = request;
+    const factors = await gradientFactors(vlm, from, [await stateBefore(vlm, request, from)]);
+    const out = await program.run({
+      ...factorFeeds(factors),
+      ...conditionFeeds([await conditionOf(vlm, request)], window),
+      ...weights,
+    });
+    edits.push({
+      editor: id,
+      model: modelId(vlm),
+      request: { prompt, target },
+      settings: { from },
+      tensors: lowRankTensors(matrices, out),
+    });
+  }
+  return edits;
+}
+
+export const ke: Editor = {
+  id,
+  summary: 'an LSTM reads the edit and gates the gradient of the last feed-forward matrices',
+  trained: true,
+  promises: { textUntouched: false, batchEqualsSingles: true },
+  train,
+  edit,
+  with: (vlm, edits) => withDeltas(id, vlm, edits),
+  chain: (vlm, edits) => chainDeltas(id, vlm, edits),
+};
