@@ -1,0 +1,294 @@
+/** Training LTE: which inputs a step takes of a record, the objective over the whole decoder, and the threshold of retrieval. */
+
+import type { EditRecord, Query as RecordQuery } from '../../data/records.ts';
+import {
+  add,
+  crossEntropy,
+  f32,
+  gather,
+  i64,
+  input,
+  klDivergence,
+  matmul,
+  mul,
+  mulDim,
+  type Node,
+  parameter,
+  reshape,
+  sum,
+  type Tensor,
+} from '../../graph/index.ts';
+import { decodeImage } from '../../image/decode.ts';
+import { checkTraining } from '../../models/memory.ts';
+import type { Sequence } from '../../models/sequence.ts';
+import { Sites } from '../../models/sites.ts';
+import type { Vlm } from '../../models/vlm.ts';
+import { zeros } from '../../nn/optimizers.ts';
+import { Weights } from '../../nn/weights.ts';
+import { Random } from '../../random.ts';
+import type { Feeds } from '../../runtime/program.ts';
+import { placedFeeds } from '../context/placed.ts';
+import { centerOf, describe, fitThreshold, keyOf, middleLayer, openQuery, similarity } from '../context/representation.ts';
+import { Kept, type RecordTrainingConfig, trainOnRecords } from '../context/training.ts';
+import { wordingFor } from '../context/wording.ts';
+import type { Edit, EditorWeights, TrainOptions } from '../editor.ts';
+import { layerMatrices, type NamedWeight } from '../gradients/chosen-weights.ts';
+import { checkSettings } from '../gradients/descend.ts';
+
+export interface LteConfig extends RecordTrainingConfig {
+  from: number;
+  rank: number;
+  /** of the two KL terms */
+  locality: number;
+  /** whose states retrieval reads */
+  retrievalLayer: number;
+  /** training records that the threshold is fitted to */
+  calibration: number;
+  /** bytes of unedited answers kept in memory */
+  budget: number;
+}
+
+export function lteConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): LteConfig {
+  const mini = vlm.decoder.hidden < 512;
+  const defaults = {
+    rank: mini ? 0 : 16,
+    locality: 1,
+    retrievalLayer: middleLayer(vlm),
+    calibration: 256,
+    hold: 0.5,
+    lastRate: 0.05,
+    clip: 1,
+    budget: 1e9,
+  };
+  checkSettings('lte', options.settings, Object.keys(defaults));
+  const batch = options.batch ?? 8;
+  return {
+    ...defaults,
+    ...(options.settings as Partial<typeof defaults>),
+    from: options.layer ?? 0,
+    steps: options.steps ?? (mini ? 800 : 5000),
+    batch,
+    microBatch: Math.min(options.microBatch ?? batch, batch),
+    rate: options.rate ?? (mini ? 1e-3 : 1e-4),
+  };
+}
+
+interface Wording {
+  readonly words: string;
+  behind(edit: Edit['request'], query: string): string;
+}
+
+/** The published words, and none. */
+const wordings: readonly [Wording, ...Wording[]] = [
+  {
+    words: '[Updated Information] [Query]',
+    behind: ({ prompt, target }, query) => `[Updated Information] ${prompt} ${target}\n[Query] ${query}`,
+  },
+  { words: '', behind: ({ prompt, target }, query) => `${prompt} ${target}\n${query}` },
+];
+
+/** The prompt with an edit before it. */
+export const promptBehind = (vlm: Vlm, edit: Edit['request'], query: string): string =>
+  wordingFor(vlm.codec, wordings).behind(edit, query);
+
+/** One input of a training step. */
+interface Input {
+  readonly sequence: Sequence;
+  readonly picture: Tensor<'float32'> | undefined;
+  /** unedited logits [targets + 1, n] where the answer and its end are predicted; undefined: the target is to be learned */
+  readonly before: Float32Array | undefined;
+  readonly group: 'inScope' | 'outOfScope' | 'noEdit';
+}
+
+/** Positions of a sequence at which the answer's tokens and its end are predicted. */
+const answerRows = ({ promptEnd, targetIds }: Sequence): number[] =>
+  Array.from({ length: targetIds.length + 1 }, (_, i) => promptEnd + i);
+
+/** Queries of a record that the edit must leave as they are; the same question about another picture says the same words, and is left to retrieval. */
+function localities({ queries, hard }: EditRecord): RecordQuery[] {
+  return [queries.modalLocality, queries.textLocality, ...(hard?.sameImage === undefined ? [] : [hard.sameImage])];
+}
+
+const changes = ({ queries }: EditRecord): RecordQuery[] => [
+  queries.reliability,
+  queries.textGenerality,
+  queries.modalGenerality,
+];
+
+/** Unedited logits of a record's queries at their answers, all rows of one query together. */
+async function uneditedLogits(vlm: Vlm, queries: readonly RecordQuery[]): Promise<Float32Array[]> {
+  const out: Float32Array[] = [];
+  // One at a time: padding moves the last bits, and a resumed training meets records in another order.
+  for (const query of queries) {
+    const sequence = vlm.layout(query.prompt, query.image !== null, query.target);
+    const batch = await vlm.batch([sequence], [query.image === null ? undefined : await decodeImage(query.image)]);
+    const rows = answerRows(sequence);
+    const segment = { from: 0, to: vlm.decoder.layers, outputs: ['logits'], rows: true };
+    const { logits } = await vlm.run(segment, batch, { rows: i64(rows, [rows.length]) });
+    out.push(logits!.data as Float32Array);
+  }
+  return out;
+}
+
+/** Inputs: ids, positions [b, l], bias, placed.words, placed.visual, rows [r], labels [r], targets [r], before [k, n], kept [k], kl [2, k]. */
+function objective(
+  vlm: Vlm,
+  changed: ReadonlyMap<string, Node>,
+  locality: number,
+): { loss: Node; metrics: Record<string, Node> } {
+  const { decoder } = vlm;
+  const d = decoder.hidden;
+  const weights = new Weights(new Map([...changed].map(([name, change]) => [name, (w: Node) => add(w, change)])));
+  const positions = input('positions', ['b', 'l'], 'int64');
+  const words = decoder.embed(input('ids', ['b', 'l'], 'int64'), weights);
+  const placed = add(mul(words, input('placed.words', ['b', 'l', 1])), input('placed.visual', ['b', 'l', d]));
+  const context = { weights, sites: new Sites(), positions, bias: input('bias', ['b', 1, 'l', 'l']) };
+  let x = decoder.enter(placed, positions, weights);
+  for (let i = 0; i < decoder.layers; i++) x = decoder.layer(i, x, context);
+  const flat = reshape(x, [mulDim('b', 'l'), d]);
+  const at = (rows: string, size: string): Node => decoder.head(gather(flat, input(rows, [size], 'int64')), weights);
+  const inScope = sum(mul(crossEntropy(at('rows', 'r'), input('labels', ['r'], 'int64')), input('targets', ['r'])));
+  const kl = klDivergence(input('before', ['k', decoder.vocabulary]), at('kept', 'k'));
+  const part = (name: string): Node => sum(mul(kl, input(name, ['k'])));
+  const [outOfScope, noEdit] = [part('kl.outOfScope'), part('kl.noEdit')];
+  return { loss: add(inScope, mul(add(outOfScope, noEdit), locality)), metrics: { inScope, outOfScope, noEdit } };
+}
+
+/** Feeds of the objective; every row weighs as it does in the whole batch. */
+function stepFeeds(vlm: Vlm, part: readonly Input[], whole: readonly Input[]): Feeds {
+  const batch = vlm.batchVisual(
+    part.map(({ sequence }) => ({ ...sequence, visualSpan: undefined })),
+    part.map(() => undefined),
+  );
+  const share = (group: Input['group']): number =>
+    1 / whole.filter((x) => x.group === group).reduce((total, { sequence }) => total + sequence.targetIds.length + 1, 0);
+  const rowsOf = (chosen: (x: Input) => boolean) =>
+    part.flatMap((x, n) =>
+      chosen(x)
+        ? answerRows(x.sequence).map((row, i) => ({ x, at: n * batch.length + row, label: x.sequence.targetIds[i] }))
+        : [],
+    );
+  const ints = (values: readonly number[]): Tensor => i64(values, [values.length]);
+  const floats = (values: readonly number[]): Tensor => f32(values, [values.length]);
+  const learned = rowsOf((x) => x.before === undefined);
+  const kept = rowsOf((x) => x.before !== undefined);
+  const n = vlm.decoder.vocabulary;
+  const before = new Float32Array(kept.length * n);
+  let cursor = 0;
+  for (const x of part) {
+    if (x.before === undefined) continue;
+    before.set(x.before, cursor);
+    cursor += x.before.length;
+  }
+  const weigh = (group: Input['group']): Tensor => floats(kept.map(({ x }) => (x.group === group ? share(group) : 0)));
+  return {
+    ...batch.feeds,
+    ...placedFeeds(
+      vlm,
+      batch,
+      part.map(({ picture }) => (picture === undefined ? [] : [picture])),
+    ),
+    rows: ints(learned.map(({ at }) => at)),
+    // The end of the answer belongs to it.
+    labels: ints(learned.map(({ label }) => label ?? vlm.eosIds[0] ?? 0)),
+    targets: floats(learned.map(({ label }) => (label === undefined && vlm.eosIds.length === 0 ? 0 : share('inScope')))),
+    kept: ints(kept.map(({ at }) => at)),
+    before: f32(before, [kept.length, n]),
+    'kl.outOfScope': weigh('outOfScope'),
+    'kl.noEdit': weigh('noEdit'),
+  };
+}
+
+/** Trained changes of matrices by parameter name, and their values at the start: none. */
+function trainedChanges(
+  matrices: readonly NamedWeight[],
+  rank: number,
+  random: Random,
+): { changed: Map<string, Node>; initial: Map<string, Tensor<'float32'>> } {
+  const changed = new Map<string, Node>();
+  const initial = new Map<string, Tensor<'float32'>>();
+  for (const { name, shape } of matrices) {
+    const [out, inWidth] = shape as [number, number];
+    if (rank === 0) {
+      initial.set(`delta.${name}`, zeros(shape));
+      changed.set(name, parameter(`delta.${name}`, shape));
+      continue;
+    }
+    initial.set(`left.${name}`, zeros([out, rank]));
+    initial.set(`right.${name}`, f32(random.fork(name).normals(rank * inWidth, 1 / Math.sqrt(inWidth)), [rank, inWidth]));
+    changed.set(name, matmul(parameter(`left.${name}`, [out, rank]), parameter(`right.${name}`, [rank, inWidth])));
+  }
+  return { changed, initial };
+}
+
+/** What keys are taken from, and the similarity that tells rephrasings of training requests from their locality queries. */
+async function fitRetrieval(
+  vlm: Vlm,
+  records: readonly EditRecord[],
+  layer: number,
+): Promise<{ center: Tensor<'float32'>; threshold: number }> {
+  const described: { request: Float32Array; inScope: Float32Array[]; outOfScope: Float32Array[] }[] = [];
+  for (const record of records) {
+    const of = async (queries: readonly RecordQuery[]): Promise<Float32Array[]> =>
+      describe(vlm, await Promise.all(queries.map(openQuery)), layer);
+    const [request, ...inScope] = await of(changes(record));
+    const hard = record.hard?.sameQuestion === undefined ? [] : [record.hard.sameQuestion];
+    described.push({ request: request!, inScope, outOfScope: await of([...localities(record), ...hard]) });
+  }
+  const center = centerOf(described.map(({ request }) => request));
+  const scores = (which: 'inScope' | 'outOfScope'): number[] =>
+    described.flatMap(({ request, ...others }) => {
+      const key = keyOf(request, center);
+      return others[which].map((other) => similarity(key, keyOf(other, center)));
+    });
+  return { center, threshold: fitThreshold(scores('inScope'), scores('outOfScope')) };
+}
+
+export async function trainLte(vlm: Vlm, records: readonly EditRecord[], options: TrainOptions): Promise<EditorWeights> {
+  const config = lteConfig(vlm, options);
+  const random = new Random(`${options.seed}/lte`);
+  if (vlm.memory !== undefined) {
+    const layersAbove = vlm.decoder.layers - config.from;
+    checkTraining(vlm.name, vlm.memory, { layersAbove, records: config.microBatch, budget: vlm.memoryBudget });
+  }
+  const { center, threshold } = await fitRetrieval(vlm, records.slice(0, config.calibration), config.retrievalLayer);
+  const { changed, initial } = trainedChanges(layerMatrices(vlm, config.from), config.rank, random.fork('initial'));
+  const kept = new Kept(
+    (place) => uneditedLogits(vlm, [...changes(records[place]!), ...localities(records[place]!)]),
+    (logits) => logits.reduce((bytes, { byteLength }) => bytes + byteLength, 0),
+    config.budget,
+  );
+  const laid = async (query: RecordQuery, edit: Edit['request'] | undefined): Promise<Pick<Input, 'sequence' | 'picture'>> => ({
+    sequence: vlm.layout(
+      edit === undefined ? query.prompt : promptBehind(vlm, edit, query.prompt),
+      query.image !== null,
+      query.target,
+    ),
+    picture: query.image === null ? undefined : await vlm.visual(await decodeImage(query.image)),
+  });
+  return trainOnRecords<readonly Input[]>(
+    vlm,
+    records,
+    {
+      editor: 'lte',
+      config,
+      settings: { ...config, threshold },
+      ...objective(vlm, changed, config.locality),
+      initial,
+      fixed: new Map([['center', center]]),
+      sample: async (place, drawn) => {
+        const record = records[place]!;
+        const [inside, outside] = [changes(record), localities(record)];
+        const before = await kept.get(place);
+        const [i, o, n] = [drawn.int(inside.length), drawn.int(outside.length), drawn.int(inside.length + outside.length)];
+        return [
+          { ...(await laid(inside[i]!, record.request)), before: undefined, group: 'inScope' },
+          { ...(await laid(outside[o]!, record.request)), before: before[inside.length + o]!, group: 'outOfScope' },
+          { ...(await laid([...inside, ...outside][n]!, undefined)), before: before[n]!, group: 'noEdit' },
+        ];
+      },
+      feeds: async (part, whole) => stepFeeds(vlm, part.flat(), whole.flat()),
+    },
+    options,
+  );
+}

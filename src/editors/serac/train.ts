@@ -1,0 +1,190 @@
+/** Training SERAC: the scope classifier on keys of the frozen backbone, and the counterfactual model on the edits' texts, in one step. */
+
+import type { EditRecord, Query } from '../../data/records.ts';
+import { add, crossEntropy, f32, i64, input, mul, parameter, sum, type Tensor } from '../../graph/index.ts';
+import type { Vlm } from '../../models/vlm.ts';
+import { zeros } from '../../nn/optimizers.ts';
+import { Weights } from '../../nn/weights.ts';
+import { Random } from '../../random.ts';
+import { centerOf, describe, describeRequests, keyOf, middleLayer, openQuery } from '../context/representation.ts';
+import { Kept, type RecordTrainingConfig, trainOnRecords } from '../context/training.ts';
+import type { EditorWeights, TrainOptions } from '../editor.ts';
+import { checkSettings } from '../gradients/descend.ts';
+import {
+  type CounterfactualInput,
+  type CounterfactualShape,
+  counterfactualFeeds,
+  counterfactualLogits,
+  counterfactualShapes,
+  initialCounterfactual,
+} from './counterfactual.ts';
+import { type ScopeSample, type ScopeShape, scopeFeeds, scopeLoss, scopeShapes } from './scope.ts';
+
+export interface SeracConfig extends RecordTrainingConfig {
+  /** whose states the classifier reads */
+  layer: number;
+  scopeWidth: number;
+  scopeOutput: number;
+  /** of the counterfactual model */
+  width: number;
+  layers: number;
+  heads: number;
+  window: number;
+  /** requests whose mean keys are taken from */
+  calibration: number;
+  /** bytes of keys kept in memory */
+  budget: number;
+}
+
+export function seracConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): SeracConfig {
+  const mini = vlm.decoder.hidden < 512;
+  const defaults = {
+    scopeWidth: mini ? 128 : 512,
+    scopeOutput: mini ? 32 : 128,
+    width: mini ? 128 : 768,
+    layers: mini ? 2 : 6,
+    heads: mini ? 4 : 12,
+    window: mini ? 48 : 128,
+    calibration: 256,
+    hold: 0.5,
+    lastRate: 0.05,
+    clip: 1,
+    budget: 1e9,
+  };
+  checkSettings('serac', options.settings, Object.keys(defaults));
+  const batch = options.batch ?? 32;
+  return {
+    ...defaults,
+    ...(options.settings as Partial<typeof defaults>),
+    layer: options.layer ?? middleLayer(vlm),
+    steps: options.steps ?? (mini ? 2000 : 20_000),
+    batch,
+    // Classification compares all records of a batch, and a step is small.
+    microBatch: batch,
+    rate: options.rate ?? (mini ? 2e-3 : 1e-4),
+  };
+}
+
+export const scopeShapeOf = (
+  vlm: Vlm,
+  { scopeWidth, scopeOutput }: Pick<SeracConfig, 'scopeWidth' | 'scopeOutput'>,
+): ScopeShape => ({
+  input: 3 * vlm.decoder.hidden,
+  width: scopeWidth,
+  output: scopeOutput,
+});
+
+export const counterfactualShapeOf = (
+  vlm: Vlm,
+  { width, layers, heads, window }: Pick<SeracConfig, 'width' | 'layers' | 'heads' | 'window'>,
+): CounterfactualShape => ({ hidden: vlm.decoder.hidden, width, layers, heads, window });
+
+/** Starts at α = β = 1. */
+const inverseSoftplus = Math.log(Math.E - 1);
+
+export function initialSerac(
+  scope: ScopeShape,
+  counterfactual: CounterfactualShape,
+  random: Random,
+): Map<string, Tensor<'float32'>> {
+  const weights = new Map<string, Tensor<'float32'>>();
+  for (const [name, shape] of scopeShapes(scope)) {
+    const value =
+      shape.length === 1 ? zeros(shape) : f32(random.fork(name).normals(shape[0]! * shape[1]!, 1 / Math.sqrt(shape[1]!)), shape);
+    weights.set(name, /alpha|beta/.test(name) ? f32([inverseSoftplus], [1, 1]) : value);
+  }
+  for (const [name, t] of initialCounterfactual(counterfactual, random)) weights.set(`counterfactual.${name}`, t);
+  return weights;
+}
+
+/** Trained weights as nodes; `node` says what each is. */
+export function boundWeights(
+  shapes: ReadonlyMap<string, readonly number[]>,
+  node: (name: string, shape: readonly number[]) => ReturnType<typeof input>,
+): Weights {
+  const w = new Weights();
+  for (const [name, shape] of shapes) w.bind(name, node(name, shape));
+  return w;
+}
+
+/** What the counterfactual model reads of a query under an edit; the query's own target is what it is to say. */
+export function textsOf(
+  vlm: Vlm,
+  edit: { readonly prompt: string; readonly target: string },
+  query: { readonly prompt: string; readonly target?: string; readonly image: boolean },
+): CounterfactualInput {
+  const words = (text: string): number[] => vlm.codec.encode(text, { special: false });
+  return {
+    prompt: words(edit.prompt),
+    target: vlm.layout(edit.prompt, true, edit.target).targetIds,
+    query: words(query.prompt),
+    answer: vlm.layout(query.prompt, query.image, query.target).targetIds,
+  };
+}
+
+interface Sample {
+  readonly scope: ScopeSample;
+  readonly text: CounterfactualInput;
+}
+
+export async function trainSerac(vlm: Vlm, records: readonly EditRecord[], options: TrainOptions): Promise<EditorWeights> {
+  const config = seracConfig(vlm, options);
+  const random = new Random(`${options.seed}/serac`);
+  const [scope, counterfactual] = [scopeShapeOf(vlm, config), counterfactualShapeOf(vlm, config)];
+  const center = centerOf(await describeRequests(vlm, records.slice(0, config.calibration), config.layer));
+  const keys = new Kept<ScopeSample>(
+    async (place) => {
+      const { queries, hard } = records[place]!;
+      const inside: Query[] = [queries.reliability, queries.textGenerality, queries.modalGenerality];
+      const outside = [queries.modalLocality, hard?.sameImage, hard?.sameQuestion].filter((query) => query !== undefined);
+      // A record at a time: padding moves the last bits, and a resumed training meets records in another order.
+      const described = await describe(vlm, await Promise.all([...inside, ...outside].map(openQuery)), config.layer);
+      const [request, ...others] = described.map((description) => keyOf(description, center));
+      return { request: request!, inScope: others.slice(0, 2), outOfScope: others.slice(2) };
+    },
+    ({ request, inScope, outOfScope }) => request.byteLength * (1 + inScope.length + outOfScope.length),
+    config.budget,
+  );
+  const trained = (prefix: string, shapes: ReadonlyMap<string, readonly number[]>): Weights =>
+    boundWeights(shapes, (name, shape) => parameter(prefix + name, shape));
+  const decisions = scopeLoss(trained('', scopeShapes(scope)), scope);
+  const logits = counterfactualLogits(vlm, trained('counterfactual.', counterfactualShapes(counterfactual)), counterfactual);
+  const said = sum(mul(crossEntropy(logits, input('cf.labels', ['r'], 'int64')), input('cf.weights', ['r'])));
+  return trainOnRecords<Sample>(
+    vlm,
+    records,
+    {
+      editor: 'serac',
+      config,
+      settings: { ...config },
+      loss: add(decisions.scope, said),
+      metrics: { ...decisions, counterfactual: said },
+      initial: initialSerac(scope, counterfactual, random.fork('initial')),
+      fixed: new Map([['center', center]]),
+      sample: async (place, drawn) => {
+        const { request, queries } = records[place]!;
+        const query = drawn.pick([queries.reliability, queries.textGenerality]);
+        return { scope: await keys.get(place), text: textsOf(vlm, request, { ...query, image: query.image !== null }) };
+      },
+      feeds: async (part) => {
+        const texts = part.map(({ text }) => text);
+        // The end of the answer belongs to it.
+        const labels = texts.flatMap(({ answer }) => [...answer.slice(0, config.window), vlm.eosIds[0] ?? -1]);
+        const known = labels.filter((label) => label >= 0).length;
+        return {
+          ...scopeFeeds(part.map((sample) => sample.scope)),
+          ...counterfactualFeeds(texts, config.window),
+          'cf.labels': i64(
+            labels.map((label) => Math.max(label, 0)),
+            [labels.length],
+          ),
+          'cf.weights': f32(
+            labels.map((label) => (label < 0 ? 0 : 1 / known)),
+            [labels.length],
+          ),
+        };
+      },
+    },
+    options,
+  );
+}
