@@ -198,6 +198,12 @@ test('processors: shortest edge and crop, squares, padding, wrong configurations
   const { data } = padded.process({ width: 3, height: 2, data: new Uint8Array(18).fill(255) });
   expect([...data.subarray(0, 20)]).toEqual([0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 0, 1, 1, 1, 0, 0, 0, 0]);
   expect(() => imageProcessor(config({ size: { shortest_edge: 8 }, do_center_crop: false }))).toThrow(/different sizes/);
+  // BLIP's processor has no crop; what a file leaves out has the reference's size
+  const blip = { image_processor_type: 'BlipImageProcessor', do_center_crop: true, crop_size: 5, size: 8 };
+  expect(imageProcessor(config(blip)).process(random(20, 11)).shape).toEqual([3, 8, 8]);
+  expect(imageProcessor(config({ image_processor_type: 'BlipImageProcessor' }))).toMatchObject({ height: 384, width: 384 });
+  expect(imageProcessor(config({ image_processor_type: 'CLIPImageProcessor' }))).toMatchObject({ height: 224, width: 224 });
+  expect(() => config({ size: 8, image_processor_type: 'SiglipImageProcessor' })).toThrow(/image_processor_type: only CLIP/);
   expect(() => config({ size: 8, resample: 0 })).toThrow(/resample: expected 1 \(Lanczos\)/);
   expect(() => clip.process(random(900, 2))).toThrow(/too narrow/);
 });
