@@ -1,6 +1,6 @@
 /** A training run's first gradients and final weights against the reference's, as exactly as single precision determines them. */
 import type { Tensor } from '../graph/dtype.ts';
-import { tolerances } from './checks.ts';
+import { type Checks, tolerances } from './checks.ts';
 import type { Fixture } from './fixture.ts';
 import type { Subject } from './subject.ts';
 
@@ -47,9 +47,10 @@ export function checkGradients({ fixture, checks }: Subject, actual: Values, spr
     const largest = largestOf(wanted);
     // Noise may differ by as much as the noise.
     const scale = largest >= floor ? largest : floor / tolerances.gradient;
-    compare(
-      { checks },
+    compareRounded(
+      checks,
       'training.gradients',
+      tolerances.gradient,
       `train.0.grad.${name}`,
       actual.get(name),
       wanted,
@@ -74,7 +75,16 @@ export function checkFinalWeights({ fixture, checks }: Subject, actual: Values, 
     const expected = fixture.need(where).data;
     const rounding = roundingOf(gradients.get(name), floor);
     const allowed = (i: number): number => apart * rounding(i) + (spread.get(name)?.[i] ?? 0);
-    compare({ checks }, 'training.final-weights', where, actual.get(name), expected, largestOf(expected), allowed);
+    compareRounded(
+      checks,
+      'training.final-weights',
+      tolerances.gradient,
+      where,
+      actual.get(name),
+      expected,
+      largestOf(expected),
+      allowed,
+    );
   }
 }
 
@@ -87,33 +97,40 @@ function roundingOf(gradient: Float32Array | undefined, floor: number): (i: numb
   return (i) => (gradient[i] === 0 ? 0 : Math.min(1, (resolution * largest) / Math.abs(gradient[i]!)));
 }
 
-function compare(
-  { checks }: Pick<Subject, 'checks'>,
+/**
+ * Differences over `scale`; of those beyond the tolerance, what rounding explains does not count.
+ * @param allowed by how much rounding may move an element
+ * @returns whether some are beyond the tolerance, and rounding explains them
+ */
+export function compareRounded(
+  checks: Checks,
   check: string,
+  tolerance: number,
   where: string,
   actual: Float32Array | undefined,
   expected: Float32Array,
   scale: number,
   allowed: (i: number) => number,
-): void {
+): boolean {
   if (actual?.length !== expected.length) {
-    checks.fail(check, `${where}: ${actual?.length ?? 'no'} values, ${expected.length} expected`, tolerances.gradient);
-    return;
+    checks.fail(check, `${where}: ${actual?.length ?? 'no'} values, ${expected.length} expected`, tolerance);
+    return false;
   }
   let far = 0;
   let [beyond, largest] = [0, 0];
   expected.forEach((wanted, i) => {
     const d = Math.abs(actual[i]! - wanted) / scale;
-    const within = d <= tolerances.gradient;
+    const within = d <= tolerance;
     far = Math.max(far, within ? d : d - allowed(i) / scale);
     if (within) return;
     beyond++;
     largest = Math.max(largest, d);
   });
-  checks.add(check, tolerances.gradient, where, far);
+  checks.add(check, tolerance, where, far);
   if (beyond > 0)
     checks.note(
       check,
       `${where}: ${beyond} of ${expected.length} are off by up to ${largest.toExponential(1)}, rounding included`,
     );
+  return beyond > 0 && far <= tolerance;
 }

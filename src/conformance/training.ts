@@ -10,6 +10,7 @@ import { f32, type Tensor } from '../graph/dtype.ts';
 import { Random } from '../random.ts';
 import { tolerances } from './checks.ts';
 import type { Fixture } from './fixture.ts';
+import { checkTarget } from './influence-target.ts';
 import { disturbedRuns, mapperFeeds, replayTrainer, underEdits, valuesOf } from './replay.ts';
 import type { Subject } from './subject.ts';
 import { checkFinalWeights, checkGradients, firstGradients, spreadOf, type Values } from './trained-weights.ts';
@@ -93,17 +94,11 @@ export async function checkTraining(subject: Subject): Promise<void> {
         noiseOf(fixture.need(`train.${s}.noise`), traced),
       );
       const feeds = stepFeeds(vlm, prepared, { choice, sampled }, 0, c);
-      const target = fixture.tensor(`train.${s}.influence_target`);
-      if (target !== undefined)
-        checks.values(
-          'training.influence-target',
-          tolerances.contribution,
-          `train.${s}.influence_target`,
-          feeds.target!.data as Float32Array,
-          target.data,
-        );
-
-      const all = { ...feeds, ...mapperFeeds(vlm, edit, right, wrong, sampled) };
+      const where = `train.${s}.influence_target`;
+      const own = feeds.target as Tensor<'float32'>;
+      const expected = fixture.tensor(where);
+      const target = expected === undefined ? own : checkTarget(checks, where, own, c, expected);
+      const all = { ...feeds, target, ...mapperFeeds(vlm, edit, right, wrong, sampled) };
       run.push(all);
       checkLosses(subject, training, s, await replay.run(all, config.lr));
       inPlace = await editsOf(subject, step.records, replay.weights);
