@@ -1,7 +1,8 @@
 /**
  * PIL's resampling of 8-bit pictures (src/libImaging/Resample.c): a horizontal and a vertical pass, each with
  * fixed-point weights and rounded to bytes, the filter widened when shrinking. Reproduced to the bit, because the
- * reference processors use it and other libraries round differently.
+ * reference processors use it and other libraries round differently. The horizontal pass comes first, as in Pillow 10; Pillow 13 takes the order
+ * that costs less, which differs by a level or two in photographs and by more in pictures of pure black and white.
  */
 import type { RgbImage } from './decode.ts';
 
