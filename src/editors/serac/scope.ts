@@ -92,22 +92,30 @@ export interface ScopeSample {
   readonly outOfScope: readonly Float32Array[];
 }
 
-/** In scope weighs a half; a quarter each have the records' own out-of-scope queries, and all queries of the other records of the batch. */
-export function scopeFeeds(samples: readonly ScopeSample[]): Feeds {
+/**
+ * In scope weighs a half, out of scope the other half: the records' own out-of-scope queries and, with `others`, for half of it all queries of the
+ * other records of the batch.
+ */
+export function scopeFeeds(samples: readonly ScopeSample[], others: boolean): Feeds {
   const queries = samples.flatMap(({ inScope, outOfScope }, edit) => [
     ...inScope.map((key) => ({ key, edit, label: 1 })),
     ...outOfScope.map((key) => ({ key, edit, label: 0 })),
   ]);
   const e = samples.length;
   const positives = queries.filter(({ label }) => label === 1).length;
-  const sizes = { in: positives, out: queries.length - positives, others: queries.length * (e - 1) };
+  const share = others && e > 1 ? 0.25 : 0;
+  const each = {
+    inScope: 0.5 / positives,
+    outOfScope: (0.5 - share) / (queries.length - positives),
+    others: share === 0 ? 0 : share / (queries.length * (e - 1)),
+  };
   const labels = new Float32Array(queries.length * e);
   const weights = new Float32Array(queries.length * e);
   queries.forEach((query, q) => {
     for (let edit = 0; edit < e; edit++) {
       const mine = query.edit === edit;
       labels[q * e + edit] = mine ? query.label : 0;
-      weights[q * e + edit] = !mine ? 0.25 / sizes.others : query.label === 1 ? 0.5 / sizes.in : 0.25 / sizes.out;
+      weights[q * e + edit] = !mine ? each.others : query.label === 1 ? each.inScope : each.outOfScope;
     }
   });
   return {

@@ -4,13 +4,15 @@
  * and the query; if not, the unedited model answers, bit for bit. Trained on the training edits, together: −log p of the right decision and −log p of
  * the target, the end of the answer included; the backbone is frozen.
  *   in scope: a request, its rephrasing, its rephrased picture
- *   out of scope: the picture locality, the same picture with another question, the same question about another picture (where the data have them),
- *                 and all queries of the other records of a batch
+ *   out of scope: the picture locality, and the same picture with another question where the data have one
  * Inputs without a picture are out of the scope of an edit about one: a rule, no decision of the classifier.
  *
- * Deviations: the classifier reads pooled states of the backbone's middle layer instead of text through a sentence encoder of its own, so it sees the
- * picture (with words alone a question about another picture is in scope, which costs the paper's SERAC its image locality); the counterfactual model is trained from
- * the start on the backbone's word embeddings instead of a small pretrained model, and reads no picture.
+ * As published (Cheng et al. 2023 for pictures) the classifier reads texts: the same question about another picture is in scope. Beyond the paper, with
+ * `pictures` it reads the picture as well, and learns that question, and the queries of the other records of a batch, as out of scope.
+ *
+ * Deviations: the classifier reads pooled states of the backbone's middle layer instead of a sentence encoder of its own; the counterfactual model is
+ * trained from the start on the backbone's word embeddings instead of a small pretrained model, and reads no picture; both are trained with the
+ * right decision given (the supervised form of the paper), not through a mixture of both models' answers.
  */
 
 import type { Node, Tensor } from '../../graph/index.ts';
@@ -53,9 +55,10 @@ const feedsOf = (tensors: Tensors, prefix: 'scope.' | 'counterfactual.'): Record
       .map(([name, t]) => [`serac:${prefix === 'scope.' ? name : name.slice(prefix.length)}`, t]),
   );
 
-/** E(x) of queries with pictures. */
+/** E(x) of queries. */
 async function embeddings(vlm: Vlm, queries: readonly Asked[], tensors: Tensors, config: SeracConfig): Promise<Float32Array[]> {
-  const keys = await keysOf(vlm, queries, config.layer, tensors.get('center')!);
+  const read = queries.map(({ prompt, image }) => ({ prompt, image: config.pictures ? image : undefined }));
+  const keys = await keysOf(vlm, read, config.layer, tensors.get('center')!);
   const shape = scopeShapeOf(vlm, config);
   const program = await vlm.program(`serac scope|${JSON.stringify(shape)}`, () => ({
     e: embedKeys(asInputs(scopeShapes(shape)), shape, input('keys', ['q', shape.input])),
@@ -88,7 +91,7 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWe
 
 /** The stored edit in whose scope each query is; undefined: in none's. */
 async function route(vlm: Vlm, queries: readonly Asked[], memory: readonly (readonly Edit[])[]): Promise<(Edit | undefined)[]> {
-  const routes = new Array<Edit | undefined>(queries.length);
+  const routes: (Edit | undefined)[] = queries.map(() => undefined);
   const asked = queries.map((_, i) => i).filter((i) => queries[i]!.image !== undefined);
   // Edits that were made with the same weights are asked about together.
   const weightsOf = (i: number): Tensor => tensorOf(memory[i]![0]!, 'scope.hidden.weight');

@@ -6,7 +6,7 @@ import type { Vlm } from '../../models/vlm.ts';
 import { zeros } from '../../nn/optimizers.ts';
 import { Weights } from '../../nn/weights.ts';
 import { Random } from '../../random.ts';
-import { centerOf, describe, describeRequests, keyOf, middleLayer, openQuery } from '../context/representation.ts';
+import { centerOf, describe, keyOf, middleLayer, openQuery } from '../context/representation.ts';
 import { Kept, type RecordTrainingConfig, trainOnRecords } from '../context/training.ts';
 import type { EditorWeights, TrainOptions } from '../editor.ts';
 import { checkSettings } from '../gradients/descend.ts';
@@ -23,6 +23,8 @@ import { type ScopeSample, type ScopeShape, scopeFeeds, scopeLoss, scopeShapes }
 export interface SeracConfig extends RecordTrainingConfig {
   /** whose states the classifier reads */
   layer: number;
+  /** whether the classifier reads the picture, too; the published one reads texts */
+  pictures: boolean;
   scopeWidth: number;
   scopeOutput: number;
   /** of the counterfactual model */
@@ -39,6 +41,7 @@ export interface SeracConfig extends RecordTrainingConfig {
 export function seracConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): SeracConfig {
   const mini = vlm.decoder.hidden < 512;
   const defaults = {
+    pictures: false,
     scopeWidth: mini ? 128 : 512,
     scopeOutput: mini ? 32 : 128,
     width: mini ? 128 : 768,
@@ -64,6 +67,12 @@ export function seracConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): Sera
     rate: options.rate ?? (mini ? 2e-3 : 1e-4),
   };
 }
+
+/** What the classifier reads of a query. */
+export const readBy = <Q extends { readonly prompt: string; readonly image?: unknown }>(
+  { pictures }: Pick<SeracConfig, 'pictures'>,
+  query: Q,
+): Q => (pictures ? query : { ...query, image: null });
 
 export const scopeShapeOf = (
   vlm: Vlm,
@@ -131,15 +140,21 @@ export async function trainSerac(vlm: Vlm, records: readonly EditRecord[], optio
   const config = seracConfig(vlm, options);
   const random = new Random(`${options.seed}/serac`);
   const [scope, counterfactual] = [scopeShapeOf(vlm, config), counterfactualShapeOf(vlm, config)];
-  const center = centerOf(await describeRequests(vlm, records.slice(0, config.calibration), config.layer));
+  const described = async (queries: readonly Pick<Query, 'prompt' | 'image'>[]): Promise<Float32Array[]> =>
+    describe(vlm, await Promise.all(queries.map((query) => openQuery(readBy(config, query)))), config.layer);
+  const requests: Float32Array[] = [];
+  for (const { request } of records.slice(0, config.calibration)) requests.push(...(await described([request])));
+  const center = centerOf(requests);
   const keys = new Kept<ScopeSample>(
     async (place) => {
       const { queries, hard } = records[place]!;
       const inside: Query[] = [queries.reliability, queries.textGenerality, queries.modalGenerality];
-      const outside = [queries.modalLocality, hard?.sameImage, hard?.sameQuestion].filter((query) => query !== undefined);
+      // The same question about another picture says the same words.
+      const sameQuestion = config.pictures ? hard?.sameQuestion : undefined;
+      const outside = [queries.modalLocality, hard?.sameImage, sameQuestion].filter((query) => query !== undefined);
       // A record at a time: padding moves the last bits, and a resumed training meets records in another order.
-      const described = await describe(vlm, await Promise.all([...inside, ...outside].map(openQuery)), config.layer);
-      const [request, ...others] = described.map((description) => keyOf(description, center));
+      const keysOfAll = (await described([...inside, ...outside])).map((description) => keyOf(description, center));
+      const [request, ...others] = keysOfAll;
       return { request: request!, inScope: others.slice(0, 2), outOfScope: others.slice(2) };
     },
     ({ request, inScope, outOfScope }) => request.byteLength * (1 + inScope.length + outOfScope.length),
@@ -172,7 +187,11 @@ export async function trainSerac(vlm: Vlm, records: readonly EditRecord[], optio
         const labels = texts.flatMap(({ answer }) => [...answer.slice(0, config.window), vlm.eosIds[0] ?? -1]);
         const known = labels.filter((label) => label >= 0).length;
         return {
-          ...scopeFeeds(part.map((sample) => sample.scope)),
+          // Other records ask the same words about other pictures.
+          ...scopeFeeds(
+            part.map((sample) => sample.scope),
+            config.pictures,
+          ),
           ...counterfactualFeeds(texts, config.window),
           'cf.labels': i64(
             labels.map((label) => Math.max(label, 0)),
