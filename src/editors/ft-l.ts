@@ -12,15 +12,14 @@ import { Weights } from '../nn/weights.ts';
 import { type Edit, type Editor, type EditRequest, modelId, type Settings } from './editor.ts';
 import { feedForward, readWeights } from './gradients/chosen-weights.ts';
 import { chainDeltas, denseTensors, withDeltas } from './gradients/deltas.ts';
-import { checkSettings, type DescentSettings, descend, descentSettings } from './gradients/descend.ts';
+import { type DescentSettings, descend, numericSettings } from './gradients/descend.ts';
 import { stateBefore, tailFeeds, tailLogits, targetLoss } from './gradients/edit-loss.ts';
 
 const id = 'ft-l';
 
 export function ftLSettings(vlm: Vlm, given?: Settings): DescentSettings {
-  checkSettings(id, given, ['steps', 'rate', 'decay', 'until']);
   const mini = vlm.decoder.hidden < 512;
-  return descentSettings(given, { steps: 25, rate: mini ? 3e-3 : 1e-3, decay: 1e-2, until: 1e-2 });
+  return numericSettings(id, given, { steps: 25, rate: mini ? 3e-3 : 1e-3, decay: 1e-2, until: 1e-2 });
 }
 
 async function edit(vlm: Vlm, requests: readonly EditRequest[], _weights?: unknown, given?: Settings): Promise<Edit[]> {

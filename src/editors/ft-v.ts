@@ -16,15 +16,14 @@ import { Weights } from '../nn/weights.ts';
 import { checkEdits, type Edit, type Editor, type EditRequest, modelId, type Settings } from './editor.ts';
 import { connector, connectorWeights, readWeights } from './gradients/chosen-weights.ts';
 import { addDeltas, type Deltas, denseTensors, sumDeltas, underOwnEdits, whenAsked } from './gradients/deltas.ts';
-import { checkSettings, type DescentSettings, descend, descentSettings } from './gradients/descend.ts';
+import { type DescentSettings, descend, numericSettings } from './gradients/descend.ts';
 import { targetFeeds, targetLoss } from './gradients/edit-loss.ts';
 
 const id = 'ft-v';
 
 export function ftVSettings(vlm: Vlm, given?: Settings): DescentSettings {
-  checkSettings(id, given, ['steps', 'rate', 'decay', 'until']);
   const mini = vlm.decoder.hidden < 512;
-  return descentSettings(given, { steps: 25, rate: mini ? 3e-3 : 1e-3, decay: 1e-2, until: 1e-2 });
+  return numericSettings(id, given, { steps: 25, rate: mini ? 3e-3 : 1e-3, decay: 1e-2, until: 1e-2 });
 }
 
 /** Features of pictures by the frozen image encoder, [1, n, e] each. */

@@ -8,7 +8,7 @@
  * ℓ + λ (KL − margin), λ ≥ 0 starts at 1 and follows its own ascent (RMSprop, rate 0.1), the margin is annealed from 1e-3 to 1e-5 by factors of
  * 0.8, each when most edits succeed. AdamW's decay 1e-2, rate 3e-4, label smoothing 0.1, LSTM width 128, condition width 1024 as published.
  *
- * Deviations: α starts near −n instead of near 0, so that an untrained editor makes a step down the gradient; only matrices of the last three layers
+ * Deviations: α starts at −2 n `start` instead of near 0, so that an untrained editor makes a step of `start` down the gradient; only matrices of the last three layers
  * are edited, as the paper's setting of Cheng et al. (2023) for MEND has it, not all; the old answer is what the model generates for the request, cut to the
  * target's length; the text is cut to its last `window` tokens; success is measured on training batches (smoothed), not on a validation set; linear
  * maps have no weight normalisation; rates, margins and widths for models of the mini world's size are of their own.
@@ -24,9 +24,11 @@ import {
   input,
   matmul,
   mul,
+  mulDim,
   type Node,
   reshape,
   sigmoid,
+  sizeOf,
   slice,
   softmax,
   sub,
@@ -54,7 +56,7 @@ import {
 } from './editor.ts';
 import type { NamedWeight } from './gradients/chosen-weights.ts';
 import { chainDeltas, lowRankOutputs, lowRankTensors, withDeltas } from './gradients/deltas.ts';
-import { checkSettings } from './gradients/descend.ts';
+import { checkSettings, numericSettings } from './gradients/descend.ts';
 import { stateBefore } from './gradients/edit-loss.ts';
 import { factorFeeds, factorInputs, gradientFactors, lastMatrices } from './gradients/factors.ts';
 import { metaTerms } from './gradients/meta-objective.ts';
@@ -70,6 +72,8 @@ interface KeConfig extends MetaConfig {
   condition: number;
   /** tokens of the edit's text that are read */
   window: number;
+  /** step down the gradient that an untrained editor makes */
+  start: number;
   smoothing: number;
   decay: number;
   /** of KL at the start and at the end */
@@ -82,45 +86,43 @@ interface KeConfig extends MetaConfig {
 
 export function keConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): KeConfig {
   const mini = vlm.decoder.hidden < 512;
-  const defaults = {
+  const { layers, ...settings } = numericSettings(id, options.settings, {
     layers: 3,
     lstm: 128,
     condition: mini ? 256 : 1024,
     window: mini ? 32 : 64,
+    start: mini ? 0.02 : 1e-4,
     smoothing: 0.1,
     decay: 1e-2,
     marginMax: mini ? 1e-1 : 1e-3,
     marginMin: mini ? 1e-3 : 1e-5,
     multiplierRate: 0.1,
-    success: 0.1,
+    success: 0.3,
     hold: mini ? 0.5 : 1,
     lastRate: mini ? 0.05 : 1,
     clip: mini ? 1 : 100,
     budget: 1e9,
-  };
-  checkSettings(id, options.settings, Object.keys(defaults));
-  const { layers, ...s }: typeof defaults = { ...defaults, ...(options.settings as Partial<typeof defaults>) };
+  });
+  const batch = options.batch ?? (mini ? 8 : 1);
   return {
-    ...s,
+    ...settings,
     from: options.layer ?? Math.max(0, vlm.decoder.layers - layers),
     steps: options.steps ?? 2000,
-    batch: options.batch ?? (mini ? 8 : 1),
+    batch,
+    microBatch: Math.min(options.microBatch ?? batch, batch),
     rate: options.rate ?? (mini ? 1e-3 : 3e-4),
   };
 }
 
 type Sizes = Pick<KeConfig, 'lstm' | 'condition' | 'window'>;
 
-const directions = ['forward', 'backward'] as const;
-
 /** Names and shapes of the hyper-network's weights. */
 function shapes(vlm: Vlm, matrices: readonly NamedWeight[], { lstm: h, condition: c }: Sizes): Map<string, readonly number[]> {
   const out = new Map<string, readonly number[]>([['separator', [1, vlm.decoder.hidden]]]);
-  for (const direction of directions) {
-    out.set(`${direction}.input.weight`, [4 * h, vlm.decoder.hidden]);
-    out.set(`${direction}.input.bias`, [4 * h]);
-    out.set(`${direction}.state.weight`, [4 * h, h]);
-  }
+  // Forward and backward.
+  out.set('lstm.input', [2, 4 * h, vlm.decoder.hidden]);
+  out.set('lstm.bias', [2, 1, 4 * h]);
+  out.set('lstm.state', [2, 4 * h, h]);
   for (const { name, shape } of matrices) {
     const [n, m] = shape as [number, number];
     out.set(`${name}.in.weight`, [c, 2 * h]);
@@ -131,36 +133,36 @@ function shapes(vlm: Vlm, matrices: readonly NamedWeight[], { lstm: h, condition
   return out;
 }
 
-/** The last states of both directions, [e, 2h]; padding stands before the text, where `mask` [e, window] is 0. */
+/**
+ * The last states of both directions, [e, 2h]. Inputs: ke.ids, ke.mask and ke.separators [2, e, window], the text as it is and reversed, with
+ * padding before it where the mask is 0.
+ */
 function readEdit(vlm: Vlm, w: Weights, { lstm: h, window }: Sizes): Node {
-  const { decoder } = vlm;
-  const d = decoder.hidden;
-  const mask = input('ke.mask', ['e', window]);
-  const separators = input('ke.separators', ['e', window]);
-  const words = decoder.embed(input('ke.ids', ['e', window], 'int64'), new Weights());
-  const at = reshape(separators, ['e', window, 1]);
-  const text = add(mul(words, sub(1, at)), mul(at, w.get('separator', [1, d])));
-  const last = directions.map((direction) => {
-    const given = linear(w, `${direction}.input`, text, d, 4 * h);
-    const recurrent = w.get(`${direction}.state.weight`, [4 * h, h]);
-    let state: { hidden: Node; cell: Node } | undefined;
-    for (let i = 0; i < window; i++) {
-      const t = direction === 'forward' ? i : window - 1 - i;
-      const own = reshape(slice(given, 1, t, t + 1), ['e', 4 * h]);
-      const gates = state === undefined ? own : add(own, matmul(state.hidden, recurrent, false, true));
-      const gate = (k: number): Node => slice(gates, 1, k * h, (k + 1) * h);
-      const written = mul(sigmoid(gate(0)), tanh(gate(2)));
-      const cell = state === undefined ? written : add(mul(sigmoid(gate(1)), state.cell), written);
-      const hidden = mul(sigmoid(gate(3)), tanh(cell));
-      // Padding leaves the state as it is.
-      const m = slice(mask, 1, t, t + 1);
-      const keep = (now: Node, before: Node | undefined): Node =>
-        before === undefined ? mul(now, m) : add(before, mul(sub(now, before), m));
-      state = { hidden: keep(hidden, state?.hidden), cell: keep(cell, state?.cell) };
-    }
-    return state!.hidden;
-  });
-  return concat(last, 1);
+  const d = vlm.decoder.hidden;
+  const mask = input('ke.mask', [2, 'e', window]);
+  const separators = reshape(input('ke.separators', [2, 'e', window]), [2, 'e', window, 1]);
+  const words = vlm.decoder.embed(input('ke.ids', [2, 'e', window], 'int64'), new Weights());
+  const text = add(mul(words, sub(1, separators)), mul(separators, w.get('separator', [1, d])));
+  const given = add(
+    matmul(reshape(text, [2, mulDim('e', window), d]), w.get('lstm.input', [2, 4 * h, d]), false, true),
+    w.get('lstm.bias', [2, 1, 4 * h]),
+  );
+  const steps = reshape(given, [2, 'e', window, 4 * h]);
+  const recurrent = w.get('lstm.state', [2, 4 * h, h]);
+  let state: { hidden: Node; cell: Node } | undefined;
+  for (let t = 0; t < window; t++) {
+    const own = reshape(slice(steps, 2, t, t + 1), [2, 'e', 4 * h]);
+    const gates = state === undefined ? own : add(own, matmul(state.hidden, recurrent, false, true));
+    const open = sigmoid(slice(gates, 2, 0, 3 * h));
+    const gate = (k: number): Node => slice(open, 2, k * h, (k + 1) * h);
+    const written = mul(gate(0), tanh(slice(gates, 2, 3 * h, 4 * h)));
+    const cell = state === undefined ? written : add(mul(gate(1), state.cell), written);
+    const hidden = mul(gate(2), tanh(cell));
+    // Padding leaves the state at 0, where it starts.
+    const m = slice(mask, 2, t, t + 1);
+    state = { hidden: mul(hidden, m), cell: mul(cell, m) };
+  }
+  return reshape(transpose(state!.hidden, [1, 0, 2]), ['e', 2 * h]);
 }
 
 /** The change of every matrix as left [e, n, t + 1] and right [e, t + 1, m]. */
@@ -199,6 +201,7 @@ function initialWeights(
   vlm: Vlm,
   matrices: readonly NamedWeight[],
   sizes: Sizes,
+  start: number,
   random: Random,
 ): Map<string, Tensor<'float32'>> {
   const widths = new Map(matrices.map(({ name, shape }) => [name, shape as [number, number]]));
@@ -207,18 +210,19 @@ function initialWeights(
       if (name.endsWith('.out.bias')) {
         const [n, m] = widths.get(name.slice(0, -'.out.bias'.length))!;
         const t = zeros(shape);
-        // softmax(γ) starts at 1/n.
-        t.data.fill(-n, 0, m);
+        // softmax(γ) starts at 1/n, σ(η) at one half.
+        t.data.fill(-2 * n * start, 0, m);
         return [name, t];
       }
-      if (name.endsWith('.bias')) {
+      if (name === 'lstm.bias') {
         const t = zeros(shape);
-        // The forget gate starts open.
-        if (/^(forward|backward)\./.test(name)) t.data.fill(1, sizes.lstm, 2 * sizes.lstm);
+        // Forget gates start open.
+        for (const direction of [0, 4 * sizes.lstm]) t.data.fill(1, direction + sizes.lstm, direction + 2 * sizes.lstm);
         return [name, t];
       }
-      const scale = (name.endsWith('.out.weight') ? 0.1 : 1) / Math.sqrt(shape[1]!);
-      return [name, f32(random.fork(name).normals(shape[0]! * shape[1]!, scale), shape)];
+      if (name.endsWith('.bias')) return [name, zeros(shape)];
+      const scale = (name.endsWith('.out.weight') ? 0.1 : 1) / Math.sqrt(shape.at(-1)!);
+      return [name, f32(random.fork(name).normals(sizeOf(shape), scale), shape)];
     }),
   );
 }
@@ -232,11 +236,11 @@ async function conditionOf(vlm: Vlm, { image, prompt, target }: EditRequest): Pr
 }
 
 function conditionFeeds(conditions: readonly (readonly number[])[], window: number): Feeds {
-  const e = conditions.length;
-  const ids = new BigInt64Array(e * window);
-  const [mask, separators] = [new Float32Array(e * window), new Float32Array(e * window)];
-  conditions.forEach((condition, n) => {
-    const tokens = condition.slice(-window);
+  const shape = [2, conditions.length, window];
+  const ids = new BigInt64Array(sizeOf(shape));
+  const [mask, separators] = [new Float32Array(sizeOf(shape)), new Float32Array(sizeOf(shape))];
+  const texts = conditions.map((condition) => condition.slice(-window));
+  [...texts, ...texts.map((text) => [...text].reverse())].forEach((tokens, n) => {
     tokens.forEach((token, i) => {
       const at = (n + 1) * window - tokens.length + i;
       ids[at] = BigInt(Math.max(0, token));
@@ -244,7 +248,7 @@ function conditionFeeds(conditions: readonly (readonly number[])[], window: numb
       separators[at] = token < 0 ? 1 : 0;
     });
   });
-  return { 'ke.ids': i64(ids, [e, window]), 'ke.mask': f32(mask, [e, window]), 'ke.separators': f32(separators, [e, window]) };
+  return { 'ke.ids': i64(ids, shape), 'ke.mask': f32(mask, shape), 'ke.separators': f32(separators, shape) };
 }
 
 async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOptions): Promise<EditorWeights> {
@@ -275,25 +279,17 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
     {
       editor: id,
       config,
-      settings: { ...config },
       loss: add(target, mul(sub(kl, input('ke.margin', [])), input('ke.lambda', []))),
       metrics: { ...terms, target, kl },
-      initial: initialWeights(vlm, matrices, config, new Random(`${options.seed}/ke`)),
+      initial: initialWeights(vlm, matrices, config, config.start, new Random(`${options.seed}/ke`)),
       fixed: new Map(),
-      rule: () => ({ rule: 'adam', decay: config.decay }),
-      feeds: async (prepared, chosen) => {
+      decay: config.decay,
+      feeds: async (part, whole) => {
         const conditions: number[][] = [];
-        for (const record of chosen) conditions.push(await conditionOfRecord(record));
+        for (const { record } of part) conditions.push(await conditionOfRecord(record));
         return {
-          ...factorFeeds(
-            await gradientFactors(
-              vlm,
-              from,
-              prepared.map((p) => p.pictures[0]!),
-            ),
-          ),
           ...conditionFeeds(conditions, config.window),
-          'ke.margin': f32([multiplier.margin], []),
+          'ke.margin': f32([(multiplier.margin * part.length) / whole.length], []),
           'ke.lambda': f32([multiplier.lambda], []),
         };
       },
@@ -314,7 +310,7 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
         save: () => ({ ...multiplier }),
         restore: (s) => Object.assign(multiplier, Object.fromEntries(Object.keys(multiplier).map((k) => [k, s[k]]))),
       },
-      judge: (_loss, metrics) => metrics.target! + metrics.kl!,
+      judged: (metrics) => metrics.target! + metrics.kl!,
     },
     options,
   );

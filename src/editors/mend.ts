@@ -9,7 +9,7 @@
  * and on the text locality sample, the coefficients of Cheng et al. (2023); Adam; α with a rate of its own.
  * The edit is the factors: left = −α δ̃ᵀ [out, t], right = x̃ [t, in].
  *
- * Deviations: the request itself is one more term with weight 0.1 (`weightReliability`; the published losses have its rephrasings alone); means and
+ * Deviations: the request itself is one more term with weight 0.1 (`reliability`; the published losses have its rephrasings alone); means and
  * deviations come from a sample of training edits before the training instead of from a running count; all matrices of the module are edited (for
  * LLaMA Cheng et al. leave out the gate); rates, rank and batch for models of the mini world's size are of their own.
  */
@@ -35,6 +35,7 @@ import {
   type Tensor,
   transpose,
 } from '../graph/index.ts';
+import { decodeImage } from '../image/decode.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { zeros } from '../nn/optimizers.ts';
 import { Weights } from '../nn/weights.ts';
@@ -51,11 +52,10 @@ import {
 } from './editor.ts';
 import type { NamedWeight } from './gradients/chosen-weights.ts';
 import { chainDeltas, lowRankOutputs, lowRankTensors, withDeltas } from './gradients/deltas.ts';
-import { checkSettings } from './gradients/descend.ts';
+import { checkSettings, numericSettings } from './gradients/descend.ts';
 import { stateBefore } from './gradients/edit-loss.ts';
 import { type Factors, factorFeeds, factorInputs, gradientFactors, lastMatrices } from './gradients/factors.ts';
 import { metaTerms } from './gradients/meta-objective.ts';
-import { MetaSamples } from './gradients/meta-samples.ts';
 import { type MetaConfig, trainHyperNetwork } from './gradients/meta-training.ts';
 
 const id = 'mend';
@@ -73,32 +73,29 @@ interface MendConfig extends MetaConfig {
 }
 
 export function mendConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): MendConfig {
-  const defaults = {
-    layers: 3,
-    rank: vlm.decoder.hidden < 512 ? 128 : 1920,
-    stepSize: vlm.decoder.hidden < 512 ? 1e-3 : 1e-4,
-    stepRate: 1e-4,
-    weightReliability: 0.1,
-    weightGenerality: 0.1,
-    weightLocality: 1,
-    normRecords: 128,
-    hold: vlm.decoder.hidden < 512 ? 0.5 : 1,
-    lastRate: vlm.decoder.hidden < 512 ? 0.05 : 1,
-    clip: vlm.decoder.hidden < 512 ? 1 : 100,
-    budget: 1e9,
-  };
-  checkSettings(id, options.settings, Object.keys(defaults));
-  const s: typeof defaults = { ...defaults, ...(options.settings as Partial<typeof defaults>) };
   const mini = vlm.decoder.hidden < 512;
+  const { layers, ...settings } = numericSettings(id, options.settings, {
+    layers: 3,
+    rank: mini ? 128 : 1920,
+    stepSize: mini ? 1e-3 : 1e-4,
+    stepRate: 1e-4,
+    reliability: 0.1,
+    generality: 0.1,
+    locality: 1,
+    normRecords: 128,
+    hold: mini ? 0.5 : 1,
+    lastRate: mini ? 0.05 : 1,
+    clip: mini ? 1 : 100,
+    budget: 1e9,
+  });
+  const batch = options.batch ?? (mini ? 8 : 1);
   return {
-    ...s,
-    from: options.layer ?? Math.max(0, vlm.decoder.layers - s.layers),
+    ...settings,
+    from: options.layer ?? Math.max(0, vlm.decoder.layers - layers),
     steps: options.steps ?? 2000,
-    batch: options.batch ?? (mini ? 8 : 1),
-    rate: options.rate ?? (mini ? 1e-3 : 1e-6),
-    reliability: s.weightReliability,
-    generality: s.weightGenerality,
-    locality: s.weightLocality,
+    batch,
+    microBatch: Math.min(options.microBatch ?? batch, batch),
+    rate: options.rate ?? (mini ? 5e-4 : 1e-6),
   };
 }
 
@@ -221,8 +218,11 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
   const random = new Random(`${options.seed}/mend`);
   const some = random.shuffle(records.map((_, i) => i)).slice(0, config.normRecords);
   const found: ReadonlyMap<string, Factors>[] = [];
-  for (const p of await new MetaSamples(vlm, records, from, 0).get(some))
-    found.push(await gradientFactors(vlm, from, [p.pictures[0]!]));
+  for (const i of some) {
+    const { image, prompt, target } = records[i]!.request;
+    const request = await stateBefore(vlm, { image: await decodeImage(image), prompt, target }, from);
+    found.push(await gradientFactors(vlm, from, [request]));
+  }
   const { trained, fixed } = shapes(groups, rank);
   const initial = new Map(
     [...trained].map(([name, shape]): [string, Tensor<'float32'>] => {
@@ -250,20 +250,11 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
     {
       editor: id,
       config,
-      settings: { ...config },
       loss: weighted.map(([term, weight]) => mul(term, weight)).reduce((a, b) => add(a, b)),
       metrics: terms,
       initial,
       fixed: momentsOf(groups, found),
-      rule: (name) => ({ rule: 'adam', rate: name === 'stepSizes' ? config.stepRate / config.rate : 1 }),
-      feeds: async (prepared) =>
-        factorFeeds(
-          await gradientFactors(
-            vlm,
-            from,
-            prepared.map((p) => p.pictures[0]!),
-          ),
-        ),
+      rateOf: (name) => (name === 'stepSizes' ? config.stepRate / config.rate : 1),
     },
     options,
   );

@@ -54,7 +54,7 @@ import {
   type TrainOptions,
 } from './editor.ts';
 import { writeEditorWeights } from './files.ts';
-import { checkSettings, type DescentSettings, descend, descentSettings } from './gradients/descend.ts';
+import { type DescentSettings, descend, numericSettings } from './gradients/descend.ts';
 import { stateBefore, tailFeeds, tailLogits, targetLoss } from './gradients/edit-loss.ts';
 
 const id = 'tp';
@@ -65,20 +65,13 @@ const MARGIN_EDIT = 3;
 interface TpSettings extends DescentSettings {
   /** at most so many neurons for an edit */
   neurons: number;
-  activation: number;
-  memory: number;
+  activationLoss: number;
+  memoryLoss: number;
 }
 
 export function tpSettings(given?: Settings): TpSettings {
-  checkSettings(id, given, ['steps', 'rate', 'decay', 'until', 'neurons', 'activationLoss', 'memoryLoss']);
-  const number = (name: string, otherwise: number): number =>
-    typeof given?.[name] === 'number' ? (given[name] as number) : otherwise;
-  return {
-    ...descentSettings(given, { steps: 100, rate: 1e-2, decay: 1e-2, until: 0 }),
-    neurons: Math.max(1, Math.round(number('neurons', 5))),
-    activation: number('activationLoss', 1),
-    memory: number('memoryLoss', 10),
-  };
+  const descent = { steps: 100, rate: 1e-2, decay: 1e-2, until: 0 };
+  return numericSettings(id, given, { ...descent, neurons: 5, activationLoss: 1, memoryLoss: 10 });
 }
 
 /** The patch: what the layer reads is seen at one site and added at another. */
@@ -98,7 +91,7 @@ function neurons(layer: number, keys: Node, biases: Node, values: Node, seen: (q
 }
 
 /** Inputs beside those of `tailLogits`: keys, p [n, d], biases [n], memory [m, d], assigned [r, n] with sum 1. */
-function patchLoss(vlm: Vlm, { activation, memory }: TpSettings): { loss: Node; trained: Node[] } {
+function patchLoss(vlm: Vlm, { activationLoss, memoryLoss }: TpSettings): { loss: Node; trained: Node[] } {
   const { decoder, visualTokens } = vlm.architecture;
   const d = decoder.hidden;
   const layer = decoder.layers - 1;
@@ -119,7 +112,7 @@ function patchLoss(vlm: Vlm, { activation, memory }: TpSettings): { loss: Node; 
   // exp((q k + b) − (q_e k + b) + γ) is a product of what depends on q and what depends on q_e.
   const lm1 = sum(mul(assigned, mul(exp(sub(MARGIN_EDIT, here)), mean(exp(elsewhere), 0, true))));
   const lm2 = mean(exp(sub(elsewhere, MARGIN_MEMORY)));
-  return { loss: add(add(edit, mul(la, activation)), mul(add(lm1, lm2), memory)), trained: [keys, biases, p] };
+  return { loss: add(add(edit, mul(la, activationLoss)), mul(add(lm1, lm2), memoryLoss)), trained: [keys, biases, p] };
 }
 
 /** q at the rows where the target's tokens are predicted, [r × d]. */
@@ -143,8 +136,7 @@ async function readAt(vlm: Vlm, batch: Awaited<ReturnType<Vlm['batch']>>): Promi
 
 /** Draws the memory: locality queries of the training split in random order, until it is full. */
 async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOptions): Promise<EditorWeights> {
-  checkSettings(id, options.settings, ['memory']);
-  const size = typeof options.settings?.memory === 'number' ? options.settings.memory : 1000;
+  const { memory: size } = numericSettings(id, options.settings, { memory: 1000 });
   const d = vlm.decoder.hidden;
   const asked = new Random(`${options.seed}/tp`).shuffle(
     records.flatMap(({ queries: { textLocality, modalLocality } }) => [textLocality, modalLocality]),
@@ -177,9 +169,9 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWe
     const sample = await stateBefore(vlm, request, layers - 1);
     const q = await readAt(vlm, await vlm.batch([sample.sequence], [request.image]));
     const r = q.length / d;
-    const n = Math.min(settings.neurons, r);
+    const n = Math.max(1, Math.min(settings.neurons, r));
     const { values, loss } = await descend(vlm, {
-      key: `${id}|${settings.activation}|${settings.memory}`,
+      key: `${id}|${settings.activationLoss}|${settings.memoryLoss}`,
       build: () => patchLoss(vlm, settings),
       initial: new Map([
         ['keys', f32(startingKeys(q, n, d), [n, d])],

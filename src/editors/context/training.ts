@@ -36,6 +36,16 @@ export interface RecordTraining<T> {
   metrics: Record<string, Node>;
   initial: ReadonlyMap<string, Tensor<'float32'>>;
   decay?: number;
+  /** factor of the rate of single weights */
+  rateOf?: (name: string) => number;
+  /** numbers that a step leaves to the next, such as a multiplier; they go into the log */
+  state?: {
+    after(metrics: Readonly<Record<string, number>>): void;
+    save(): Record<string, number>;
+    restore(saved: Readonly<Record<string, number>>): void;
+  };
+  /** whose smoothed value says which weights are the best; the loss when left out */
+  judged?: (metrics: Readonly<Record<string, number>>) => number;
   /** what stays as it is and belongs to the weights */
   fixed: ReadonlyMap<string, Tensor<'float32'>>;
   /** what a step learns of a record, by its place in the list */
@@ -59,14 +69,18 @@ export async function trainOnRecords<T>(
     loss: training.loss,
     metrics,
     initial: training.initial,
-    rule: () => ({ rule: 'adam', ...(training.decay === undefined ? {} : { decay: training.decay }) }),
+    rule: (name) => ({
+      rule: 'adam',
+      ...(training.decay === undefined ? {} : { decay: training.decay }),
+      ...(training.rateOf === undefined ? {} : { rate: training.rateOf(name) }),
+    }),
     clip: config.clip,
     parts: microBatch < batch,
     compile,
     options: {
       ...vlm.compileOptions,
       ...(options.threads === undefined ? {} : { threads: options.threads }),
-      weights: vlm.weights,
+      weights: (name) => fixed.get(name) ?? vlm.weights(name),
     },
   });
   const places = records.map((_, i) => i);
@@ -101,10 +115,13 @@ export async function trainOnRecords<T>(
       return parts.length === 1 ? parts[0]! : parts;
     },
     onStep: (step, loss, found) => {
-      smoothed = Number.isNaN(smoothed) ? loss : 0.1 * loss + 0.9 * smoothed;
       const values = Object.fromEntries(Object.keys(metrics).map((name) => [name, (found[name]!.data as Float32Array)[0]!]));
-      options.onStep?.({ step, steps, loss, metrics: { ...values, smoothed } });
-      return { ...values, smoothed };
+      const judged = training.judged?.(values) ?? loss;
+      smoothed = Number.isNaN(smoothed) ? judged : 0.1 * judged + 0.9 * smoothed;
+      training.state?.after(values);
+      const all = { ...values, ...training.state?.save(), smoothed };
+      options.onStep?.({ step, steps, loss, metrics: all });
+      return all;
     },
     onCheckpoint: () => {
       if (smoothed > best) return;
@@ -117,10 +134,11 @@ export async function trainOnRecords<T>(
       });
     },
     extra: {
-      save: () => ({ smoothed, best }),
-      restore: (state) => {
-        smoothed = state.smoothed ?? Number.NaN;
-        best = state.best ?? Number.POSITIVE_INFINITY;
+      save: () => ({ ...training.state?.save(), smoothed, best }),
+      restore: (saved) => {
+        smoothed = saved.smoothed ?? Number.NaN;
+        best = saved.best ?? Number.POSITIVE_INFINITY;
+        training.state?.restore(saved);
       },
     },
   });

@@ -17,20 +17,23 @@ export interface DescentSettings {
   until: number;
 }
 
-/** Names that an edit's settings may have beside the editor's own. */
-export function descentSettings(given: Settings | undefined, defaults: DescentSettings): DescentSettings {
-  const out = { ...defaults };
-  for (const name of Object.keys(defaults) as (keyof DescentSettings)[]) {
-    const value = given?.[name];
-    if (value === undefined) continue;
-    const least = name === 'steps' ? 1 : 0;
-    if (typeof value !== 'number' || !(value >= least) || (name === 'steps' && !Number.isInteger(value)))
-      throw new Error(
-        `${name} must be ${name === 'steps' ? 'a whole number from 1' : 'a number from 0'}, got ${JSON.stringify(value)}`,
-      );
-    out[name] = value;
+/**
+ * An editor's own options: the defaults with what was given in their place.
+ * @throws Error that names the settings there are, or the one whose value does not fit
+ */
+export function numericSettings<T extends Readonly<Record<string, number>>>(
+  editor: string,
+  given: Settings | undefined,
+  defaults: T,
+): T {
+  checkSettings(editor, given, Object.keys(defaults));
+  for (const [name, value] of Object.entries(given ?? {})) {
+    if (typeof value !== 'number' || !(value >= 0))
+      throw new Error(`the setting ${name} of ${editor} must be a number from 0, got ${JSON.stringify(value)}`);
+    if (name === 'steps' && !(Number.isInteger(value) && value > 0))
+      throw new Error(`the setting steps of ${editor} must be a whole number from 1, got ${value}`);
   }
-  return out;
+  return { ...defaults, ...given };
 }
 
 /** @throws Error that names the settings there are */

@@ -18,68 +18,45 @@ export interface Prepared {
   textBefore: Float32Array;
 }
 
-/** Prepares records when first asked for, and keeps them within a budget of bytes. */
-export class MetaSamples {
-  readonly #known = new Map<number, Prepared>();
-  #bytes = 0;
-
-  constructor(
-    readonly vlm: Vlm,
-    readonly records: readonly EditRecord[],
-    readonly from: number,
-    readonly budget: number,
-  ) {}
-
-  async get(indices: readonly number[]): Promise<Prepared[]> {
-    const out: Prepared[] = [];
-    // One at a time: padding and batch size move the last bits, and a resumed training meets records in other batches.
-    for (const i of indices) {
-      const known = this.#known.get(i) ?? (await this.#prepare(i));
-      out.push(known);
-      if (this.#known.has(i)) continue;
-      const arrays = [known.pictureBefore, known.textBefore, known.text.hidden, ...known.pictures.map((s) => s.hidden)];
-      const bytes = arrays.reduce((total, a) => total + a.byteLength, 0);
-      if (this.#bytes + bytes > this.budget) continue;
-      this.#known.set(i, known);
-      this.#bytes += bytes;
-    }
-    return out;
-  }
-
-  async #prepare(index: number): Promise<Prepared> {
-    const { vlm, from } = this;
-    const { queries } = this.records[index]!;
-    const [first, second] = [queries.reliability, queries.textGenerality];
-    // The objective runs the picture of both once.
-    if (first.image !== second.image)
-      throw new Error(`record ${index}: its rephrased prompt is about another picture than its prompt`);
-    const site = from === 0 ? 'decoder.in' : `layers.${from - 1}.out`;
-    const d = vlm.decoder.hidden;
-    const run = async (
-      of: readonly (typeof first | typeof queries.textLocality)[],
-    ): Promise<{ samples: Sample[]; before: Float32Array }> => {
-      const sequences = of.map((q) => vlm.layout(q.prompt, q.image !== null, q.target));
-      const images = await Promise.all(of.map((q) => (q.image === null ? undefined : decodeImage(q.image))));
-      const batch = await vlm.batch(sequences, images);
-      const rows = targetRows(batch).slice(-sequences.at(-1)!.targetIds.length);
-      const out = await vlm.run({ from: 0, to: vlm.decoder.layers, outputs: [site, 'logits'], rows: true }, batch, {
-        rows: i64(rows, [rows.length]),
-      });
-      const hidden = out[site]!.data as Float32Array;
-      const samples = sequences.map((sequence, n) => {
-        const at = n * batch.length * d;
-        return { sequence, hidden: hidden.slice(at, at + sequence.ids.length * d) };
-      });
-      return { samples, before: out.logits!.data as Float32Array };
-    };
-    const pictures = await run(pictureGroups.map((group) => queries[group]));
-    const text = await run([queries.textLocality]);
-    return { pictures: pictures.samples, pictureBefore: pictures.before, text: text.samples[0]!, textBefore: text.before };
-  }
+export async function prepare(vlm: Vlm, { index, queries }: EditRecord, from: number): Promise<Prepared> {
+  const [first, second] = [queries.reliability, queries.textGenerality];
+  // The objective runs the picture of both once.
+  if (first.image !== second.image)
+    throw new Error(`record ${index}: its rephrased prompt is about another picture than its prompt`);
+  const site = from === 0 ? 'decoder.in' : `layers.${from - 1}.out`;
+  const d = vlm.decoder.hidden;
+  const run = async (
+    of: readonly (typeof first | typeof queries.textLocality)[],
+  ): Promise<{ samples: Sample[]; before: Float32Array }> => {
+    const sequences = of.map((q) => vlm.layout(q.prompt, q.image !== null, q.target));
+    const images = await Promise.all(of.map((q) => (q.image === null ? undefined : decodeImage(q.image))));
+    const batch = await vlm.batch(sequences, images);
+    const rows = targetRows(batch).slice(-sequences.at(-1)!.targetIds.length);
+    const out = await vlm.run({ from: 0, to: vlm.decoder.layers, outputs: [site, 'logits'], rows: true }, batch, {
+      rows: i64(rows, [rows.length]),
+    });
+    const hidden = out[site]!.data as Float32Array;
+    const samples = sequences.map((sequence, n) => {
+      const at = n * batch.length * d;
+      return { sequence, hidden: hidden.slice(at, at + sequence.ids.length * d) };
+    });
+    return { samples, before: out.logits!.data as Float32Array };
+  };
+  const pictures = await run(pictureGroups.map((group) => queries[group]));
+  const text = await run([queries.textLocality]);
+  return { pictures: pictures.samples, pictureBefore: pictures.before, text: text.samples[0]!, textBefore: text.before };
 }
 
-/** Feeds of `metaTerms`. */
-export function metaFeeds(vlm: Vlm, prepared: readonly Prepared[]): Feeds {
+export function bytesOf({ pictures, text, pictureBefore, textBefore }: Prepared): number {
+  const arrays = [pictureBefore, textBefore, text.hidden, ...pictures.map((s) => s.hidden)];
+  return arrays.reduce((total, a) => total + a.byteLength, 0);
+}
+
+/**
+ * Feeds of `metaTerms`.
+ * @param whole the batch that these are a part of: every token weighs as it does there
+ */
+export function metaFeeds(vlm: Vlm, prepared: readonly Prepared[], whole: readonly Prepared[] = prepared): Feeds {
   const e = prepared.length;
   const n = vlm.decoder.vocabulary;
   const d = vlm.decoder.hidden;
@@ -96,7 +73,8 @@ export function metaFeeds(vlm: Vlm, prepared: readonly Prepared[]): Feeds {
   const rows = placed(all, image.length);
   const asked = rows.filter(({ sample }) => sample < 3 * e);
   const parts = new Float32Array(3 * asked.length);
-  const sizes = [0, 1, 2].map((g) => asked.filter(({ sample }) => Math.floor(sample / e) === g).length);
+  const tokens = (of: (p: Prepared) => Sample): number => whole.reduce((total, p) => total + of(p).sequence.targetIds.length, 0);
+  const sizes = [0, 1, 2].map((g) => tokens((p) => p.pictures[g]!));
   asked.forEach(({ sample }, i) => {
     const g = Math.floor(sample / e);
     parts[g * asked.length + i] = 1 / sizes[g]!;
@@ -107,7 +85,7 @@ export function metaFeeds(vlm: Vlm, prepared: readonly Prepared[]): Feeds {
     prepared.map((p) => p.text),
     text.length,
   ).map(({ row }) => row);
-  const even = (k: number): Tensor => f32(new Float32Array(k).fill(1 / k), [k]);
+  const even = (k: number, all: number): Tensor => f32(new Float32Array(k).fill(1 / all), [k]);
   const joined = (parts: readonly Float32Array[], k: number): Tensor => {
     const data = new Float32Array(k * n);
     let at = 0;
@@ -129,7 +107,10 @@ export function metaFeeds(vlm: Vlm, prepared: readonly Prepared[]): Feeds {
       prepared.map((p) => p.pictureBefore),
       local.length,
     ),
-    'image.locWeights': even(local.length),
+    'image.locWeights': even(
+      local.length,
+      tokens((p) => p.pictures[3]!),
+    ),
     'text.hidden': text.hidden,
     'text.positions': text.positions,
     'text.bias': text.bias,
@@ -138,6 +119,9 @@ export function metaFeeds(vlm: Vlm, prepared: readonly Prepared[]): Feeds {
       prepared.map((p) => p.textBefore),
       textRows.length,
     ),
-    'text.locWeights': even(textRows.length),
+    'text.locWeights': even(
+      textRows.length,
+      tokens((p) => p.text),
+    ),
   };
 }
