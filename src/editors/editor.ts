@@ -70,6 +70,8 @@ export interface Promises {
   readonly textUntouched: boolean;
   /** edits made in one call equal the same edits made one by one */
   readonly batchEqualsSingles: boolean;
+  /** false where the backbone decides whether the target becomes the answer, by what it makes of words in its context */
+  readonly answersTarget?: false;
 }
 
 export interface Editor {

@@ -292,7 +292,7 @@ export const ike: Editor = {
   id,
   summary: 'puts the new fact and demonstrations of its use before every query',
   trained: true,
-  promises: { textUntouched: false, batchEqualsSingles: true },
+  promises: { textUntouched: false, batchEqualsSingles: true, answersTarget: false },
   train,
   edit,
   with: (vlm, edits) => {

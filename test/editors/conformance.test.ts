@@ -10,7 +10,7 @@ import type { Edit, Editor, EditorWeights, EditRequest } from '../../src/editors
 import { readEdit, readEditorWeights, writeEdit, writeEditorWeights } from '../../src/editors/files.ts';
 import { editorIds, editorNamed } from '../../src/editors/index.ts';
 import { decodeImage } from '../../src/image/decode.ts';
-import { type AnsweringModel, type Query, unedited } from '../../src/models/answer.ts';
+import { type AnsweringModel, type Query, type TargetAnswer, unedited } from '../../src/models/answer.ts';
 import { loadModel } from '../../src/models/load.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import { writeRandomLlava } from '../tiny-model.ts';
@@ -145,4 +145,35 @@ describe.each(editorIds)('%s', (id) => {
     await expect(editor.edit(vlm, [{ ...requests[0]!, prompt: '' }], weights)).rejects.toThrow('the prompt is empty');
     await other.release();
   });
+});
+
+describe('an easy case on a model that reads pictures', () => {
+  let mini: Vlm;
+  beforeAll(() => {
+    mini = loadModel('mini-llava', { threads: 1 });
+  });
+  afterAll(async () => {
+    await mini.release();
+  });
+
+  test.each(editorIds)(
+    '%s: edits that it was trained on, where it is trained, give their targets, word for word when generated',
+    async (id) => {
+      const editor = await editorNamed(id);
+      if (editor.promises.answersTarget === false) return;
+      // Targets of one and of two words.
+      expect(requests.map(({ target }) => target.split(' ').length)).toEqual([2, 1]);
+      const options = { out: join(root, `${id}-easy`), seed: 1, steps: 60, batch: 2, threads: 1 };
+      const weights = await editor.train?.(mini, records.slice(0, 2), options);
+      const edits = await editor.edit(mini, requests, weights);
+      for (const [i, request] of requests.entries()) {
+        const edited = editor.with(mini, [edits[i]!]);
+        const [{ targetIds, predictedIds }] = (await edited.answerTargets([request])) as [TargetAnswer];
+        expect(predictedIds).toEqual(targetIds);
+        const [said] = await edited.generate([request], { maxNewTokens: targetIds.length });
+        expect(said!.tokenIds).toEqual(targetIds);
+      }
+    },
+    120_000,
+  );
 });
