@@ -1,0 +1,216 @@
+/** What editors by gradient share: which weights they find, factors against finite differences, stops and resumes; and all of them on every backbone. */
+import { readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type EditRecord, loadRecords } from '../../src/data/records.ts';
+import { type Edit, type Editor, type EditRequest, modelId, type Settings, type TrainOptions } from '../../src/editors/editor.ts';
+import { ftL } from '../../src/editors/ft-l.ts';
+import { ftV } from '../../src/editors/ft-v.ts';
+import { connectorWeights, feedForward, readWeights } from '../../src/editors/gradients/chosen-weights.ts';
+import { withDeltas } from '../../src/editors/gradients/deltas.ts';
+import { stateBefore } from '../../src/editors/gradients/edit-loss.ts';
+import { gradientFactors, lastMatrices } from '../../src/editors/gradients/factors.ts';
+import { ke } from '../../src/editors/ke.ts';
+import { mend } from '../../src/editors/mend.ts';
+import { tp } from '../../src/editors/tp.ts';
+import { f32, sizeOf, type Tensor } from '../../src/graph/dtype.ts';
+import { decodeImage } from '../../src/image/decode.ts';
+import { unedited } from '../../src/models/answer.ts';
+import { loadModel } from '../../src/models/load.ts';
+import type { Vlm } from '../../src/models/vlm.ts';
+import { Random } from '../../src/random.ts';
+import { expectedModels, expectedOf } from '../models/fixtures.ts';
+import { fixturesDir } from '../shared.ts';
+import { writeRandomLlava } from '../tiny-model.ts';
+import { temporaryFolder, writeTinyWorld } from '../tiny-world.ts';
+
+const root = temporaryFolder();
+const small: Partial<Record<string, Settings>> = { mend: { rank: 8, normRecords: 4 }, ke: { window: 6, lstm: 8, condition: 8 } };
+let vlm: Vlm;
+let records: EditRecord[];
+let requests: EditRequest[];
+
+const opened = async ({ request }: EditRecord): Promise<EditRequest> => ({ ...request, image: await decodeImage(request.image) });
+
+beforeAll(async () => {
+  vlm = loadModel(writeRandomLlava(join(root, 'model'), { positions: 256 }), { threads: 1 });
+  const world = await writeTinyWorld(join(root, 'world'));
+  records = loadRecords(world.train, world.images);
+  requests = await Promise.all(records.slice(0, 2).map(opened));
+});
+afterAll(async () => {
+  await vlm.release();
+  rmSync(root, { recursive: true, force: true });
+});
+
+/** −log p of each request's target, averaged over its tokens, with `delta` added to a weight. */
+async function lossWith(name: string, delta: Tensor<'float32'>, request: EditRequest): Promise<number> {
+  const edit: Edit = { editor: 'any', model: modelId(vlm), request, settings: {}, tensors: new Map([[`delta.${name}`, delta]]) };
+  const [answer] = await withDeltas('any', vlm, [edit]).answerTargets([request]);
+  return -answer!.logProbs.reduce((a, b) => a + b, 0) / answer!.logProbs.length;
+}
+
+test('factors of a batch add up to the gradients that finite differences find, for every matrix', async () => {
+  const from = 2;
+  const samples = await Promise.all(requests.map((request) => stateBefore(vlm, request, from)));
+  const factors = await gradientFactors(vlm, from, samples);
+  const matrices = lastMatrices(vlm, from);
+  expect([...factors.keys()]).toEqual(matrices.map(({ name }) => name));
+  expect(samples[0]!.sequence.ids.length).not.toBe(samples[1]!.sequence.ids.length);
+  for (const { name, shape } of matrices) {
+    const [out, inWidth] = shape as [number, number];
+    const { x, delta } = factors.get(name)!;
+    const direction = new Random(name).normals(sizeOf(shape), 1 / Math.sqrt(sizeOf(shape)));
+    for (const [e, request] of requests.entries()) {
+      // <Σ_t δ_t x_tᵀ, D>
+      let expected = 0;
+      for (let t = 0; t < x.shape[1]!; t++) {
+        const at = e * x.shape[1]! + t;
+        for (let o = 0; o < out; o++)
+          for (let i = 0; i < inWidth; i++)
+            expected += delta.data[at * out + o]! * x.data[at * inWidth + i]! * direction[o * inWidth + i]!;
+      }
+      const h = 0.05;
+      const along = async (step: number): Promise<number> =>
+        lossWith(
+          name,
+          f32(
+            direction.map((d) => step * d),
+            shape,
+          ),
+          request,
+        );
+      const found = ((await along(h)) - (await along(-h))) / (2 * h);
+      expect(Math.abs(found - expected), `${name}: ${found} by differences, ${expected} by factors`).toBeLessThan(
+        2e-3 + 0.02 * Math.abs(expected),
+      );
+    }
+  }
+});
+
+test('FT-L changes the last down projection alone, in its first step by the rate, and stops below the loss it is told', async () => {
+  const [edit] = await ftL.edit(vlm, requests.slice(0, 1), undefined, { steps: 1, rate: 0.01, decay: 0, until: 0 });
+  const name = `language_model.model.layers.${vlm.decoder.layers - 1}.mlp.down_proj.weight`;
+  expect([...edit!.tensors.keys()]).toEqual([`delta.${name}`]);
+  const largest = edit!.tensors.get(`delta.${name}`)!.data.reduce((a, d) => Math.max(a, Math.abs(d)), 0);
+  // Adam's first step is the sign of the gradient.
+  expect(largest).toBeGreaterThan(0.0099);
+  expect(largest).toBeLessThan(0.01001);
+  const [stopped] = await ftL.edit(vlm, requests.slice(0, 1), undefined, { steps: 50, rate: 0.05, until: 3 });
+  expect(stopped!.settings.stepsTaken).toBeLessThan(50);
+  expect(stopped!.settings.loss).toBeLessThan(3);
+  const before = await readWeights(vlm, [feedForward(vlm, vlm.decoder.layers - 1).at(-1)!]);
+  expect([...before.keys()]).toEqual([name]);
+});
+
+test('settings of an edit that do not exist or do not fit are refused by name', async () => {
+  const edit = (editor: Editor, settings: Settings): Promise<Edit[]> => editor.edit(vlm, requests, undefined, settings);
+  await expect(edit(ftL, { step: 5 })).rejects.toThrow('ft-l has no setting step; settings: steps, rate, decay, until');
+  await expect(edit(ftV, { steps: 0.5 })).rejects.toThrow('the setting steps of ft-v must be a whole number from 1, got 0.5');
+  await expect(edit(ftV, { rate: 'fast' })).rejects.toThrow('the setting rate of ft-v must be a number from 0, got "fast"');
+  const train = mend.train!(vlm, records, { out: join(root, 'none'), seed: 1, settings: { ranks: 3 } });
+  await expect(train).rejects.toThrow('mend has no setting ranks');
+});
+
+describe.each([mend, ke])('$id', (editor) => {
+  const train = (out: string, more: Partial<TrainOptions> = {}) =>
+    editor.train!(vlm, records, {
+      out: join(root, editor.id, out),
+      seed: 2,
+      steps: 60,
+      batch: 3,
+      threads: 1,
+      settings: small[editor.id]!,
+      ...more,
+    });
+  const state = (out: string): Buffer => readFileSync(join(root, editor.id, out, 'checkpoint.safetensors'));
+
+  test('training stopped between checkpoints and resumed ends with the same bytes', async () => {
+    const losses = new Map<number, number>();
+    await train('whole', { onStep: ({ step, loss }) => losses.set(step, loss) });
+    const controller = new AbortController();
+    const onStep: TrainOptions['onStep'] = ({ step }) => {
+      if (step === 33) controller.abort();
+    };
+    await expect(train('stopped', { signal: controller.signal, onStep })).rejects.toThrow('stopped after step 33');
+    const again: number[] = [];
+    await train('stopped', {
+      resume: true,
+      onStep: ({ step, loss }) => {
+        again.push(step);
+        expect(loss).toBe(losses.get(step));
+      },
+    });
+    expect(again[0]).toBe(34);
+    expect(state('stopped')).toEqual(state('whole'));
+    const late = [...losses.values()].slice(-10).reduce((a, b) => a + b, 0);
+    expect(late).toBeLessThan([...losses.values()].slice(0, 10).reduce((a, b) => a + b, 0));
+  }, 60_000);
+
+  test('batches in parts give the loss of whole ones', async () => {
+    const losses = { whole: [] as number[], parts: [] as number[] };
+    await train('batch', { steps: 3, onStep: ({ loss }) => losses.whole.push(loss) });
+    await train('parts', { steps: 3, microBatch: 2, onStep: ({ loss }) => losses.parts.push(loss) });
+    losses.whole.forEach((loss, i) => {
+      expect(Math.abs(loss - losses.parts[i]!)).toBeLessThan(1e-4 * Math.abs(loss));
+    });
+  }, 60_000);
+});
+
+describe.skipIf(expectedModels.length === 0).each(expectedModels.length > 0 ? expectedModels : ['none'])('%s', (name) => {
+  let tiny: Vlm;
+  let edits: EditRecord[];
+  let asked: EditRequest[];
+  beforeAll(async () => {
+    tiny = loadModel(expectedOf(name).dir, { threads: 1 });
+    edits = loadRecords(join(fixturesDir, 'vqa_records.json'), join(fixturesDir, 'images'));
+    asked = await Promise.all(edits.slice(0, 1).map(opened));
+  });
+  afterAll(async () => {
+    await tiny.release();
+  });
+
+  test('the weights that editors change are found by where they stand', () => {
+    const connector = connectorWeights(tiny).map((w) => w.name);
+    const mlp = feedForward(tiny, 1).map((w) => w.name.replace(/^.*layers\.1\./, ''));
+    expect(mlp).toEqual(
+      tiny.architecture.name === 'blip2-opt'
+        ? ['fc1.weight', 'fc2.weight']
+        : ['gate', 'up', 'down'].map((x) => `mlp.${x}_proj.weight`),
+    );
+    const parts = {
+      llava: ['multi_modal_projector.'],
+      'blip2-opt': ['query_tokens', 'qformer.', 'language_projection.'],
+      minigpt4: ['query_tokens', 'Qformer.', 'llama_proj.'],
+    };
+    const known = parts[tiny.architecture.name];
+    for (const part of known) expect(connector.some((w) => w.startsWith(part))).toBe(true);
+    for (const weight of connector)
+      expect(
+        known.some((part) => weight.startsWith(part)),
+        weight,
+      ).toBe(true);
+  });
+
+  test.each([ftV, ftL, tp, mend, ke])(
+    '$id edits it, towards the target where it works by the edit alone',
+    async (editor) => {
+      const options = {
+        out: join(root, name, editor.id),
+        seed: 1,
+        steps: 2,
+        batch: 2,
+        threads: 1,
+        settings: small[editor.id] ?? {},
+      };
+      const weights = await editor.train?.(tiny, edits, options);
+      const [edit] = await editor.edit(tiny, asked, weights);
+      const logProb = async (model: ReturnType<typeof unedited>): Promise<number> =>
+        (await model.answerTargets(asked))[0]!.logProbs.reduce((a, b) => a + b, 0);
+      const [before, after] = [await logProb(unedited(tiny)), await logProb(editor.with(tiny, [edit!]))];
+      if (editor === mend || editor === ke) expect(Math.abs(after - before)).toBeGreaterThan(1e-4);
+      else expect(after).toBeGreaterThan(before + 1);
+    },
+    60_000,
+  );
+});
