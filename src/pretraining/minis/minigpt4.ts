@@ -4,7 +4,7 @@ import { bosId, eosId, padId, vocabulary } from '../../data/world/vocabulary.ts'
 import { f32 } from '../../graph/dtype.ts';
 import { miniGpt4, miniGpt4Config } from '../../models/minigpt4.ts';
 import type { Mini, Part } from '../minis.ts';
-import { rereadStage } from '../stages.ts';
+import { rereadStage, settleStage } from '../stages.ts';
 import { blipPreprocessor, blipWidth, crossQueryOf, qFormerConfig, queryCount, visionConfig } from './blip.ts';
 
 export function miniMiniGpt4(epsilon = 1e-5, layers = 7): Mini {
@@ -46,7 +46,10 @@ export function miniMiniGpt4(epsilon = 1e-5, layers = 7): Mini {
     withEpsilon: (factor) => miniMiniGpt4(epsilon * factor, layers),
     withLayers: (n) => miniMiniGpt4(epsilon, n),
     decoderLayer: 'llama_model.model.layers.',
-    lessons: [{ name: 'decoder', layers: 7, settings: rereadStage }],
+    lessons: [
+      { name: 'decoder', layers: 7, settings: rereadStage },
+      { name: 'settle', layers: 7, settings: settleStage },
+    ],
     // As the published one: BLIP-2's image encoder and Q-Former, LLaVA's language model; the projection between them is new.
     parts: [
       { model: 'mini-blip2-opt', take: fromBlip2 },
