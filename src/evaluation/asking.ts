@@ -2,114 +2,11 @@
 
 import type { EditRecord } from '../data/records.ts';
 import type { Edit, Editor, EditorWeights } from '../editors/editor.ts';
-import { decodeImage } from '../image/decode.ts';
-import { type AnsweringModel, type Query, unedited } from '../models/answer.ts';
-import type { RgbImage, Vlm } from '../models/vlm.ts';
-import { Stopped } from '../training/loop.ts';
-import {
-  type Answer,
-  type AskedKind,
-  askedOf,
-  type Evaluation,
-  type FiveMetrics,
-  type RecordResult,
-  scoreRecord,
-  summarize,
-} from './metrics.ts';
-
-export interface AskOptions {
-  /** longest free answer */
-  maxNewTokens?: number;
-  signal?: AbortSignal;
-}
-
-export const defaultMaxNewTokens = 32;
-
-/** A record with its pictures in memory. */
-interface Loaded {
-  readonly record: EditRecord;
-  readonly image: RgbImage;
-  readonly asked: readonly { kind: AskedKind; query: Query }[];
-}
-
-type Answers = ReadonlyMap<AskedKind, Answer>;
-
-/** Pictures of a batch, each read once. */
-async function load(records: readonly EditRecord[]): Promise<Loaded[]> {
-  const images = new Map<string, Promise<RgbImage>>();
-  const read = (path: string): Promise<RgbImage> => {
-    let image = images.get(path);
-    if (image === undefined) {
-      image = decodeImage(path);
-      images.set(path, image);
-    }
-    return image;
-  };
-  return Promise.all(
-    records.map(async (record) => {
-      try {
-        const asked = askedOf(record).map(async ({ kind, query: { image, prompt, target } }) => ({
-          kind,
-          query: { image: image === null ? undefined : await read(image), prompt, target },
-        }));
-        return { record, image: await read(record.request.image), asked: await Promise.all(asked) };
-      } catch (error) {
-        throw new Error(`record ${record.index}: ${(error as Error).message}`, { cause: error });
-      }
-    }),
-  );
-}
-
-/** Answers of a model to flat queries, dealt out to their records again. */
-async function askAll(
-  model: AnsweringModel,
-  batch: readonly Loaded[],
-  { maxNewTokens = defaultMaxNewTokens, signal }: AskOptions,
-): Promise<Answers[]> {
-  const queries = batch.flatMap(({ asked }) => asked.map(({ query }) => query));
-  const forced = await model.answerTargets(queries);
-  stopIfAsked(signal);
-  const free = await model.generate(queries, { maxNewTokens });
-  stopIfAsked(signal);
-  let at = 0;
-  return batch.map(
-    ({ asked }) =>
-      new Map(
-        asked.map(({ kind }): [AskedKind, Answer] => {
-          const answer = { forced: forced[at]!, text: free[at]!.text };
-          at++;
-          return [kind, answer];
-        }),
-      ),
-  );
-}
-
-/** @throws Stopped */
-export function stopIfAsked(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw new Stopped('stopped before the batch was finished');
-}
-
-/** The unedited model's answers, computed once per record: several editors may share one. */
-export class Unedited {
-  readonly #known = new WeakMap<EditRecord, Answers>();
-
-  /** @param share the decoder layer whose states these questions share with those under an edit; see `answerTargets` */
-  constructor(
-    readonly vlm: Vlm,
-    readonly share?: number,
-  ) {}
-
-  async get(batch: readonly Loaded[], options: AskOptions): Promise<Answers[]> {
-    const missing = batch.filter(({ record }) => !this.#known.has(record));
-    if (missing.length > 0) {
-      const answers = await askAll(unedited(this.vlm, this.share), missing, options);
-      missing.forEach(({ record }, i) => {
-        this.#known.set(record, answers[i]!);
-      });
-    }
-    return batch.map(({ record }) => this.#known.get(record)!);
-  }
-}
+import type { Vlm } from '../models/vlm.ts';
+import { bytesOfEdits, type Costs, privateMemory, timed } from './costs.ts';
+import { askedOf, type Evaluation, type FiveMetrics, type RecordResult, scoreRecord, summarize } from './metrics.ts';
+import { type AskOptions, askAll, load, requestOf, stopIfAsked } from './queries.ts';
+import { Unedited } from './unedited.ts';
 
 /** What to evaluate: an editor on a model, with its weights where it learned some. */
 export interface Subject {
@@ -118,24 +15,37 @@ export interface Subject {
   readonly weights?: EditorWeights | undefined;
 }
 
-/** Edits and asks some records together; one result per record. */
+export interface BatchEvaluation {
+  /** one per record */
+  readonly results: RecordResult[];
+  readonly costs: Costs;
+}
+
+/** Edits and asks some records together. */
 export async function evaluateBatch(
   { vlm, editor, weights }: Subject,
   records: readonly EditRecord[],
   options: AskOptions = {},
   before = new Unedited(vlm, editor.unchangedUpTo?.(weights)),
-): Promise<RecordResult[]> {
+): Promise<BatchEvaluation> {
   const batch = await load(records);
-  const unchanged = await before.get(batch, options);
-  const edits = await editor.edit(
-    vlm,
-    batch.map(({ record: { request }, image }) => ({ image, prompt: request.prompt, target: request.target })),
-    weights,
-  );
+  const unchanged = await timed(() => before.get(batch, options));
+  const made = await timed(() => editor.edit(vlm, batch.map(requestOf), weights));
   stopIfAsked(options.signal);
+  const edits = made.value;
   const perQuery: Edit[] = batch.flatMap(({ asked }, i) => asked.map(() => edits[i]!));
-  const changed = await askAll(editor.with(vlm, perQuery), batch, options);
-  return batch.map(({ record }, i) => scoreRecord(record, unchanged[i]!, changed[i]!));
+  const changed = await timed(() => askAll(editor.with(vlm, perQuery), batch, options));
+  return {
+    results: batch.map(({ record }, i) => scoreRecord(record, unchanged.value[i]!, changed.value[i]!)),
+    costs: {
+      edits: edits.length,
+      editSeconds: made.seconds,
+      askSeconds: changed.seconds,
+      uneditedSeconds: unchanged.seconds,
+      editBytes: bytesOfEdits(edits, weights),
+      privateBytes: privateMemory(),
+    },
+  };
 }
 
 export interface EvaluateOptions extends AskOptions {
@@ -166,7 +76,8 @@ export async function evaluateRecords(
   const { batch = defaultBatch, before = new Unedited(vlm, editor.unchangedUpTo?.(weights)), onProgress } = options;
   const results: RecordResult[] = [];
   for (let at = 0; at < records.length; at += batch) {
-    results.push(...(await evaluateBatch({ vlm, editor, weights }, records.slice(at, at + batch), options, before)));
+    const done = await evaluateBatch({ vlm, editor, weights }, records.slice(at, at + batch), options, before);
+    results.push(...done.results);
     onProgress?.(results.length, records.length);
   }
   const evaluation = summarize(results);

@@ -9,6 +9,7 @@ import type { WeightType } from '../models/weight-types.ts';
 import { Random } from '../random.ts';
 import { checkRecords, type Subject } from './asking.ts';
 import { type FileId, fileId, type Versions, versions } from './manifest.ts';
+import { AnswerStore, Unedited } from './unedited.ts';
 
 export interface Job {
   /** folder or built-in name */
@@ -30,6 +31,8 @@ export interface Job {
   readonly dtype?: WeightType | undefined;
   /** bytes of memory that the model may take in each process */
   readonly maxMemory?: number | undefined;
+  /** folder of unedited answers that several evaluations share */
+  readonly unedited?: string | undefined;
 }
 
 /** What the results depend on: a resumed run must agree in all of it. */
@@ -52,10 +55,19 @@ const protocolVersion = 1;
 const measures =
   'teacher-forced token accuracy; localities against the unedited model; generation: greedy, exact match of the trimmed text; probability of the whole target';
 
+/** @param batch records asked together @param maxNewTokens longest free answer */
+export const protocolOf = (batch: number, maxNewTokens: number): JobIdentity['protocol'] => ({
+  version: protocolVersion,
+  batch,
+  maxNewTokens,
+  measures,
+});
+
 export interface OpenJob {
   readonly subject: Subject;
   readonly batches: readonly (readonly EditRecord[])[];
   readonly identity: JobIdentity;
+  readonly before: Unedited;
 }
 
 /** Prompts of questions got the cue when they were loaded. */
@@ -80,10 +92,25 @@ export async function openJob(job: Job, options: { threads?: number | undefined;
     editor: { id: editor.id, weights: path === undefined ? null : fileId(path) },
     data: { ...fileId(job.data), kind, records: records.length, evaluated: chosen.length },
     seed: job.limit === undefined ? null : (job.seed ?? null),
-    protocol: { version: protocolVersion, batch: job.batch, maxNewTokens: job.maxNewTokens, measures },
+    protocol: protocolOf(job.batch, job.maxNewTokens),
     versions: versions(),
   };
-  return { subject: { vlm, editor, weights }, batches, identity };
+  const { editor: _, ...asked } = identity;
+  const store =
+    job.unedited === undefined
+      ? undefined
+      : new AnswerStore(job.unedited, { ...asked, records: chosen.map(({ index }) => index) });
+  return {
+    subject: { vlm, editor, weights },
+    batches,
+    identity,
+    before: new Unedited(vlm, editor.unchangedUpTo?.(weights), store),
+  };
+}
+
+export async function closeJob({ subject, before }: OpenJob): Promise<void> {
+  before.store?.close();
+  await subject.vlm.release();
 }
 
 export function chooseRecords(records: readonly EditRecord[], limit?: number, seed?: number): readonly EditRecord[] {

@@ -6,6 +6,7 @@ import { createRequire } from 'node:module';
 import { basename, join } from 'node:path';
 import { writeFileAtomic } from '../checkpoints/atomic.ts';
 import { readJson } from '../checkpoints/json.ts';
+import { addCosts, type Costs, noCosts } from './costs.ts';
 
 export interface FileId {
   readonly file: string;
@@ -37,6 +38,7 @@ export interface Session {
   /** records or steps done in it */
   readonly done: number;
   readonly jobs?: number;
+  readonly costs?: Costs;
 }
 
 export interface Manifest<I> {
@@ -44,6 +46,8 @@ export interface Manifest<I> {
   readonly identity: I;
   readonly finished: boolean;
   readonly timings: { readonly seconds: number; readonly perItem: number | null; readonly sessions: readonly Session[] };
+  /** of all sessions that were not killed */
+  readonly costs?: Costs;
 }
 
 export const manifestFile = 'manifest.json';
@@ -77,9 +81,15 @@ export class ManifestKeeper<I extends object> {
     this.#earlier = earlier?.timings?.sessions ?? [];
   }
 
-  write(done: number, finished: boolean): Manifest<I> {
+  write(done: number, finished: boolean, costs?: Costs): Manifest<I> {
     const seconds = (performance.now() - this.#began) / 1000;
-    const session: Session = { started: this.#started, seconds, done, ...(this.jobs === undefined ? {} : { jobs: this.jobs }) };
+    const session: Session = {
+      started: this.#started,
+      seconds,
+      done,
+      ...(this.jobs === undefined ? {} : { jobs: this.jobs }),
+      ...(costs === undefined ? {} : { costs }),
+    };
     const sessions = [...this.#earlier, session];
     const total = sessions.reduce((sum, s) => sum + s.seconds, 0);
     const items = sessions.reduce((sum, s) => sum + s.done, 0);
@@ -88,6 +98,9 @@ export class ManifestKeeper<I extends object> {
       identity: this.identity,
       finished,
       timings: { seconds: total, perItem: items === 0 ? null : total / items, sessions },
+      ...(costs === undefined
+        ? {}
+        : { costs: sessions.reduce((sum, s) => (s.costs === undefined ? sum : addCosts(sum, s.costs)), noCosts) }),
     };
     writeFileAtomic(this.#path, `${JSON.stringify(manifest, null, 2)}\n`);
     return manifest;

@@ -8,7 +8,8 @@ import { join } from 'node:path';
 import { writeFileAtomic } from '../checkpoints/atomic.ts';
 import { Stopped } from '../training/loop.ts';
 import { evaluateBatch } from './asking.ts';
-import { type Job, type JobIdentity, type OpenJob, openJob } from './job.ts';
+import { addCosts, type Costs, noCosts } from './costs.ts';
+import { closeJob, type Job, type JobIdentity, type OpenJob, openJob } from './job.ts';
 import { type Manifest, ManifestKeeper } from './manifest.ts';
 import { type Evaluation, summarize } from './metrics.ts';
 import { Appender, gather, hasResults, partFile, readResults, recordsFile } from './store.ts';
@@ -27,6 +28,8 @@ export interface RunOptions {
   signal?: AbortSignal | undefined;
   /** for the manifest */
   command?: string | undefined;
+  /** of one product, with one job; all cores when absent */
+  threads?: number | undefined;
   onProgress?: (done: number, total: number) => void;
 }
 
@@ -37,10 +40,10 @@ export interface EvaluationRun {
 
 /** @throws Stopped when the signal asks; what was finished is kept */
 export async function runEvaluation(job: Job, options: RunOptions): Promise<EvaluationRun> {
-  const { out, resume = false, jobs = 1, signal, command = '', onProgress } = options;
+  const { out, resume = false, jobs = 1, threads, signal, command = '', onProgress } = options;
   if (!resume && hasResults(out))
     throw new Error(`${out} holds results already; go on with --resume, or name another folder with --out`);
-  const open = await openJob(job);
+  const open = await openJob(job, { threads });
   const keeper = new ManifestKeeper(out, command, open.identity, resume, jobs);
   const { batches } = open;
   const indices = batches.map((batch) => batch.map(({ index }) => index));
@@ -53,40 +56,42 @@ export async function runEvaluation(job: Job, options: RunOptions): Promise<Eval
   const missing = batches.flatMap((_, i) => (finished.has(i) ? [] : [i]));
   keeper.write(0, false);
   onProgress?.(done, total);
-  const onBatch = (i: number): void => {
+  let costs = noCosts;
+  const onBatch = (i: number, took: Costs): void => {
     done += indices[i]!.length;
+    costs = addCosts(costs, took);
     onProgress?.(done, total);
   };
   try {
     if (missing.length > 0)
       await (jobs > 1 ? inProcesses(job, out, missing, jobs, onBatch, signal) : here(open, out, missing, onBatch, signal));
   } catch (error) {
-    keeper.write(done - start, false);
+    keeper.write(done - start, false, costs);
     throw error;
   } finally {
-    await open.subject.vlm.release();
+    await closeJob(open);
   }
   gather(out, indices);
   const evaluation = summarize(readResults(out));
   writeFileAtomic(join(out, summaryFile), `${JSON.stringify(evaluation, null, 2)}\n`);
-  return { evaluation, manifest: keeper.write(done - start, true) };
+  return { evaluation, manifest: keeper.write(done - start, true, costs) };
 }
 
 async function here(
   open: OpenJob,
   out: string,
   missing: readonly number[],
-  onBatch: (i: number) => void,
+  onBatch: (i: number, costs: Costs) => void,
   signal?: AbortSignal,
 ): Promise<void> {
   const file = new Appender(join(out, recordsFile));
   const { maxNewTokens } = open.identity.protocol;
   try {
     for (const i of missing) {
-      file.append(
-        await evaluateBatch(open.subject, open.batches[i]!, { maxNewTokens, ...(signal === undefined ? {} : { signal }) }),
-      );
-      onBatch(i);
+      const options = { maxNewTokens, ...(signal === undefined ? {} : { signal }) };
+      const { results, costs } = await evaluateBatch(open.subject, open.batches[i]!, options, open.before);
+      file.append(results);
+      onBatch(i, costs);
     }
   } finally {
     file.close();
@@ -98,7 +103,7 @@ async function inProcesses(
   out: string,
   missing: readonly number[],
   jobs: number,
-  onBatch: (i: number) => void,
+  onBatch: (i: number, costs: Costs) => void,
   signal?: AbortSignal,
 ): Promise<void> {
   const queue = [...missing];
@@ -109,8 +114,7 @@ async function inProcesses(
   signal?.addEventListener('abort', stop);
   const work = async (worker: Worker): Promise<void> => {
     for (let i = queue.shift(); i !== undefined; i = queue.shift()) {
-      await worker.run(i);
-      onBatch(i);
+      onBatch(i, await worker.run(i));
     }
   };
   try {

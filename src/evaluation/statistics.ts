@@ -1,5 +1,7 @@
 /** Means over seeds and tests of their differences: what stands beside a table's figures. */
 
+import { Random } from '../random.ts';
+
 export function mean(values: readonly number[]): number {
   if (values.length === 0) throw new Error('the mean of no values is not defined');
   return values.reduce((sum, x) => sum + x, 0) / values.length;
@@ -33,6 +35,52 @@ export function welchTTest(a: readonly number[], b: readonly number[]): TTest {
   const [u, v] = [a, b].map((values) => standardDeviation(values) ** 2 / values.length) as [number, number];
   const degrees = u + v === 0 ? a.length + b.length - 2 : (u + v) ** 2 / (u ** 2 / (a.length - 1) + v ** 2 / (b.length - 1));
   return tTest(mean(a) - mean(b), Math.sqrt(u + v), degrees);
+}
+
+export interface Interval {
+  readonly low: number;
+  readonly high: number;
+}
+
+/**
+ * Percentile bootstrap of a mean (Efron 1979): values are drawn with replacement, as many as there are, `resamples` times; the interval holds the
+ * middle `level` of the means. Paired data are given as their differences. The same seed gives the same interval.
+ */
+export function bootstrapInterval(
+  values: readonly number[],
+  { seed, resamples = 2000, level = 0.95 }: { seed: string | number; resamples?: number; level?: number },
+): Interval {
+  if (values.length === 0) throw new Error('a bootstrap needs at least one value');
+  const random = new Random(`${seed}/bootstrap`);
+  const n = values.length;
+  const means = Float64Array.from({ length: resamples }, () => {
+    let sum = 0;
+    for (let i = 0; i < n; i++) sum += values[random.int(n)]!;
+    return sum / n;
+  }).sort();
+  return { low: quantile(means, (1 - level) / 2), high: quantile(means, (1 + level) / 2) };
+}
+
+/** Of sorted values, between neighbours in proportion. */
+export function quantile(sorted: ArrayLike<number>, share: number): number {
+  const at = share * (sorted.length - 1);
+  const below = Math.floor(at);
+  const above = Math.min(sorted.length - 1, below + 1);
+  return sorted[below]! + (at - below) * (sorted[above]! - sorted[below]!);
+}
+
+/** Kendall's τ-b of two rankings of the same things: 1 for the same order, -1 for the opposite one, ties corrected for; null where one side is all ties. */
+export function kendall(a: readonly number[], b: readonly number[]): number | null {
+  if (a.length !== b.length) throw new Error(`two rankings need as many values on both sides, got ${a.length} and ${b.length}`);
+  let [agree, untiedA, untiedB] = [0, 0, 0];
+  for (let i = 0; i < a.length; i++)
+    for (let j = 0; j < i; j++) {
+      const [x, y] = [Math.sign(a[i]! - a[j]!), Math.sign(b[i]! - b[j]!)];
+      agree += x * y;
+      untiedA += Math.abs(x);
+      untiedB += Math.abs(y);
+    }
+  return untiedA === 0 || untiedB === 0 ? null : agree / Math.sqrt(untiedA * untiedB);
 }
 
 function tTest(difference: number, error: number, degrees: number): TTest {

@@ -61,8 +61,8 @@ export class Appender {
     this.#fd = openSync(path, 'a');
   }
 
-  append(results: readonly RecordResult[]): void {
-    const bytes = Buffer.from(results.map((result) => `${JSON.stringify(result)}\n`).join(''));
+  append(lines: readonly object[]): void {
+    const bytes = Buffer.from(lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
     try {
       for (let done = 0; done < bytes.length; ) done += writeSync(this.#fd, bytes, done);
       fsyncSync(this.#fd);

@@ -77,3 +77,38 @@ export function toMarkdown({ head, rows, align }: Rows): string {
   const rule = `|${align.map((side) => (side === 'right' ? '---:' : '---')).join('|')}|`;
   return `${[line(head), rule, ...rows.map(line)].join('\n')}\n`;
 }
+
+/** A `tabular` with booktabs' rules; `**x**` becomes bold, and ± and × their signs. */
+export function toLatex({ head, rows, align }: Rows): string {
+  const cell = (given: string | number): string =>
+    String(given)
+      .trim()
+      .replace(/[\\&%$#_{}~^]/g, (sign) =>
+        sign === '\\' ? '\\textbackslash{}' : sign === '~' || sign === '^' ? `\\${sign}{}` : `\\${sign}`,
+      )
+      .replace(/\*\*(.+?)\*\*/g, '\\textbf{$1}')
+      .replaceAll('±', '$\\pm$')
+      .replaceAll('−', '$-$')
+      .replaceAll('ℓ', '$\\ell$')
+      .replaceAll('↓', '$\\downarrow$')
+      .replaceAll('↑', '$\\uparrow$');
+  const line = (cells: readonly (string | number)[]): string => `${cells.map(cell).join(' & ')} \\\\`;
+  return `${[
+    `\\begin{tabular}{${align.map((side) => (side === 'right' ? 'r' : 'l')).join('')}}`,
+    '\\toprule',
+    line(head),
+    '\\midrule',
+    ...rows.map(line),
+    '\\bottomrule',
+    '\\end{tabular}',
+  ].join('\n')}\n`;
+}
+
+/** RFC 4180, lines ended by a line feed. */
+export function toCsv({ head, rows }: Pick<Rows, 'head' | 'rows'>): string {
+  const cell = (given: string | number): string => {
+    const text = String(given);
+    return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  return `${[head, ...rows].map((row) => row.map(cell).join(',')).join('\n')}\n`;
+}

@@ -1,6 +1,7 @@
 /** The program of a worker process; worker.ts starts it and talks to it. */
 
-import { evaluateBatch, Unedited } from './asking.ts';
+import { evaluateBatch } from './asking.ts';
+import type { Costs } from './costs.ts';
 import { type OpenJob, openJob } from './job.ts';
 import { Appender } from './store.ts';
 import type { FromChild, Order } from './worker.ts';
@@ -17,11 +18,13 @@ async function begin({ job, file }: Order): Promise<Working> {
   return { open: await openJob(job, { threads: 1, check: false }), file: new Appender(file) };
 }
 
-async function evaluate(batch: number): Promise<void> {
+async function evaluate(batch: number): Promise<Costs> {
   if (working === undefined) throw new Error('a batch came before the order');
   const { open, file } = await working;
   const { maxNewTokens } = open.identity.protocol;
-  file.append(await evaluateBatch(open.subject, open.batches[batch]!, { maxNewTokens }, new Unedited(open.subject.vlm)));
+  const { results, costs } = await evaluateBatch(open.subject, open.batches[batch]!, { maxNewTokens }, open.before);
+  file.append(results);
+  return costs;
 }
 
 const tell = (message: FromChild): void => void process.send?.(message);
@@ -33,7 +36,7 @@ process.on('message', (message: Order | number) => {
     return;
   }
   evaluate(message).then(
-    () => tell({ finished: message }),
+    (costs) => tell({ finished: message, costs }),
     (error: Error) => tell({ error: error.message }),
   );
 });

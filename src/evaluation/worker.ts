@@ -3,6 +3,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import type { Costs } from './costs.ts';
 import type { Job } from './job.ts';
 
 export interface Order {
@@ -12,11 +13,11 @@ export interface Order {
 }
 
 /** parent to child: an order first, then batch numbers; child to parent: finished batch numbers, or what went wrong */
-export type FromChild = { readonly finished: number } | { readonly error: string };
+export type FromChild = { readonly finished: number; readonly costs: Costs } | { readonly error: string };
 
 export class Worker {
   readonly #child: ChildProcess;
-  #settle: { resolve: () => void; reject: (error: Error) => void } | undefined;
+  #settle: { resolve: (costs: Costs) => void; reject: (error: Error) => void } | undefined;
   #failure: Error | undefined;
   readonly ended: Promise<void>;
 
@@ -30,7 +31,7 @@ export class Worker {
     });
     this.#child.on('message', (message: FromChild) => {
       if ('error' in message) this.#fail(new Error(message.error));
-      else this.#settle?.resolve();
+      else this.#settle?.resolve(message.costs);
     });
     this.#child.on('error', (error) => this.#fail(error));
     this.ended = new Promise((resolve) => {
@@ -47,7 +48,7 @@ export class Worker {
   }
 
   /** Evaluates a batch; it is in the file when the promise resolves. */
-  run(batch: number): Promise<void> {
+  run(batch: number): Promise<Costs> {
     return new Promise((resolve, reject) => {
       if (this.#failure !== undefined) return reject(this.#failure);
       this.#settle = { resolve, reject };

@@ -1,107 +1,106 @@
 /**
- * Table 2 of the paper: where VEAD works best. One adapter is trained and evaluated for each insert layer; the module contributions of the
- * unedited model (Fig. 1) stand beside, since the paper derives the layer from them.
+ * Table 2 of the paper: where VEAD works best. One adapter is trained and evaluated for each insert layer and seed, on E-VQA; the module contributions
+ * of the unedited model (Fig. 1) stand beside, since the paper derives the layer from them.
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { averageModuleContribution } from '../attribution/dataset-average.ts';
 import { writeFileAtomic } from '../checkpoints/atomic.ts';
+import { readJson } from '../checkpoints/json.ts';
 import { loadRecords } from '../data/records.ts';
-import { buildWorld } from '../data/world/build.ts';
-import { vead } from '../editors/vead/vead.ts';
-import type { FiveMetrics } from '../evaluation/metrics.ts';
-import { runEvaluation } from '../evaluation/runner.ts';
-import { trainEditor, weightsFile } from '../evaluation/training.ts';
+import { type Rows, toCsv, toLatex, toMarkdown } from '../evaluation/tables.ts';
 import { lineChart, moduleBars, savePicture } from '../figures/index.ts';
 import { decodeImage } from '../image/decode.ts';
 import { loadModel } from '../models/load.ts';
+import { modelName } from './cells.ts';
+import { type VariantOptions, type VariantRow, variantRows, variantTable } from './variants.ts';
 
-export interface Table2Options {
-  model: string;
-  /** a folder that `world build` wrote; drawn into `out` when absent */
-  world?: string | undefined;
-  out: string;
-  seed: number;
+export interface Table2Options extends VariantOptions {
   /** insert layers; default: all that have a layer after them */
-  layers?: readonly number[] | undefined;
-  /** training steps per layer, and records evaluated */
-  steps: number;
-  limit: number;
-  threads?: number | undefined;
-  signal?: AbortSignal | undefined;
-  log: (text: string) => void;
-  onStep?: (layer: number, step: number, steps: number, loss: number) => void;
+  readonly layers?: readonly number[] | undefined;
 }
 
-export interface Table2Row extends FiveMetrics {
-  readonly layer: number;
-  readonly count: number;
+export interface Contributions {
+  readonly attn: readonly number[];
+  readonly mlp: readonly number[];
 }
 
 export interface Table2 {
-  readonly rows: readonly Table2Row[];
+  readonly model: string;
+  readonly rows: readonly (VariantRow & { readonly layer: number })[];
   /** mean contribution per layer of the unedited model to the answer it gives */
-  readonly contributions: { readonly attn: readonly number[]; readonly mlp: readonly number[] };
+  readonly contributions: Contributions;
   readonly command: string;
 }
 
 /** Resumes by itself: layers that are trained and evaluated in `out` are not done again. */
-export async function table2(options: Table2Options, command: string): Promise<Table2> {
-  const { model, out, seed, steps, limit, log, signal, threads } = options;
-  const world = options.world ?? join(out, 'world');
-  if (!existsSync(join(world, 'vqa_train.json')))
-    await buildWorld({ seed, out: world, sizes: { captionTrain: 0, captionTest: 0 } });
-  const data = { train: join(world, 'vqa_train.json'), test: join(world, 'vqa_test.json'), images: join(world, 'images') };
-  const vlm = loadModel(model, threads === undefined ? {} : { threads });
-  const all = Array.from({ length: vlm.decoder.layers - 1 }, (_, i) => i);
-  const layers = options.layers ?? all;
-  const records = loadRecords(data.test, data.images).slice(0, limit);
+export async function table2(options: Table2Options): Promise<Table2> {
+  const { model, out, command } = options;
+  const vlm = loadModel(model, { dtype: options.dtype });
+  const layers = options.layers ?? Array.from({ length: vlm.decoder.layers - 1 }, (_, i) => i);
+  const { fingerprint } = vlm;
+  await vlm.release();
+  const found = await variantRows(
+    layers.map((layer) => ({ folder: `layer-${layer}`, training: { layer } })),
+    undefined,
+    options,
+  );
+  const contributions = await contributionsOf(options, fingerprint);
+  const table: Table2 = {
+    model: modelName(model),
+    rows: found.map((row, i) => ({ layer: layers[i]!, ...row })),
+    contributions,
+    command,
+  };
+  writeFileAtomic(join(out, 'table2.json'), `${JSON.stringify(table, null, 1)}\n`);
+  writeFileAtomic(join(out, 'table2.md'), toMarkdown(table2Rows(table)));
+  writeFileAtomic(join(out, 'table2.tex'), toLatex(table2Rows(table)));
+  writeFileAtomic(join(out, 'table2.csv'), toCsv(table2Rows(table)));
+  await draw(table, out);
+  return table;
+}
+
+/** Over the first 200 records that are evaluated; kept, since a resumed table needs them again. */
+async function contributionsOf(
+  { model, out, data, limit, dtype, log }: Table2Options,
+  fingerprint: string,
+): Promise<Contributions> {
+  const path = join(out, 'contributions.json');
+  const records = loadRecords(data.files.vqa!.test, data.images).slice(0, Math.min(limit ?? 200, 200));
+  const known = existsSync(path)
+    ? (readJson(path) as unknown as { fingerprint: string; records: number } & Contributions)
+    : undefined;
+  if (known?.fingerprint === fingerprint && known.records === records.length) return { attn: known.attn, mlp: known.mlp };
   log('Attributing the unedited answers ...');
   const inputs = await Promise.all(
-    records.slice(0, 200).map(async ({ request }) => ({ prompt: request.prompt, image: await decodeImage(request.image) })),
+    records.map(async ({ request }) => ({ prompt: request.prompt, image: await decodeImage(request.image) })),
   );
+  const vlm = loadModel(model, { dtype });
   const { contribution } = await averageModuleContribution(vlm, inputs);
   await vlm.release();
-  const rows: Table2Row[] = [];
-  for (const layer of layers) {
-    const dir = join(out, `layer-${layer}`);
-    log(`Insert layer ${layer} ...`);
-    if (!existsSync(join(dir, 'train', weightsFile)) || !existsSync(join(dir, 'trained'))) {
-      await trainEditor(
-        { model, editor: vead, data: data.train, images: data.images },
-        {
-          out: join(dir, 'train'),
-          seed,
-          layer,
-          steps,
-          threads,
-          signal,
-          command,
-          resume: existsSync(join(dir, 'train')),
-          onStep: (p) => options.onStep?.(layer, p.step, p.steps, p.loss),
-        },
-      );
-      writeFileAtomic(join(dir, 'trained'), '');
-    }
-    const { evaluation } = await runEvaluation(
-      {
-        model,
-        editor: vead.id,
-        weights: join(dir, 'train', weightsFile),
-        data: data.test,
-        images: data.images,
-        limit,
-        batch: 16,
-        maxNewTokens: 8,
-      },
-      { out: join(dir, 'evaluation'), resume: existsSync(join(dir, 'evaluation')), command, signal },
-    );
-    const { reliability, textGenerality, modalGenerality, textLocality, modalLocality, average, count } = evaluation;
-    rows.push({ layer, reliability, textGenerality, modalGenerality, textLocality, modalLocality, average, count });
-  }
-  const result: Table2 = { rows, contributions: contribution, command };
-  writeFileAtomic(join(out, 'table2.json'), `${JSON.stringify({ ...result, seed, steps, limit, model }, null, 2)}\n`);
-  const series = (label: string, of: (row: Table2Row) => number) => ({ label, x: rows.map((r) => r.layer), y: rows.map(of) });
+  const contributions = { attn: [...contribution.attn], mlp: [...contribution.mlp] };
+  writeFileAtomic(path, `${JSON.stringify({ fingerprint, records: records.length, ...contributions }, null, 1)}\n`);
+  return contributions;
+}
+
+/** With the contributions of each layer's attention and MLP beside. */
+export function table2Rows({ rows, contributions }: Pick<Table2, 'rows' | 'contributions'>): Rows {
+  const table = variantTable(
+    'Layer',
+    rows.map((row) => ({ name: String(row.layer), row })),
+  );
+  return {
+    head: [...table.head, 'attn contribution', 'MLP contribution'],
+    rows: table.rows.map((row, i) => {
+      const { layer } = rows[i]!;
+      return [...row, contributions.attn[layer]!.toFixed(3), contributions.mlp[layer]!.toFixed(3)];
+    }),
+    align: [...table.align, 'right', 'right'],
+  };
+}
+
+async function draw({ model, rows, contributions }: Table2, out: string): Promise<void> {
+  const series = (label: string, of: (row: VariantRow) => number) => ({ label, x: rows.map((r) => r.layer), y: rows.map(of) });
   savePicture(
     join(out, 'table2.svg'),
     await lineChart({
@@ -120,7 +119,10 @@ export async function table2(options: Table2Options, command: string): Promise<T
   );
   savePicture(
     join(out, 'module-contributions.svg'),
-    await moduleBars({ layers: contribution.attn.map((_, i) => i), ...contribution, title: `Module contributions of ${model}` }),
+    await moduleBars({
+      layers: contributions.attn.map((_, i) => i),
+      ...contributions,
+      title: `Module contributions of ${model}`,
+    }),
   );
-  return result;
 }

@@ -1,0 +1,93 @@
+/**
+ * The unedited model's answers, computed once per record. With a folder they are kept on disk too, so that all editors and seeds that are
+ * evaluated on one model, file of records and protocol ask the unedited model once.
+ */
+
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { writeFileAtomic } from '../checkpoints/atomic.ts';
+import type { EditRecord } from '../data/records.ts';
+import { unedited } from '../models/answer.ts';
+import type { Vlm } from '../models/vlm.ts';
+import type { Answer, AskedKind } from './metrics.ts';
+import { type Answers, type AskOptions, askAll, type Loaded } from './queries.ts';
+import { Appender } from './store.ts';
+
+export class Unedited {
+  readonly #known = new WeakMap<EditRecord, Answers>();
+
+  /**
+   * @param share the decoder layer whose states these questions share with those under an edit; see `answerTargets`
+   * @param store answers kept on disk; they serve every editor, so no layer is shared then
+   */
+  constructor(
+    readonly vlm: Vlm,
+    readonly share?: number,
+    readonly store?: AnswerStore,
+  ) {}
+
+  async get(batch: readonly Loaded[], options: AskOptions): Promise<Answers[]> {
+    const missing = batch.filter(({ record }) => !this.#has(record));
+    if (missing.length > 0) {
+      const answers = await askAll(unedited(this.vlm, this.store === undefined ? this.share : undefined), missing, options);
+      missing.forEach(({ record }, i) => {
+        this.#known.set(record, answers[i]!);
+      });
+      this.store?.append(missing.map(({ record }, i) => ({ index: record.index, answers: answers[i]! })));
+    }
+    return batch.map(({ record }) => this.#known.get(record)!);
+  }
+
+  #has(record: EditRecord): boolean {
+    const stored = this.store?.get(record.index);
+    if (stored !== undefined) this.#known.set(record, stored);
+    return this.#known.has(record);
+  }
+}
+
+interface Line {
+  readonly index: number;
+  readonly answers: Answers;
+}
+
+/** Answers of one model to one choice of records under one protocol: a folder with a file of JSON lines for each process that wrote there. */
+export class AnswerStore {
+  readonly #known = new Map<number, Answers>();
+  readonly #path: string;
+  #file: Appender | undefined;
+
+  /** @param identity all that the answers depend on; another identity has another folder */
+  constructor(folder: string, identity: unknown) {
+    const text = JSON.stringify(identity, null, 2);
+    const dir = join(folder, createHash('sha256').update(text).digest('hex').slice(0, 16));
+    mkdirSync(dir, { recursive: true });
+    if (!existsSync(join(dir, 'identity.json'))) writeFileAtomic(join(dir, 'identity.json'), `${text}\n`);
+    for (const name of readdirSync(dir).filter((file) => file.endsWith('.jsonl'))) {
+      // A line without its newline may be cut off.
+      for (const line of readFileSync(join(dir, name), 'utf8').split('\n').slice(0, -1)) {
+        try {
+          const { index, answers } = JSON.parse(line) as { index: number; answers: [AskedKind, Answer][] };
+          this.#known.set(index, new Map(answers));
+        } catch {
+          // cut off by a kill; those answers are asked for again
+        }
+      }
+    }
+    this.#path = join(dir, `${process.pid}-${Date.now()}.jsonl`);
+  }
+
+  get(index: number): Answers | undefined {
+    return this.#known.get(index);
+  }
+
+  append(lines: readonly Line[]): void {
+    this.#file ??= new Appender(this.#path);
+    this.#file.append(lines.map(({ index, answers }) => ({ index, answers: [...answers] })));
+    for (const { index, answers } of lines) this.#known.set(index, answers);
+  }
+
+  close(): void {
+    this.#file?.close();
+  }
+}

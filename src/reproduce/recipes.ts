@@ -1,0 +1,39 @@
+/**
+ * How editors are trained for the tables on the minis, where an editor's own defaults are not what was used. One line for each column; every seed
+ * of a column is trained alike, and the weights that come with a model are of seed 1.
+ */
+import type { DatasetKind } from '../data/records.ts';
+import type { Settings } from '../editors/editor.ts';
+
+export interface Recipe {
+  readonly steps?: number;
+  readonly layer?: number;
+  readonly settings?: Settings;
+}
+
+const recipes: Readonly<Record<string, Recipe>> = {
+  'mini-llava/vqa/vead': { steps: 4000 },
+  'mini-llava/caption/vead': {
+    steps: 1200,
+    settings: {
+      weightLocality: 1,
+      localitySameImage: 0.15,
+      localitySameQuestion: 0.2,
+      hintUntil: 100,
+      hintEnd: 300,
+      hold: 0.4,
+    },
+  },
+  'mini-blip2-opt/vqa/vead': { steps: 2000 },
+  'mini-blip2-opt/caption/vead': { steps: 1800, settings: { localitySameQuestion: 0.15 } },
+  'mini-minigpt4/vqa/vead': { steps: 3000, settings: { weightLocality: 1, localitySameQuestion: 0.15 } },
+  'mini-minigpt4/caption/vead': { steps: 2600, settings: { weightLocality: 1, localitySameQuestion: 0.15 } },
+};
+
+/** @param model the name of its folder @param own what is asked for instead of the recipe's */
+export function recipeFor(model: string, dataset: DatasetKind, editor: string, own: Recipe = {}): Recipe {
+  const { settings, ...recipe } = recipes[`${model}/${dataset}/${editor}`] ?? {};
+  const given = Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined)) as Recipe;
+  const all = { ...settings, ...own.settings };
+  return { ...recipe, ...given, ...(Object.keys(all).length === 0 ? {} : { settings: all }) };
+}
