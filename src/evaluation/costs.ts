@@ -52,3 +52,17 @@ export function privateMemory(): number | null {
     return null;
   }
 }
+
+export interface PerEdit {
+  readonly editSeconds: number;
+  readonly askSeconds: number;
+  readonly editBytes: number;
+  readonly privateBytes: number | null;
+}
+
+/** Means over the edits that were made; null where none was, since all was finished before. */
+export function perEdit(costs: Costs | undefined): PerEdit | null {
+  if (costs === undefined || costs.edits === 0) return null;
+  const { edits, editSeconds, askSeconds, editBytes, privateBytes } = costs;
+  return { editSeconds: editSeconds / edits, askSeconds: askSeconds / edits, editBytes: editBytes / edits, privateBytes };
+}

@@ -71,6 +71,20 @@ export function comparisonRows(
   };
 }
 
+/** Teacher-forced metrics after so many edits that stay, and the average by free generation. */
+export function sequentialRows(points: readonly { readonly edits: number; readonly evaluation: Figures }[]): Rows {
+  const head = ['edits', ...five.map((name) => columnNames[name]), 'Average, free generation'];
+  return {
+    head,
+    align: head.map(() => 'right'),
+    rows: points.map(({ edits, evaluation }) => [
+      edits,
+      ...five.map((metric) => percent(evaluation[metric])),
+      percent(evaluation.generation.average),
+    ]),
+  };
+}
+
 export function toMarkdown({ head, rows, align }: Rows): string {
   const line = (cells: readonly (string | number)[]): string =>
     `| ${cells.map((cell) => String(cell).trim().replaceAll('|', '\\|')).join(' | ')} |`;

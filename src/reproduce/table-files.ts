@@ -2,11 +2,13 @@
 import { join } from 'node:path';
 import { writeFileAtomic } from '../checkpoints/atomic.ts';
 import { queryKinds } from '../data/records.ts';
+import { perEdit } from '../evaluation/costs.ts';
 import { columnNames, type Rows, toCsv, toLatex, toMarkdown } from '../evaluation/tables.ts';
 import { type Column, type Entry, metricNames, type Spread, significance, VEAD, veadIsBest } from './columns.ts';
 import { datasets } from './data.ts';
 
-const percent = (x: number): string => (100 * x).toFixed(2);
+/** Without a sign where nothing is left to show of it. */
+const percent = (x: number): string => (100 * x).toFixed(2).replace(/^-(0\.00)$/, '$1');
 const withDeviation = ({ mean, deviation }: Spread, runs: number): string =>
   runs > 1 ? `${percent(mean)} ± ${percent(deviation)}` : percent(mean);
 
@@ -60,20 +62,23 @@ export function detailRows(columns: readonly Column[]): Rows {
     's training',
   ];
   const rows = columns.flatMap(({ model, dataset, entries }) =>
-    entries.map(({ editor, seeds, against, costs, trainingSeconds }) => [
-      model,
-      datasets[dataset],
-      editor,
-      seedsText(seeds),
-      against === null ? '' : percent(against.difference),
-      against === null ? '' : `${percent(against.interval.low)} to ${percent(against.interval.high)}`,
-      against === null ? '' : pText(against.p),
-      costs.edits === 0 ? '' : (costs.editSeconds / costs.edits).toFixed(3),
-      costs.edits === 0 ? '' : (costs.askSeconds / costs.edits).toFixed(3),
-      costs.edits === 0 ? '' : (costs.editBytes / costs.edits / 2 ** 10).toFixed(1),
-      costs.privateBytes === null ? '' : Math.round(costs.privateBytes / 2 ** 20),
-      trainingSeconds === null ? '' : Math.round(trainingSeconds),
-    ]),
+    entries.map(({ editor, seeds, against, costs, trainingSeconds }) => {
+      const each = perEdit(costs);
+      return [
+        model,
+        datasets[dataset],
+        editor,
+        seedsText(seeds),
+        against === null ? '' : percent(against.difference),
+        against === null ? '' : `${percent(against.interval.low)} to ${percent(against.interval.high)}`,
+        against === null ? '' : pText(against.p),
+        ...(each === null
+          ? ['', '', '']
+          : [each.editSeconds.toFixed(3), each.askSeconds.toFixed(3), (each.editBytes / 2 ** 10).toFixed(1)]),
+        costs.privateBytes === null ? '' : Math.round(costs.privateBytes / 2 ** 20),
+        trainingSeconds === null ? '' : Math.round(trainingSeconds),
+      ];
+    }),
   );
   return { head, rows, align: head.map((_, i) => (i < 3 ? 'left' : 'right')) };
 }

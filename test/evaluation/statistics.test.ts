@@ -1,7 +1,16 @@
 import { expect, test } from 'vitest';
 import { figuresOf } from '../../src/evaluation/metrics.ts';
-import { incompleteBeta, mean, pairedTTest, standardDeviation, welchTTest } from '../../src/evaluation/statistics.ts';
-import { comparisonRows, toMarkdown } from '../../src/evaluation/tables.ts';
+import {
+  bootstrapInterval,
+  incompleteBeta,
+  kendall,
+  mean,
+  pairedTTest,
+  quantile,
+  standardDeviation,
+  welchTTest,
+} from '../../src/evaluation/statistics.ts';
+import { comparisonRows, type Rows, toCsv, toLatex, toMarkdown } from '../../src/evaluation/tables.ts';
 
 test('mean and standard deviation', () => {
   expect(mean([1, 2, 3, 4])).toBe(2.5);
@@ -43,4 +52,69 @@ test('a comparison shows means and deviations as percentages', () => {
     ['ft-v', '50.00'],
   ]);
   expect(toMarkdown(rows).split('\n')[1]).toBe('|---|---:|---:|---:|---:|---:|---:|');
+});
+
+test('a paired t-test at a value from Student (1908): ten patients, two soporifics', () => {
+  const first = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0, 2];
+  const second = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4];
+  const { t, degrees, p } = pairedTTest(second, first);
+  expect(t).toBeCloseTo(4.0621, 4);
+  expect(degrees).toBe(9);
+  expect(p).toBeCloseTo(0.002833, 6);
+});
+
+test('bootstrap: seeded, and near the normal interval where that holds', () => {
+  const values = Array.from({ length: 400 }, (_, i) => Math.sin(i) ** 2 + 0.001 * i);
+  const interval = bootstrapInterval(values, { seed: 7, resamples: 4000 });
+  expect(bootstrapInterval(values, { seed: 7, resamples: 4000 })).toEqual(interval);
+  expect(bootstrapInterval(values, { seed: 8, resamples: 4000 })).not.toEqual(interval);
+  const half = (1.96 * standardDeviation(values)) / Math.sqrt(values.length);
+  expect(Math.abs(interval.low - (mean(values) - half))).toBeLessThan(0.005);
+  expect(Math.abs(interval.high - (mean(values) + half))).toBeLessThan(0.005);
+  expect(bootstrapInterval([3, 3, 3], { seed: 1 })).toEqual({ low: 3, high: 3 });
+  expect(() => bootstrapInterval([], { seed: 1 })).toThrow('at least one value');
+});
+
+test('quantiles lie between neighbours; rankings agree, disagree, or tie', () => {
+  expect([0, 0.25, 0.5, 1].map((share) => quantile([1, 2, 3, 4], share))).toEqual([1, 1.75, 2.5, 4]);
+  expect(kendall([1, 2, 3], [10, 20, 30])).toBe(1);
+  expect(kendall([1, 2, 3], [3, 2, 1])).toBe(-1);
+  // One of three pairs is tied on one side: 2 / sqrt(3 * 2).
+  expect(kendall([1, 2, 3], [1, 1, 2])).toBeCloseTo(2 / Math.sqrt(6), 12);
+  expect(kendall([1, 1], [1, 2])).toBeNull();
+});
+
+test('one table in three formats', () => {
+  const rows: Rows = {
+    head: ['Settings', 'Rel', 'Average'],
+    rows: [
+      ['VEAD', '95.99', '**96.12 ± 0.97** *'],
+      ['− ℓ_im↓, "a"', 95.5, '94.09 %'],
+    ],
+    align: ['left', 'right', 'right'],
+  };
+  expect(toMarkdown(rows)).toMatchInlineSnapshot(`
+    "| Settings | Rel | Average |
+    |---|---:|---:|
+    | VEAD | 95.99 | **96.12 ± 0.97** * |
+    | − ℓ_im↓, "a" | 95.5 | 94.09 % |
+    "
+  `);
+  expect(toLatex(rows)).toMatchInlineSnapshot(`
+    "\\begin{tabular}{lrr}
+    \\toprule
+    Settings & Rel & Average \\\\
+    \\midrule
+    VEAD & 95.99 & \\textbf{96.12 $\\pm$ 0.97} * \\\\
+    $-$ $\\ell$\\_im$\\downarrow$, "a" & 95.5 & 94.09 \\% \\\\
+    \\bottomrule
+    \\end{tabular}
+    "
+  `);
+  expect(toCsv(rows)).toMatchInlineSnapshot(`
+    "Settings,Rel,Average
+    VEAD,95.99,**96.12 ± 0.97** *
+    "− ℓ_im↓, ""a""",95.5,94.09 %
+    "
+  `);
 });

@@ -1,0 +1,135 @@
+/** `reproduce table1` from fresh processes on toy sizes: seeds, resume, cells without their weights, tables, and what is refused. */
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { readCells } from '../../src/reproduce/cell-store.ts';
+import { runCells } from '../../src/reproduce/cells.ts';
+import type { Column } from '../../src/reproduce/columns.ts';
+import { tableData } from '../../src/reproduce/data.ts';
+import { visedit } from '../cli/start.ts';
+import { viseditUntil } from '../evaluation/kill.ts';
+import { writeRandomLlava } from '../tiny-model.ts';
+import { temporaryFolder, writeTinyWorld } from '../tiny-world.ts';
+
+const root = temporaryFolder();
+const at = (...parts: string[]): string => join(root, ...parts);
+const words = (out: string, ...more: string[]): string[] => [
+  ...['reproduce', 'table1', '--model', at('tiny'), '--world', at('world'), '--editor', 'ft-l', '--editor', 'vead'],
+  ...['--dataset', 'vqa', '--seeds', '1,2', '--steps', '3', '--limit', '6', '--threads', '1', '--out', at(out), ...more],
+];
+const formats = ['table1.md', 'table1.tex', 'table1.csv'];
+const tables = (out: string): string[] => formats.map((name) => readFileSync(at(out, name), 'utf8'));
+
+beforeAll(async () => {
+  writeRandomLlava(at('tiny'), { positions: 256 });
+  await writeTinyWorld(at('world'), { captionTrain: 12, captionTest: 6 });
+  const { code, stderr } = await visedit(words('whole'));
+  expect({ code, stderr: code === 0 ? '' : stderr }).toEqual({ code: 0, stderr: '' });
+  expect(stderr).toContain('3 cells, 0 finished, 3 to do: about');
+}, 120_000);
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+test('what is trained has a cell for each seed, what draws nothing has one; a cell can be kept without weights', () => {
+  const cells = readCells(at('whole'));
+  expect(cells.map(({ place }) => place)).toEqual(['tiny/vqa/ft-l/once', 'tiny/vqa/vead/seed-1', 'tiny/vqa/vead/seed-2']);
+  expect(readdirSync(at('whole', 'tiny/vqa/vead/seed-2')).sort()).toEqual(
+    ['curve.jsonl', 'manifest.json', 'records.jsonl.gz', 'summary.json', 'training-manifest.json'].sort(),
+  );
+  const { manifest, evaluation } = cells.find(({ place }) => place === 'tiny/vqa/vead/seed-2')!;
+  expect(evaluation.count).toBe(6);
+  expect(manifest).toMatchObject({
+    finished: true,
+    identity: { editor: { id: 'vead', seed: 2, training: { steps: 3, limit: null } }, data: { records: 11, evaluated: 6 } },
+    costs: { edits: 6 },
+  });
+  expect(manifest.costs.editSeconds).toBeGreaterThan(0);
+});
+
+test('the table has means over seeds, tests against VEAD, and all formats', () => {
+  const { columns } = JSON.parse(readFileSync(at('whole', 'table1.json'), 'utf8')) as { columns: Column[] };
+  expect(columns.map(({ model, dataset, count }) => [model, dataset, count])).toEqual([['tiny', 'vqa', 6]]);
+  const [ftL, vead] = columns[0]!.entries;
+  expect([ftL!.editor, ftL!.seeds, vead!.editor, vead!.seeds]).toEqual(['ft-l', [null], 'vead', [1, 2]]);
+  expect(ftL!.against!.difference).toBeCloseTo(ftL!.forced.average.mean - vead!.forced.average.mean, 6);
+  expect(ftL!.against!.interval.low).toBeLessThanOrEqual(ftL!.against!.difference);
+  expect(vead!.against).toBeNull();
+  const [markdown, latex, csv] = tables('whole');
+  expect(markdown).toMatch(/\| tiny \| E-VQA \| vead \|.* ± .*\| 6 \|/);
+  expect(latex).toContain('\\begin{tabular}');
+  expect(csv!.trim().split('\n')).toHaveLength(3);
+});
+
+test('killed between cells and inside one, then resumed: the same tables; finished cells alone are enough', async () => {
+  const { hit } = await viseditUntil(
+    words('killed'),
+    () => existsSync(at('killed', 'tiny/vqa/ft-l/once/manifest.json')),
+    'SIGKILL',
+  );
+  expect(hit).toBe(true);
+  const training = (): boolean =>
+    existsSync(at('killed/work/training')) && readdirSync(at('killed/work/training')).some((name) => name.includes('seed-2'));
+  await viseditUntil(words('killed'), training, 'SIGKILL');
+  expect((await visedit(words('killed'))).code).toBe(0);
+  expect(tables('killed')).toEqual(tables('whole'));
+  rmSync(at('killed/work'), { recursive: true });
+  for (const name of formats) rmSync(at('killed', name));
+  const again = await visedit(words('killed'));
+  expect(again.stderr).toContain('All 3 cells are finished');
+  expect(tables('killed')).toEqual(tables('whole'));
+  expect(existsSync(at('killed/work/training'))).toBe(false);
+});
+
+test('cells that were made otherwise are refused by name, and made anew when asked', async () => {
+  const other = await visedit(words('killed', '--limit', '5'));
+  expect(other.code).toBe(1);
+  expect(other.stderr).toMatch(/ft-l\/once \(ft-l on tiny, E-VQA\) was made otherwise; give --redo/);
+  expect(other.stderr).toContain('data.evaluated: there 6, here 5');
+  const one = [
+    ...words('killed').slice(0, 6),
+    '--editor',
+    'ft-l',
+    '--dataset',
+    'vqa',
+    '--limit',
+    '5',
+    '--redo',
+    '--out',
+    at('killed'),
+  ];
+  const redone = await visedit(one);
+  expect(redone.code).toBe(0);
+  // It no longer belongs to its column, which says so.
+  expect(redone.stderr).toContain('tiny/vqa/ft-l/once is left out');
+  const finished = await visedit(['reproduce', 'table1', '--finished', '--out', at('killed'), '--json']);
+  expect((JSON.parse(finished.stdout) as { columns: Column[] }).columns[0]!.entries.map(({ editor }) => editor)).toEqual([
+    'vead',
+  ]);
+  expect((await visedit(['reproduce', 'table1', '--finished', '--out', at('none')])).stderr).toContain('no finished cells');
+});
+
+test('records are found by name or in either layout of a folder; what is missing is said', async () => {
+  const official = at('official');
+  mkdirSync(join(official, 'caption'), { recursive: true });
+  copyFileSync(at('world/caption_train.json'), join(official, 'caption/caption_train_edit.json'));
+  copyFileSync(at('world/caption_test.json'), join(official, 'caption/caption_eval_edit.json'));
+  const found = await tableData({ folder: official, images: at('world/images') }, at('none'), () => {});
+  expect(found.files).toEqual({
+    caption: {
+      train: join(official, 'caption/caption_train_edit.json'),
+      test: join(official, 'caption/caption_eval_edit.json'),
+    },
+  });
+  const request = { model: at('tiny'), dataset: 'caption', editor: 'ft-l', seed: 1, shipped: true } as const;
+  const options = { out: at('captions'), data: found, limit: 2, threads: 1, command: '', log: () => {} };
+  const [cell] = await runCells([request], options);
+  expect(cell).toMatchObject({ place: 'tiny/caption/ft-l/once', manifest: { identity: { protocol: { maxNewTokens: 24 } } } });
+  await expect(runCells([{ ...request, dataset: 'vqa' }], options)).rejects.toThrow('no records of E-VQA');
+  const test = await tableData({ vqa: [at('world/vqa_test.json')], images: at('world/images') }, at('none'), () => {});
+  await expect(runCells([{ ...request, dataset: 'vqa', editor: 'mend' }], { ...options, data: test })).rejects.toThrow(
+    'mend has to be trained and there are no training records of E-VQA',
+  );
+  await expect(tableData({ vqa: [at('world/vqa_test.json')] }, at('none'), () => {})).rejects.toThrow('name it with --images');
+  await expect(tableData({ folder: at('tiny') }, at('none'), () => {})).rejects.toThrow(
+    'looked for: vqa_test.json, vqa_eval.json',
+  );
+});
