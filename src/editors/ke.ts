@@ -36,12 +36,11 @@ import {
   tanh,
   transpose,
 } from '../graph/index.ts';
-import { decodeImage } from '../image/decode.ts';
-import { generateAll } from '../models/answer.ts';
+import { generate } from '../models/generate.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { linear } from '../nn/layers.ts';
 import { zeros } from '../nn/optimizers.ts';
-import { Weights } from '../nn/weights.ts';
+import { type LowRank, Weights } from '../nn/weights.ts';
 import { Random } from '../random.ts';
 import type { Feeds } from '../runtime/program.ts';
 import {
@@ -166,7 +165,7 @@ function readEdit(vlm: Vlm, w: Weights, { lstm: h, window }: Sizes): Node {
 }
 
 /** The change of every matrix as left [e, n, t + 1] and right [e, t + 1, m]. */
-function changes(vlm: Vlm, matrices: readonly NamedWeight[], sizes: Sizes, w: Weights): Map<string, { left: Node; right: Node }> {
+function changes(vlm: Vlm, matrices: readonly NamedWeight[], sizes: Sizes, w: Weights): Map<string, LowRank> {
   const h = readEdit(vlm, w, sizes);
   return new Map(
     matrices.map((matrix) => {
@@ -227,12 +226,20 @@ function initialWeights(
   );
 }
 
-/** What the hyper-network reads of an edit: −1 is the separator. */
-async function conditionOf(vlm: Vlm, { image, prompt, target }: EditRequest): Promise<number[]> {
-  const { targetIds } = vlm.layout(prompt, true, target);
-  const [old] = await generateAll(vlm, [{ image, prompt }], { maxNewTokens: targetIds.length });
-  const asked = vlm.codec.encode(prompt, { special: false });
-  return [...asked, -1, ...old!.tokenIds, -1, ...targetIds];
+/** What the hyper-network reads of edits: −1 is the separator. Old answers are generated together. */
+async function conditionsOf(
+  vlm: Vlm,
+  requests: readonly { readonly prompt: string; readonly target: string }[],
+  visual: readonly Tensor<'float32'>[],
+): Promise<number[][]> {
+  const sequences = requests.map(({ prompt, target }) => vlm.layout(prompt, true, target));
+  const asked = requests.map(({ prompt }) => vlm.layout(prompt, true));
+  const maxNewTokens = Math.max(...sequences.map(({ targetIds }) => targetIds.length));
+  const old = await generate(vlm, vlm.batchVisual(asked, visual), { maxNewTokens });
+  return requests.map(({ prompt }, i) => {
+    const { targetIds } = sequences[i]!;
+    return [...vlm.codec.encode(prompt, { special: false }), -1, ...old[i]!.slice(0, targetIds.length), -1, ...targetIds];
+  });
 }
 
 function conditionFeeds(conditions: readonly (readonly number[])[], window: number): Feeds {
@@ -255,10 +262,7 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
   const config = keConfig(vlm, options);
   const { from } = config;
   const matrices = lastMatrices(vlm, from);
-  const deltas = new Map(
-    [...changes(vlm, matrices, config, new Weights())].map(([name, { left, right }]) => [name, matmul(left, right)]),
-  );
-  const { smoothed, ...terms } = metaTerms(vlm, from, deltas);
+  const { smoothed, ...terms } = metaTerms(vlm, from, changes(vlm, matrices, config, new Weights()));
   const target = mul(
     Object.values(smoothed(config.smoothing)).reduce((a: Node, b: Node) => add(a, b)),
     1 / 3,
@@ -266,13 +270,6 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
   const kl = mul(add(terms.modalLocality, terms.textLocality), 0.5);
   // λ ascends its own gradient, KL − margin, by RMSprop as in torch.
   const multiplier = { lambda: 1, square: 0, margin: config.marginMax, success: config.success + 1, waited: 0 };
-  const known = new Map<EditRecord, number[]>();
-  const conditionOfRecord = async (record: EditRecord): Promise<number[]> => {
-    const { prompt, target: answer, image } = record.request;
-    const condition = known.get(record) ?? (await conditionOf(vlm, { prompt, target: answer, image: await decodeImage(image) }));
-    known.set(record, condition);
-    return condition;
-  };
   return trainHyperNetwork(
     vlm,
     records,
@@ -284,15 +281,20 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
       initial: initialWeights(vlm, matrices, config, config.start, new Random(`${options.seed}/ke`)),
       fixed: new Map(),
       decay: config.decay,
-      feeds: async (part, whole) => {
-        const conditions: number[][] = [];
-        for (const { record } of part) conditions.push(await conditionOfRecord(record));
-        return {
-          ...conditionFeeds(conditions, config.window),
-          'ke.margin': f32([(multiplier.margin * part.length) / whole.length], []),
-          'ke.lambda': f32([multiplier.lambda], []),
-        };
-      },
+      conditions: (some, pictures) =>
+        conditionsOf(
+          vlm,
+          some.map(({ request }) => request),
+          some.map(({ request }) => pictures.get(request.image)!),
+        ),
+      feeds: (part, whole) => ({
+        ...conditionFeeds(
+          part.map(({ condition }) => condition),
+          config.window,
+        ),
+        'ke.margin': f32([(multiplier.margin * part.length) / whole.length], []),
+        'ke.lambda': f32([multiplier.lambda], []),
+      }),
       state: {
         after: (metrics) => {
           const ascent = metrics.kl! - multiplier.margin;
@@ -334,7 +336,7 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWe
     const factors = await gradientFactors(vlm, from, [await stateBefore(vlm, request, from)]);
     const out = await program.run({
       ...factorFeeds(factors),
-      ...conditionFeeds([await conditionOf(vlm, request)], window),
+      ...conditionFeeds(await conditionsOf(vlm, [request], [await vlm.visual(request.image)]), window),
       ...weights,
     });
     edits.push({

@@ -38,7 +38,7 @@ import {
 import { decodeImage } from '../image/decode.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { zeros } from '../nn/optimizers.ts';
-import { Weights } from '../nn/weights.ts';
+import { type LowRank, Weights } from '../nn/weights.ts';
 import { Random } from '../random.ts';
 import {
   type Edit,
@@ -141,10 +141,10 @@ function shapes(
 }
 
 /** −α δ̃ᵀ [e, out, t] and x̃ [e, t, in] of every matrix, from the inputs x:{name} and d:{name}. */
-function editedFactors(groups: readonly Group[], rank: number, w: Weights): Map<string, { left: Node; right: Node }> {
+function editedFactors(groups: readonly Group[], rank: number, w: Weights): Map<string, LowRank> {
   const { trained, fixed } = shapes(groups, rank);
   const get = (name: string): Node => w.get(name, trained.get(name) ?? fixed.get(name)!);
-  const out = new Map<string, { left: Node; right: Node }>();
+  const out = new Map<string, LowRank>();
   for (const group of groups) {
     const { key, out: outWidth, in: inWidth, members } = group;
     const norm = (x: Node, side: string): Node =>
@@ -235,8 +235,7 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
   );
   // What stays as it is becomes part of the compiled step.
   const w = new Weights(new Map([...fixed].map(([name, shape]) => [name, () => parameter(name, shape)])));
-  const deltas = new Map([...editedFactors(groups, rank, w)].map(([name, { left, right }]) => [name, matmul(left, right)]));
-  const { smoothed: _, ...terms } = metaTerms(vlm, from, deltas);
+  const { smoothed: _, ...terms } = metaTerms(vlm, from, editedFactors(groups, rank, w));
   const weighted: [Node, number][] = [
     [terms.reliability, config.reliability],
     [terms.textGenerality, config.generality],

@@ -4,9 +4,11 @@ import type { Dim } from '../graph/dim.ts';
 import { add, concat, matmul, mul, type Node, type Operand, reshape, slice, softmax, transpose } from '../graph/index.ts';
 import type { Weights } from './weights.ts';
 
-/** x W^T (+ b): x [..., in], weight `${name}.weight` [out, in]. */
+/** x W^T (+ b): x [..., in], weight `${name}.weight` [out, in]; under a change by factors x W^T + (x right^T) left^T (+ b). */
 export function linear(w: Weights, name: string, x: Node, inWidth: number, outWidth: number, bias = true): Node {
-  const y = matmul(x, w.get(`${name}.weight`, [outWidth, inWidth]), false, true);
+  const own = matmul(x, w.get(`${name}.weight`, [outWidth, inWidth]), false, true);
+  const change = w.lowRank.get(`${name}.weight`);
+  const y = change === undefined ? own : add(own, matmul(matmul(x, change.right, false, true), change.left, false, true));
   return bias ? add(y, w.get(`${name}.bias`, [outWidth])) : y;
 }
 

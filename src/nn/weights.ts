@@ -2,13 +2,27 @@
 
 import { type Node, parameter } from '../graph/node.ts';
 
+/** A change of a matrix W [out, in] by factors, W + left · right; with rows of their own where the inputs are under changes of their own. */
+export interface LowRank {
+  /** [b, out, r] */
+  readonly left: Node;
+  /** [b, r, in] */
+  readonly right: Node;
+}
+
 export class Weights {
   readonly #nodes = new Map<string, Node>();
   readonly #replace: ReadonlyMap<string, (weight: Node) => Node>;
+  /** changes by factors, which `linear` adds to the product: no changed matrix is ever formed */
+  readonly lowRank: ReadonlyMap<string, LowRank>;
 
   /** @param replace rewrites of named weights (a weight edit); a name that the model never reads is refused by `check` */
-  constructor(replace: ReadonlyMap<string, (weight: Node) => Node> = new Map()) {
+  constructor(
+    replace: ReadonlyMap<string, (weight: Node) => Node> = new Map(),
+    lowRank: ReadonlyMap<string, LowRank> = new Map(),
+  ) {
     this.#replace = replace;
+    this.lowRank = lowRank;
   }
 
   get(name: string, shape: readonly number[]): Node {

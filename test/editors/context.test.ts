@@ -12,7 +12,7 @@ import {
   keyOf,
   similarity,
 } from '../../src/editors/context/representation.ts';
-import { Kept } from '../../src/editors/context/training.ts';
+import { Kept, preparationGroups } from '../../src/editors/context/training.ts';
 import { knows, wordingFor } from '../../src/editors/context/wording.ts';
 import type { Edit } from '../../src/editors/editor.ts';
 import { answerTargets, type Query, type TargetAnswer, unedited } from '../../src/models/answer.ts';
@@ -135,18 +135,28 @@ test('each query is under its own edit; of stored ones the best, and of equals t
   ]);
 });
 
-test('what is kept stays within its budget and is made once', async () => {
-  const made: number[] = [];
+test('what is kept stays within its budget and is made once, with the others of its group', async () => {
+  const made: number[][] = [];
   const kept = new Kept(
-    async (place) => {
-      made.push(place);
-      return place;
+    async (places) => {
+      made.push([...places]);
+      return places;
     },
     () => 10,
-    20,
+    30,
+    [[0, 3], [1], [2, 4]],
   );
-  for (const place of [0, 1, 0, 2, 2, 1]) expect(await kept.get(place)).toBe(place);
-  expect(made).toEqual([0, 1, 2, 2]);
+  for (const place of [0, 1, 3, 2, 4, 2, 1, 4]) expect(await kept.get(place)).toBe(place);
+  // The group that does not fit is made once while its members are asked for.
+  expect(made).toEqual([[0, 3], [1], [2, 4]]);
+});
+
+test('records are prepared with those of their batch in the first epoch, alone where not all can be kept', () => {
+  const groups = preparationGroups('any', { seed: 1 }, { count: 7, batch: 3, fits: true });
+  expect(groups.map((group) => group.length)).toEqual([3, 3, 1]);
+  expect(groups.flat().sort()).toEqual([0, 1, 2, 3, 4, 5, 6]);
+  expect(preparationGroups('any', { seed: 1 }, { count: 7, batch: 3, fits: true })).toEqual(groups);
+  expect(preparationGroups('any', { seed: 1 }, { count: 7, batch: 3, fits: false })).toHaveLength(7);
 });
 
 test('published words are used where the tokenizer knows them, none where it spells', () => {

@@ -54,6 +54,9 @@ export interface RecordTraining<T> {
   feeds: (part: readonly T[], whole: readonly T[]) => Promise<Feeds>;
 }
 
+/** What orders records and draws of a training come from. */
+export const trainingRandom = (editor: string, { seed }: Pick<TrainOptions, 'seed'>): Random => new Random(`${seed}/${editor}`);
+
 export const weightsFile = 'weights.safetensors';
 
 export async function trainOnRecords<T>(
@@ -64,7 +67,7 @@ export async function trainOnRecords<T>(
 ): Promise<EditorWeights> {
   const { editor, config, metrics, fixed } = training;
   const { steps, batch, microBatch, rate, hold, lastRate } = config;
-  const random = new Random(`${options.seed}/${editor}`);
+  const random = trainingRandom(editor, options);
   const trainer = await Trainer.create({
     loss: training.loss,
     metrics,
@@ -83,8 +86,7 @@ export async function trainOnRecords<T>(
       weights: (name) => fixed.get(name) ?? vlm.weights(name),
     },
   });
-  const places = records.map((_, i) => i);
-  const perEpoch = Math.max(1, Math.floor(places.length / batch));
+  const perEpoch = Math.max(1, Math.floor(records.length / batch));
   let epoch = -1;
   let order: number[] = [];
   let smoothed = Number.NaN;
@@ -103,7 +105,7 @@ export async function trainOnRecords<T>(
     feeds: async (step) => {
       const now = Math.floor((step - 1) / perEpoch);
       if (now !== epoch) {
-        order = random.fork(`epoch ${now}`).shuffle(places);
+        order = epochOrder(random, now, records.length);
         epoch = now;
       }
       const at = ((step - 1) % perEpoch) * batch;
@@ -146,26 +148,55 @@ export async function trainOnRecords<T>(
   return readEditorWeights(path);
 }
 
-/** Keeps what is made for places in a list, within a budget of bytes; what goes beyond is made again when it is asked for. */
+/** Places in a seeded order of their own for every epoch. */
+const epochOrder = (random: Random, epoch: number, count: number): number[] =>
+  random.fork(`epoch ${epoch}`).shuffle(Array.from({ length: count }, (_, i) => i));
+
+/**
+ * Which records are prepared together: the batches of the first epoch, and what is left over. A record is prepared with the same others whenever it
+ * is asked for: padding moves the last bits, and a resumed training must have the same ones. Where not all can be kept each is on its own, since
+ * later epochs ask for it alone.
+ * @param of.fits whether what is made of all records can be kept
+ */
+export function preparationGroups(
+  editor: string,
+  options: Pick<TrainOptions, 'seed'>,
+  { count, batch, fits }: { count: number; batch: number; fits: boolean },
+): number[][] {
+  const order = epochOrder(trainingRandom(editor, options), 0, count);
+  const size = fits ? batch : 1;
+  return Array.from({ length: Math.ceil(count / size) }, (_, i) => order.slice(i * size, (i + 1) * size));
+}
+
+/** Keeps what is made for places in a list, in groups, within a budget of bytes; what goes beyond is made again when it is asked for. */
 export class Kept<T> {
   readonly #known = new Map<number, T>();
+  readonly #groupOf = new Map<number, readonly number[]>();
+  /** the last group that did not fit: its members are asked for one after the other */
+  #last = new Map<number, T>();
   #bytes = 0;
 
+  /** @param groups every place in one of them */
   constructor(
-    readonly make: (place: number) => Promise<T>,
+    readonly make: (places: readonly number[]) => Promise<readonly T[]>,
     readonly bytesOf: (made: T) => number,
     readonly budget: number,
-  ) {}
+    groups: readonly (readonly number[])[],
+  ) {
+    for (const group of groups) for (const place of group) this.#groupOf.set(place, group);
+  }
 
   async get(place: number): Promise<T> {
-    const known = this.#known.get(place);
+    const known = this.#known.get(place) ?? this.#last.get(place);
     if (known !== undefined) return known;
-    const made = await this.make(place);
-    const bytes = this.bytesOf(made);
+    const group = this.#groupOf.get(place)!;
+    const made = await this.make(group);
+    this.#last = new Map(group.map((member, i) => [member, made[i]!]));
+    const bytes = made.reduce((sum, one) => sum + this.bytesOf(one), 0);
     if (this.#bytes + bytes <= this.budget) {
-      this.#known.set(place, made);
+      for (const [member, one] of this.#last) this.#known.set(member, one);
       this.#bytes += bytes;
     }
-    return made;
+    return this.#last.get(place)!;
   }
 }

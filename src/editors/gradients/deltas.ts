@@ -6,6 +6,7 @@
 import { add, f32, input, matmul, type Node, type Tensor } from '../../graph/index.ts';
 import { type AnsweringModel, answerTargets, generateAll } from '../../models/answer.ts';
 import type { Rewrite, Vlm } from '../../models/vlm.ts';
+import type { LowRank } from '../../nn/weights.ts';
 import { checkEdits, type Edit } from '../editor.ts';
 import type { NamedWeight } from './chosen-weights.ts';
 
@@ -41,7 +42,7 @@ export function lowRankTensors(
 }
 
 /** The outputs that `lowRankTensors` reads. */
-export function lowRankOutputs(changes: ReadonlyMap<string, { left: Node; right: Node }>): Record<string, Node> {
+export function lowRankOutputs(changes: ReadonlyMap<string, LowRank>): Record<string, Node> {
   return Object.fromEntries(
     [...changes].flatMap(([name, { left, right }]) => [[`left:${name}`, left] as const, [`right:${name}`, right] as const]),
   );

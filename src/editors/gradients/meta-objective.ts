@@ -26,7 +26,7 @@ import {
 import { Sites } from '../../models/sites.ts';
 import { splitLayer, splitStates } from '../../models/split.ts';
 import type { Vlm } from '../../models/vlm.ts';
-import { Weights } from '../../nn/weights.ts';
+import { type LowRank, Weights } from '../../nn/weights.ts';
 
 /** Groups of inputs with a picture, in their order. */
 export const pictureGroups = ['reliability', 'textGenerality', 'modalGenerality', 'modalLocality'] as const;
@@ -49,32 +49,24 @@ export interface MetaTerms extends TargetTerms {
 /**
  * Inputs: image.{hidden [4e, l, d], positions, bias, rows [r], labels [r], parts [3, r], locRows [k], before [k, n], locWeights [k]} and
  * text.{hidden [e, m, d], positions, bias, rows [j], before [j, n], locWeights [j]}.
- * @param deltas changes of weights, [e, out, in] each
+ * @param changes of weights by name: factors of each edit, left [e, out, t] and right [e, t, in]
  */
-export function metaTerms(vlm: Vlm, from: number, deltas: ReadonlyMap<string, Node>): MetaTerms {
+export function metaTerms(vlm: Vlm, from: number, changes: ReadonlyMap<string, LowRank>): MetaTerms {
   const { decoder, visualTokens } = vlm.architecture;
   const d = decoder.hidden;
   const b = mulDim(pictureGroups.length, 'e');
-  // One node for each edited matrix, repeated for the groups of rows that read it.
-  const edited = new Map<string, Node>();
-  const under = (spread: (w: Node) => Node): Weights =>
-    new Weights(
-      new Map(
-        [...deltas].map(([name, delta]) => [
-          name,
-          (w: Node) => {
-            const whole = edited.get(name) ?? add(w, delta);
-            edited.set(name, whole);
-            return spread(whole);
-          },
-        ]),
-      ),
+  // The factors are repeated for the groups of rows that read them: they are small, the matrices are not.
+  const under = (groups: number): Weights => {
+    const spread = (x: Node): Node =>
+      concat(
+        Array.from({ length: groups }, () => x),
+        0,
+      );
+    return new Weights(
+      new Map(),
+      new Map([...changes].map(([name, { left, right }]) => [name, { left: spread(left), right: spread(right) }])),
     );
-  const times = (n: number) => (w: Node) =>
-    concat(
-      Array.from({ length: n }, () => w),
-      0,
-    );
+  };
   const frozen = new Weights();
 
   const positions = input('image.positions', [b, 'l'], 'int64');
@@ -86,8 +78,8 @@ export function metaTerms(vlm: Vlm, from: number, deltas: ReadonlyMap<string, No
     text: states.text,
   };
   const context = {
-    weights: under(times(4)),
-    pictureWeights: under(times(3)),
+    weights: under(4),
+    pictureWeights: under(3),
     sites: new Sites(),
     positions,
     bias: input('image.bias', [b, 1, 'l', 'l']),
@@ -117,7 +109,7 @@ export function metaTerms(vlm: Vlm, from: number, deltas: ReadonlyMap<string, No
 
   let y: Node = input('text.hidden', ['e', 'm', d]);
   const text = {
-    weights: under((w) => w),
+    weights: under(1),
     sites: new Sites(),
     positions: input('text.positions', ['e', 'm'], 'int64'),
     bias: input('text.bias', ['e', 1, 'm', 'm']),

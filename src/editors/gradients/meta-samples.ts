@@ -1,50 +1,110 @@
 /** What training a hyper-network editor needs of a record and never changes: states before the first changed layer, and the unedited answers. */
 
-import type { EditRecord } from '../../data/records.ts';
+import type { EditRecord, Query } from '../../data/records.ts';
 import { f32, i64, type Tensor } from '../../graph/index.ts';
-import { decodeImage } from '../../image/decode.ts';
 import { targetRows } from '../../models/answer.ts';
-import type { Vlm } from '../../models/vlm.ts';
+import type { Batch, Vlm } from '../../models/vlm.ts';
 import type { Feeds } from '../../runtime/program.ts';
+import { picturesOf, type VisualTokens } from '../context/pictures.ts';
 import { padHidden, type Sample } from '../vead/prepare.ts';
 import { pictureGroups } from './meta-objective.ts';
 
 export interface Prepared {
+  readonly record: EditRecord;
   /** in the order of `pictureGroups` */
-  pictures: readonly Sample[];
-  text: Sample;
+  readonly pictures: readonly Sample[];
+  readonly text: Sample;
   /** unedited logits where the locality samples' answers are predicted, [k × n] */
-  pictureBefore: Float32Array;
-  textBefore: Float32Array;
+  readonly pictureBefore: Float32Array;
+  readonly textBefore: Float32Array;
+  /** what a hyper-network reads beside the gradient: token ids, −1 for its separator */
+  readonly condition: readonly number[];
 }
 
-export async function prepare(vlm: Vlm, { index, queries }: EditRecord, from: number): Promise<Prepared> {
-  const [first, second] = [queries.reliability, queries.textGenerality];
-  // The objective runs the picture of both once.
-  if (first.image !== second.image)
-    throw new Error(`record ${index}: its rephrased prompt is about another picture than its prompt`);
+/** Tokens that a hyper-network reads of each record's request. */
+export type Conditions = (records: readonly EditRecord[], pictures: VisualTokens) => Promise<readonly (readonly number[])[]>;
+
+/** Records prepared together: one run for what is below layer `from`, and one above it for the unedited answers of each kind of locality. */
+export async function prepare(
+  vlm: Vlm,
+  records: readonly EditRecord[],
+  from: number,
+  conditions?: Conditions,
+): Promise<Prepared[]> {
+  for (const { index, queries } of records) {
+    // The objective runs the picture of both once.
+    if (queries.reliability.image !== queries.textGenerality.image)
+      throw new Error(`record ${index}: its rephrased prompt is about another picture than its prompt`);
+  }
+  const asked = records.flatMap(({ queries }) => pictureGroups.map((group) => queries[group]));
+  const tokens = await picturesOf(
+    vlm,
+    asked.map(({ image }) => image),
+  );
+  const groups = pictureGroups.length;
+  const pictures = await statesBelow(vlm, asked, from, tokens);
+  const localities = records.map(({ queries }) => queries.modalLocality);
+  const pictureBefore = await answersAbove(
+    vlm,
+    localities,
+    records.map((_, i) => pictures[i * groups + pictureGroups.indexOf('modalLocality')]!),
+    from,
+    tokens,
+  );
+  const questions = records.map(({ queries }) => queries.textLocality);
+  const texts = await statesBelow(vlm, questions, from, tokens);
+  const textBefore = await answersAbove(vlm, questions, texts, from, tokens);
+  const condition = await conditions?.(records, tokens);
+  return records.map((record, i) => ({
+    record,
+    pictures: pictures.slice(i * groups, (i + 1) * groups),
+    text: texts[i]!,
+    pictureBefore: pictureBefore[i]!,
+    textBefore: textBefore[i]!,
+    condition: condition?.[i] ?? [],
+  }));
+}
+
+/** Queries that all have a picture, or all have none. */
+function batchOf(vlm: Vlm, queries: readonly Query[], tokens: VisualTokens): Batch {
+  return vlm.batchVisual(
+    queries.map(({ prompt, image, target }) => vlm.layout(prompt, image !== null, target)),
+    queries.map(({ image }) => (image === null ? undefined : tokens.get(image)!)),
+  );
+}
+
+/** States before layer `from`. */
+async function statesBelow(vlm: Vlm, queries: readonly Query[], from: number, tokens: VisualTokens): Promise<Sample[]> {
+  const batch = batchOf(vlm, queries, tokens);
   const site = from === 0 ? 'decoder.in' : `layers.${from - 1}.out`;
+  const out = (await vlm.run({ from: 0, to: from, outputs: [site] }, batch))[site]!.data as Float32Array;
   const d = vlm.decoder.hidden;
-  const run = async (
-    of: readonly (typeof first | typeof queries.textLocality)[],
-  ): Promise<{ samples: Sample[]; before: Float32Array }> => {
-    const sequences = of.map((q) => vlm.layout(q.prompt, q.image !== null, q.target));
-    const images = await Promise.all(of.map((q) => (q.image === null ? undefined : decodeImage(q.image))));
-    const batch = await vlm.batch(sequences, images);
-    const rows = targetRows(batch).slice(-sequences.at(-1)!.targetIds.length);
-    const out = await vlm.run({ from: 0, to: vlm.decoder.layers, outputs: [site, 'logits'], rows: true }, batch, {
-      rows: i64(rows, [rows.length]),
-    });
-    const hidden = out[site]!.data as Float32Array;
-    const samples = sequences.map((sequence, n) => {
-      const at = n * batch.length * d;
-      return { sequence, hidden: hidden.slice(at, at + sequence.ids.length * d) };
-    });
-    return { samples, before: out.logits!.data as Float32Array };
-  };
-  const pictures = await run(pictureGroups.map((group) => queries[group]));
-  const text = await run([queries.textLocality]);
-  return { pictures: pictures.samples, pictureBefore: pictures.before, text: text.samples[0]!, textBefore: text.before };
+  return batch.sequences.map((sequence, n) => {
+    const at = n * batch.length * d;
+    return { sequence, hidden: out.slice(at, at + sequence.ids.length * d) };
+  });
+}
+
+/** Unedited logits [k × n] where each query's answer is predicted, from the states before layer `from`. */
+async function answersAbove(
+  vlm: Vlm,
+  queries: readonly Query[],
+  samples: readonly Sample[],
+  from: number,
+  tokens: VisualTokens,
+): Promise<Float32Array[]> {
+  const batch = batchOf(vlm, queries, tokens);
+  const rows = targetRows(batch);
+  const segment = { from, to: vlm.decoder.layers, outputs: ['logits'], rows: true };
+  const { hidden } = padHidden(samples, vlm.decoder.hidden);
+  const { logits } = await vlm.run(segment, batch, { hidden, rows: i64(rows, [rows.length]) });
+  const n = vlm.decoder.vocabulary;
+  let at = 0;
+  return batch.sequences.map(({ targetIds }) => {
+    const start = at;
+    at += targetIds.length * n;
+    return (logits!.data as Float32Array).slice(start, at);
+  });
 }
 
 export function bytesOf({ pictures, text, pictureBefore, textBefore }: Prepared): number {

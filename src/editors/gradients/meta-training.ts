@@ -7,10 +7,11 @@ import type { EditRecord } from '../../data/records.ts';
 import { checkTraining } from '../../models/memory.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import type { Feeds } from '../../runtime/program.ts';
-import { Kept, type RecordTraining, type RecordTrainingConfig, trainOnRecords } from '../context/training.ts';
+import { Kept, preparationGroups, type RecordTraining, type RecordTrainingConfig, trainOnRecords } from '../context/training.ts';
 import type { EditorWeights, TrainOptions } from '../editor.ts';
 import { factorFeeds, gradientFactors } from './factors.ts';
-import { bytesOf, metaFeeds, type Prepared, prepare } from './meta-samples.ts';
+import { pictureGroups } from './meta-objective.ts';
+import { bytesOf, type Conditions, metaFeeds, type Prepared, prepare } from './meta-samples.ts';
 
 export interface MetaConfig extends RecordTrainingConfig {
   /** first layer whose weights change */
@@ -19,14 +20,11 @@ export interface MetaConfig extends RecordTrainingConfig {
   budget: number;
 }
 
-export interface MetaSample extends Prepared {
-  record: EditRecord;
-}
-
-export interface MetaTraining extends Omit<RecordTraining<MetaSample>, 'sample' | 'feeds' | 'settings'> {
+export interface MetaTraining extends Omit<RecordTraining<Prepared>, 'sample' | 'feeds' | 'settings'> {
   config: MetaConfig;
+  conditions?: Conditions;
   /** the editor's own feeds of a part of a batch */
-  feeds?: (part: readonly MetaSample[], whole: readonly MetaSample[]) => Promise<Feeds>;
+  feeds?: (part: readonly Prepared[], whole: readonly Prepared[]) => Feeds;
 }
 
 export function trainHyperNetwork(
@@ -40,15 +38,34 @@ export function trainHyperNetwork(
     const layersAbove = vlm.decoder.layers - from;
     checkTraining(vlm.name, vlm.memory, { layersAbove, records: microBatch, budget: vlm.memoryBudget });
   }
-  const states = new Kept((place) => prepare(vlm, records[place]!, from), bytesOf, budget);
-  const feeds = async (part: readonly MetaSample[], whole: readonly MetaSample[]): Promise<Feeds> => {
+  const { visualTokens, decoder } = vlm.architecture;
+  const words = 32;
+  const bytesEach = 4 * pictureGroups.length * (visualTokens + words) * decoder.hidden;
+  const groups = preparationGroups(training.editor, options, {
+    count: records.length,
+    batch: training.config.batch,
+    fits: records.length * bytesEach <= budget,
+  });
+  const kept = new Kept(
+    (places) =>
+      prepare(
+        vlm,
+        places.map((place) => records[place]!),
+        from,
+        training.conditions,
+      ),
+    bytesOf,
+    budget,
+    groups,
+  );
+  const feeds = async (part: readonly Prepared[], whole: readonly Prepared[]): Promise<Feeds> => {
     const requests = part.map((p) => p.pictures[0]!);
     return {
       ...metaFeeds(vlm, part, whole),
       ...factorFeeds(await gradientFactors(vlm, from, requests)),
-      ...(await training.feeds?.(part, whole)),
+      ...training.feeds?.(part, whole),
     };
   };
-  const sample = async (place: number): Promise<MetaSample> => ({ record: records[place]!, ...(await states.get(place)) });
+  const sample = (place: number): Promise<Prepared> => kept.get(place);
   return trainOnRecords(vlm, records, { ...training, settings: { from, ...settings }, sample, feeds }, options);
 }

@@ -18,7 +18,6 @@ import {
   sum,
   type Tensor,
 } from '../../graph/index.ts';
-import { decodeImage } from '../../image/decode.ts';
 import { checkTraining } from '../../models/memory.ts';
 import type { Sequence } from '../../models/sequence.ts';
 import { Sites } from '../../models/sites.ts';
@@ -27,9 +26,10 @@ import { zeros } from '../../nn/optimizers.ts';
 import { Weights } from '../../nn/weights.ts';
 import { Random } from '../../random.ts';
 import type { Feeds } from '../../runtime/program.ts';
+import { picturesOf, type VisualTokens } from '../context/pictures.ts';
 import { placedFeeds } from '../context/placed.ts';
 import { centerOf, describe, fitThreshold, keyOf, middleLayer, openQuery, similarity } from '../context/representation.ts';
-import { Kept, type RecordTrainingConfig, trainOnRecords } from '../context/training.ts';
+import { Kept, preparationGroups, type RecordTrainingConfig, trainOnRecords } from '../context/training.ts';
 import { wordingFor } from '../context/wording.ts';
 import type { Edit, EditorWeights, TrainOptions } from '../editor.ts';
 import { layerMatrices, type NamedWeight } from '../gradients/chosen-weights.ts';
@@ -44,7 +44,7 @@ export interface LteConfig extends RecordTrainingConfig {
   retrievalLayer: number;
   /** training records that the threshold is fitted to */
   calibration: number;
-  /** bytes of unedited answers kept in memory */
+  /** bytes of visual tokens kept in memory */
   budget: number;
 }
 
@@ -61,15 +61,15 @@ export function lteConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): LteCon
     budget: 1e9,
   };
   checkSettings('lte', options.settings, Object.keys(defaults));
-  const batch = options.batch ?? 8;
+  const batch = options.batch ?? (mini ? 4 : 8);
   return {
     ...defaults,
     ...(options.settings as Partial<typeof defaults>),
     from: options.layer ?? 0,
-    steps: options.steps ?? (mini ? 800 : 5000),
+    steps: options.steps ?? (mini ? 2000 : 5000),
     batch,
     microBatch: Math.min(options.microBatch ?? batch, batch),
-    rate: options.rate ?? (mini ? 1e-3 : 1e-4),
+    rate: options.rate ?? (mini ? 3e-4 : 1e-4),
   };
 }
 
@@ -95,8 +95,8 @@ export const promptBehind = (vlm: Vlm, edit: Edit['request'], query: string): st
 interface Input {
   readonly sequence: Sequence;
   readonly picture: Tensor<'float32'> | undefined;
-  /** unedited logits [targets + 1, n] where the answer and its end are predicted; undefined: the target is to be learned */
-  readonly before: Float32Array | undefined;
+  /** the query without an edit, whose answer by the unedited model is to stay; undefined: the target is to be learned */
+  readonly plain: Sequence | undefined;
   readonly group: 'inScope' | 'outOfScope' | 'noEdit';
 }
 
@@ -115,17 +115,26 @@ const changes = ({ queries }: EditRecord): RecordQuery[] => [
   queries.modalGenerality,
 ];
 
-/** Unedited logits of a record's queries at their answers, all rows of one query together. */
-async function uneditedLogits(vlm: Vlm, queries: readonly RecordQuery[]): Promise<Float32Array[]> {
-  const out: Float32Array[] = [];
-  // One at a time: padding moves the last bits, and a resumed training meets records in another order.
-  for (const query of queries) {
-    const sequence = vlm.layout(query.prompt, query.image !== null, query.target);
-    const batch = await vlm.batch([sequence], [query.image === null ? undefined : await decodeImage(query.image)]);
-    const rows = answerRows(sequence);
+/** Unedited logits [targets + 1, n] where the answers and their ends are predicted, of each input that has a plain query. */
+async function uneditedLogits(vlm: Vlm, inputs: readonly Input[]): Promise<Map<Input, Float32Array>> {
+  const out = new Map<Input, Float32Array>();
+  const n = vlm.decoder.vocabulary;
+  for (const image of [true, false]) {
+    const some = inputs.filter(({ plain, picture }) => plain !== undefined && (picture !== undefined) === image);
+    if (some.length === 0) continue;
+    const batch = vlm.batchVisual(
+      some.map(({ plain }) => plain!),
+      some.map(({ picture }) => picture),
+    );
+    const rows = batch.sequences.flatMap((plain, i) => answerRows(plain).map((row) => i * batch.length + row));
     const segment = { from: 0, to: vlm.decoder.layers, outputs: ['logits'], rows: true };
     const { logits } = await vlm.run(segment, batch, { rows: i64(rows, [rows.length]) });
-    out.push(logits!.data as Float32Array);
+    let at = 0;
+    for (const one of some) {
+      const size = (one.plain!.targetIds.length + 1) * n;
+      out.set(one, (logits!.data as Float32Array).subarray(at, at + size));
+      at += size;
+    }
   }
   return out;
 }
@@ -155,7 +164,8 @@ function objective(
 }
 
 /** Feeds of the objective; every row weighs as it does in the whole batch. */
-function stepFeeds(vlm: Vlm, part: readonly Input[], whole: readonly Input[]): Feeds {
+async function stepFeeds(vlm: Vlm, part: readonly Input[], whole: readonly Input[]): Promise<Feeds> {
+  const answers = await uneditedLogits(vlm, part);
   const batch = vlm.batchVisual(
     part.map(({ sequence }) => ({ ...sequence, visualSpan: undefined })),
     part.map(() => undefined),
@@ -170,15 +180,16 @@ function stepFeeds(vlm: Vlm, part: readonly Input[], whole: readonly Input[]): F
     );
   const ints = (values: readonly number[]): Tensor => i64(values, [values.length]);
   const floats = (values: readonly number[]): Tensor => f32(values, [values.length]);
-  const learned = rowsOf((x) => x.before === undefined);
-  const kept = rowsOf((x) => x.before !== undefined);
+  const learned = rowsOf((x) => x.plain === undefined);
+  const kept = rowsOf((x) => x.plain !== undefined);
   const n = vlm.decoder.vocabulary;
   const before = new Float32Array(kept.length * n);
   let cursor = 0;
   for (const x of part) {
-    if (x.before === undefined) continue;
-    before.set(x.before, cursor);
-    cursor += x.before.length;
+    const logits = answers.get(x);
+    if (logits === undefined) continue;
+    before.set(logits, cursor);
+    cursor += logits.length;
   }
   const weigh = (group: Input['group']): Tensor => floats(kept.map(({ x }) => (x.group === group ? share(group) : 0)));
   return {
@@ -253,19 +264,23 @@ export async function trainLte(vlm: Vlm, records: readonly EditRecord[], options
   }
   const { center, threshold } = await fitRetrieval(vlm, records.slice(0, config.calibration), config.retrievalLayer);
   const { changed, initial } = trainedChanges(layerMatrices(vlm, config.from), config.rank, random.fork('initial'));
-  const kept = new Kept(
-    (place) => uneditedLogits(vlm, [...changes(records[place]!), ...localities(records[place]!)]),
-    (logits) => logits.reduce((bytes, { byteLength }) => bytes + byteLength, 0),
-    config.budget,
-  );
-  const laid = async (query: RecordQuery, edit: Edit['request'] | undefined): Promise<Pick<Input, 'sequence' | 'picture'>> => ({
-    sequence: vlm.layout(
-      edit === undefined ? query.prompt : promptBehind(vlm, edit, query.prompt),
-      query.image !== null,
-      query.target,
-    ),
-    picture: query.image === null ? undefined : await vlm.visual(await decodeImage(query.image)),
+  const asked = (record: EditRecord): RecordQuery[] => [...changes(record), ...localities(record)];
+  const { visualTokens, decoder } = vlm.architecture;
+  const groups = preparationGroups('lte', options, {
+    count: records.length,
+    batch: config.batch,
+    fits: 4 * 3 * records.length * visualTokens * decoder.hidden <= config.budget,
   });
+  const kept = new Kept<VisualTokens>(
+    async (places) => {
+      const paths = places.map((place) => asked(records[place]!).map(({ image }) => image));
+      const tokens = await picturesOf(vlm, paths.flat());
+      return paths.map((own) => new Map([...tokens].filter(([path]) => own.includes(path))));
+    },
+    (pictures) => [...pictures.values()].reduce((bytes, { data }) => bytes + data.byteLength, 0),
+    config.budget,
+    groups,
+  );
   return trainOnRecords<readonly Input[]>(
     vlm,
     records,
@@ -278,16 +293,23 @@ export async function trainLte(vlm: Vlm, records: readonly EditRecord[], options
       fixed: new Map([['center', center]]),
       sample: async (place, drawn) => {
         const record = records[place]!;
-        const [inside, outside] = [changes(record), localities(record)];
-        const before = await kept.get(place);
-        const [i, o, n] = [drawn.int(inside.length), drawn.int(outside.length), drawn.int(inside.length + outside.length)];
+        const pictures = await kept.get(place);
+        const one = (group: Input['group'], { prompt, image, target }: RecordQuery): Input => {
+          const plain = vlm.layout(prompt, image !== null, target);
+          return {
+            group,
+            sequence: group === 'noEdit' ? plain : vlm.layout(promptBehind(vlm, record.request, prompt), image !== null, target),
+            picture: image === null ? undefined : pictures.get(image)!,
+            plain: group === 'inScope' ? undefined : plain,
+          };
+        };
         return [
-          { ...(await laid(inside[i]!, record.request)), before: undefined, group: 'inScope' },
-          { ...(await laid(outside[o]!, record.request)), before: before[inside.length + o]!, group: 'outOfScope' },
-          { ...(await laid([...inside, ...outside][n]!, undefined)), before: before[n]!, group: 'noEdit' },
+          one('inScope', drawn.pick(changes(record))),
+          one('outOfScope', drawn.pick(localities(record))),
+          one('noEdit', drawn.pick(asked(record))),
         ];
       },
-      feeds: async (part, whole) => stepFeeds(vlm, part.flat(), whole.flat()),
+      feeds: (part, whole) => stepFeeds(vlm, part.flat(), whole.flat()),
     },
     options,
   );

@@ -7,7 +7,7 @@ import { zeros } from '../../nn/optimizers.ts';
 import { Weights } from '../../nn/weights.ts';
 import { Random } from '../../random.ts';
 import { centerOf, describe, keyOf, middleLayer, openQuery } from '../context/representation.ts';
-import { Kept, type RecordTrainingConfig, trainOnRecords } from '../context/training.ts';
+import { Kept, preparationGroups, type RecordTrainingConfig, trainOnRecords } from '../context/training.ts';
 import type { EditorWeights, TrainOptions } from '../editor.ts';
 import { checkSettings } from '../gradients/descend.ts';
 import {
@@ -146,19 +146,27 @@ export async function trainSerac(vlm: Vlm, records: readonly EditRecord[], optio
   for (const { request } of records.slice(0, config.calibration)) requests.push(...(await described([request])));
   const center = centerOf(requests);
   const keys = new Kept<ScopeSample>(
-    async (place) => {
-      const { queries, hard } = records[place]!;
-      const inside: Query[] = [queries.reliability, queries.textGenerality, queries.modalGenerality];
-      // The same question about another picture says the same words.
-      const sameQuestion = config.pictures ? hard?.sameQuestion : undefined;
-      const outside = [queries.modalLocality, hard?.sameImage, sameQuestion].filter((query) => query !== undefined);
-      // A record at a time: padding moves the last bits, and a resumed training meets records in another order.
-      const keysOfAll = (await described([...inside, ...outside])).map((description) => keyOf(description, center));
-      const [request, ...others] = keysOfAll;
-      return { request: request!, inScope: others.slice(0, 2), outOfScope: others.slice(2) };
+    async (places) => {
+      const of = places.map((place) => {
+        const { queries, hard } = records[place]!;
+        // The same question about another picture says the same words.
+        const sameQuestion = config.pictures ? hard?.sameQuestion : undefined;
+        const outside = [queries.modalLocality, hard?.sameImage, sameQuestion].filter((query) => query !== undefined);
+        return [queries.reliability, queries.textGenerality, queries.modalGenerality, ...outside];
+      });
+      const found = (await described(of.flat())).map((description) => keyOf(description, center));
+      return of.map(({ length }) => {
+        const [request, ...others] = found.splice(0, length);
+        return { request: request!, inScope: others.slice(0, 2), outOfScope: others.slice(2) };
+      });
     },
     ({ request, inScope, outOfScope }) => request.byteLength * (1 + inScope.length + outOfScope.length),
     config.budget,
+    preparationGroups('serac', options, {
+      count: records.length,
+      batch: config.batch,
+      fits: 4 * 6 * records.length * scope.input <= config.budget,
+    }),
   );
   const trained = (prefix: string, shapes: ReadonlyMap<string, readonly number[]>): Weights =>
     boundWeights(shapes, (name, shape) => parameter(prefix + name, shape));
