@@ -1,10 +1,10 @@
 /** Asking a model: teacher-forced predictions of a target's tokens (the paper's measure) and free generation, for the unedited and the edited model alike. */
 
 import { i64, type Tensor } from '../graph/dtype.ts';
-import { type GenerateOptions, generate } from './generate.ts';
+import { type GenerateOptions, generate, generateFrom } from './generate.ts';
 import type { Sequence } from './sequence.ts';
-import { groupRows, sharedStates } from './shared-states.ts';
-import type { Batch, Rewrite, RgbImage, Vlm } from './vlm.ts';
+import { type EditedRows, type SharedStates, sharedStates } from './shared-states.ts';
+import type { BatchShape, Rewrite, RgbImage, Vlm } from './vlm.ts';
 
 export interface Query {
   readonly image?: RgbImage | undefined;
@@ -30,7 +30,7 @@ export interface AnsweringModel {
 
 /** The rewrite for chosen rows of a list of queries; undefined: the unedited model. */
 export interface RewriteRows {
-  (rows: readonly number[], batch: Batch): Rewrite | undefined;
+  (rows: readonly number[], batch: BatchShape): Rewrite | undefined;
   /** given where the rewrite does nothing but change visual tokens after a layer: that layer, and what says which edit a row is under */
   readonly afterLayer?: { readonly layer: number; readonly editOf: (row: number) => unknown };
 }
@@ -49,15 +49,15 @@ export function batchRows(sequences: readonly Sequence[], size = BATCH): number[
 }
 
 /** Flat rows of a batch at which the target's tokens are predicted. */
-export function targetRows(batch: Batch): number[] {
-  return batch.sequences.flatMap((s, n) => s.targetIds.map((_, i) => n * batch.length + s.promptEnd + i));
+export function targetRows({ sequences, length }: BatchShape): number[] {
+  return sequences.flatMap((s, n) => s.targetIds.map((_, i) => n * length + s.promptEnd + i));
 }
 
-/** Reads predictions off logits [r, n] of the target rows of a batch. */
-export function readAnswers(batch: Batch, logits: Tensor<'float32'>): TargetAnswer[] {
+/** Reads predictions off logits [r, n] of the target rows of some sequences. */
+export function readAnswers(sequences: readonly Sequence[], logits: Tensor<'float32'>): TargetAnswer[] {
   const n = logits.shape[1]!;
   let row = 0;
-  return batch.sequences.map(({ targetIds }) => {
+  return sequences.map(({ targetIds }) => {
     const predictedIds: number[] = [];
     const logProbs: number[] = [];
     for (const id of targetIds) {
@@ -74,9 +74,29 @@ export function readAnswers(batch: Batch, logits: Tensor<'float32'>): TargetAnsw
   });
 }
 
+/** The states that queries may share; undefined: they share none. */
+function statesFor(vlm: Vlm, rewrite: RewriteRows | undefined, share: number | undefined): SharedStates | undefined {
+  return share === undefined || (rewrite !== undefined && rewrite.afterLayer?.layer !== share)
+    ? undefined
+    : sharedStates(vlm, share);
+}
+
+/** The rewrite of a batch's rows, which are rows of the queries. */
+function editedRows(rewrite: RewriteRows | undefined, rows: readonly number[], batch: BatchShape): EditedRows | undefined {
+  if (rewrite === undefined) return undefined;
+  return {
+    editOf: (row) => rewrite.afterLayer?.editOf(rows[row]!),
+    rewrite: (chosen) =>
+      rewrite(
+        chosen.map((row) => rows[row]!),
+        batch,
+      ),
+  };
+}
+
 /**
  * Teacher-forced answers.
- * @param share the layer whose states are shared with other queries of the same pictures and words; by default the one that the rewrite acts after.
+ * @param share the layer up to which states are shared with other queries of the same pictures; by default the one that the rewrite acts after.
  * Sharing moves results by rounding only.
  */
 export async function answerTargets(
@@ -87,61 +107,50 @@ export async function answerTargets(
 ): Promise<TargetAnswer[]> {
   const sequences = queries.map((q) => vlm.layout(q.prompt, q.image !== undefined, q.target));
   const out = new Array<TargetAnswer>(queries.length);
-  const states =
-    share === undefined || (rewrite !== undefined && rewrite.afterLayer?.layer !== share) ? undefined : sharedStates(vlm, share);
+  const states = statesFor(vlm, rewrite, share);
   for (const rows of batchRows(sequences, Math.min(BATCH, vlm.batchLimit))) {
-    const batch = await vlm.batch(
-      rows.map((i) => sequences[i]!),
-      rows.map((i) => queries[i]!.image),
-    );
-    const at = targetRows(batch);
+    const some = rows.map((i) => sequences[i]!);
+    const images = rows.map((i) => queries[i]!.image);
+    const shape = vlm.batchShape(some);
+    const at = targetRows(shape);
     let logits: Tensor<'float32'>;
-    if (states !== undefined && batch.image) {
-      const images = rows.map((i) => queries[i]!.image!);
-      const groups = groupRows(
-        rows.map((row, i) => `${vlm.imageKey(images[i]!)}|${editNumber(rewrite?.afterLayer?.editOf(row))}`),
-      );
-      const pictureRows = groups.first.map((i) => rows[i]!);
-      logits = await states.logits(batch, images, groups, at, rewrite?.(pictureRows, batch));
+    if (states !== undefined && shape.image) {
+      logits = await states.logits({ ...shape, images: images as RgbImage[] }, at, editedRows(rewrite, rows, shape));
     } else {
+      const batch = await vlm.batch(some, images);
       const segment = { from: 0, to: vlm.decoder.layers, outputs: ['logits'], rows: true };
       const result = await vlm.run(segment, batch, { rows: i64(at, [at.length]) }, rewrite?.(rows, batch));
       logits = result.logits as Tensor<'float32'>;
     }
-    readAnswers(batch, logits).forEach((answer, i) => {
+    readAnswers(some, logits).forEach((answer, i) => {
       out[rows[i]!] = answer;
     });
   }
   return out;
 }
 
-const editNumbers = new WeakMap<object, number>();
-let nextEdit = 1;
-/** A number for every edit, by identity; 0 for none. */
-function editNumber(edit: unknown): number {
-  if (typeof edit !== 'object' || edit === null) return 0;
-  let number = editNumbers.get(edit);
-  if (number === undefined) {
-    number = nextEdit++;
-    editNumbers.set(edit, number);
-  }
-  return number;
-}
-
+/** Free answers. @param share see `answerTargets` */
 export async function generateAll(
   vlm: Vlm,
   queries: readonly Omit<Query, 'target'>[],
   options: GenerateOptions = {},
   rewrite?: RewriteRows,
+  share = rewrite?.afterLayer?.layer,
 ): Promise<{ text: string; tokenIds: number[] }[]> {
   const sequences = queries.map((q) => vlm.layout(q.prompt, q.image !== undefined));
+  const states = statesFor(vlm, rewrite, share);
   const out = new Array<{ text: string; tokenIds: number[] }>(queries.length);
   for (const rows of batchRows(sequences, Math.min(BATCH, vlm.batchLimit))) {
-    const batch = await vlm.batch(
-      rows.map((i) => sequences[i]!),
-      rows.map((i) => queries[i]!.image),
-    );
-    const ids = await generate(vlm, batch, { ...options, rewrite: rewrite?.(rows, batch) });
+    const some = rows.map((i) => sequences[i]!);
+    const images = rows.map((i) => queries[i]!.image);
+    const shape = vlm.batchShape(some);
+    const own = { ...options, rewrite: rewrite?.(rows, shape) };
+    const ids =
+      states !== undefined && shape.image
+        ? await generateFrom(vlm, shape, own, (ends) =>
+            states.readPrompt({ ...shape, images: images as RgbImage[] }, ends, editedRows(rewrite, rows, shape)),
+          )
+        : await generate(vlm, await vlm.batch(some, images), own);
     ids.forEach((tokenIds, i) => {
       out[rows[i]!] = { tokenIds, text: vlm.codec.decode(tokenIds).trim() };
     });
@@ -153,6 +162,6 @@ export async function generateAll(
 export function unedited(vlm: Vlm, share?: number): AnsweringModel {
   return {
     answerTargets: (queries) => answerTargets(vlm, queries, undefined, share),
-    generate: (queries, options) => generateAll(vlm, queries, options),
+    generate: (queries, options) => generateAll(vlm, queries, options, undefined, share),
   };
 }

@@ -11,7 +11,7 @@ import type { Random } from '../random.ts';
 import type { Program } from '../runtime/program.ts';
 import { layeredStep } from './layered.ts';
 import { Sites } from './sites.ts';
-import { type Batch, MASKED, type Rewrite, type Vlm } from './vlm.ts';
+import { type Batch, type BatchShape, MASKED, type Rewrite, type Vlm } from './vlm.ts';
 
 export interface GenerateOptions {
   maxNewTokens?: number;
@@ -50,33 +50,42 @@ function stepProgram(vlm: Vlm, rewrite: Rewrite | undefined): Promise<Program> {
   });
 }
 
-/** Logits [b, n] after the prompts, and keys and values of all their tokens. */
-async function readPrompt(
-  vlm: Vlm,
-  { sequences, length, ...batch }: Batch,
-  rewrite: Rewrite | undefined,
-): Promise<{ logits: Tensor<'float32'>; cache: Record<string, Tensor> }> {
+/** Logits [b, n] after the prompts, and keys and values `past.{i}` [b, h, l, k] of all their tokens. */
+interface ReadPrompt {
+  readonly logits: Tensor<'float32'>;
+  readonly cache: Record<string, Tensor>;
+}
+
+/** @param ends flat rows of the prompts' last tokens */
+async function readPrompt(vlm: Vlm, batch: Batch, ends: readonly number[], rewrite: Rewrite | undefined): Promise<ReadPrompt> {
   const { layers } = vlm.decoder;
   const names = Array.from({ length: layers }, (_, i) => [`layers.${i}.attn.key`, `layers.${i}.attn.value`]).flat();
-  const rows = i64(
-    sequences.map((s, n) => n * length + s.ids.length - 1),
-    [sequences.length],
-  );
+  const rows = i64(ends, [ends.length]);
   const segment = { from: 0, to: layers, outputs: ['logits', ...names], rows: true };
-  const read = await vlm.run(segment, { sequences, length, ...batch }, { rows }, rewrite);
+  const read = await vlm.run(segment, batch, { rows }, rewrite);
   const cache = Object.fromEntries(names.map((name) => [name.replace(/^layers\.(\d+)\.attn/, 'past.$1'), read[name]!]));
   return { logits: read.logits as Tensor<'float32'>, cache };
 }
 
 /** New tokens per sequence of the batch; an end token is not returned. */
-export async function generate(vlm: Vlm, batch: Batch, options: GenerateOptions = {}): Promise<number[][]> {
+export function generate(vlm: Vlm, batch: Batch, options: GenerateOptions = {}): Promise<number[][]> {
+  return generateFrom(vlm, batch, options, (ends) => readPrompt(vlm, batch, ends, options.rewrite));
+}
+
+/** As `generate`. @param read reads the prompts, given the flat rows of their last tokens */
+export async function generateFrom(
+  vlm: Vlm,
+  batch: BatchShape,
+  options: GenerateOptions,
+  read: (ends: readonly number[]) => Promise<ReadPrompt>,
+): Promise<number[][]> {
   const { maxNewTokens = 32, rewrite, onToken } = options;
   const eos = new Set(options.eosIds ?? vlm.eosIds);
   const { decoder } = vlm;
   const b = batch.sequences.length;
   const length = batch.length;
   const step = vlm.layered === undefined ? await stepProgram(vlm, rewrite) : layeredStep(vlm, rewrite);
-  const { cache, ...prompt } = await readPrompt(vlm, batch, rewrite);
+  const { cache, ...prompt } = await read(batch.sequences.map((s, n) => n * length + s.ids.length - 1));
   let { logits } = prompt;
   const out: number[][] = batch.sequences.map(() => []);
   const done = batch.sequences.map(() => false);

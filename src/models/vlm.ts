@@ -68,10 +68,14 @@ export interface Segment {
 }
 
 /** Right-padded inputs of one batch; all have a picture or none has. */
-export interface Batch {
+export interface BatchShape {
   readonly sequences: readonly Sequence[];
+  /** of the longest */
   readonly length: number;
   readonly image: boolean;
+}
+
+export interface Batch extends BatchShape {
   readonly feeds: Feeds;
 }
 
@@ -277,23 +281,31 @@ export class Vlm {
     return this.batchVisual(sequences, visual);
   }
 
-  /** As `batch`, with visual tokens [v, d] given. */
-  batchVisual(sequences: readonly Sequence[], visual: readonly (Tensor<'float32'> | undefined)[]): Batch {
-    const b = sequences.length;
+  /** Sequences as one batch, checked, without feeds. */
+  batchShape(sequences: readonly Sequence[]): BatchShape {
     const first = sequences[0];
     if (first === undefined) throw new Error('a batch needs at least one sequence');
     const image = first.visualSpan !== undefined;
-    const length = Math.max(...sequences.map((s) => s.ids.length));
-    const ids = new BigInt64Array(b * length);
-    const positions = new BigInt64Array(b * length);
     sequences.forEach((s, n) => {
-      if ((s.visualSpan !== undefined) !== image || (visual[n] !== undefined) !== image)
-        throw new Error('one batch holds inputs with pictures, or inputs without');
+      if ((s.visualSpan !== undefined) !== image) throw new Error('one batch holds inputs with pictures, or inputs without');
       if (s.visualSpan !== undefined && s.visualSpan[0] !== this.visualStart) {
         throw new Error(
           `input ${n} has its picture after ${s.visualSpan[0]} tokens, but ${this.name} reads it after ${this.visualStart}; put the picture where the prompt has it by default, at the start`,
         );
       }
+    });
+    return { sequences, length: Math.max(...sequences.map((s) => s.ids.length)), image };
+  }
+
+  /** As `batch`, with visual tokens [v, d] given. */
+  batchVisual(sequences: readonly Sequence[], visual: readonly (Tensor<'float32'> | undefined)[]): Batch {
+    const { length, image } = this.batchShape(sequences);
+    if (visual.some((tokens) => (tokens !== undefined) !== image))
+      throw new Error('one batch holds inputs with pictures, or inputs without');
+    const b = sequences.length;
+    const ids = new BigInt64Array(b * length);
+    const positions = new BigInt64Array(b * length);
+    sequences.forEach((s, n) => {
       s.ids.forEach((id, i) => {
         ids[n * length + i] = BigInt(Math.max(id, 0));
       });

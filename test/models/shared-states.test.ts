@@ -7,8 +7,9 @@ import type { Edit } from '../../src/editors/editor.ts';
 import { modelId } from '../../src/editors/editor.ts';
 import { adapterShapes, initialAdapter } from '../../src/editors/vead/adapter.ts';
 import { vead } from '../../src/editors/vead/vead.ts';
-import { answerTargets, type Query, unedited } from '../../src/models/answer.ts';
+import { answerTargets, generateAll, type Query, unedited } from '../../src/models/answer.ts';
 import { loadModel, weightShapes } from '../../src/models/load.ts';
+import { chainRewrites } from '../../src/models/rewrite.ts';
 import { groupRows, sharedStates } from '../../src/models/shared-states.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import { writeMini } from '../../src/pretraining/finish.ts';
@@ -96,6 +97,35 @@ describe.each(Object.keys(minis))('%s', (name) => {
     const unchanged = (await unedited(vlm, layer).answerTargets(queries)).map(({ logProbs }) => [...logProbs]);
     expect(worst(shared.slice(0, 1), unchanged.slice(0, 1))).toBeGreaterThan(1e-4);
     expect(shared[3]).toEqual(unchanged[3]);
+  });
+
+  test('free answers are those of whole forwards, unedited and under edits', async () => {
+    const { veadRewrite } = await import('../../src/editors/vead/vead.ts');
+    const under = [edits[0]!, edits[0]!, edits[0]!, edits[0]!, edits[1]!];
+    const options = { maxNewTokens: 6, eosIds: [] };
+    const plain = (await unedited(vlm, layer).generate(queries, options)).map(({ tokenIds }) => tokenIds);
+    const edited = (await vead.with(vlm, under).generate(queries, options)).map(({ tokenIds }) => tokenIds);
+    for (const [i, query] of queries.entries()) {
+      const whole = await generateAll(fresh, [query], options);
+      expect(plain[i]).toEqual(whole[0]!.tokenIds);
+      const wholeEdited = await generateAll(fresh, [query], options, (_, batch) =>
+        batch.image ? veadRewrite(fresh, [under[i]!]) : undefined,
+      );
+      expect(edited[i]).toEqual(wholeEdited[0]!.tokenIds);
+    }
+  });
+
+  test('several edits at once: a chain shares pictures too', async () => {
+    const chained = (await vead.chain!(vlm, edits).answerTargets(queries)).map(({ logProbs }) => [...logProbs]);
+    const { veadRewrite } = await import('../../src/editors/vead/vead.ts');
+    const whole: number[][] = [];
+    for (const query of queries) {
+      const answers = await answerTargets(fresh, [query], (_, batch) =>
+        batch.image ? chainRewrites(edits.map((edit, i) => veadRewrite(fresh, [edit], `${i}`))) : undefined,
+      );
+      whole.push([...answers[0]!.logProbs]);
+    }
+    expect(worst(chained, whole)).toBeLessThan(2e-5);
   });
 
   test('a signal is the layer of a whole forward', async () => {

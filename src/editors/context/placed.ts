@@ -141,7 +141,7 @@ export function answerPlaced(vlm: Vlm, placed: readonly Placed[]): Promise<Targe
     const rows = targetRows(batch);
     const segment = { from: 0, to: vlm.decoder.layers, outputs: ['logits'], rows: true };
     const { logits } = await vlm.run(segment, batch, { rows: i64(rows, [rows.length]) }, rewrite);
-    return readAnswers(batch, logits as Tensor<'float32'>);
+    return readAnswers(batch.sequences, logits as Tensor<'float32'>);
   });
 }
 

@@ -140,7 +140,7 @@ async function answers(vlm: Vlm, inputs: readonly CounterfactualInput[], edit: E
   const given = inputs.map((one) => ({ ...one, answer: one.answer.slice(0, -1) }));
   const logits = await counterfactual(vlm, given, edit);
   const sequences = inputs.map(({ answer }): Sequence => ({ ids: [], visualSpan: undefined, promptEnd: 0, targetIds: answer }));
-  return readAnswers({ sequences, length: 0, image: false, feeds: {} }, logits);
+  return readAnswers(sequences, logits);
 }
 
 async function generated(

@@ -10,10 +10,9 @@ import { concat, f32, i64, input, type Node, slice, type Tensor } from '../../gr
 import { decodeImage } from '../../image/decode.ts';
 import { type AnsweringModel, answerTargets, generateAll, type RewriteRows } from '../../models/answer.ts';
 import { chainRewrites } from '../../models/rewrite.ts';
-import type { Sequence } from '../../models/sequence.ts';
-import { type SharedStates, sharedStates } from '../../models/shared-states.ts';
+import { sharedStates } from '../../models/shared-states.ts';
 import type { Patch } from '../../models/sites.ts';
-import type { Batch, Rewrite, RgbImage, Vlm } from '../../models/vlm.ts';
+import type { BatchShape, Rewrite, Vlm } from '../../models/vlm.ts';
 import { Weights } from '../../nn/weights.ts';
 import {
   checkModel,
@@ -121,28 +120,11 @@ async function signals(
   layer: number,
 ): Promise<{ signal: Float32Array; length: number; promptEnd: number }[]> {
   const sequences = requests.map((r) => vlm.layout(r.prompt, true, r.target));
-  const shared = sharedStates(vlm, layer);
   const images = requests.map((r) => r.image);
   const hidden =
-    shared === undefined
-      ? await hiddenAt(vlm, await vlm.batch(sequences, images), layer)
-      : await joined(shared, sequences, images);
+    (await sharedStates(vlm, layer)?.hidden({ ...vlm.batchShape(sequences), images })) ??
+    (await hiddenAt(vlm, await vlm.batch(sequences, images), layer));
   return sequences.map((s, n) => ({ signal: hidden[n]!, length: s.ids.length, promptEnd: s.promptEnd }));
-}
-
-/** Picture and words in one. */
-async function joined(
-  shared: SharedStates,
-  sequences: readonly Sequence[],
-  images: readonly RgbImage[],
-): Promise<Float32Array[]> {
-  const { picture, text } = await shared.of(sequences, images);
-  return sequences.map((_, n) => {
-    const whole = new Float32Array(picture[n]!.length + text[n]!.length);
-    whole.set(picture[n]!);
-    whole.set(text[n]!, picture[n]!.length);
-    return whole;
-  });
 }
 
 const WEIGHT = 'weight.';
@@ -235,15 +217,20 @@ export function veadRewrite(vlm: Vlm, edits: readonly Edit[], tag = ''): Rewrite
 /** Rewrites for the rows of a list of queries. */
 function rewriteRows(vlm: Vlm, edits: readonly Edit[]): RewriteRows {
   const editOf = (row: number): Edit => (edits.length === 1 ? edits[0]! : edits[row]!);
-  const rewrite = (rows: readonly number[], batch: Batch): Rewrite | undefined =>
+  const rewrite = (rows: readonly number[], batch: BatchShape): Rewrite | undefined =>
     batch.image ? veadRewrite(vlm, rows.map(editOf)) : undefined;
+  return afterOneLayer(edits, rewrite, editOf);
+}
+
+/** Says of a rewrite that it acts after one layer only, where that is so. */
+function afterOneLayer(edits: readonly Edit[], rewrite: RewriteRows, editOf: (row: number) => unknown): RewriteRows {
   const layers = new Set(edits.map((e) => e.settings.layer as number));
   return layers.size === 1 ? Object.assign(rewrite, { afterLayer: { layer: [...layers][0]!, editOf } }) : rewrite;
 }
 
 /** Rewrites that apply all edits to every row: each edit's adapter reads what the one before it wrote. */
 function chainRows(vlm: Vlm, edits: readonly Edit[]): RewriteRows {
-  return (rows, batch: Batch) =>
+  const rewrite = (rows: readonly number[], batch: BatchShape): Rewrite | undefined =>
     batch.image
       ? chainRewrites(
           edits.map((e, i) =>
@@ -255,6 +242,7 @@ function chainRows(vlm: Vlm, edits: readonly Edit[]): RewriteRows {
           ),
         )
       : undefined;
+  return afterOneLayer(edits, rewrite, () => edits);
 }
 
 function checkEdits(vlm: Vlm, edits: readonly Edit[]): void {
