@@ -5,6 +5,11 @@ import type { Node } from '../graph/node.ts';
 import type { Weights } from '../nn/weights.ts';
 import type { Sites } from './sites.ts';
 
+export interface KeysAndValues {
+  readonly key: Node;
+  readonly value: Node;
+}
+
 export interface LayerContext {
   weights: Weights;
   sites: Sites;
@@ -14,8 +19,8 @@ export interface LayerContext {
   bias: Node;
   /** runs of positions for `attend`, where the bias is causal */
   blocks?: readonly Dim[];
-  /** keys and values of earlier tokens, [b, h, p, k] each, when decoding step by step */
-  past?: (layer: number) => { key: Node; value: Node };
+  /** keys and values of earlier tokens, in runs that follow each other: [b, h, p, k] each */
+  past?: (layer: number) => readonly KeysAndValues[];
 }
 
 /** A decoder-only language model. */
@@ -32,7 +37,7 @@ export interface Decoder {
   embed(ids: Node, weights: Weights): Node;
   /** embeddings [b, l, d] -> h[0] */
   enter(embeddings: Node, positions: Node, weights: Weights): Node;
-  /** h[i-1] -> h[i]; declares the layer's sites, and `layers.{i}.attn.key`, `.value` [b, h, l, k] */
+  /** h[i-1] -> h[i]; declares the layer's sites, and `layers.{i}.attn.key`, `.value` [b, h, l, k] of its own tokens */
   layer(index: number, x: Node, context: LayerContext): Node;
   /** normalised hidden states -> logits [.., n] = norm(x) W_V */
   head(x: Node, weights: Weights): Node;

@@ -9,6 +9,8 @@ import { input, type Node } from '../graph/index.ts';
 import { Weights } from '../nn/weights.ts';
 import type { Random } from '../random.ts';
 import type { Program } from '../runtime/program.ts';
+import type { KeysAndValues } from './architecture.ts';
+import { cacheNames, grown, siteOf } from './cache.ts';
 import { layeredStep } from './layered.ts';
 import { Sites } from './sites.ts';
 import { type Batch, type BatchShape, MASKED, type Rewrite, type Vlm } from './vlm.ts';
@@ -33,19 +35,18 @@ function stepProgram(vlm: Vlm, rewrite: Rewrite | undefined): Promise<Program> {
     const weights = new Weights(lasting?.replace);
     const sites = new Sites(lasting?.steps?.());
     const positions = input('positions', ['b', 1], 'int64');
-    const bias = input('bias', ['b', 1, 1, 'p+1']);
-    const { keyHeads: h, headWidth: k } = decoder;
-    const past = (i: number): { key: Node; value: Node } => ({
-      key: input(`past.${i}.key`, ['b', h, 'p', k]),
-      value: input(`past.${i}.value`, ['b', h, 'p', k]),
+    const bias = input('bias', ['b', 1, 1, 'p+r+1']);
+    const { keyHeads: h, headWidth: k, layers } = decoder;
+    const run = (name: string, length: string): KeysAndValues => ({
+      key: input(`${name}.key`, ['b', h, length, k]),
+      value: input(`${name}.value`, ['b', h, length, k]),
     });
+    const recent = Array.from({ length: layers }, (_, i) => run(`recent.${i}`, 'r'));
+    const past = (i: number): KeysAndValues[] => [run(`past.${i}`, 'p'), recent[i]!];
     let x = decoder.enter(decoder.embed(input('ids', ['b', 1], 'int64'), weights), positions, weights);
-    for (let i = 0; i < decoder.layers; i++) x = decoder.layer(i, x, { weights, sites, positions, bias, past });
+    for (let i = 0; i < layers; i++) x = decoder.layer(i, x, { weights, sites, positions, bias, past });
     const outputs: Record<string, Node> = { logits: decoder.head(x, weights) };
-    for (let i = 0; i < decoder.layers; i++) {
-      outputs[`past.${i}.key`] = sites.get(`layers.${i}.attn.key`);
-      outputs[`past.${i}.value`] = sites.get(`layers.${i}.attn.value`);
-    }
+    for (let i = 0; i < layers; i++) Object.assign(outputs, grown(recent[i]!, sites, i));
     return outputs;
   });
 }
@@ -59,11 +60,11 @@ interface ReadPrompt {
 /** @param ends flat rows of the prompts' last tokens */
 async function readPrompt(vlm: Vlm, batch: Batch, ends: readonly number[], rewrite: Rewrite | undefined): Promise<ReadPrompt> {
   const { layers } = vlm.decoder;
-  const names = Array.from({ length: layers }, (_, i) => [`layers.${i}.attn.key`, `layers.${i}.attn.value`]).flat();
+  const names = cacheNames('past', 0, layers - 1);
   const rows = i64(ends, [ends.length]);
-  const segment = { from: 0, to: layers, outputs: ['logits', ...names], rows: true };
+  const segment = { from: 0, to: layers, outputs: ['logits', ...names.map(siteOf)], rows: true };
   const read = await vlm.run(segment, batch, { rows }, rewrite);
-  const cache = Object.fromEntries(names.map((name) => [name.replace(/^layers\.(\d+)\.attn/, 'past.$1'), read[name]!]));
+  const cache = Object.fromEntries(names.map((name) => [name, read[siteOf(name)]!]));
   return { logits: read.logits as Tensor<'float32'>, cache };
 }
 
@@ -87,6 +88,10 @@ export async function generateFrom(
   const step = vlm.layered === undefined ? await stepProgram(vlm, rewrite) : layeredStep(vlm, rewrite);
   const { cache, ...prompt } = await read(batch.sequences.map((s, n) => n * length + s.ids.length - 1));
   let { logits } = prompt;
+  const none = f32([], [b, decoder.keyHeads, 0, decoder.headWidth]);
+  let recent: Record<string, Tensor> = Object.fromEntries(
+    cacheNames('recent', 0, decoder.layers - 1).map((name) => [name, none]),
+  );
   const out: number[][] = batch.sequences.map(() => []);
   const done = batch.sequences.map(() => false);
   for (let t = 0; t < maxNewTokens; t++) {
@@ -110,6 +115,7 @@ export async function generateFrom(
     });
     const feeds: Record<string, Tensor> = {
       ...cache,
+      ...recent,
       ...rewrite?.feeds,
       ids: i64(next, [b, 1]),
       positions: i64(
@@ -119,8 +125,8 @@ export async function generateFrom(
       bias: f32(bias, [b, 1, 1, past + 1]),
     };
     const result = await step.run(feeds);
-    for (const name of Object.keys(cache)) cache[name] = result[name]!;
     logits = result.logits as Tensor<'float32'>;
+    recent = Object.fromEntries(Object.keys(recent).map((name) => [name, result[name]!]));
   }
   return out;
 }

@@ -6,22 +6,9 @@
 
 import type { LlamaConfig as FileConfig } from '../checkpoints/config.ts';
 import { f32 } from '../graph/dtype.ts';
-import {
-  add,
-  concat,
-  constant,
-  expand,
-  gather,
-  matmul,
-  mul,
-  type Node,
-  reshape,
-  rmsNorm,
-  rotary,
-  scope,
-} from '../graph/index.ts';
+import { add, constant, expand, gather, matmul, mul, type Node, reshape, rmsNorm, rotary, scope } from '../graph/index.ts';
 import { activations } from '../nn/activations.ts';
-import { attend, linear, mergeHeads, splitHeads } from '../nn/layers.ts';
+import { attend, attendRuns, linear, mergeHeads, splitHeads } from '../nn/layers.ts';
 import type { Weights } from '../nn/weights.ts';
 import type { Decoder, LayerContext } from './architecture.ts';
 
@@ -115,15 +102,14 @@ export function llama(config: LlamaConfig, prefix: string): Decoder {
   const output: Decoder['output'] = (i, x, w) => linear(w, at(i, 'self_attn.o_proj'), x, heads * k, d, biased);
 
   const attention = (i: number, x: Node, { weights: w, sites, positions, bias, blocks, past }: LayerContext): Node => {
-    let { query, key, value } = project(i, x, positions, w);
-    if (past !== undefined) {
-      const before = past(i);
-      key = concat([before.key, key], 2);
-      value = concat([before.value, value], 2);
-    }
+    const { query, key, value } = project(i, x, positions, w);
     sites.site(`layers.${i}.attn.key`, key);
     sites.site(`layers.${i}.attn.value`, value);
-    return output(i, mergeHeads(attend(query, repeat(key), repeat(value), scale, bias, blocks)), w);
+    const runs = [...(past?.(i) ?? []), { key, value }].map((run) => ({ key: repeat(run.key), value: repeat(run.value) }));
+    const [only] = runs;
+    const seen =
+      runs.length > 1 ? attendRuns(query, runs, scale, bias) : attend(query, only!.key, only!.value, scale, bias, blocks);
+    return output(i, mergeHeads(seen), w);
   };
 
   return {

@@ -7,9 +7,9 @@
 
 import type { OptConfig } from '../checkpoints/config.ts';
 import { i64 } from '../graph/dtype.ts';
-import { add, concat, constant, expand, gather, layerNorm, matmul, type Node, scope } from '../graph/index.ts';
+import { add, constant, expand, gather, layerNorm, matmul, type Node, scope } from '../graph/index.ts';
 import { activations } from '../nn/activations.ts';
-import { attend, linear, mergeHeads, splitHeads } from '../nn/layers.ts';
+import { attend, attendRuns, linear, mergeHeads, splitHeads } from '../nn/layers.ts';
 import type { Weights } from '../nn/weights.ts';
 import type { Decoder, LayerContext } from './architecture.ts';
 
@@ -39,15 +39,14 @@ export function opt(config: OptConfig, prefix: string): Decoder {
   const scale = k ** -0.5;
 
   const attention = (i: number, x: Node, { weights: w, sites, positions, bias: mask, blocks, past }: LayerContext): Node => {
-    let { query, key, value } = project(i, x, positions, w);
-    if (past !== undefined) {
-      const earlier = past(i);
-      key = concat([earlier.key, key], 2);
-      value = concat([earlier.value, value], 2);
-    }
+    const { query, key, value } = project(i, x, positions, w);
     sites.site(`layers.${i}.attn.key`, key);
     sites.site(`layers.${i}.attn.value`, value);
-    return output(i, mergeHeads(attend(query, key, value, scale, mask, blocks)), w);
+    const runs = [...(past?.(i) ?? []), { key, value }];
+    const [only] = runs;
+    const seen =
+      runs.length > 1 ? attendRuns(query, runs, scale, mask) : attend(query, only!.key, only!.value, scale, mask, blocks);
+    return output(i, mergeHeads(seen), w);
   };
 
   return {

@@ -10,6 +10,8 @@ import { concat, gather, input, mulDim, type Node, reshape } from '../graph/inde
 import { causalBlocks } from '../nn/layers.ts';
 import { Weights } from '../nn/weights.ts';
 import type { Feeds, Program } from '../runtime/program.ts';
+import type { KeysAndValues } from './architecture.ts';
+import { cacheNames, siteOf } from './cache.ts';
 import type { Sequence } from './sequence.ts';
 import { Sites } from './sites.ts';
 import { type BatchShape, causalBias, type Rewrite, type RgbImage, stack, type Vlm } from './vlm.ts';
@@ -134,7 +136,7 @@ export class SharedStates {
       return program.run({ hidden, ...pictureFeeds(rows.length, P), ...rewrite?.feeds });
     });
     const { keyHeads, headWidth, layers } = vlm.decoder;
-    const past = pastNames(0, layers - 1).map((name): [string, Tensor] => {
+    const past = cacheNames('past', 0, layers - 1).map((name): [string, Tensor] => {
       const parts = groups.first.map((row, g) => (upper[g]!.get(name) ?? below(row).get(name))!);
       return [name, stack(parts.map((part) => f32(part, [keyHeads, P, headWidth])))];
     });
@@ -179,7 +181,7 @@ export class SharedStates {
     const groups = groupRows(keys);
     const lower = await this.#lower(keys, groups, sequences, images);
     const { keyHeads, headWidth } = vlm.decoder;
-    const past = pastNames(0, layer).map((name): [string, Tensor] => [
+    const past = cacheNames('past', 0, layer).map((name): [string, Tensor] => [
       name,
       stack(lower.map((states) => f32(states.get(name)!, [keyHeads, P, headWidth]))),
     ]);
@@ -238,12 +240,9 @@ function editNumber(edit: unknown): number {
   return number;
 }
 
-const pastNames = (from: number, to: number): string[] =>
-  Array.from({ length: to - from + 1 }, (_, i) => [`past.${from + i}.key`, `past.${from + i}.value`]).flat();
-
 /** Keys and values of layers [from, to], as their sites hold them. */
 const pastOf = (sites: Sites, from: number, to: number): Record<string, Node> =>
-  Object.fromEntries(pastNames(from, to).map((name) => [name, sites.get(name.replace(/^past\.(\d+)/, 'layers.$1.attn'))]));
+  Object.fromEntries(cacheNames('past', from, to).map((name) => [name, sites.get(siteOf(name))]));
 
 /** Positions and causal bias of the picture's part of some inputs. */
 const pictureFeeds = (count: number, length: number): Record<string, Tensor> => ({
@@ -315,10 +314,16 @@ function textProgram(vlm: Vlm, P: number, to: number, outputs: readonly TextOutp
     const bias = input('bias', [1, 1, 't', addDim('t', P)]);
     const pictureOf = input('pictureOf', ['b'], 'int64');
     const of = (i: number, part: string): Node => gather(input(`past.${i}.${part}`, ['p', h, P, k]), pictureOf);
-    const past = (i: number): { key: Node; value: Node } => ({ key: of(i, 'key'), value: of(i, 'value') });
+    const pictures = Array.from({ length: to }, (_, i) => ({ key: of(i, 'key'), value: of(i, 'value') }));
+    const past = (i: number): KeysAndValues[] => [pictures[i]!];
     let x = decoder.enter(decoder.embed(input('ids', ['b', 't'], 'int64'), weights), positions, weights);
     for (let i = 0; i < to; i++) x = decoder.layer(i, x, { weights, sites, positions, bias, past });
-    const result: Record<string, Node> = outputs.includes('past') ? pastOf(sites, 0, to - 1) : {};
+    const result: Record<string, Node> = {};
+    if (outputs.includes('past'))
+      pictures.forEach((picture, i) => {
+        for (const part of ['key', 'value'] as const)
+          result[`past.${i}.${part}`] = concat([picture[part], sites.get(`layers.${i}.attn.${part}`)], 2);
+      });
     if (outputs.includes('hidden')) result.hidden = x;
     if (outputs.includes('logits'))
       result.logits = decoder.head(

@@ -5,7 +5,7 @@
  */
 
 import type { Dim } from '../graph/dim.ts';
-import { type Node, slice } from '../graph/index.ts';
+import { concat, type Node, slice } from '../graph/index.ts';
 import { causalBlocks } from '../nn/layers.ts';
 import type { Weights } from '../nn/weights.ts';
 import type { Decoder } from './architecture.ts';
@@ -34,8 +34,13 @@ export interface SplitContext {
   spread?: (x: Node) => Node;
 }
 
-/** One layer over both parts. */
-export function splitLayer(decoder: Decoder, index: number, { picture, text }: SplitStates, context: SplitContext): SplitStates {
+/** One layer over both parts; `seen` are its sites of keys and values [b, h, l, k], of both parts. */
+export function splitLayer(
+  decoder: Decoder,
+  index: number,
+  { picture, text }: SplitStates,
+  context: SplitContext,
+): SplitStates & { seen: Record<string, Node> } {
   const { weights, pictureWeights = weights, sites, length, positions, bias, spread = (x) => x } = context;
   const p = picture.dim(0);
   const l = positions.dim(1);
@@ -49,18 +54,17 @@ export function splitLayer(decoder: Decoder, index: number, { picture, text }: S
     bias: slice(slice(rows(bias), 2, 0, length), 3, 0, length),
     blocks: causalBlocks(length),
   });
-  const past = (): { key: Node; value: Node } => ({
-    key: spread(before.get(`layers.${index}.attn.key`)),
-    value: spread(before.get(`layers.${index}.attn.value`)),
-  });
+  const [key, value] = ['key', 'value'].map((part) => `layers.${index}.attn.${part}`) as [string, string];
+  const past = { key: spread(before.get(key)), value: spread(before.get(value)) };
   const own = decoder.layer(index, text, {
     weights,
     sites,
     positions: slice(positions, 1, length, l),
     bias: slice(bias, 2, length, l),
-    past,
+    past: () => [past],
   });
-  return { picture: next, text: own };
+  const seen = { [key]: concat([past.key, sites.get(key)], 2), [value]: concat([past.value, sites.get(value)], 2) };
+  return { picture: next, text: own, seen };
 }
 
 /** Both parts of whole states [b, l, d]. */

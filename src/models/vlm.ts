@@ -253,8 +253,10 @@ export class Vlm {
     const blocks = runs.length > 0 ? [...runs, 'l'] : undefined;
     for (let i = from; i < (split ? last : to); i++) x = decoder.layer(i, x, { weights, sites, positions, bias, blocks });
     if (split) {
-      const context = { weights, sites, positions, bias, length: pictureEnd };
-      x = pad(splitLayer(decoder, last, splitStates(x, pictureEnd), context).text, 1, pictureEnd, 0);
+      const context = { weights, sites: new Sites(), positions, bias, length: pictureEnd };
+      const states = splitLayer(decoder, last, splitStates(x, pictureEnd), context);
+      for (const [name, value] of Object.entries(states.seen)) sites.site(name, value);
+      x = pad(states.text, 1, pictureEnd, 0);
     }
     const result: Record<string, Node> = {};
     for (const name of outputs) {
@@ -342,8 +344,9 @@ export class Vlm {
 
 /** Whether of a layer only its keys, its values and the logits after the picture are asked for, and no rewrite acts within it. */
 function readsText(layer: number, outputs: readonly string[], rewrite: Rewrite | undefined): boolean {
-  const within = (site: string): boolean => site.startsWith(`layers.${layer}.`) && !/\.attn\.(key|value)$/.test(site);
-  return outputs.includes('logits') && !outputs.some(within) && ![...(rewrite?.patches(true).keys() ?? [])].some(within);
+  const within = (site: string): boolean => site.startsWith(`layers.${layer}.`);
+  const unread = outputs.filter(within).every((site) => /\.attn\.(key|value)$/.test(site));
+  return outputs.includes('logits') && unread && ![...(rewrite?.patches(true).keys() ?? [])].some(within);
 }
 
 const parametersOf = (outputs: Readonly<Record<string, Node>>): string[] =>

@@ -1,6 +1,6 @@
 /** Linear maps and multi-head attention: compositions that every architecture shares. */
 
-import type { Dim } from '../graph/dim.ts';
+import { addDim, type Dim } from '../graph/dim.ts';
 import { add, concat, matmul, mul, type Node, type Operand, reshape, slice, softmax, transpose } from '../graph/index.ts';
 import type { Weights } from './weights.ts';
 
@@ -39,6 +39,27 @@ export function attend(query: Node, key: Node, value: Node, scale: Operand, bias
     return attendAll(slice(q, 2, start, end), seen(key), seen(value), part);
   });
   return concat(parts, 2);
+}
+
+/**
+ * `attend` over keys and values in runs that follow each other, the bias [b, 1, l, all of them] over all: the same sum, and long runs of earlier
+ * tokens are read where they are instead of being copied beside the new ones.
+ */
+export function attendRuns(query: Node, runs: readonly { key: Node; value: Node }[], scale: Operand, bias: Node): Node {
+  const q = mul(query, scale);
+  const scores = concat(
+    runs.map(({ key }) => matmul(q, key, false, true)),
+    3,
+  );
+  const shares = softmax(add(scores, bias));
+  let start: Dim = 0;
+  const parts = runs.map(({ key, value }) => {
+    const end: Dim = addDim(start, key.dim(2));
+    const part = matmul(slice(shares, 3, start, end), value);
+    start = end;
+    return part;
+  });
+  return parts.reduce((a, b) => add(a, b));
 }
 
 function attendAll(query: Node, key: Node, value: Node, bias: Node | undefined): Node {
