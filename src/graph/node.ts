@@ -26,8 +26,8 @@ export interface Emitter {
   constant(value: Tensor): string;
   /** the dimensions as a 1-D int64 tensor */
   shape(dims: readonly Dim[]): string;
-  /** a target shape for Reshape: at most one unknown dimension becomes -1 */
-  reshapeTarget(dims: readonly Dim[]): string;
+  /** x as these dimensions, where one unknown one is inferred */
+  reshape(x: string, dims: readonly Dim[]): string;
 }
 
 /** A weight as it is stored, where that is not the floats that its node declares; every value is the name of an ONNX value. */

@@ -74,16 +74,19 @@ class GraphEmitter implements Emitter {
     return value;
   }
 
-  reshapeTarget(dims: readonly Dim[]): string {
+  reshape(x: string, dims: readonly Dim[]): string {
     const unknown = dims.filter((d) => typeof d !== 'number').length;
-    if (unknown === 1 && !dims.includes(0))
-      return this.constant(
-        i64(
-          dims.map((d) => (typeof d === 'number' ? d : -1)),
-          [dims.length],
-        ),
-      );
-    return this.shape(dims);
+    const inferred = unknown === 1 && !dims.includes(0);
+    const target = inferred
+      ? this.constant(
+          i64(
+            dims.map((d) => (typeof d === 'number' ? d : -1)),
+            [dims.length],
+          ),
+        )
+      : this.shape(dims);
+    // A length may be 0 at run time, which would otherwise mean the input's.
+    return this.node('Reshape', [x, target], inferred ? {} : { allowzero: 1 });
   }
 
   #dim(d: Dim): string {

@@ -19,7 +19,7 @@ const reshapeOp = defineOp({
       throw new ShapeError(`${showShape(x!.shape)} does not reshape to ${showShape(shape)}`);
     return { dtype: x!.dtype, shape };
   },
-  onnx: (e, [x], node) => e.node('Reshape', [x!, e.reshapeTarget(node.shape)]),
+  onnx: (e, [x], node) => e.reshape(x!, node.shape),
   // the same elements in the other shape
   vjp: (dy, y) => [reshape(dy, y.inputs[0]!.shape)],
 });
@@ -170,15 +170,15 @@ const scatterAddOp = defineOp({
     const [index, update] = node.inputs;
     const rows = mulDim(...index!.shape);
     const width = mulDim(...node.shape.slice(1));
-    const flatUpdate = e.node('Reshape', [updates!, e.reshapeTarget([rows, width])]);
-    const column = e.node('Reshape', [indices!, e.reshapeTarget([rows, 1])]);
+    const flatUpdate = e.reshape(updates!, [rows, width]);
+    const column = e.reshape(indices!, [rows, 1]);
     const full = e.node('Expand', [column, e.shape([rows, width])]);
     const zero = e.node('Expand', [
       e.constant({ dtype: 'float32', shape: [1, 1], data: new Float32Array(1) }),
       e.shape([node.shape[0]!, width]),
     ]);
     const sum = e.node('ScatterElements', [zero, full, flatUpdate], { axis: 0, reduction: 'add' });
-    return update!.rank === 2 && node.shape.length === 2 ? sum : e.node('Reshape', [sum, e.reshapeTarget(node.shape)]);
+    return update!.rank === 2 && node.shape.length === 2 ? sum : e.reshape(sum, node.shape);
   },
   vjp: (dy, y) => [undefined, gather(dy, y.inputs[0]!)],
 });
