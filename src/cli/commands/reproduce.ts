@@ -16,6 +16,7 @@ import {
   repeatable,
   text,
 } from '../frame/values.ts';
+import { comparePaper } from '../reproduce-compare.ts';
 import { isFigure, reproduceFigure } from '../reproduce-figure.ts';
 import { reproduceTable, tableNames } from '../reproduce-table.ts';
 
@@ -39,8 +40,10 @@ const values = {
   dataCaption: repeatable(file('tables: E-IC records, in the same way')),
   images: folder("folder that the records' image paths start from (default: images/ in --world)"),
   weights: file('figures 3, 4, 8 and 9: weights of VEAD (default: those that come with the model)'),
-  from: folder('layer-sweep: folder of a finished table2; training-curves: folder of a training'),
-  out: outFolder('folder to write (default: runs/ and the name of the table or figure)'),
+  from: folder(
+    'layer-sweep: folder of a finished table2; training-curves: folder of a training; compare: folder with table1/, table2/, table3/ (default: results)',
+  ),
+  out: outFolder('folder to write (default: runs/ and the name of the table or figure; compare: docs)'),
   layers: integers('table2: insert layers (default: all)'),
   steps: integer("training steps (default: table2 800 per layer; otherwise the recipe's or the editor's own)", { min: 1 }),
   limit: integer('records to evaluate: the first N (default: all; table2 300)', { min: 1 }),
@@ -62,10 +65,11 @@ export const command = defineCommand({
     'table1: editors on backbones and both data sets (table4 is its MiniGPT-4 part). What learns is trained once per seed, except where weights of that seed come with the model; what draws no random numbers is run once. table2: VEAD at every insert layer, beside the module contributions. table3: VEAD without each of its losses and parts.',
     'A finished cell is a folder MODEL/DATA/EDITOR/seed-N in --out, small enough to be committed: summary.json, manifest.json, records.jsonl.gz, training-manifest.json, curve.jsonl. The same command goes on after a stop, also from cells alone; work in progress and weights are in --out/work. Tables are written as .md, .tex, .csv and .json.',
     'Real checkpoints and official data: --model takes any folder that `inspect` opens, --world a folder with vqa/vqa_train.json, vqa/vqa_eval.json, caption/caption_train_edit.json, caption/caption_eval_edit.json and images/; or name files with --data-vqa and --data-caption.',
+    "compare: sets finished tables beside the paper's, row by row, and says of each finding whether it holds; writes results.md, and keeps what people wrote between its sections.",
     'figure1, figure3 to figure9: the figure as SVG and PNG, its data as JSON, and whether what the paper claims of it holds. layer-sweep draws a finished table2, training-curves the training of a mini or, with --from, of an editor.',
   ].join('\n\n'),
   arguments: {
-    what: choice('which table or figure', [...tableNames, ...figureNames] as const, { required: true }),
+    what: choice('which table or figure', [...tableNames, 'compare', ...figureNames] as const, { required: true }),
   },
   options: values,
   examples: [
@@ -76,10 +80,12 @@ export const command = defineCommand({
     'reproduce table1 --model checkpoints/llava --data-vqa vqa_train.json --data-vqa vqa_eval.json --images coco',
     'reproduce table2 --layers 0-5 --steps 1200 --seeds 1,2',
     'reproduce table3 --model mini-llava --seeds 1,2,3',
+    'reproduce compare --from results --out docs',
     'reproduce figure6',
     'reproduce layer-sweep --from runs/table2',
   ],
   async run({ what, ...options }, context) {
+    if (what === 'compare') return comparePaper(options, context);
     const out = options.out ?? `runs/${what}`;
     if (isFigure(what)) return reproduceFigure(what, { ...options, out, seed: options.seed ?? 0 }, context);
     return reproduceTable(what, options, context);

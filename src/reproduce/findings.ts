@@ -1,0 +1,252 @@
+/**
+ * What the paper finds in its tables, each as a yes or no with figures. A finding is a rule over plain figures, the same for the paper's tables and for
+ * ours, so that the rules themselves can be tested: on the paper's figures all of them hold.
+ */
+import type { DatasetKind } from '../data/records.ts';
+import { mean } from '../evaluation/statistics.ts';
+import type { Column } from './columns.ts';
+import { datasetKinds } from './data.ts';
+import type { Claim } from './figures/figure.ts';
+import { type PaperFigures, paperTable1, paperTable2, paperTable3 } from './paper-tables.ts';
+import type { Table2 } from './table2.ts';
+import type { Ablation, Table3 } from './table3.ts';
+
+/** In percent. */
+export interface RowFigures {
+  readonly reliability: number;
+  readonly textGenerality: number;
+  readonly modalGenerality: number;
+  readonly textLocality: number;
+  readonly modalLocality: number;
+  readonly average: number;
+}
+
+/** A backbone and data set. */
+export interface ColumnFigures {
+  readonly name: string;
+  readonly model: string;
+  readonly dataset: DatasetKind;
+  readonly editors: ReadonlyMap<string, RowFigures>;
+}
+
+export interface LayerFigures extends RowFigures {
+  readonly layer: number;
+}
+
+export type AblationFigures = ReadonlyMap<Ablation, RowFigures>;
+
+const fromPaper = ([
+  reliability,
+  textGenerality,
+  modalGenerality,
+  textLocality,
+  modalLocality,
+  average,
+]: PaperFigures): RowFigures => ({
+  reliability,
+  textGenerality,
+  modalGenerality,
+  textLocality,
+  modalLocality,
+  average,
+});
+
+export function paperColumns(): ColumnFigures[] {
+  return Object.entries(paperTable1).flatMap(([model, data]) =>
+    datasetKinds.map((dataset) => ({
+      name: `${model} ${dataset}`,
+      model,
+      dataset,
+      editors: new Map(
+        Object.entries(data[dataset]).map(([id, figures]) => [id, fromPaper(figures.slice(0, 6) as unknown as PaperFigures)]),
+      ),
+    })),
+  );
+}
+export const paperLayers = (): LayerFigures[] => paperTable2.map(({ layer, figures }) => ({ layer, ...fromPaper(figures) }));
+export const paperAblation = (): AblationFigures =>
+  new Map(Object.entries(paperTable3).map(([name, figures]) => [name as Ablation, fromPaper(figures)]));
+
+const percentages = (row: Readonly<Record<keyof RowFigures, number>>): RowFigures => ({
+  reliability: 100 * row.reliability,
+  textGenerality: 100 * row.textGenerality,
+  modalGenerality: 100 * row.modalGenerality,
+  textLocality: 100 * row.textLocality,
+  modalLocality: 100 * row.modalLocality,
+  average: 100 * row.average,
+});
+
+export function columnFigures({ model, dataset, entries }: Column): ColumnFigures {
+  const rowOf = ({ forced }: Column['entries'][number]): RowFigures => ({
+    reliability: 100 * forced.reliability.mean,
+    textGenerality: 100 * forced.textGenerality.mean,
+    modalGenerality: 100 * forced.modalGenerality.mean,
+    textLocality: 100 * forced.textLocality.mean,
+    modalLocality: 100 * forced.modalLocality.mean,
+    average: 100 * forced.average.mean,
+  });
+  return { name: `${model} ${dataset}`, model, dataset, editors: new Map(entries.map((entry) => [entry.editor, rowOf(entry)])) };
+}
+export const layerFigures = ({ rows }: Pick<Table2, 'rows'>): LayerFigures[] =>
+  rows.map((row) => ({ layer: row.layer, ...percentages(row) }));
+export const ablationFigures = ({ rows }: Pick<Table3, 'rows'>): AblationFigures =>
+  new Map(rows.map((row) => [row.ablation, percentages(row)]));
+
+const shown = (x: number): string => x.toFixed(1);
+
+/** The rows of some editors, wherever they are. */
+function rowsOf(columns: readonly ColumnFigures[], ids: readonly string[]): { where: string; row: RowFigures }[] {
+  return columns.flatMap(({ name, editors }) =>
+    ids.flatMap((id) => {
+      const row = editors.get(id);
+      return row === undefined ? [] : [{ where: `${id} on ${name}`, row }];
+    }),
+  );
+}
+
+/** A claim about every row of some editors; the rows that break it are named. */
+function everyRow(
+  claim: string,
+  rows: readonly { where: string; row: RowFigures }[],
+  rule: (row: RowFigures) => boolean,
+  figures: (row: RowFigures) => string,
+): Claim {
+  if (rows.length === 0) return { claim, holds: null, measured: 'no such rows' };
+  const broken = rows.filter(({ row }) => !rule(row));
+  const show = ({ where, row }: { where: string; row: RowFigures }): string => `${where}: ${figures(row)}`;
+  const examples = (broken.length === 0 ? rows : broken).map(show).join('; ');
+  return {
+    claim,
+    holds: broken.length === 0,
+    measured: `${rows.length - broken.length} of ${rows.length} rows${broken.length === 0 ? '' : '; not'}: ${examples}`,
+  };
+}
+
+const FT_LOCALITY = 85;
+const FT_GENERALITY = 60;
+const LOST_LOCALITY = 70;
+
+/** Findings of Tables 1 and 4. */
+export function editorFindings(columns: readonly ColumnFigures[]): Claim[] {
+  const besides = columns.filter(({ editors }) => editors.has('vead') && editors.size > 1);
+  const best = besides.filter(({ editors }) => {
+    const vead = editors.get('vead')!.average;
+    return [...editors].every(([id, { average }]) => id === 'vead' || average < vead);
+  });
+  const beaten = besides
+    .filter((column) => !best.includes(column))
+    .map(({ name, editors }) => {
+      const vead = editors.get('vead')!.average;
+      const above = [...editors].filter(([id, { average }]) => id !== 'vead' && average >= vead);
+      return `${name}: ${above.map(([id, { average }]) => `${id} ${shown(average)}`).join(', ')} against ${shown(vead)}`;
+    });
+  const pairs = [...new Set(columns.map(({ model }) => model))].flatMap((model) => {
+    const [vqa, caption] = datasetKinds.map((kind) =>
+      columns.find((column) => column.model === model && column.dataset === kind),
+    );
+    return [...(vqa?.editors ?? [])].flatMap(([id, { average }]) => {
+      const other = caption?.editors.get(id)?.average;
+      return other === undefined ? [] : [{ better: average > other }];
+    });
+  });
+  const easier = pairs.filter(({ better }) => better).length;
+  return [
+    {
+      claim: 'VisEdit has the best average on every backbone and data set',
+      holds: besides.length === 0 ? null : best.length === besides.length,
+      measured: `${best.length} of ${besides.length} columns${beaten.length === 0 ? '' : `; not on ${beaten.join('; ')}`}`,
+    },
+    everyRow(
+      `fine-tuning (FT-V, FT-L) keeps locality (T-Loc and M-Loc above ${FT_LOCALITY} %) and fails generality (T-Gen and M-Gen below ${FT_GENERALITY} %)`,
+      rowsOf(columns, ['ft-v', 'ft-l']),
+      ({ textLocality, modalLocality, textGenerality, modalGenerality }) =>
+        Math.min(textLocality, modalLocality) > FT_LOCALITY && Math.max(textGenerality, modalGenerality) < FT_GENERALITY,
+      (r) =>
+        `T-Gen ${shown(r.textGenerality)}, M-Gen ${shown(r.modalGenerality)}, T-Loc ${shown(r.textLocality)}, M-Loc ${shown(r.modalLocality)}`,
+    ),
+    everyRow(
+      `IKE and SERAC lose image locality (M-Loc below ${LOST_LOCALITY} %)`,
+      rowsOf(columns, ['ike', 'serac']),
+      ({ modalLocality }) => modalLocality < LOST_LOCALITY,
+      (r) => `M-Loc ${shown(r.modalLocality)}`,
+    ),
+    everyRow(
+      'editing the visual part alone, or telling text apart, leaves text locality whole (FT-V, SERAC, VisEdit: T-Loc 100 %)',
+      rowsOf(columns, ['ft-v', 'serac', 'vead']),
+      ({ textLocality }) => textLocality === 100,
+      (r) => `T-Loc ${shown(r.textLocality)}`,
+    ),
+    {
+      claim: 'most editors do better on E-VQA than on E-IC',
+      holds: pairs.length === 0 ? null : easier > pairs.length / 2,
+      measured: `${easier} of ${pairs.length} pairs of editor and backbone`,
+    },
+  ];
+}
+
+/** Findings of Table 2. */
+export function layerFindings(layers: readonly LayerFigures[]): Claim[] {
+  const claim = 'middle-to-late insert layers beat the first and the last';
+  if (layers.length < 3) return [{ claim, holds: null, measured: `${layers.length} layers are too few` }];
+  const [first, last] = [layers[0]!, layers.at(-1)!];
+  const between = layers.slice(1, -1);
+  const best = between.reduce((a, b) => (b.average > a.average ? b : a));
+  return [
+    {
+      claim,
+      holds: best.average > first.average && best.average > last.average,
+      measured: `average ${shown(first.average)} at layer ${first.layer}, ${shown(best.average)} at layer ${best.layer}, ${shown(last.average)} at layer ${last.layer}`,
+    },
+  ];
+}
+
+/** Findings of Table 3. */
+export function ablationFindings(rows: AblationFigures): Claim[] {
+  const full = rows.get('full');
+  const against = (
+    claim: string,
+    without: readonly Ablation[],
+    metrics: readonly (keyof RowFigures)[],
+    rule: (with_: number, without: number) => boolean,
+    unit: string,
+  ): Claim => {
+    const found = without.flatMap((name) => (rows.has(name) ? [{ name, row: rows.get(name)! }] : []));
+    if (full === undefined || found.length === 0) return { claim, holds: null, measured: 'no such rows' };
+    const value = (row: RowFigures): number => mean(metrics.map((metric) => row[metric]));
+    return {
+      claim,
+      holds: found.every(({ row }) => rule(value(full), value(row))),
+      measured: `${unit} ${shown(value(full))} in full; ${found.map(({ name, row }) => `${shown(value(row))} with ${name}`).join(', ')}`,
+    };
+  };
+  return [
+    against(
+      'removing the cross-attention destroys reliability (below half of it is left)',
+      ['no-ca'],
+      ['reliability'],
+      (a, b) => b < a / 2,
+      'Rel',
+    ),
+    against(
+      'removing the influence mapper costs image locality (more than a point)',
+      ['no-im'],
+      ['modalLocality'],
+      (a, b) => b < a - 1,
+      'M-Loc',
+    ),
+    against(
+      'removing ℓ_im↓ costs image locality (more than a point)',
+      ['no-im-down'],
+      ['modalLocality'],
+      (a, b) => b < a - 1,
+      'M-Loc',
+    ),
+    against(
+      'removing ℓ_im↑ or ℓ_ima costs reliability and generality',
+      ['no-im-up', 'no-ima'],
+      ['reliability', 'textGenerality', 'modalGenerality'],
+      (a, b) => b < a,
+      'mean of Rel, T-Gen and M-Gen',
+    ),
+  ];
+}

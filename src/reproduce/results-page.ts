@@ -1,0 +1,252 @@
+/**
+ * The page that sets results beside the paper's. Sections are written between `<!-- NAME -->` and `<!-- end -->`; what stands outside of them, such as
+ * why something does not hold, is people's and stays.
+ */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { readJson } from '../checkpoints/json.ts';
+import type { SequentialIdentity, SequentialPoint } from '../evaluation/sequential.ts';
+import { sequentialRows, toMarkdown } from '../evaluation/tables.ts';
+import type { LogLine } from '../training/loop.ts';
+import { type Cell, curveFile, readCells } from './cell-store.ts';
+import { type Column, columnsOf, significance, VEAD, veadIsBest } from './columns.ts';
+import { datasets } from './data.ts';
+import type { Claim } from './figures/figure.ts';
+import {
+  ablationFigures,
+  ablationFindings,
+  columnFigures,
+  editorFindings,
+  layerFigures,
+  layerFindings,
+  paperColumns,
+} from './findings.ts';
+import { ordering } from './orderings.ts';
+import { paperModelOf, paperTable1, paperTable2, paperTable3 } from './paper-tables.ts';
+import { caption, detailRows, paperRows } from './table-files.ts';
+import { type Table2, table2Rows } from './table2.ts';
+import { ablations, type Table3, table3Rows } from './table3.ts';
+
+export interface Results {
+  readonly cells: readonly Cell[];
+  readonly columns: readonly Column[];
+  readonly table2?: Table2 | undefined;
+  readonly table3?: Table3 | undefined;
+  readonly sequential: readonly { readonly identity: SequentialIdentity; readonly points: readonly SequentialPoint[] }[];
+  /** folder of the cells */
+  readonly table1: string;
+}
+
+/** Reads what is finished below a folder: table1/ (its cells), table2/table2.json, table3/table3.json, sequential/NAME/. */
+export function readTables(from: string, warn: (text: string) => void): Results {
+  const table1 = join(from, 'table1');
+  const cells = readCells(table1);
+  const json = <T>(...parts: string[]): T | undefined => {
+    const path = join(from, ...parts);
+    return existsSync(path) ? (readJson(path) as unknown as T) : undefined;
+  };
+  const runs = existsSync(join(from, 'sequential')) ? readdirSync(join(from, 'sequential')).sort() : [];
+  return {
+    table1,
+    cells,
+    columns: columnsOf(table1, cells, warn),
+    table2: json<Table2>('table2', 'table2.json'),
+    table3: json<Table3>('table3', 'table3.json'),
+    sequential: runs.flatMap((name) => {
+      const summary = json<{ points: SequentialPoint[] }>('sequential', name, 'summary.json');
+      const manifest = json<{ identity: SequentialIdentity }>('sequential', name, 'manifest.json');
+      return summary === undefined || manifest === undefined ? [] : [{ identity: manifest.identity, points: summary.points }];
+    }),
+  };
+}
+
+const verdict = (holds: boolean | null): string => (holds === null ? 'not measured' : holds ? '**yes**' : '**no**');
+const table = (head: readonly string[], rows: readonly (readonly (string | number)[])[], left = 1): string =>
+  toMarkdown({ head, rows, align: head.map((_, i) => (i < left ? 'left' : 'right')) });
+const two = (x: number): string => x.toFixed(2);
+
+/** Every finding of the paper that the results can say something about. */
+export function findings({ columns, table2, table3 }: Results): Claim[] {
+  return [
+    ...(columns.length === 0 ? [] : [...editorFindings(columns.map(columnFigures)), significanceClaim(columns)]),
+    ...(table2 === undefined ? [] : layerFindings(layerFigures(table2))),
+    ...(table3 === undefined ? [] : ablationFindings(ablationFigures(table3))),
+  ];
+}
+
+function significanceClaim(columns: readonly Column[]): Claim {
+  const judged = columns.map((column) => ({ column, best: veadIsBest(column) })).filter(({ best }) => best !== null);
+  const not = judged.flatMap(({ column, best }) =>
+    best
+      ? []
+      : [
+          `${column.model} ${datasets[column.dataset]} (${column.entries
+            .filter(({ editor, against }) => editor !== VEAD && (against!.difference >= 0 || against!.p >= significance))
+            .map(({ editor, against }) => `${editor}: ${two(100 * against!.difference)} points, p ${two(against!.p)}`)
+            .join(', ')})`,
+        ],
+  );
+  return {
+    claim: `the improvements over every other editor are significant (p < ${significance})`,
+    holds: judged.length === 0 ? null : not.length === 0,
+    measured: `${judged.length - not.length} of ${judged.length} columns by a paired t-test over edits${not.length === 0 ? '' : `; not on ${not.join('; ')}`}`,
+  };
+}
+
+/** The page's sections by name, those that there are results for. */
+export function sections(results: Results): Map<string, string> {
+  const { columns, table2, table3, sequential } = results;
+  const made = new Map<string, string>();
+  const found = findings(results);
+  if (found.length > 0)
+    made.set(
+      'FINDINGS',
+      table(
+        ['The paper finds', 'Here', 'Figures'],
+        found.map(({ claim, holds, measured }) => [claim, verdict(holds), measured]),
+        3,
+      ),
+    );
+  if (columns.length > 0) {
+    made.set('TABLE1', `${toMarkdown(paperRows(columns))}\n${caption}\n`);
+    made.set('ORDER', orderSection(columns));
+    made.set('DETAILS', `${toMarkdown(detailRows(columns))}\n${costsText(results)}\n`);
+    const curves = curveSection(results);
+    if (curves !== undefined) made.set('CURVES', curves);
+  }
+  if (table2 !== undefined) {
+    const paper = table(
+      ['Layer', 'average'],
+      paperTable2.map(({ layer, figures }) => [layer, two(figures[5])]),
+    );
+    made.set('TABLE2', `${toMarkdown(table2Rows(table2))}\nOf the paper (BLIP2-OPT, 32 layers):\n\n${paper}`);
+  }
+  if (table3 !== undefined) {
+    const own = table3Rows(table3);
+    const paper = table3.rows.map(({ ablation }) => two(paperTable3[ablation][5]));
+    const rows = own.rows.map((row, i) => [...row, paper[i]!]);
+    made.set(
+      'TABLE3',
+      `${table([...own.head, 'average in the paper'], rows)}\n*: below ${ablations.full.name}'s average, p < ${significance}.\n`,
+    );
+  }
+  if (sequential.length > 0)
+    made.set(
+      'SEQUENTIAL',
+      sequential
+        .map(
+          ({ identity, points }) =>
+            `${identity.editor.id} on ${identity.model.name}, ${datasets[identity.data.kind]}:\n\n${toMarkdown(sequentialRows(points))}`,
+        )
+        .join('\n'),
+    );
+  return made;
+}
+
+function orderSection(columns: readonly Column[]): string {
+  const paper = paperColumns();
+  return columns
+    .flatMap((column) => {
+      const sister = paperModelOf(column.model);
+      const theirs = paper.find(({ model, dataset }) => model === sister && dataset === column.dataset);
+      if (sister === undefined || theirs === undefined) return [];
+      const { rows, held, pairs, turned, tau } = ordering(columnFigures(column), theirs);
+      if (pairs === 0) return [];
+      const deviations = paperTable1[sister][column.dataset];
+      const lines = rows.map(({ editor, ours, theirs: average, rank, theirRank }) => [
+        editor,
+        two(ours),
+        rank,
+        `${two(average)} ± ${two(deviations[editor as keyof typeof deviations][6])}`,
+        theirRank,
+      ]);
+      const text = [
+        `**${column.model}, ${datasets[column.dataset]}**: ${held} of ${pairs} orderings of two editors are the paper's${tau === null ? '' : ` (Kendall's τ ${two(tau)})`}.`,
+        ...(turned.length === 0 ? [] : [`Turned: ${turned.join(', ')}.`]),
+      ];
+      return [`${text.join(' ')}\n\n${table(['Editor', 'Average', 'Rank', 'Paper', 'Rank in the paper'], lines)}`];
+    })
+    .join('\n');
+}
+
+function costsText({ cells }: Results): string {
+  const sum = (of: (cell: Cell) => number): number => cells.reduce((total, cell) => total + of(cell), 0);
+  const training = sum(({ manifest }) => manifest.seconds.training ?? 0);
+  const evaluation = sum(({ manifest }) => manifest.seconds.evaluation);
+  const time = (seconds: number): string =>
+    seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+  return `All ${cells.length} cells took ${time(training + evaluation)}: ${time(training)} of training, ${time(evaluation)} of evaluation. "s per edit" is the time to make it, "s asking" that of all its queries; private memory is that of the process.`;
+}
+
+/** How much the loss of the last fifth of a training's steps is below that of the fifth before, as a fraction of it. */
+export function lateFall(curve: readonly Pick<LogLine, 'step' | 'loss'>[]): number | null {
+  const last = curve.at(-1)?.step;
+  if (last === undefined) return null;
+  const meanOf = (from: number, to: number): number | null => {
+    const lines = curve.filter(({ step }) => step > from * last && step <= to * last);
+    return lines.length === 0 ? null : lines.reduce((sum, { loss }) => sum + loss, 0) / lines.length;
+  };
+  const [before, after] = [meanOf(0.6, 0.8), meanOf(0.8, 1)];
+  return before === null || after === null || before === 0 ? null : (before - after) / before;
+}
+
+function curveSection({ cells, table1 }: Results): string | undefined {
+  const rows = cells.flatMap(({ place, manifest }) => {
+    const path = join(table1, place, curveFile);
+    if (!existsSync(path)) return [];
+    const curve = readFileSync(path, 'utf8')
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => JSON.parse(line) as LogLine);
+    const fall = lateFall(curve);
+    const { model, data, editor } = manifest.identity;
+    return fall === null
+      ? []
+      : [
+          [
+            model.name,
+            datasets[data.kind],
+            editor.id,
+            editor.seed ?? '',
+            curve.at(-1)!.step,
+            two(curve.at(-1)!.loss),
+            `${(100 * fall).toFixed(1)} %`,
+          ],
+        ];
+  });
+  if (rows.length === 0) return undefined;
+  const head = ['Backbone', 'Data', 'Editor', 'Seed', 'Steps', 'Loss at the end', 'Fall in the last fifth'];
+  return `${table(head, rows, 3)}\nThe fall is that of the mean loss from the fourth fifth of the steps to the last.\n`;
+}
+
+const titles: Readonly<Record<string, string>> = {
+  FINDINGS: 'Findings',
+  TABLE1: 'Tables 1 and 4: editors',
+  ORDER: 'Orderings',
+  DETAILS: 'Differences to VEAD, and costs',
+  CURVES: 'Trainings',
+  TABLE2: 'Table 2: insert layers',
+  TABLE3: 'Table 3: ablation',
+  SEQUENTIAL: 'Sequential editing',
+};
+
+const START = `# Results beside the paper's
+
+Written by \`visedit reproduce compare\` from the finished cells in \`results/\`; what stands between the marked sections is kept.
+`;
+
+/** The page with its sections renewed; those it lacks are added at its end. */
+export function renewed(page: string | undefined, made: ReadonlyMap<string, string>): string {
+  let text = page ?? START;
+  for (const [name, content] of made) {
+    const block = `<!-- ${name} -->\n${content.trim()}\n<!-- end -->`;
+    const start = text.indexOf(`<!-- ${name} -->`);
+    const end = start < 0 ? -1 : text.indexOf('<!-- end -->', start);
+    if (start >= 0 && end < 0) throw new Error(`the section ${name} of the page has no <!-- end -->; put it back`);
+    text =
+      start < 0
+        ? `${text.trimEnd()}\n\n## ${titles[name] ?? name}\n\n${block}\n`
+        : `${text.slice(0, start)}${block}${text.slice(end + '<!-- end -->'.length)}`;
+  }
+  return text;
+}

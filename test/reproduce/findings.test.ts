@@ -1,0 +1,100 @@
+/** The rules of the findings on the paper's own figures, where all of them hold, and on figures where they do not; the page that they are written to. */
+import { expect, test } from 'vitest';
+import {
+  ablationFindings,
+  editorFindings,
+  layerFindings,
+  paperAblation,
+  paperColumns,
+  paperLayers,
+} from '../../src/reproduce/findings.ts';
+import { ordering } from '../../src/reproduce/orderings.ts';
+import { paperModelOf, paperTable1, paperTable2, paperTable3 } from '../../src/reproduce/paper-tables.ts';
+import { lateFall, renewed } from '../../src/reproduce/results-page.ts';
+
+test("the paper's averages are those of its five metrics", () => {
+  const rows = [
+    ...Object.values(paperTable1).flatMap((data) => Object.values(data).flatMap((editors) => Object.values(editors))),
+    ...paperTable2.map(({ figures }) => figures),
+    ...Object.values(paperTable3),
+  ];
+  expect(rows).toHaveLength(6 * 9 + 7 + 6);
+  for (const [a, b, c, d, e, average] of rows) expect(Math.abs((a + b + c + d + e) / 5 - average)).toBeLessThan(0.011);
+});
+
+test("every finding holds on the paper's figures", () => {
+  const found = [...editorFindings(paperColumns()), ...layerFindings(paperLayers()), ...ablationFindings(paperAblation())];
+  expect(found).toHaveLength(10);
+  for (const { claim, holds, measured } of found) expect(holds, `${claim}: ${measured}`).toBe(true);
+});
+
+test('findings can fail, and say on what', () => {
+  const columns = paperColumns();
+  const [first] = columns;
+  const editors = new Map(first!.editors);
+  editors.set('lte', { ...editors.get('lte')!, average: 99 });
+  editors.set('ike', { ...editors.get('ike')!, modalLocality: 95 });
+  editors.set('ft-l', { ...editors.get('ft-l')!, modalGenerality: 88 });
+  const [best, fineTuning, lost] = editorFindings([{ ...first!, editors }]);
+  expect(best).toMatchObject({ holds: false, measured: '0 of 1 columns; not on blip2-opt vqa: lte 99.0 against 97.5' });
+  expect(fineTuning).toMatchObject({ holds: false });
+  expect(fineTuning!.measured).toMatch(/^1 of 2 rows; not: ft-l on blip2-opt vqa: T-Gen 16\.4, M-Gen 88\.0/);
+  expect(lost!.measured).toBe('1 of 2 rows; not: ike on blip2-opt vqa: M-Loc 95.0');
+  const layers = paperLayers();
+  expect(layerFindings(layers.slice(0, 5)).map(({ holds }) => holds)).toEqual([false]);
+  expect(layerFindings(layers.slice(0, 2))[0]).toMatchObject({ holds: null });
+  const rows = new Map(paperAblation());
+  rows.set('no-ca', rows.get('full')!);
+  rows.delete('no-im');
+  expect(ablationFindings(rows).map(({ holds }) => holds)).toEqual([false, null, true, true]);
+});
+
+test('orderings: pairs that stand as in the paper, and those that do not', () => {
+  const [paper] = paperColumns();
+  const editors = new Map([...paper!.editors].filter(([id]) => ['ft-v', 'mend', 'vead'].includes(id)));
+  const same = ordering({ ...paper!, editors }, paper!);
+  expect(same).toMatchObject({ held: 3, pairs: 3, turned: [], tau: 1 });
+  expect(same.rows.map(({ editor, rank }) => [editor, rank])).toEqual([
+    ['vead', 1],
+    ['mend', 2],
+    ['ft-v', 3],
+  ]);
+  editors.set('ft-v', { ...editors.get('ft-v')!, average: 90 });
+  const other = ordering({ ...paper!, editors }, paper!);
+  expect(other).toMatchObject({ held: 2, turned: ['ft-v above mend'] });
+  expect(other.tau).toBeCloseTo(1 / 3, 12);
+});
+
+test('a mini is compared with its large sister', () => {
+  expect(['mini-llava', 'mini-blip2-opt', 'MiniGPT-4', 'llava-1.5-7b-hf', 'gpt'].map(paperModelOf)).toEqual([
+    'llava',
+    'blip2-opt',
+    'minigpt4',
+    'llava',
+    undefined,
+  ]);
+});
+
+test('a page keeps what people wrote around its sections', () => {
+  const first = renewed(undefined, new Map([['TABLE1', '| a |']]));
+  expect(first).toContain('## Tables 1 and 4: editors\n\n<!-- TABLE1 -->\n| a |\n<!-- end -->\n');
+  const explained = `${first}\nBecause of this.\n`;
+  const second = renewed(
+    explained,
+    new Map([
+      ['TABLE1', '| b |'],
+      ['FINDINGS', 'none'],
+    ]),
+  );
+  expect(second).toContain('<!-- TABLE1 -->\n| b |\n<!-- end -->\n\nBecause of this.\n\n## Findings\n\n<!-- FINDINGS -->\nnone');
+  expect(second).not.toContain('| a |');
+  expect(() => renewed('<!-- TABLE1 -->', new Map([['TABLE1', 'x']]))).toThrow('has no <!-- end -->');
+});
+
+test('a curve that has flattened falls little in its last fifth', () => {
+  const curve = (loss: (step: number) => number) =>
+    Array.from({ length: 40 }, (_, i) => ({ step: 10 * (i + 1), loss: loss(10 * (i + 1)) }));
+  expect(lateFall(curve(() => 0.3))).toBe(0);
+  expect(lateFall(curve((step) => (step <= 320 ? 2 : 1)))).toBe(0.5);
+  expect(lateFall([])).toBeNull();
+});
