@@ -1,0 +1,135 @@
+/** A heat map over a picture, cell by cell under the pointer or the arrow keys; the picture lies below in grey, as in the figures. */
+import { type KeyboardEvent, type PointerEvent, useEffect, useRef } from 'react';
+import { type ScaleName, scaleColour } from 'visedit/figures';
+import type { Picture } from '../api/pictures.ts';
+import { focus, useFocusMark } from './focus.ts';
+import { shortNumber } from './words.ts';
+
+export interface HeatMapProps {
+  picture: Picture;
+  /** Rows and columns. */
+  grid: readonly [number, number];
+  /** Row by row; absent: the picture as it is. */
+  values?: ArrayLike<number> | undefined;
+  /** Values at the two ends of the colours. */
+  ends?: readonly [number, number] | undefined;
+  colours?: ScaleName;
+  label: string;
+}
+
+export function HeatMap({ picture, grid, values, ends, colours = 'viridis', label }: HeatMapProps) {
+  const [rows, columns] = grid;
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const mark = useRef<HTMLDivElement>(null);
+  const status = useRef<HTMLSpanElement>(null);
+
+  useEffect(() => {
+    if (values !== undefined) paint(canvas.current!, grid, values, ends ?? endsOf(values), colours);
+  }, [grid, values, ends, colours]);
+
+  useFocusMark(({ cell }) => place(mark.current!, cell, grid));
+
+  const move = (event: PointerEvent<HTMLDivElement>) => {
+    const box = event.currentTarget.getBoundingClientRect();
+    const column = Math.min(columns - 1, Math.max(0, Math.floor(((event.clientX - box.left) / box.width) * columns)));
+    const row = Math.min(rows - 1, Math.max(0, Math.floor(((event.clientY - box.top) / box.height) * rows)));
+    const cell = row * columns + column;
+    if (cell !== focus.getState().cell) focus.setState({ cell });
+  };
+
+  const steer = (event: KeyboardEvent) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
+    if (event.key === 'Escape') focus.setState({ cell: undefined });
+    if (step === undefined) return;
+    event.preventDefault();
+    const now = focus.getState().cell;
+    const next = now === undefined ? Math.floor(rows / 2) * columns + Math.floor(columns / 2) : now + step;
+    if (next < 0 || next >= rows * columns) return;
+    focus.setState({ cell: next });
+    const value = values === undefined ? '' : `: ${values[next]!.toPrecision(3)}`;
+    status.current!.textContent = `row ${Math.floor(next / columns) + 1}, column ${(next % columns) + 1}${value}`;
+  };
+
+  return (
+    <div
+      className="heat"
+      role="group"
+      aria-label={`${label}. Arrow keys move from patch to patch.`}
+      tabIndex={0}
+      onPointerMove={move}
+      onPointerDown={move}
+      onPointerLeave={() => focus.setState({ cell: undefined })}
+      onKeyDown={steer}
+      style={{ aspectRatio: `${picture.width} / ${picture.height}` }}
+    >
+      <img src={picture.url} alt="" className={values === undefined ? 'plain' : 'grey'} draggable={false} />
+      <canvas ref={canvas} width={columns} height={rows} className="cells" hidden={values === undefined} />
+      <div ref={mark} className="cell-mark" hidden />
+      <span ref={status} className="unseen" aria-live="polite" />
+    </div>
+  );
+}
+
+/** Moves a frame over a cell of a grid that fills its parent; hides it where there is none. */
+export function place(mark: HTMLElement, cell: number | undefined, [rows, columns]: readonly [number, number]): void {
+  if (cell === undefined || cell >= rows * columns) {
+    mark.hidden = true;
+    return;
+  }
+  mark.hidden = false;
+  mark.style.left = `${(100 * (cell % columns)) / columns}%`;
+  mark.style.top = `${(100 * Math.floor(cell / columns)) / rows}%`;
+  mark.style.width = `${100 / columns}%`;
+  mark.style.height = `${100 / rows}%`;
+}
+
+export function paint(
+  canvas: HTMLCanvasElement,
+  [rows, columns]: readonly [number, number],
+  values: ArrayLike<number>,
+  [low, high]: readonly [number, number],
+  colours: ScaleName,
+): void {
+  const cells = new ImageData(columns, rows);
+  for (let i = 0; i < rows * columns; i++) {
+    const at = high > low ? (values[i]! - low) / (high - low) : 0;
+    cells.data.set([...scaleColour(colours, at), 255], 4 * i);
+  }
+  canvas.getContext('2d')!.putImageData(cells, 0, 0);
+}
+
+/** From nothing to the largest value, so that a weak map looks weak. */
+export function endsOf(...maps: readonly ArrayLike<number>[]): [number, number] {
+  let high = 0;
+  for (const values of maps) for (let i = 0; i < values.length; i++) high = Math.max(high, values[i]!);
+  return [0, high];
+}
+
+/** The same distance to both sides of nothing, for differences. */
+export function evenEnds(...maps: readonly ArrayLike<number>[]): [number, number] {
+  let far = 0;
+  for (const values of maps) for (let i = 0; i < values.length; i++) far = Math.max(far, Math.abs(values[i]!));
+  return [-far, far];
+}
+
+export function ColourScale({
+  ends,
+  colours = 'viridis',
+  title,
+}: {
+  ends: readonly [number, number];
+  colours?: ScaleName;
+  title: string;
+}) {
+  const stops = Array.from({ length: 9 }, (_, i) => `rgb(${scaleColour(colours, i / 8).join(' ')})`).join(', ');
+  return (
+    <div className="scale">
+      <span>{title}</span>
+      <div className="scale-bar" style={{ background: `linear-gradient(to right, ${stops})` }} />
+      <div className="scale-ends">
+        <span>{shortNumber(ends[0])}</span>
+        <span>{shortNumber(ends[1])}</span>
+      </div>
+    </div>
+  );
+}

@@ -1,0 +1,81 @@
+/** What the numbers of an attribution say, in sentences for a person who has never read the paper. */
+import type { AttributionParts, LensLayer, ModuleValues, VisualMaps } from '../../api/types.ts';
+import { percent, tokenText } from '../../parts/words.ts';
+
+const quoted = (text: string): string => `“${tokenText(text)}”`;
+
+export function explainModules(key: AttributionParts['key'], layers: readonly number[], { attn, mlp }: ModuleValues): string {
+  const all = [
+    ...attn.map((value, i) => ({ value, what: `attention in layer ${layers[i]}` })),
+    ...mlp.map((value, i) => ({ value, what: `the MLP in layer ${layers[i]}` })),
+  ].sort((a, b) => b.value - a.value);
+  const [first, second] = all;
+  if (first === undefined || first.value <= 0.01)
+    return `No single part speaks clearly for ${quoted(key.text)}: the model has no reason of its own for this word.`;
+  const also = second !== undefined && second.value > 0.3 * first.value ? `, then ${second.what}` : '';
+  return `The strongest voice for ${quoted(key.text)} is ${first.what}${also}.`;
+}
+
+/** From which layer on the word is the first choice, and what was before it. */
+export function explainLens(key: AttributionParts['key'], lens: readonly LensLayer[]): string {
+  const last = lens.at(-1);
+  if (last === undefined) return '';
+  if (last.key_rank !== 1 && last.tokens[0]?.id !== key.id)
+    return `The model does not say ${quoted(key.text)} here: its first choice is ${quoted(last.tokens[0]!.text)} (${percent(last.tokens[0]!.probability)}).`;
+  let from = lens.length - 1;
+  while (from > 0 && lens[from - 1]!.tokens[0]?.id === key.id) from--;
+  if (from === 0) return `${quoted(key.text)} is the first choice from the very first layer on.`;
+  const before = lens[from - 1]!;
+  return `${quoted(key.text)} becomes the first choice in layer ${lens[from]!.layer}; one layer before, it was ${quoted(before.tokens[0]!.text)} (${percent(before.tokens[0]!.probability)}).`;
+}
+
+export interface Place {
+  /** `at the top left` */
+  where: string;
+  /** Share of all weight in the strongest tenth of the patches. */
+  share: number;
+}
+
+/** Where the weight of a map lies; undefined for a map of nothing. */
+export function placeOf(values: ArrayLike<number>, [rows, columns]: readonly [number, number]): Place | undefined {
+  const cells = Array.from({ length: rows * columns }, (_, i) => ({ i, value: Math.max(0, values[i]!) }));
+  const total = cells.reduce((sum, { value }) => sum + value, 0);
+  if (!(total > 0)) return undefined;
+  const strongest = cells.sort((a, b) => b.value - a.value).slice(0, Math.max(1, Math.round(cells.length / 10)));
+  const weight = strongest.reduce((sum, { value }) => sum + value, 0);
+  const [row, column] = [
+    strongest.reduce((sum, { i, value }) => sum + (value * (Math.floor(i / columns) + 0.5)) / rows, 0) / weight,
+    strongest.reduce((sum, { i, value }) => sum + (value * ((i % columns) + 0.5)) / columns, 0) / weight,
+  ];
+  const third = (x: number): 0 | 1 | 2 => (x < 0.38 ? 0 : x > 0.62 ? 2 : 1);
+  const vertical = ['top', '', 'bottom'][third(row)]!;
+  const horizontal = ['left', '', 'right'][third(column)]!;
+  const words = [vertical, horizontal].filter(Boolean).join(' ');
+  return { where: words === '' ? 'in the middle' : `at the ${words}`, share: weight / total };
+}
+
+export function explainMaps(visual: VisualMaps): string {
+  const strongest = strongestLayer(visual);
+  const map = visual.layers.find(({ layer }) => layer === strongest)!;
+  const place = placeOf(map.patches, visual.grid);
+  if (place === undefined) return 'Nothing in the picture matters for this word: it comes from the words before it.';
+  const even = place.share < 0.2;
+  return even
+    ? `It looks at the whole picture rather than at one place (layer ${strongest} most).`
+    : `It looks at the picture mostly in layer ${strongest}, ${place.where}: a tenth of the patches there has ${percent(place.share)} of the weight.`;
+}
+
+/** The layer that has the patch which matters most of all. */
+export function strongestLayer({ layers }: VisualMaps): number {
+  let best = layers[0]?.layer ?? 0;
+  let high = Number.NEGATIVE_INFINITY;
+  for (const { layer, patches } of layers) {
+    for (const value of patches) {
+      if (value > high) {
+        high = value;
+        best = layer;
+      }
+    }
+  }
+  return best;
+}

@@ -1,0 +1,178 @@
+/** Where each layer looks: a heat map over the picture, a slider and a film through the layers, one patch through all of them. */
+import { Button, Group, SegmentedControl, Slider, Text } from '@mantine/core';
+import { useHotkeys } from '@mantine/hooks';
+import { useEffect, useMemo, useRef, useState } from 'react';
+import { heatMaps } from 'visedit/figures';
+import { useStore } from 'zustand';
+import { usePicture } from '../../api/pictures.ts';
+import type { VisualMaps } from '../../api/types.ts';
+import { alter, usePlace } from '../../app/location.ts';
+import { ExportMenu } from '../../parts/export.tsx';
+import { focus } from '../../parts/focus.ts';
+import { ColourScale, endsOf, HeatMap } from '../../parts/heat-map.tsx';
+import { Failed, Working } from '../../parts/states.tsx';
+import { strongestLayer } from './explain.ts';
+import { Film, Profile } from './film.tsx';
+import type { TokenMaps } from './why.tsx';
+
+const secondsPerLayer = 0.7;
+
+interface LookingProps {
+  picture: string;
+  maps: TokenMaps;
+  position: number;
+  words: readonly string[];
+}
+
+export function Looking({ picture, maps, position, words }: LookingProps) {
+  const pointed = useStore(focus, ({ token }) => token);
+  const shown = pointed !== undefined && maps.visual[pointed] !== undefined ? pointed : position;
+  const visual = maps.visual[shown];
+  return (
+    <section className="card" aria-label="Where it looks">
+      {visual !== undefined ? (
+        <Maps picture={picture} visual={visual} word={words[shown] ?? ''} />
+      ) : (
+        <>
+          <h2>Where it looks</h2>
+          {maps.error !== undefined ? (
+            <Failed what="The heat maps cannot be made." error={maps.error} retry={maps.retry} />
+          ) : (
+            <Working what="Changing one patch at a time and watching what the model makes of it" />
+          )}
+        </>
+      )}
+    </section>
+  );
+}
+
+function Maps({ picture, visual, word }: { picture: string; visual: VisualMaps; word: string }) {
+  const found = usePicture(picture);
+  const { params } = usePlace();
+  const pointedLayer = useStore(focus, ({ layer }) => layer);
+  const layers = useMemo(() => visual.layers.map(({ layer }) => layer), [visual]);
+  const wanted = params.get('layer') === null ? strongestLayer(visual) : Number(params.get('layer'));
+  const [chosen, choose] = useState(wanted);
+  useEffect(() => choose(wanted), [wanted]);
+  const [playing, play] = useState(false);
+  const [scale, setScale] = useState<'each' | 'all'>('each');
+  const known =
+    pointedLayer !== undefined && layers.includes(pointedLayer) ? pointedLayer : layers.includes(chosen) ? chosen : layers[0]!;
+  const map = visual.layers[layers.indexOf(known)]!;
+  const allEnds = useMemo(() => endsOf(...visual.layers.map(({ patches }) => patches)), [visual]);
+  const ends = useMemo(() => (scale === 'all' ? allEnds : endsOf(map.patches)), [scale, allEnds, map]);
+
+  const step = (by: number) => {
+    const next = layers[Math.min(layers.length - 1, Math.max(0, layers.indexOf(known) + by))]!;
+    choose(next);
+    alter({ layer: next });
+  };
+  const newest = useRef({ known, layers });
+  newest.current = { known, layers };
+  useEffect(() => {
+    if (!playing) return;
+    const timer = setInterval(() => {
+      const { known: now, layers: all } = newest.current;
+      choose(all[(all.indexOf(now) + 1) % all.length]!);
+    }, 1000 * secondsPerLayer);
+    return () => clearInterval(timer);
+  }, [playing]);
+  const stop = () => {
+    play(false);
+    alter({ layer: newest.current.known });
+  };
+  useHotkeys([
+    ['p', () => (playing ? stop() : play(true))],
+    ['[', () => step(-1)],
+    [']', () => step(1)],
+  ]);
+
+  const name = `heat-maps-${word.replace(/[^\p{L}\p{N}]+/gu, '-') || 'token'}`;
+  const [rows, columns] = visual.grid;
+  return (
+    <>
+      <Group justify="space-between" align="flex-start" wrap="nowrap">
+        <h2>Where it looks for “{word}”</h2>
+        <ExportMenu
+          name={name}
+          svg={() =>
+            heatMaps({
+              title: `Where each layer looks for “${word}”`,
+              normalise: scale,
+              perLine: 6,
+              rows: [
+                {
+                  image: found.data!.pixels,
+                  grid: visual.grid,
+                  maps: visual.layers.map(({ layer, patches }) => ({ label: `Layer ${layer}`, values: patches })),
+                },
+              ],
+            })
+          }
+          csv={() => ({
+            head: ['layer', 'row', 'column', 'contribution'],
+            rows: visual.layers.flatMap(({ layer, patches }) =>
+              patches.map((value, i) => [layer, Math.floor(i / columns) + 1, (i % columns) + 1, value]),
+            ),
+          })}
+          json={() => ({ word, ...visual })}
+        />
+      </Group>
+      <Text size="sm" c="dimmed" mb="xs">
+        The brighter a patch, the more this layer’s reading of the picture changes when that patch is disturbed. Point at a patch
+        to follow it through all layers.
+      </Text>
+      {found.data && (
+        <HeatMap
+          picture={found.data}
+          grid={visual.grid}
+          values={map.patches}
+          ends={ends}
+          label={`Heat map of layer ${known} for ${word}`}
+        />
+      )}
+      <Group className="player" wrap="nowrap" gap="sm">
+        <Button size="xs" variant="light" onClick={() => (playing ? stop() : play(true))} w={72}>
+          {playing ? 'Stop' : 'Play'}
+        </Button>
+        <Slider
+          aria-label="Layer"
+          className="layer-slider"
+          min={0}
+          max={layers.length - 1}
+          value={layers.indexOf(known)}
+          label={(at) => `Layer ${layers[at]}`}
+          onChange={(at) => choose(layers[at]!)}
+          onChangeEnd={(at) => alter({ layer: layers[at] })}
+          thumbProps={{ 'aria-label': 'Layer' }}
+        />
+        <Text size="sm" w={64} ta="right" fw={600}>
+          Layer {known}
+        </Text>
+      </Group>
+      <Group justify="space-between" align="flex-end" mt="sm">
+        <ColourScale
+          ends={ends}
+          title={scale === 'each' ? 'Contribution in this layer' : 'Contribution, the same for all layers'}
+        />
+        <SegmentedControl
+          size="xs"
+          aria-label="Colours"
+          value={scale}
+          onChange={(value) => setScale(value as 'each' | 'all')}
+          data={[
+            { value: 'each', label: 'This layer' },
+            { value: 'all', label: 'All layers alike' },
+          ]}
+        />
+      </Group>
+      <Film
+        visual={visual}
+        selected={known}
+        ends={scale === 'all' ? allEnds : undefined}
+        onSelect={(layer) => alter({ layer })}
+      />
+      <Profile visual={visual} rows={rows} columns={columns} />
+    </>
+  );
+}
