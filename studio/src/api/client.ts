@@ -30,7 +30,7 @@ interface Request {
 
 async function send(path: string, { method = 'GET', body, signal }: Request = {}): Promise<Response> {
   const headers: Record<string, string> = {};
-  if (body !== undefined) headers['content-type'] = 'application/json';
+  if (method !== 'GET') headers['content-type'] = 'application/json';
   if (key !== '') headers.authorization = `Bearer ${key}`;
   let response: Response;
   try {

@@ -73,6 +73,7 @@ export interface ModuleValues {
 export interface LensLayer {
   layer: number;
   key_probability: number;
+  /** 0: the most probable. */
   key_rank: number;
   tokens: { id: number; text: string; probability: number }[];
 }
@@ -168,8 +169,8 @@ export interface Run {
   seconds: number | null;
   count: number | null;
   summary?: Partial<Record<QueryKind | 'average', number>>;
-  loss?: number;
-  steps?: { done: number; total: number | null };
+  loss?: number | null;
+  steps?: { done: number; total: number | null } | null;
   manifest?: Record<string, unknown>;
 }
 

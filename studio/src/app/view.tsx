@@ -1,6 +1,7 @@
 /** Which view an address shows. */
 import { Skeleton } from '@mantine/core';
-import { type ComponentType, lazy, Suspense, useEffect } from 'react';
+import { Component, type ComponentType, lazy, type ReactNode, Suspense, useEffect } from 'react';
+import { Failed } from '../parts/states.tsx';
 import { Ask } from '../views/ask/ask.tsx';
 import { usePlace } from './location.ts';
 import { Link } from './shell.tsx';
@@ -30,8 +31,26 @@ export function View() {
       </div>
     );
   return (
-    <Suspense fallback={<Skeleton height={300} />}>
-      <found.View />
-    </Suspense>
+    <Broken key={page}>
+      <Suspense fallback={<Skeleton height={300} />}>
+        <found.View />
+      </Suspense>
+    </Broken>
   );
+}
+
+/** A view that cannot be drawn leaves the others usable. */
+class Broken extends Component<{ children: ReactNode }, { error?: unknown }> {
+  override state: { error?: unknown } = {};
+
+  static getDerivedStateFromError(error: unknown) {
+    return { error };
+  }
+
+  override render() {
+    if (this.state.error === undefined) return this.props.children;
+    return (
+      <Failed what="This view cannot be drawn." error={this.state.error} retry={() => this.setState({ error: undefined })} />
+    );
+  }
 }

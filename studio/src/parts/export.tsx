@@ -25,7 +25,7 @@ export function ExportMenu({ name, svg, csv, json }: Exports) {
   return (
     <Menu position="bottom-end" shadow="md">
       <Menu.Target>
-        <Button variant="default" size="xs" aria-label={`Export ${name}`}>
+        <Button variant="default" size="xs" className="keep" aria-label={`Export ${name}`}>
           Export
         </Button>
       </Menu.Target>

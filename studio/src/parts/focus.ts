@@ -2,7 +2,7 @@
  * What the pointer is on: a patch of the picture, a layer, a token of the answer. Views that show the same thing in other ways listen
  * and mark it themselves, without a render of React: a large model has 576 patches in 32 layers.
  */
-import { useEffect, useRef } from 'react';
+import { useEffect, useLayoutEffect, useRef } from 'react';
 import { createStore } from 'zustand/vanilla';
 
 export interface Focus {
@@ -23,5 +23,6 @@ export function useFocusMark(mark: (now: Focus) => void): void {
   newest.current = mark;
   // No list of dependencies: after every render the marks are set again on what was drawn anew.
   useEffect(() => newest.current(focus.getState()));
-  useEffect(() => focus.subscribe((now) => newest.current(now)), []);
+  // Undone before the elements go, which is earlier than where effects are undone.
+  useLayoutEffect(() => focus.subscribe((now) => newest.current(now)), []);
 }

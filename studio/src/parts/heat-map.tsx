@@ -62,7 +62,13 @@ export function HeatMap({ picture, grid, values, ends, colours = 'viridis', labe
       onKeyDown={steer}
       style={{ aspectRatio: `${picture.width} / ${picture.height}` }}
     >
-      <img src={picture.url} alt="" className={values === undefined ? 'plain' : 'grey'} draggable={false} />
+      <img
+        src={picture.url}
+        alt=""
+        data-coarse={picture.width < 160}
+        className={values === undefined ? 'plain' : 'grey'}
+        draggable={false}
+      />
       <canvas ref={canvas} width={columns} height={rows} className="cells" hidden={values === undefined} />
       <div ref={mark} className="cell-mark" hidden />
       <span ref={status} className="unseen" aria-live="polite" />

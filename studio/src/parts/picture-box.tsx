@@ -13,7 +13,7 @@ export function Thumb({ picture, size = 56, label = '' }: { picture: string | nu
       </div>
     );
   return found.data ? (
-    <img className="thumb" src={found.data.url} alt={label} width={size} height={size} />
+    <img className="thumb" data-coarse={found.data.width < 160} src={found.data.url} alt={label} width={size} height={size} />
   ) : (
     <Skeleton width={size} height={size} />
   );
@@ -82,7 +82,7 @@ export function PictureDrop({ picture, onPicture, label, small = false, paste = 
         <p className="drop-hint">This picture is no longer kept by the server. Drop it again.</p>
       ) : picture !== undefined ? (
         found.data ? (
-          <img src={found.data.url} alt={label} />
+          <img src={found.data.url} alt={label} data-coarse={found.data.width < 160} />
         ) : (
           <Skeleton height="100%" />
         )

@@ -89,7 +89,7 @@ export function Pager({ page, total, onPage }: { page: number; total: number; on
       </Text>
       <Group gap="xs">
         <Button size="xs" variant="default" disabled={page === 0} onClick={() => onPage(page - 1)}>
-          Before
+          Previous
         </Button>
         <Button size="xs" variant="default" disabled={page >= pages - 1} onClick={() => onPage(page + 1)}>
           Next

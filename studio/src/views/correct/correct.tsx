@@ -2,9 +2,10 @@
 import { Button, Group, NativeSelect, Stack, Text, TextInput } from '@mantine/core';
 import { useMutation, useQueryClient } from '@tanstack/react-query';
 import { useMemo, useRef, useState } from 'react';
-import { job, type Progress } from '../../api/client.ts';
+import { job, json, type Progress } from '../../api/client.ts';
+import { fetchPicture } from '../../api/pictures.ts';
 import { editsChanged, useAnswer, useComparison, useEditors } from '../../api/queries.ts';
-import type { Edit } from '../../api/types.ts';
+import type { Edit, Listing } from '../../api/types.ts';
 import { address, alter, usePlace } from '../../app/location.ts';
 import { Link } from '../../app/shell.tsx';
 import { defaultSet, useSubject } from '../../app/subject.ts';
@@ -79,7 +80,6 @@ export function Correct() {
           retry={() => void suggestions.refetch()}
         />
       )}
-      {five !== undefined && <FiveForm five={five} suggested={suggestions.data!} />}
       {request !== undefined &&
         (comparison.data ? (
           <Outcome
@@ -100,6 +100,7 @@ export function Correct() {
             />
           </section>
         ))}
+      {five !== undefined && <FiveForm five={five} suggested={suggestions.data!} />}
       {set !== undefined && active > 0 && model !== undefined && (
         <Difference question={{ model: `${base}@${name}`, image: picture, prompt }} revision={set.revision} picture={picture} />
       )}
@@ -129,7 +130,7 @@ function CorrectionForm({ base, picture, prompt, set, target }: FormProps) {
   const [progress, setProgress] = useState<Progress>();
   const stopper = useRef<AbortController>(undefined);
   const correction = useMutation({
-    mutationFn: () => {
+    mutationFn: async () => {
       stopper.current = new AbortController();
       const body = {
         model: base,
@@ -140,7 +141,11 @@ function CorrectionForm({ base, picture, prompt, set, target }: FormProps) {
         target: text.trim(),
         ...(weights === undefined ? {} : { weights }),
       };
-      return job<Edit>('/v1/edits', body, { signal: stopper.current.signal, onProgress: setProgress });
+      const made = await job<Edit>('/v1/edits', body, { signal: stopper.current.signal, onProgress: setProgress });
+      // Corrected again: what was wanted before is switched off, not thrown away.
+      for (const { id } of await sameQuestion(made))
+        await json<Edit>(`/v1/edits/${id}`, { method: 'PATCH', body: { enabled: false } });
+      return made;
     },
     onSuccess: async () => {
       await editsChanged(client);
@@ -219,4 +224,24 @@ function CorrectionForm({ base, picture, prompt, set, target }: FormProps) {
       </Stack>
     </form>
   );
+}
+
+/** Edits of the set that are on and about the same question and picture as this one. */
+async function sameQuestion({ id, model, set, prompt, picture }: Edit): Promise<Edit[]> {
+  const { data } = await json<Listing<Edit>>(
+    `/v1/edits?model=${encodeURIComponent(model)}&set=${encodeURIComponent(set)}&enabled=true&limit=200`,
+  );
+  const others = data.filter((one) => one.id !== id && one.prompt === prompt && one.picture !== null && picture !== null);
+  if (others.length === 0) return [];
+  const own = await fetchPicture(picture!);
+  const same = await Promise.all(
+    others.map(async (one) => {
+      const { pixels, width, height } = await fetchPicture(one.picture!);
+      const data = pixels.data as Uint8Array;
+      return (
+        width === own.width && height === own.height && (own.pixels.data as Uint8Array).every((value, i) => value === data[i])
+      );
+    }),
+  );
+  return others.filter((_, i) => same[i]);
 }

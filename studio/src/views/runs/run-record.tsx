@@ -9,7 +9,7 @@ import { ExportMenu } from '../../parts/export.tsx';
 import { Thumb } from '../../parts/picture-box.tsx';
 import { Failed, Working } from '../../parts/states.tsx';
 import { kindTitles } from '../../parts/words.ts';
-import { inPercent } from './runs.tsx';
+import { inPercent } from './measures.ts';
 
 export function RunRecordView({ id, index }: { id: string; index: number }) {
   const run = useRun(id);

@@ -12,7 +12,7 @@ import { ExportMenu } from '../../parts/export.tsx';
 import { Figure } from '../../parts/figure.tsx';
 import { Failed, Working } from '../../parts/states.tsx';
 import { type Column, DataTable, Pager, pageSize } from '../../parts/table.tsx';
-import { began, inPercent, metricTitles } from './runs.tsx';
+import { began, inPercent, metricTitles } from './measures.ts';
 
 export function RunView({ id }: { id: string }) {
   const run = useRun(id);

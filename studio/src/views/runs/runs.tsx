@@ -6,25 +6,9 @@ import { address, alter, usePlace } from '../../app/location.ts';
 import { ExportMenu } from '../../parts/export.tsx';
 import { Empty, Failed, Working } from '../../parts/states.tsx';
 import { type Column, DataTable } from '../../parts/table.tsx';
+import { began, inPercent } from './measures.ts';
 import { RunView } from './run.tsx';
 import { RunRecordView } from './run-record.tsx';
-
-export const inPercent = (value: number | undefined | null): string =>
-  value === undefined || value === null ? '' : (100 * value).toFixed(1);
-
-export const metricTitles: Record<(typeof queryKinds)[number] | 'average', string> = {
-  reliability: 'Rel',
-  textGenerality: 'T-Gen',
-  modalGenerality: 'M-Gen',
-  textLocality: 'T-Loc',
-  modalLocality: 'M-Loc',
-  average: 'Average',
-};
-
-export const began = (run: Run): Date | undefined => {
-  if (run.started === null || run.started === undefined) return undefined;
-  return typeof run.started === 'number' ? new Date(1000 * run.started) : new Date(run.started);
-};
 
 const state = (run: Run): string => {
   if (run.finished) return 'finished';
@@ -75,8 +59,7 @@ export function Runs() {
         <h1>Runs</h1>
         <p>
           Evaluations measure how well an editor corrects and how little else it touches; trainings can be watched while they run.
-          What
-          <code> visedit train</code> and <code>visedit evaluate</code> write to the folder of runs shows up here.
+          What <code>visedit train</code> and <code>visedit evaluate</code> write to the folder of runs shows up here.
         </p>
       </div>
       {runs.isError ? (

@@ -20,7 +20,7 @@ export function explainModules(key: AttributionParts['key'], layers: readonly nu
 export function explainLens(key: AttributionParts['key'], lens: readonly LensLayer[]): string {
   const last = lens.at(-1);
   if (last === undefined) return '';
-  if (last.key_rank !== 1 && last.tokens[0]?.id !== key.id)
+  if (last.key_rank !== 0)
     return `The model does not say ${quoted(key.text)} here: its first choice is ${quoted(last.tokens[0]!.text)} (${percent(last.tokens[0]!.probability)}).`;
   let from = lens.length - 1;
   while (from > 0 && lens[from - 1]!.tokens[0]?.id === key.id) from--;
@@ -54,28 +54,18 @@ export function placeOf(values: ArrayLike<number>, [rows, columns]: readonly [nu
   return { where: words === '' ? 'in the middle' : `at the ${words}`, share: weight / total };
 }
 
-export function explainMaps(visual: VisualMaps): string {
-  const strongest = strongestLayer(visual);
-  const map = visual.layers.find(({ layer }) => layer === strongest)!;
+/** @param layer the one to tell of */
+export function explainMaps(visual: VisualMaps, layer: number): string {
+  const map = visual.layers.find((one) => one.layer === layer) ?? visual.layers.at(-1)!;
   const place = placeOf(map.patches, visual.grid);
   if (place === undefined) return 'Nothing in the picture matters for this word: it comes from the words before it.';
   const even = place.share < 0.2;
   return even
-    ? `It looks at the whole picture rather than at one place (layer ${strongest} most).`
-    : `It looks at the picture mostly in layer ${strongest}, ${place.where}: a tenth of the patches there has ${percent(place.share)} of the weight.`;
+    ? `In layer ${map.layer} it looks at the whole picture rather than at one place.`
+    : `In layer ${map.layer} it looks mostly ${place.where}: a tenth of the patches has ${percent(place.share)} of the weight.`;
 }
 
-/** The layer that has the patch which matters most of all. */
-export function strongestLayer({ layers }: VisualMaps): number {
-  let best = layers[0]?.layer ?? 0;
-  let high = Number.NEGATIVE_INFINITY;
-  for (const { layer, patches } of layers) {
-    for (const value of patches) {
-      if (value > high) {
-        high = value;
-        best = layer;
-      }
-    }
-  }
-  return best;
+/** The layer whose attention speaks loudest for the word: where it looks says most about the answer. */
+export function loudestLayer(layers: readonly number[], { attn }: ModuleValues): number {
+  return layers[attn.indexOf(Math.max(...attn))] ?? 0;
 }

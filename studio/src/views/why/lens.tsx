@@ -77,7 +77,7 @@ export function Lens({ keyToken, lens }: { keyToken: KeyToken; lens: readonly Le
                     </span>
                   </td>
                 ))}
-                <td className="number">{key_rank}</td>
+                <td className="number">{key_rank + 1}</td>
               </tr>
             ))}
           </tbody>

@@ -11,7 +11,6 @@ import { ExportMenu } from '../../parts/export.tsx';
 import { focus } from '../../parts/focus.ts';
 import { ColourScale, endsOf, HeatMap } from '../../parts/heat-map.tsx';
 import { Failed, Working } from '../../parts/states.tsx';
-import { strongestLayer } from './explain.ts';
 import { Film, Profile } from './film.tsx';
 import type { TokenMaps } from './why.tsx';
 
@@ -20,18 +19,20 @@ const secondsPerLayer = 0.7;
 interface LookingProps {
   picture: string;
   maps: TokenMaps;
+  /** Shown where the address names no layer. */
+  loudest: number | undefined;
   position: number;
   words: readonly string[];
 }
 
-export function Looking({ picture, maps, position, words }: LookingProps) {
+export function Looking({ picture, maps, loudest, position, words }: LookingProps) {
   const pointed = useStore(focus, ({ token }) => token);
   const shown = pointed !== undefined && maps.visual[pointed] !== undefined ? pointed : position;
   const visual = maps.visual[shown];
   return (
     <section className="card" aria-label="Where it looks">
       {visual !== undefined ? (
-        <Maps picture={picture} visual={visual} word={words[shown] ?? ''} />
+        <Maps picture={picture} visual={visual} loudest={loudest} word={words[shown] ?? ''} />
       ) : (
         <>
           <h2>Where it looks</h2>
@@ -46,12 +47,22 @@ export function Looking({ picture, maps, position, words }: LookingProps) {
   );
 }
 
-function Maps({ picture, visual, word }: { picture: string; visual: VisualMaps; word: string }) {
+function Maps({
+  picture,
+  visual,
+  loudest,
+  word,
+}: {
+  picture: string;
+  visual: VisualMaps;
+  loudest: number | undefined;
+  word: string;
+}) {
   const found = usePicture(picture);
   const { params } = usePlace();
   const pointedLayer = useStore(focus, ({ layer }) => layer);
   const layers = useMemo(() => visual.layers.map(({ layer }) => layer), [visual]);
-  const wanted = params.get('layer') === null ? strongestLayer(visual) : Number(params.get('layer'));
+  const wanted = params.get('layer') === null ? (loudest ?? layers.at(-1)!) : Number(params.get('layer'));
   const [chosen, choose] = useState(wanted);
   useEffect(() => choose(wanted), [wanted]);
   const [playing, play] = useState(false);

@@ -16,7 +16,7 @@ export function Modules({ found: { layers, key, prompt, model }, modules }: Prop
   const bars = useRef<{ layer: number; element: Element }[]>([]);
   const status = useRef<HTMLParagraphElement>(null);
   const { attn, mlp } = modules.contribution;
-  const figure = { layers, attn, mlp, keyToken: key.text };
+  const figure = { layers, attn, mlp, keyToken: tokenText(key.text) };
 
   useFocusMark(({ layer }) => {
     const known = layer !== undefined && layers.includes(layer);

@@ -13,7 +13,7 @@ import { clearFocus } from '../../parts/focus.ts';
 import { Empty, Failed, Working } from '../../parts/states.tsx';
 import { SubjectCard } from '../../parts/subject-card.tsx';
 import { percent, tokenText } from '../../parts/words.ts';
-import { explainLens, explainMaps, explainModules, strongestLayer } from './explain.ts';
+import { explainLens, explainMaps, explainModules, loudestLayer } from './explain.ts';
 import { Lens } from './lens.tsx';
 import { Looking } from './looking.tsx';
 import { Modules } from './modules.tsx';
@@ -39,6 +39,8 @@ export function Why() {
   const reasons = useReasons(question, subject.revision);
   const maps = useTokenMaps(question, ids.length, position, subject.revision);
 
+  const loudest = reasons.data?.modules && loudestLayer(reasons.data.layers, reasons.data.modules.contribution);
+
   useEffect(() => clearFocus, []);
   const choose = (next: number) => alter({ token: next, key: undefined });
   useHotkeys([
@@ -55,7 +57,7 @@ export function Why() {
   const shareOf = (at: number, cell: number): number | undefined => {
     const visual = maps.visual[at];
     if (visual === undefined) return undefined;
-    const layer = Number(params.get('layer') ?? strongestLayer(visual));
+    const layer = Number(params.get('layer') ?? loudest);
     const map = visual.layers.find((one) => one.layer === layer) ?? visual.layers.at(-1)!;
     const total = map.patches.reduce((sum, value) => sum + value, 0);
     return total > 0 ? (map.patches[cell] ?? 0) / total : 0;
@@ -90,7 +92,7 @@ export function Why() {
             <ul>
               <li>{explainLens(found.key, found.lens)}</li>
               <li>{explainModules(found.key, found.layers, found.modules.contribution)}</li>
-              {selectedMaps && <li>{explainMaps(selectedMaps)}</li>}
+              {selectedMaps && loudest !== undefined && <li>{explainMaps(selectedMaps, loudest)}</li>}
             </ul>
           ) : (
             !reasons.isError && <Working what="Reading every layer" />
@@ -116,6 +118,7 @@ export function Why() {
             <Looking
               picture={subject.picture}
               maps={maps}
+              loudest={loudest}
               position={position}
               words={tokens?.map(({ text }) => tokenText(text)) ?? []}
             />
