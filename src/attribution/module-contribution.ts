@@ -8,6 +8,7 @@
 import { i64, type Tensor } from '../graph/dtype.ts';
 import { concat, gather, input, logSoftmax, mulDim, type Node, reshape } from '../graph/index.ts';
 import { argMaxOf } from '../models/generate.ts';
+import { type RankedToken, rankedTokens } from '../models/ranked-tokens.ts';
 import type { Batch, Rewrite, Vlm } from '../models/vlm.ts';
 import { Weights } from '../nn/weights.ts';
 
@@ -17,6 +18,8 @@ export interface ModuleContribution {
   prob: { attn: number[]; mlp: number[]; layer: number[] };
   logit: { attn: number[]; mlp: number[]; layer: number[] };
   contribution: { attn: number[]; mlp: number[] };
+  /** the most probable tokens after each layer (logit lens), and the place of the key token among all: 0 is the most probable */
+  lens: { tokens: RankedToken[]; rank: number }[];
 }
 
 /** Outputs of every module at the last position of every sequence, through the final norm and the vocabulary matrix. */
@@ -55,12 +58,14 @@ async function lens(
 /**
  * Contributions at each sequence's last prompt position.
  * @param keys key token per sequence; undefined: the predicted token
+ * @param top tokens of the lens at each layer
  */
 export async function moduleContribution(
   vlm: Vlm,
   batch: Batch,
   keys: readonly (number | undefined)[] = [],
   rewrite?: Rewrite,
+  top = 0,
 ): Promise<ModuleContribution[]> {
   const { layers, vocabulary } = vlm.decoder;
   const { logits, logProbs } = await lens(vlm, batch, rewrite);
@@ -77,6 +82,16 @@ export async function moduleContribution(
     const largest = Math.max(...logit.attn.map(Math.abs), ...logit.mlp.map(Math.abs));
     const combine = (v: number[], q: number[]): number[] =>
       v.map((x, i) => Math.sign(x) * Math.sqrt((Math.abs(x) / largest) * q[i]!));
-    return { tokenId, prob, logit, contribution: { attn: combine(logit.attn, prob.attn), mlp: combine(logit.mlp, prob.mlp) } };
+    const scoresAfter = (layer: number): Float32Array => logits.data.subarray(row(2, layer), row(2, layer) + vocabulary);
+    return {
+      tokenId,
+      prob,
+      logit,
+      contribution: { attn: combine(logit.attn, prob.attn), mlp: combine(logit.mlp, prob.mlp) },
+      lens: Array.from({ length: layers }, (_, i) => {
+        const scores = scoresAfter(i);
+        return { tokens: rankedTokens(scores, top), rank: scores.reduce((above, x) => above + Number(x > scores[tokenId]!), 0) };
+      }),
+    };
   });
 }

@@ -72,6 +72,8 @@ export interface Promises {
   readonly batchEqualsSingles: boolean;
   /** false where the backbone decides whether the target becomes the answer, by what it makes of words in its context */
   readonly answersTarget?: false;
+  /** false where edits act through another model, or through pictures at other places: attribution cannot look at a question under them */
+  readonly explains?: false;
 }
 
 export interface Editor {

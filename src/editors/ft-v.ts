@@ -9,7 +9,7 @@
  */
 
 import { concat, f32, gather, input, mulDim, type Node, reshape, slice, type Tensor } from '../graph/index.ts';
-import { type AnsweringModel, answerTargets, generateAll, type RewriteRows } from '../models/answer.ts';
+import { type AnsweringModel, answerTargets, generateAll, type RewriteRows, readInput } from '../models/answer.ts';
 import { Sites } from '../models/sites.ts';
 import { type RgbImage, stack, type Vlm } from '../models/vlm.ts';
 import { Weights } from '../nn/weights.ts';
@@ -105,6 +105,7 @@ function changed(vlm: Vlm, deltas: Deltas): AnsweringModel {
   return {
     answerTargets: async (queries) => answerTargets(vlm, queries, await rewriteRows(queries)),
     generate: async (queries, options) => generateAll(vlm, queries, options, await rewriteRows(queries)),
+    read: async (input) => readInput(vlm, input, await rewriteRows([input])),
   };
 }
 

@@ -293,7 +293,7 @@ export const ike: Editor = {
   id,
   summary: 'puts the new fact and demonstrations of its use before every query',
   trained: true,
-  promises: { textUntouched: false, batchEqualsSingles: true, answersTarget: false },
+  promises: { textUntouched: false, batchEqualsSingles: true, answersTarget: false, explains: false },
   train,
   edit,
   with: (vlm, edits) => {

@@ -37,7 +37,7 @@ import {
   type Tensor,
 } from '../graph/index.ts';
 import { decodeImage } from '../image/decode.ts';
-import { type AnsweringModel, answerTargets, generateAll, targetRows } from '../models/answer.ts';
+import { type AnsweringModel, answerTargets, generateAll, readInput, targetRows } from '../models/answer.ts';
 import { type Patch, Sites } from '../models/sites.ts';
 import type { Rewrite, Vlm } from '../models/vlm.ts';
 import { Weights } from '../nn/weights.ts';
@@ -254,6 +254,7 @@ function patched(vlm: Vlm, all: readonly Edit[], editsOf: (row: number) => reado
   return {
     answerTargets: (queries) => answerTargets(vlm, queries, rewriteRows),
     generate: (queries, options) => generateAll(vlm, queries, options, rewriteRows),
+    read: (input) => readInput(vlm, input, rewriteRows),
   };
 }
 

@@ -1,10 +1,10 @@
 /** Asking a model: teacher-forced predictions of a target's tokens (the paper's measure) and free generation, for the unedited and the edited model alike. */
 
 import { i64, type Tensor } from '../graph/dtype.ts';
-import { type GenerateOptions, generate, generateFrom } from './generate.ts';
-import type { Sequence } from './sequence.ts';
+import { forRows, type GenerateOptions, generate, generateFrom } from './generate.ts';
+import { followedBy, type Sequence } from './sequence.ts';
 import { type EditedRows, type SharedStates, sharedStates } from './shared-states.ts';
-import type { BatchShape, Rewrite, RgbImage, Vlm } from './vlm.ts';
+import type { Batch, BatchShape, Rewrite, RgbImage, Vlm } from './vlm.ts';
 
 export interface Query {
   readonly image?: RgbImage | undefined;
@@ -22,10 +22,26 @@ export interface TargetAnswer {
   readonly logProbs: readonly number[];
 }
 
+/** An input to look into: a question, and what has been answered so far. */
+export interface ReadInput {
+  readonly image?: RgbImage | undefined;
+  readonly prompt: string;
+  /** token ids of the answer up to the place that is looked at */
+  readonly answer?: readonly number[] | undefined;
+}
+
+/** One input as a model reads it: a batch of one, and what rewrites the programs that run on it. */
+export interface Reading {
+  readonly batch: Batch;
+  readonly rewrite: Rewrite | undefined;
+}
+
 export interface AnsweringModel {
   /** one answer per query, in order */
   answerTargets(queries: readonly Query[]): Promise<TargetAnswer[]>;
   generate(queries: readonly Omit<Query, 'target'>[], options?: GenerateOptions): Promise<{ text: string; tokenIds: number[] }[]>;
+  /** for attribution; absent where no rewrite of the model's own programs says what the edits do */
+  read?(input: ReadInput): Promise<Reading>;
 }
 
 /** The rewrite for chosen rows of a list of queries; undefined: the unedited model. */
@@ -144,7 +160,7 @@ export async function generateAll(
     const some = rows.map((i) => sequences[i]!);
     const images = rows.map((i) => queries[i]!.image);
     const shape = vlm.batchShape(some);
-    const own = { ...options, rewrite: rewrite?.(rows, shape) };
+    const own = { ...forRows(options, rows), rewrite: rewrite?.(rows, shape) };
     const ids =
       states !== undefined && shape.image
         ? await generateFrom(vlm, shape, own, (ends) =>
@@ -158,10 +174,18 @@ export async function generateAll(
   return out;
 }
 
+/** @param rewrite of the one input; none: the unedited model */
+export async function readInput(vlm: Vlm, { image, prompt, answer = [] }: ReadInput, rewrite?: RewriteRows): Promise<Reading> {
+  const sequence = followedBy(vlm.layout(prompt, image !== undefined), answer, vlm.decoder.maxPositions);
+  const batch = await vlm.batch([sequence], [image]);
+  return { batch, rewrite: rewrite?.([0], batch) };
+}
+
 /** The unedited model. @param share see `answerTargets` */
 export function unedited(vlm: Vlm, share?: number): AnsweringModel {
   return {
     answerTargets: (queries) => answerTargets(vlm, queries, undefined, share),
     generate: (queries, options) => generateAll(vlm, queries, options, undefined, share),
+    read: (input) => readInput(vlm, input),
   };
 }

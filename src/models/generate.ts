@@ -24,7 +24,21 @@ export interface GenerateOptions {
   rewrite?: Rewrite;
   /** tokens that end an answer; default: the model's */
   eosIds?: readonly number[];
-  onToken?: (index: number, id: number) => void;
+  /**
+   * Told of every new token as it is chosen.
+   * @param index of the query among those asked together
+   * @param logits [n] that it was chosen from; they hold until the call returns
+   * @returns true ends this answer after the token
+   */
+  onToken?: (index: number, id: number, logits: Float32Array) => boolean | undefined;
+  /** asked between tokens; its reason is thrown */
+  signal?: AbortSignal | undefined;
+}
+
+/** Options for some rows of the queries: what is told of them names the queries. */
+export function forRows(options: GenerateOptions, rows: readonly number[]): GenerateOptions {
+  const { onToken } = options;
+  return onToken === undefined ? options : { ...options, onToken: (i, id, logits) => onToken(rows[i]!, id, logits) };
 }
 
 function stepProgram(vlm: Vlm, rewrite: Rewrite | undefined): Promise<Program> {
@@ -80,7 +94,7 @@ export async function generateFrom(
   options: GenerateOptions,
   read: (ends: readonly number[]) => Promise<ReadPrompt>,
 ): Promise<number[][]> {
-  const { maxNewTokens = 32, rewrite, onToken } = options;
+  const { maxNewTokens = 32, rewrite, onToken, signal } = options;
   const eos = new Set(options.eosIds ?? vlm.eosIds);
   const { decoder } = vlm;
   const b = batch.sequences.length;
@@ -95,6 +109,7 @@ export async function generateFrom(
   const out: number[][] = batch.sequences.map(() => []);
   const done = batch.sequences.map(() => false);
   for (let t = 0; t < maxNewTokens; t++) {
+    signal?.throwIfAborted();
     const next = batch.sequences.map((_, n) => {
       const row = logits.data.subarray(n * decoder.vocabulary, (n + 1) * decoder.vocabulary);
       const id = chooseToken(row, options);
@@ -102,7 +117,7 @@ export async function generateFrom(
       if (eos.has(id)) done[n] = true;
       else {
         out[n]!.push(id);
-        onToken?.(n, id);
+        if (onToken?.(n, id, row) === true) done[n] = true;
       }
       return id;
     });

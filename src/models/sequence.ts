@@ -34,12 +34,22 @@ export function layout(architecture: Architecture, codec: TextCodec, prompt: str
       throw new Error(`the target ${JSON.stringify(target)} has no tokens of its own after ${JSON.stringify(prompt)}`);
     targetIds = ids.slice(ids.length - count);
   }
-  const limit = architecture.decoder.maxPositions;
-  if (ids.length > limit) throw new Error(`the input has ${ids.length} tokens; this model takes at most ${limit}`);
+  checkLength(ids.length, architecture.decoder.maxPositions);
   return {
     ids,
     visualSpan: image ? [before.length, before.length + visual] : undefined,
     promptEnd: ids.length - 1 - targetIds.length,
     targetIds,
   };
+}
+
+function checkLength(tokens: number, limit: number): void {
+  if (tokens > limit) throw new Error(`the input has ${tokens} tokens; this model takes at most ${limit}`);
+}
+
+/** A prompt with the tokens of an answer behind it: its end, where the next token is predicted, moves along. */
+export function followedBy(sequence: Sequence, answer: readonly number[], limit: number): Sequence {
+  const ids = [...sequence.ids, ...answer];
+  checkLength(ids.length, limit);
+  return { ids, visualSpan: sequence.visualSpan, promptEnd: ids.length - 1, targetIds: [] };
 }

@@ -124,6 +124,48 @@ describe.each(editorIds)('%s', (id) => {
     }
   });
 
+  test('what is read for attribution says what is generated, for every edit that explains its answers', async () => {
+    const edited = editor.with(vlm, [edits[0]!]);
+    expect(edited.read !== undefined).toBe(editor.promises.explains !== false);
+    for (const { image, prompt } of [queries[0]!, queries[3]!]) {
+      const told: number[] = [];
+      const logits: Float32Array[] = [];
+      const [said] = await edited.generate([{ image, prompt }], {
+        maxNewTokens: 4,
+        eosIds: [],
+        onToken: (index, id, scores) => {
+          expect(index).toBe(0);
+          told.push(id);
+          logits.push(scores.slice());
+          return told.length === 3;
+        },
+      });
+      expect(said!.tokenIds).toEqual(told);
+      expect(told.length).toBeLessThanOrEqual(3);
+      if (edited.read === undefined) continue;
+      for (const [at, scores] of logits.entries()) {
+        const { batch, rewrite } = await edited.read({ image, prompt, answer: told.slice(0, at) });
+        const all = await vlm.logits(batch, rewrite);
+        const last = all.data.subarray(all.data.length - scores.length);
+        expect(Math.max(...scores.map((x, i) => Math.abs(x - last[i]!)))).toBeLessThan(1e-3);
+      }
+    }
+  });
+
+  test('a stop between tokens ends the answer with its reason', async () => {
+    const stop = new AbortController();
+    const asked = editor.with(vlm, [edits[0]!]).generate([queries[0]!], {
+      maxNewTokens: 8,
+      eosIds: [],
+      signal: stop.signal,
+      onToken: () => {
+        stop.abort(new Error('nobody listens'));
+        return false;
+      },
+    });
+    await expect(asked).rejects.toThrow('nobody listens');
+  });
+
   test('edits that combine act one after the other', async () => {
     if (editor.chain === undefined) return;
     // Both requests are asked: an editor that retrieves the edit of each query gives a query what its own edit alone gives it.

@@ -5,7 +5,7 @@
 
 import { add, f32, i64, input, mul, type Tensor } from '../../graph/index.ts';
 import { batchRows, readAnswers, type TargetAnswer, targetRows } from '../../models/answer.ts';
-import { type GenerateOptions, generate } from '../../models/generate.ts';
+import { forRows, type GenerateOptions, generate } from '../../models/generate.ts';
 import type { Sequence } from '../../models/sequence.ts';
 import type { Batch, Rewrite, RgbImage, Vlm } from '../../models/vlm.ts';
 
@@ -114,7 +114,7 @@ const BATCH = 8;
 async function inBatches<T>(
   vlm: Vlm,
   placed: readonly Placed[],
-  run: (batch: Batch, rewrite: Rewrite) => Promise<readonly T[]>,
+  run: (batch: Batch, rewrite: Rewrite, rows: readonly number[]) => Promise<readonly T[]>,
 ): Promise<T[]> {
   const out = new Array<T>(placed.length);
   const sequences = placed.map(({ sequence }) => sequence);
@@ -129,7 +129,7 @@ async function inBatches<T>(
       batch,
       some.map(({ pictures }) => pictures),
     );
-    (await run(batch, rewrite)).forEach((result, n) => {
+    (await run(batch, rewrite, rows)).forEach((result, n) => {
       out[rows[n]!] = result;
     });
   }
@@ -150,8 +150,8 @@ export function generatePlaced(
   placed: readonly Placed[],
   options: GenerateOptions = {},
 ): Promise<{ text: string; tokenIds: number[] }[]> {
-  return inBatches(vlm, placed, async (batch, rewrite) => {
-    const answers = await generate(vlm, batch, { ...options, rewrite });
+  return inBatches(vlm, placed, async (batch, rewrite, rows) => {
+    const answers = await generate(vlm, batch, { ...forRows(options, rows), rewrite });
     return answers.map((tokenIds) => ({ tokenIds, text: vlm.codec.decode(tokenIds).trim() }));
   });
 }

@@ -4,7 +4,8 @@
  */
 
 import { add, f32, input, matmul, type Node, type Tensor } from '../../graph/index.ts';
-import { type AnsweringModel, answerTargets, generateAll } from '../../models/answer.ts';
+import { type AnsweringModel, answerTargets, generateAll, readInput } from '../../models/answer.ts';
+import { forRows } from '../../models/generate.ts';
 import type { Rewrite, Vlm } from '../../models/vlm.ts';
 import type { LowRank } from '../../nn/weights.ts';
 import { checkEdits, type Edit } from '../editor.ts';
@@ -100,7 +101,7 @@ export function underOwnEdits(
 ): AnsweringModel {
   const inGroups = async <Q, A>(
     queries: readonly Q[],
-    ask: (model: AnsweringModel, group: Q[]) => Promise<A[]>,
+    ask: (model: AnsweringModel, group: Q[], rows: readonly number[]) => Promise<A[]>,
   ): Promise<A[]> => {
     if (edits.length > 1 && edits.length !== queries.length)
       throw new Error(`${edits.length} edits for ${queries.length} queries: give one edit, or one for each query`);
@@ -114,6 +115,7 @@ export function underOwnEdits(
       const answers = await ask(
         await modelOf(edit),
         rows.map((i) => queries[i]!),
+        rows,
       );
       rows.forEach((i, n) => {
         out[i] = answers[n]!;
@@ -123,7 +125,11 @@ export function underOwnEdits(
   };
   return {
     answerTargets: (queries) => inGroups(queries, (model, group) => model.answerTargets(group)),
-    generate: (queries, options) => inGroups(queries, (model, group) => model.generate(group, options)),
+    generate: (queries, options = {}) => inGroups(queries, (model, group, rows) => model.generate(group, forRows(options, rows))),
+    read: async (input) => {
+      if (edits.length > 1) throw new Error(`an input is read under one edit, not under ${edits.length}`);
+      return (await modelOf(edits[0]!)).read!(input);
+    },
   };
 }
 
@@ -133,6 +139,7 @@ function changed(vlm: Vlm, deltas: Deltas): AnsweringModel {
   return {
     answerTargets: (queries) => answerTargets(vlm, queries, () => rewrite),
     generate: (queries, options) => generateAll(vlm, queries, options, () => rewrite),
+    read: (input) => readInput(vlm, input, () => rewrite),
   };
 }
 
@@ -158,5 +165,6 @@ export function whenAsked(make: () => Promise<AnsweringModel>): AnsweringModel {
   return {
     answerTargets: async (queries) => (await model()).answerTargets(queries),
     generate: async (queries, options) => (await model()).generate(queries, options),
+    read: async (input) => (await model()).read!(input),
   };
 }

@@ -17,7 +17,8 @@
  */
 
 import { f32, type Tensor } from '../../graph/index.ts';
-import { type AnsweringModel, answerTargets, generateAll } from '../../models/answer.ts';
+import { type AnsweringModel, answerTargets, generateAll, readInput } from '../../models/answer.ts';
+import { forRows } from '../../models/generate.ts';
 import type { Rewrite, Vlm } from '../../models/vlm.ts';
 import { best, inGroups, type Memory, own, shared, tensorOf } from '../context/memory.ts';
 import type { Asked } from '../context/placed.ts';
@@ -83,7 +84,7 @@ async function route(vlm: Vlm, query: Asked, edits: readonly Edit[]): Promise<{ 
 function under(vlm: Vlm, memory: Memory): AnsweringModel {
   const answer = async <Q extends Asked, A>(
     queries: readonly Q[],
-    ask: (queries: Q[], rewrite: Rewrite) => Promise<A[]>,
+    ask: (queries: Q[], rewrite: Rewrite, rows: readonly number[]) => Promise<A[]>,
   ): Promise<A[]> => {
     const routes: { edit: Edit; prompt: string }[] = [];
     for (const [i, edits] of memory(queries.length).entries()) routes.push(await route(vlm, queries[i]!, edits));
@@ -95,13 +96,16 @@ function under(vlm: Vlm, memory: Memory): AnsweringModel {
         return ask(
           rows.map((i) => ({ ...queries[i]!, prompt: routes[i]!.prompt })),
           rewrite,
+          rows,
         );
       },
     );
   };
   return {
     answerTargets: (queries) => answer(queries, (asked, rewrite) => answerTargets(vlm, asked, () => rewrite)),
-    generate: (queries, options) => answer(queries, (asked, rewrite) => generateAll(vlm, asked, options, () => rewrite)),
+    generate: (queries, options = {}) =>
+      answer(queries, (asked, rewrite, rows) => generateAll(vlm, asked, forRows(options, rows), () => rewrite)),
+    read: async (input) => (await answer([input], async ([asked], rewrite) => [await readInput(vlm, asked!, () => rewrite)]))[0]!,
   };
 }
 

@@ -18,7 +18,7 @@
 import type { Node, Tensor } from '../../graph/index.ts';
 import { f32, input } from '../../graph/index.ts';
 import { type AnsweringModel, readAnswers, type TargetAnswer, unedited } from '../../models/answer.ts';
-import { chooseToken, type GenerateOptions } from '../../models/generate.ts';
+import { chooseToken, forRows, type GenerateOptions } from '../../models/generate.ts';
 import type { Sequence } from '../../models/sequence.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import type { Weights } from '../../nn/weights.ts';
@@ -154,6 +154,7 @@ async function generated(
   const said: number[][] = inputs.map(() => []);
   let open = inputs.map((_, i) => i);
   for (let t = 0; t < Math.min(maxNewTokens, window + 1) && open.length > 0; t++) {
+    options.signal?.throwIfAborted();
     const logits = await counterfactual(
       vlm,
       open.map((i) => ({ ...inputs[i]!, answer: said[i]! })),
@@ -162,14 +163,14 @@ async function generated(
     const next = open.map((i, at) => {
       // Each input's last row is the new token's.
       const row = (at + 1) * (t + 1) - 1;
-      return { i, token: chooseToken(logits.data.subarray(row * n, (row + 1) * n), options) };
+      const scores = logits.data.subarray(row * n, (row + 1) * n);
+      return { i, token: chooseToken(scores, options), scores };
     });
     open = [];
-    for (const { i, token } of next) {
+    for (const { i, token, scores } of next) {
       if (eosIds.includes(token)) continue;
       said[i]!.push(token);
-      options.onToken?.(i, token);
-      open.push(i);
+      if (options.onToken?.(i, token, scores) !== true) open.push(i);
     }
   }
   return said.map((tokenIds) => ({ tokenIds, text: vlm.codec.decode(tokenIds).trim() }));
@@ -179,19 +180,19 @@ function under(vlm: Vlm, memory: Memory): AnsweringModel {
   const plain = unedited(vlm);
   const answer = async <Q extends Asked, A>(
     queries: readonly Q[],
-    outside: (queries: Q[]) => Promise<A[]>,
-    inside: (inputs: CounterfactualInput[], edit: Edit) => Promise<A[]>,
+    outside: (queries: Q[], rows: readonly number[]) => Promise<A[]>,
+    inside: (inputs: CounterfactualInput[], edit: Edit, rows: readonly number[]) => Promise<A[]>,
   ): Promise<A[]> => {
     const routes = await route(vlm, queries, memory(queries.length));
     const groups = routes.map((edit) => (edit === undefined ? undefined : tensorOf(edit, 'counterfactual.in.weight')));
     return inGroups(groups, (rows) => {
       const some = rows.map((i) => queries[i]!);
       const first = routes[rows[0]!];
-      if (first === undefined) return outside(some);
+      if (first === undefined) return outside(some, rows);
       const inputs = some.map(({ image, ...query }, n) =>
         textsOf(vlm, routes[rows[n]!]!.request, { ...query, image: image !== undefined }),
       );
-      return inside(inputs, first);
+      return inside(inputs, first, rows);
     });
   };
   return {
@@ -201,11 +202,11 @@ function under(vlm: Vlm, memory: Memory): AnsweringModel {
         (some) => plain.answerTargets(some),
         (inputs, edit) => answers(vlm, inputs, edit),
       ),
-    generate: (queries, options) =>
+    generate: (queries, options = {}) =>
       answer(
         queries,
-        (some) => plain.generate(some, options),
-        (inputs, edit) => generated(vlm, inputs, edit, options),
+        (some, rows) => plain.generate(some, forRows(options, rows)),
+        (inputs, edit, rows) => generated(vlm, inputs, edit, forRows(options, rows)),
       ),
   };
 }
@@ -214,7 +215,7 @@ export const serac: Editor = {
   id,
   summary: 'keeps edits in a memory; a scope classifier sends queries about them to a small counterfactual model',
   trained: true,
-  promises: { textUntouched: true, batchEqualsSingles: true },
+  promises: { textUntouched: true, batchEqualsSingles: true, explains: false },
   train: trainSerac,
   edit,
   with: (vlm, edits) => {

@@ -8,7 +8,7 @@ import { insertLayer } from '../../attribution/insert-layer.ts';
 import type { EditRecord } from '../../data/records.ts';
 import { concat, f32, i64, input, type Node, slice, type Tensor } from '../../graph/index.ts';
 import { decodeImage } from '../../image/decode.ts';
-import { type AnsweringModel, answerTargets, generateAll, type RewriteRows } from '../../models/answer.ts';
+import { type AnsweringModel, answerTargets, generateAll, type RewriteRows, readInput } from '../../models/answer.ts';
 import { chainRewrites } from '../../models/rewrite.ts';
 import { sharedStates } from '../../models/shared-states.ts';
 import type { Patch } from '../../models/sites.ts';
@@ -258,6 +258,7 @@ function rewritten(vlm: Vlm, edits: readonly Edit[], rewrite: RewriteRows): Answ
   return {
     answerTargets: (queries) => answerTargets(vlm, queries, rewrite),
     generate: (queries, options) => generateAll(vlm, queries, options, rewrite),
+    read: (input) => readInput(vlm, input, rewrite),
   };
 }
 
