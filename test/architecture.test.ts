@@ -17,8 +17,9 @@ const layers = [
   ['models'],
   ['attribution'],
   ['editors'],
-  ['evaluation', 'server', 'pretraining'],
+  ['evaluation', 'pretraining'],
   ['conformance', 'reproduce'],
+  ['server'],
   ['index.ts'],
   ['cli'],
 ];

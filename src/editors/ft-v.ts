@@ -84,7 +84,7 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], _weights?: unkno
 /** The model with a changed connector: queries with a picture get its visual tokens, the decoder's programs are those of the unedited model. */
 function changed(vlm: Vlm, deltas: Deltas): AnsweringModel {
   const { key, replace, feeds } = addDeltas(deltas);
-  const known = new Map<RgbImage, Promise<Tensor<'float32'>>>();
+  const known = new WeakMap<RgbImage, Promise<Tensor<'float32'>>>();
   const visual = async (image: RgbImage): Promise<Tensor<'float32'>> => {
     const program = await vlm.program(`connector|${key}`, () => ({ visual: connector(vlm, new Weights(replace)) }));
     const out = await program.run({ features: await features(vlm, image), ...feeds });

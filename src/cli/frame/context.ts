@@ -1,7 +1,7 @@
 /** What a running command gets from the frame. Everything here writes to stderr: stdout belongs to the result. */
 import { createProgress, type Progress, type ProgressOptions } from '../progress.ts';
 import { type Table, table } from '../table.ts';
-import type { Interrupts } from './interrupt.ts';
+import type { CleanUp, Interrupts } from './interrupt.ts';
 
 export interface CommandContext {
   readonly json: boolean;
@@ -17,7 +17,7 @@ export interface CommandContext {
   /** Lays out rows as text, for the `text` of a result. */
   table(content: Table): string;
   /** Runs `cleanUp` (save a checkpoint, say) on Ctrl-C before the process ends; call the returned function when no longer needed. */
-  onInterrupt(cleanUp: () => void | Promise<void>): () => void;
+  onInterrupt(cleanUp: CleanUp): () => void;
 }
 
 export interface Globals {

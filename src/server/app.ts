@@ -1,0 +1,101 @@
+/** All routes behind all guards. */
+
+import { randomUUID } from 'node:crypto';
+import { OpenAPIHono } from '@hono/zod-openapi';
+import { HTTPException } from 'hono/http-exception';
+import { methodNotAllowed } from 'hono/method-not-allowed';
+import { routePath } from 'hono/route';
+import { ZodError } from 'zod';
+import { ApiError, isStop } from './errors.ts';
+import { checkBody, checkDraining, checkHost, checkKey, checkOrigin } from './http/guards.ts';
+import { refusal } from './http/schemas.ts';
+import type { App, AppEnv, Ctx } from './routes/app-types.ts';
+import { addAttributions } from './routes/attributions.ts';
+import { addChat } from './routes/chat.ts';
+import { addComparisons } from './routes/comparisons.ts';
+import { addDatasets } from './routes/datasets.ts';
+import { addEdits } from './routes/edits.ts';
+import { addJobs } from './routes/jobs.ts';
+import { addModels } from './routes/models.ts';
+import { addRuns } from './routes/runs.ts';
+import { addService } from './routes/service.ts';
+import type { Services } from './services.ts';
+import { addStudio } from './studio.ts';
+
+/** One line for each group of routes. */
+const groups = [addService, addModels, addChat, addEdits, addAttributions, addComparisons, addDatasets, addRuns, addJobs];
+
+export function buildApp(services: Services): App {
+  const { options, limits, metrics, logger } = services;
+  const app: App = new OpenAPIHono<AppEnv>({
+    defaultHook: (result) => {
+      if (!result.success) throw refusal(result.error as ZodError);
+    },
+  });
+
+  app.use('*', async (c, next) => {
+    const began = performance.now();
+    const id = randomUUID();
+    c.set('requestId', id);
+    await next();
+    c.res.headers.set('x-request-id', id);
+    c.res.headers.set('x-content-type-options', 'nosniff');
+    c.res.headers.set('referrer-policy', 'no-referrer');
+    const seconds = (performance.now() - began) / 1000;
+    // The pattern of the route, never the path: paths hold names that clients chose.
+    const route = c.res.status === 404 ? 'none' : routePath(c, -1);
+    metrics.request(c.req.method, route, c.res.status, seconds);
+    logger.info({ id, method: c.req.method, route, status: c.res.status, ms: Math.round(seconds * 1000) }, 'request');
+  });
+  app.use(
+    '*',
+    checkDraining(() => services.draining),
+  );
+  app.use('*', checkHost([options.host, ...(options.allowHosts ?? [])]));
+  app.use('*', checkOrigin(options.allowOrigins ?? []));
+  app.use('*', checkKey(options.key));
+  app.use(
+    '*',
+    methodNotAllowed({
+      app,
+      onMethodNotAllowed: (c, methods) =>
+        respondError(
+          c as Ctx,
+          new ApiError(405, 'method_not_allowed', `${c.req.method} is not possible here; possible: ${methods.join(', ')}`),
+          { allow: methods.join(', ') },
+        ),
+    }),
+  );
+  app.use('*', async (c, next) => {
+    const path = c.req.path;
+    // A route that is not there is told before its body is looked at.
+    await (path.startsWith('/v1/') ? checkBody(limits)(c, next) : next());
+  });
+
+  for (const add of groups) add(app, services);
+  if (options.studio !== undefined) addStudio(app, options.studio);
+
+  app.notFound((c) =>
+    respondError(c, new ApiError(404, 'not_found', `there is nothing at ${c.req.method} ${c.req.path.slice(0, 200)}`)),
+  );
+  app.onError((error, c) => {
+    if (error instanceof ZodError) return respondError(c, refusal(error));
+    if (error instanceof HTTPException) return respondError(c, ofHono(error));
+    // The client has left: nobody reads this, but the log counts it.
+    if (isStop(error) && c.req.raw.signal.aborted) return c.body(null, 499 as never);
+    return respondError(c, services.asError(error));
+  });
+  return app;
+}
+
+function respondError(c: Ctx, error: ApiError, headers: Record<string, string> = {}): Response {
+  if (error.retryAfter !== undefined) headers['retry-after'] = String(error.retryAfter);
+  return c.json(error.body(), error.status, headers);
+}
+
+function ofHono({ status, message }: HTTPException): ApiError {
+  if (status === 415)
+    return new ApiError(415, 'unsupported_media_type', 'bodies are JSON: send the header "Content-Type: application/json"');
+  if (status === 400) return new ApiError(400, 'invalid_json', 'the body is not valid JSON');
+  return new ApiError(500, 'internal', message);
+}

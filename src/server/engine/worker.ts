@@ -1,0 +1,61 @@
+/** The program of the engine's thread; engine.ts starts it and talks to it. */
+
+import { parentPort, workerData } from 'node:worker_threads';
+import { isStop, plainError, stopped } from '../errors.ts';
+import { attribute } from './attribute.ts';
+import { chat } from './chat.ts';
+import { compare } from './compare.ts';
+import { adopt, edit } from './edit.ts';
+import type { FromEngine, ToEngine } from './messages.ts';
+import { Models } from './models.ts';
+import type { EngineOptions, TaskName, Tasks } from './tasks.ts';
+
+export interface Work<N> {
+  readonly signal: AbortSignal;
+  tell(news: N): void;
+}
+
+type Does = {
+  [K in TaskName]: (
+    models: Models,
+    order: Tasks[K]['order'],
+    work: Work<Tasks[K]['news']>,
+  ) => Promise<Tasks[K]['result']> | Tasks[K]['result'];
+};
+
+/** One line for each task. */
+const does: Does = {
+  facts: (models) => models.facts(),
+  chat,
+  edit,
+  adopt,
+  attribution: attribute,
+  comparison: compare,
+};
+
+if (parentPort === null) throw new Error('the engine runs as a thread of the server');
+const port = parentPort;
+const models = new Models(workerData as EngineOptions);
+const running = new Map<number, AbortController>();
+const tell = (message: FromEngine): void => port.postMessage(message);
+
+async function run(id: number, task: TaskName, order: unknown): Promise<void> {
+  const controller = new AbortController();
+  running.set(id, controller);
+  const { signal } = controller;
+  const work: Work<unknown> = { signal, tell: (news) => tell({ id, news }) };
+  try {
+    const does_ = does[task] as (models: Models, order: unknown, work: Work<unknown>) => unknown;
+    tell({ id, result: await does_(models, order, work) });
+  } catch (error) {
+    tell({ id, error: plainError(error), stopped: signal.aborted || isStop(error) });
+  } finally {
+    running.delete(id);
+    models.tidy();
+  }
+}
+
+port.on('message', (message: ToEngine) => {
+  if ('stop' in message) running.get(message.id)?.abort(stopped(message.stop));
+  else void run(message.id, message.task, message.order);
+});

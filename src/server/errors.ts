@@ -1,0 +1,100 @@
+/** What goes wrong, in the shape that OpenAI's clients read: `{error: {message, type, param, code}}`. */
+
+export interface ErrorBody {
+  readonly error: {
+    readonly message: string;
+    readonly type: string;
+    readonly param: string | null;
+    readonly code: string;
+  };
+}
+
+export type ErrorStatus = 400 | 401 | 403 | 404 | 405 | 409 | 413 | 415 | 429 | 500 | 503 | 504;
+
+const types: Record<ErrorStatus, string> = {
+  400: 'invalid_request_error',
+  401: 'authentication_error',
+  403: 'permission_error',
+  404: 'not_found_error',
+  405: 'invalid_request_error',
+  409: 'conflict_error',
+  413: 'invalid_request_error',
+  415: 'invalid_request_error',
+  429: 'rate_limit_error',
+  500: 'server_error',
+  503: 'server_error',
+  504: 'timeout_error',
+};
+
+export interface ErrorOptions {
+  /** the field that is wrong, as `messages.0.content` */
+  readonly param?: string | undefined;
+  /** seconds until it is worth asking again */
+  readonly retryAfter?: number;
+  readonly cause?: unknown;
+}
+
+/** An error that the client is told of as it stands. */
+export class ApiError extends Error {
+  override name = 'ApiError';
+  readonly param: string | undefined;
+  readonly retryAfter: number | undefined;
+
+  constructor(
+    readonly status: ErrorStatus,
+    readonly code: string,
+    message: string,
+    { param, retryAfter, cause }: ErrorOptions = {},
+  ) {
+    super(message, { cause });
+    this.param = param;
+    this.retryAfter = retryAfter;
+  }
+
+  body(): ErrorBody {
+    return { error: { message: this.message, type: types[this.status], param: this.param ?? null, code: this.code } };
+  }
+}
+
+/** What of an error crosses from the engine's thread. */
+export interface PlainError {
+  readonly message: string;
+  /** absent: a defect, whose message the client is not told */
+  readonly status?: ErrorStatus;
+  readonly code?: string;
+  readonly param?: string | undefined;
+  readonly stack?: string | undefined;
+}
+
+export function plainError(error: unknown): PlainError {
+  if (error instanceof ApiError) return { message: error.message, status: error.status, code: error.code, param: error.param };
+  const { message, stack } = error instanceof Error ? error : new Error(String(error));
+  return { message, stack };
+}
+
+export function fromPlainError({ message, status, code = 'error', param, stack }: PlainError): Error {
+  if (status !== undefined) return new ApiError(status, code, message, { param });
+  const error = new Error(message);
+  if (stack !== undefined) error.stack = stack;
+  return error;
+}
+
+/** Runs a check of what the client gave; what it throws is the client's to mend. */
+export async function clientsFault<T>(code: string, param: string | undefined, check: () => T | Promise<T>): Promise<T> {
+  try {
+    return await check();
+  } catch (error) {
+    if (error instanceof ApiError || isStop(error)) throw error;
+    throw new ApiError(400, code, (error as Error).message, { param, cause: error });
+  }
+}
+
+/** Whether work ended because somebody stopped it. */
+export const isStop = (error: unknown): boolean => error instanceof Error && error.name === 'AbortError';
+
+/** Reason of an abort: the client left, a job was cancelled. */
+export function stopped(message: string): Error {
+  const error = new Error(message);
+  error.name = 'AbortError';
+  return error;
+}

@@ -1,0 +1,136 @@
+/** What every request passes before its route: who may ask, from where, and how much. */
+
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { isIP } from 'node:net';
+import type { MiddlewareHandler } from 'hono';
+import { ApiError } from '../errors.ts';
+import { checkDepth } from './json.ts';
+
+/** Routes that tell whether the server is well: no key, and answered while it drains. */
+const health = new Set(['/healthz', '/readyz']);
+/** What the key protects; anything else is a file of the web app. */
+const guarded = (path: string): boolean => /^\/(v1(\/|$)|metrics$|openapi\.json$|docs$)/.test(path);
+
+/** Names a server is reached by: a page that made its own name lead here is refused. */
+export function checkHost(allowed: readonly string[]): MiddlewareHandler {
+  const names = new Set(['localhost', ...allowed.map((name) => name.toLowerCase())]);
+  return async (c, next) => {
+    const name = hostName(c.req.header('host'));
+    if (name === undefined || !(isIP(name) !== 0 || names.has(name)))
+      throw new ApiError(
+        403,
+        'forbidden_host',
+        'this server is not reached by this name; start it with --allow-host NAME to allow it',
+      );
+    await next();
+  };
+}
+
+function hostName(host: string | undefined): string | undefined {
+  const found = /^(\[[0-9a-f:.]+\]|[\w.-]+)(:\d{1,5})?$/i.exec(host ?? '');
+  return found?.[1]?.replace(/^\[|\]$/g, '').toLowerCase();
+}
+
+/** Pages of other origins may not ask, unless they are on the list. */
+export function checkOrigin(allowed: readonly string[]): MiddlewareHandler {
+  return async (c, next) => {
+    const origin = c.req.header('origin');
+    if (origin === undefined || sameOrigin(origin, c.req.header('host'))) return next();
+    if (!allowed.includes(origin))
+      throw new ApiError(
+        403,
+        'forbidden_origin',
+        'pages of this origin may not use this server; start it with --allow-origin to allow it',
+      );
+    if (c.req.method === 'OPTIONS') {
+      c.res = new Response(null, {
+        status: 204,
+        headers: {
+          'access-control-allow-methods': 'GET, POST, PATCH, DELETE',
+          'access-control-allow-headers': c.req.header('access-control-request-headers') ?? 'authorization, content-type',
+          'access-control-max-age': '600',
+        },
+      });
+    } else await next();
+    c.res.headers.set('access-control-allow-origin', origin);
+    c.res.headers.set('access-control-expose-headers', 'retry-after, x-request-id');
+    c.res.headers.append('vary', 'origin');
+  };
+}
+
+function sameOrigin(origin: string, host: string | undefined): boolean {
+  try {
+    const { protocol, host: of } = new URL(origin);
+    return (protocol === 'http:' || protocol === 'https:') && of === host?.toLowerCase();
+  } catch {
+    return false;
+  }
+}
+
+const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
+
+/** Compared as hashes: the time tells nothing of the key or its length. */
+export function checkKey(key: string | undefined): MiddlewareHandler {
+  const wanted = key === undefined ? undefined : digest(key);
+  return async (c, next) => {
+    if (wanted !== undefined && guarded(c.req.path)) {
+      const given = /^Bearer +(\S+)$/i.exec(c.req.header('authorization') ?? '')?.[1];
+      if (given === undefined)
+        throw new ApiError(401, 'missing_api_key', 'this server needs a key: send the header "Authorization: Bearer KEY"');
+      if (!timingSafeEqual(digest(given), wanted)) throw new ApiError(401, 'invalid_api_key', 'the key is wrong');
+    }
+    await next();
+  };
+}
+
+/** @param draining whether the server takes no new requests */
+export function checkDraining(draining: () => boolean): MiddlewareHandler {
+  return async (c, next) => {
+    if (draining() && !health.has(c.req.path))
+      throw new ApiError(503, 'draining', 'the server is about to stop and takes no new requests; try again soon', {
+        retryAfter: 5,
+      });
+    await next();
+  };
+}
+
+/** Bodies are JSON, within bounds, and read once. */
+export function checkBody({ bodyBytes, jsonDepth }: { bodyBytes: number; jsonDepth: number }): MiddlewareHandler {
+  const tooLarge = (): ApiError =>
+    new ApiError(413, 'body_too_large', `the body has more than the ${bodyBytes} bytes that are allowed; send a smaller picture`);
+  return async (c, next) => {
+    const { method, raw } = c.req;
+    if (method === 'GET' || method === 'HEAD' || method === 'OPTIONS' || !guarded(c.req.path)) return next();
+    const length = c.req.header('content-length');
+    if (length !== undefined && Number(length) > bodyBytes) throw tooLarge();
+    if (raw.body === null || length === '0') {
+      if (method !== 'DELETE' && method !== 'GET')
+        throw new ApiError(400, 'invalid_json', 'the request has no body; send one JSON object');
+      return next();
+    }
+    const type = c.req.header('content-type') ?? '';
+    if (!/^application\/json\s*(;.*)?$/i.test(type))
+      throw new ApiError(415, 'unsupported_media_type', 'bodies are JSON: send the header "Content-Type: application/json"');
+    if (!['identity', undefined].includes(c.req.header('content-encoding')?.toLowerCase()))
+      throw new ApiError(415, 'unsupported_encoding', 'bodies are not compressed: send it without Content-Encoding');
+    const chunks: Uint8Array[] = [];
+    let size = 0;
+    // A length may be missing, or wrong.
+    for await (const chunk of raw.body as unknown as AsyncIterable<Uint8Array>) {
+      size += chunk.byteLength;
+      if (size > bodyBytes) throw tooLarge();
+      chunks.push(chunk);
+    }
+    const bytes = Buffer.concat(chunks);
+    let text: string;
+    try {
+      text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    } catch {
+      throw new ApiError(400, 'invalid_json', 'the body is not written in UTF-8');
+    }
+    checkDepth(text, jsonDepth);
+    // Read once: what reads the body behind this finds the text. The cache holds promises, whatever its type says.
+    c.req.bodyCache.text = Promise.resolve(text) as unknown as string;
+    await next();
+  };
+}

@@ -1,0 +1,328 @@
+/** `/v1/edits` and `/v1/sets`: corrections, kept and combined. */
+
+import { readFileSync } from 'node:fs';
+import { rm, writeFile } from 'node:fs/promises';
+import { createRoute, z } from '@hono/zod-openapi';
+import { entriesOf } from '../edits/history.ts';
+import { type EditSet, type StoredEdit, setId } from '../edits/store.ts';
+import type { EditMade } from '../engine/tasks.ts';
+import { ApiError } from '../errors.ts';
+import { answers, background, body, image, list, page, promptText, setName, targetText } from '../http/schemas.ts';
+import { fromDataUrl, type SentPicture } from '../pictures/pictures.ts';
+import { asPng } from '../pictures/uploads.ts';
+import type { Services } from '../services.ts';
+import type { AddRoutes } from './app-types.ts';
+import { type Doing, respond } from './respond.ts';
+
+const edit = z
+  .object({
+    object: z.literal('edit'),
+    id: z.string(),
+    model: z.string(),
+    set: z.string(),
+    editor: z.string(),
+    weights: z.string().nullable(),
+    prompt: z.string(),
+    target: z.string(),
+    enabled: z.boolean(),
+    created: z.int(),
+    note: z.string().nullable(),
+    bytes: z.int(),
+    picture: z.string().nullable(),
+    position: z.int().nullable().openapi({ description: 'place in its set; null while its addition is undone' }),
+  })
+  .openapi('Edit');
+
+const set = z
+  .object({
+    object: z.literal('edit_set'),
+    id: z.string(),
+    model: z.string(),
+    name: z.string(),
+    editor: z.string().nullable(),
+    revision: z.int(),
+    edits: z.array(z.object({ id: z.string(), enabled: z.boolean() })),
+    history: z.array(
+      z.object({
+        revision: z.int(),
+        at: z.int(),
+        action: z.enum(['add', 'enable', 'disable', 'delete', 'revert']),
+        edit: z.string().nullable(),
+        to: z.int().nullable(),
+      }),
+    ),
+  })
+  .openapi('EditSet');
+
+const note = z.string().max(500);
+const modelName = z.string().min(1).max(200);
+const common = { model: modelName, set: setName.default('default'), note: note.nullish() };
+const making = z.strictObject({
+  ...common,
+  editor: z.string().min(1).max(40),
+  weights: z.string().min(1).max(200).optional(),
+  image,
+  prompt: promptText,
+  target: targetText,
+  background: background.optional(),
+});
+const upload = z.strictObject({
+  ...common,
+  file: z.string().min(1).openapi({ description: 'a file that `visedit edit` wrote, as a data URL' }),
+  image: image.optional(),
+  background: background.optional(),
+});
+const creation = z.object({ file: z.unknown().optional() }).loose().openapi('EditRequest', {
+  description: 'editor, image, prompt and target; or the file of an edit',
+});
+
+const editId = z.object({ id: z.string().max(100) });
+const params = { params: editId };
+const setParams = { params: z.object({ id: z.string().max(300) }) };
+const deletedOf = (object: 'edit' | 'edit_set') =>
+  z.object({ id: z.string(), object: z.literal(object), deleted: z.literal(true) });
+
+const routes = {
+  add: createRoute({
+    method: 'post',
+    path: '/v1/edits',
+    summary: 'Correct an answer, or take over an edit from a file',
+    request: { body: body(creation) },
+    responses: answers(201, 'the edit; with `background` a job, status 202', edit),
+  }),
+  list: createRoute({
+    method: 'get',
+    path: '/v1/edits',
+    summary: 'Edits',
+    request: {
+      query: z.strictObject({
+        model: z.string().max(200).optional(),
+        set: z.string().max(63).optional(),
+        enabled: z.enum(['true', 'false']).optional(),
+        ...page,
+      }),
+    },
+    responses: answers(200, 'edits, in the order they were made', list(edit)),
+  }),
+  get: createRoute({
+    method: 'get',
+    path: '/v1/edits/{id}',
+    summary: 'One edit',
+    request: params,
+    responses: answers(200, 'the edit', edit),
+  }),
+  update: createRoute({
+    method: 'patch',
+    path: '/v1/edits/{id}',
+    summary: 'Switch an edit on or off, or write a note to it',
+    request: { ...params, body: body(z.strictObject({ enabled: z.boolean().optional(), note: note.nullish() })) },
+    responses: answers(200, 'the edit', edit),
+  }),
+  remove: createRoute({
+    method: 'delete',
+    path: '/v1/edits/{id}',
+    summary: 'Delete an edit for good',
+    request: params,
+    responses: answers(200, 'what was deleted', deletedOf('edit')),
+  }),
+  sets: createRoute({
+    method: 'get',
+    path: '/v1/sets',
+    summary: 'Sets of edits',
+    request: { query: z.strictObject({ model: z.string().max(200).optional() }) },
+    responses: answers(200, 'sets', list(set)),
+  }),
+  set: createRoute({
+    method: 'get',
+    path: '/v1/sets/{id}',
+    summary: 'One set',
+    request: setParams,
+    responses: answers(200, 'the set', set),
+  }),
+  revert: createRoute({
+    method: 'post',
+    path: '/v1/sets/{id}/revert',
+    summary: 'Undo the last change of a set that is not undone, or restore a revision',
+    request: { ...setParams, body: body(z.strictObject({ to: z.int().min(0).max(1e9).optional() })) },
+    responses: answers(200, 'the set', set),
+  }),
+  removeSet: createRoute({
+    method: 'delete',
+    path: '/v1/sets/{id}',
+    summary: 'Delete a set with all its edits',
+    request: setParams,
+    responses: answers(200, 'what was deleted', deletedOf('edit_set')),
+  }),
+};
+
+export const addEdits: AddRoutes = (app, services) => {
+  const { store } = services;
+  const shown = (one: StoredEdit): z.infer<typeof edit> => describe(services, one);
+
+  app.openapi(routes.add, async (c) => {
+    const given = c.req.valid('json');
+    const make = given.file === undefined ? makeEdit(services, parse(making, given)) : adoptEdit(services, parse(upload, given));
+    return (await respond(c, services, {
+      kind: 'edit',
+      background: given.background === true,
+      format: 'json',
+      status: 201,
+      work: make,
+      show: shown,
+    })) as never;
+  });
+  app.openapi(routes.list, (c) => {
+    const { model, set: name, enabled, offset, limit } = c.req.valid('query');
+    const found = store.edits.filter(
+      (one) =>
+        (model === undefined || one.model === model) &&
+        (name === undefined || one.set === name) &&
+        (enabled === undefined || String(store.isEnabled(one)) === enabled),
+    );
+    const data = found.slice(offset, offset + limit).map(shown);
+    return c.json({ object: 'list' as const, data, total: found.length, offset, limit }, 200);
+  });
+  app.openapi(routes.get, (c) => c.json(shown(store.edit(c.req.valid('param').id)), 200));
+  app.openapi(routes.update, (c) => {
+    const { enabled, note: text } = c.req.valid('json');
+    return c.json(shown(store.update(c.req.valid('param').id, { enabled, note: text })), 200);
+  });
+  app.openapi(routes.remove, (c) => {
+    const { id } = c.req.valid('param');
+    store.delete(id);
+    return c.json({ id, object: 'edit' as const, deleted: true as const }, 200);
+  });
+  app.get('/v1/edits/:id/picture', (c) => {
+    const picture = store.picture(c.req.param('id'));
+    if (picture === undefined) throw new ApiError(404, 'picture_not_found', 'this edit came without a picture', { param: 'id' });
+    return c.body(new Uint8Array(picture), 200, { 'content-type': 'image/png', 'cache-control': 'private, max-age=3600' });
+  });
+  app.get('/v1/edits/:id/file', (c) => {
+    const { id } = store.edit(c.req.param('id'));
+    return c.body(new Uint8Array(readFileSync(store.path(id))), 200, {
+      'content-type': 'application/octet-stream',
+      'content-disposition': `attachment; filename="${id}.safetensors"`,
+    });
+  });
+
+  app.openapi(routes.sets, (c) => {
+    const { model } = c.req.valid('query');
+    const data = store.sets.filter((one) => model === undefined || one.model === model).map((one) => describeSet(services, one));
+    return c.json({ object: 'list' as const, data }, 200);
+  });
+  app.openapi(routes.set, (c) => c.json(describeSet(services, store.set(c.req.valid('param').id)), 200));
+  app.openapi(routes.revert, (c) =>
+    c.json(describeSet(services, store.revert(c.req.valid('param').id, c.req.valid('json').to)), 200),
+  );
+  app.openapi(routes.removeSet, (c) => {
+    const { id } = c.req.valid('param');
+    store.deleteSet(id);
+    return c.json({ id, object: 'edit_set' as const, deleted: true as const }, 200);
+  });
+};
+
+function parse<T>(schema: z.ZodType<T>, value: unknown): T {
+  const result = schema.safeParse(value);
+  if (!result.success) throw result.error;
+  return result.data;
+}
+
+type Make = (doing: Doing) => Promise<StoredEdit>;
+
+function checkModel({ models }: Services, model: string): void {
+  if (!models.includes(model))
+    throw new ApiError(404, 'model_not_found', `there is no unedited model ${JSON.stringify(model)}`, { param: 'model' });
+}
+
+const makeEdit =
+  (
+    services: Services,
+    { model, set: name, editor, weights, image: url, prompt, target, note: text }: z.infer<typeof making>,
+  ): Make =>
+  async ({ signal, onStart }) => {
+    const { store, facts } = services;
+    checkModel(services, model);
+    const known = facts.editors.find(({ id }) => id === editor);
+    if (known === undefined)
+      throw new ApiError(
+        400,
+        'editor_not_found',
+        `there is no editor ${JSON.stringify(editor)}; there are: ${facts.editors.map(({ id }) => id).join(', ')}`,
+        { param: 'editor' },
+      );
+    const used = weights ?? known.weights.find((one) => one.model === model)?.name;
+    const beside = store.beside(model, name, editor);
+    const picture = await services.readPicture(url, 'image', signal);
+    const id = store.newId();
+    const out = store.path(id);
+    const order = { model, editor, weights: used, image: picture.image, prompt, target, out, beside };
+    return kept(services, { id, set: name, model, weights: used ?? null, note: text ?? null }, picture, () =>
+      services.inEngine('edit', order, { signal, onStart }),
+    );
+  };
+
+const adoptEdit =
+  (services: Services, { model, set: name, file, image: url, note: text }: z.infer<typeof upload>): Make =>
+  async ({ signal, onStart }) => {
+    const { store } = services;
+    checkModel(services, model);
+    const beside = store.beside(model, name, undefined);
+    const picture = url === undefined ? undefined : await services.readPicture(url, 'image', signal);
+    const id = store.newId();
+    await writeFile(store.path(id), fromDataUrl(file, 'file'), { flush: true });
+    return kept(services, { id, set: name, model, weights: null, note: text ?? null }, picture, () =>
+      services.inEngine('adopt', { model, path: store.path(id), beside }, { signal, onStart }),
+    );
+  };
+
+/** Enters an edit when its file is made; removes the file when it is not. */
+async function kept(
+  { store }: Services,
+  about: Pick<StoredEdit, 'id' | 'set' | 'model' | 'weights' | 'note'>,
+  picture: SentPicture | undefined,
+  make: () => Promise<EditMade>,
+): Promise<StoredEdit> {
+  try {
+    const made = await make();
+    return store.add({ ...about, ...made }, picture && (await asPng(picture.image)));
+  } catch (error) {
+    await rm(store.path(about.id), { force: true });
+    throw error;
+  }
+}
+
+function describe({ store }: Services, one: StoredEdit): z.infer<typeof edit> {
+  const entries = entriesOf(store.findSet(one.model, one.set)?.history ?? []);
+  const position = entries.findIndex(({ id }) => id === one.id);
+  const { id, model, set: name, editor, weights, prompt, target, created, note: text, bytes, picture } = one;
+  return {
+    object: 'edit',
+    id,
+    model,
+    set: name,
+    editor,
+    weights,
+    prompt,
+    target,
+    enabled: entries[position]?.enabled ?? false,
+    created,
+    note: text,
+    bytes,
+    picture: picture ? `/v1/edits/${id}/picture` : null,
+    position: position < 0 ? null : position,
+  };
+}
+
+function describeSet({ store }: Services, one: EditSet): z.infer<typeof set> {
+  const { model, name, history } = one;
+  return {
+    object: 'edit_set',
+    id: setId(one),
+    model,
+    name,
+    editor: store.edits.find((each) => each.model === model && each.set === name)?.editor ?? null,
+    revision: history.at(-1)?.revision ?? 0,
+    edits: entriesOf(history).map((entry) => ({ ...entry })),
+    history: history.map(({ revision, at, action, edit: of, to }) => ({ revision, at, action, edit: of, to })),
+  };
+}

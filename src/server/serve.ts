@@ -1,0 +1,88 @@
+/** Starts a server and stops it again. */
+
+import { once } from 'node:events';
+import type { Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { createAdaptorServer } from '@hono/node-server';
+import { pino } from 'pino';
+import { buildApp } from './app.ts';
+import { checkReach, type ServerOptions } from './options.ts';
+import { Services } from './services.ts';
+
+export interface RunningServer {
+  /** without a slash at its end */
+  readonly url: string;
+  readonly services: Services;
+  /** Drains: new requests are refused, running ones have time to finish. The same promise when called again. */
+  stop(): Promise<void>;
+}
+
+/** A client may take so long to send a request, milliseconds. */
+const requestTimeout = 120_000;
+
+/** @throws Error when it would be open to the network without a key, a model does not open, or the port is taken */
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  checkReach(options);
+  const logger = options.logger ?? pino({ level: 'silent' });
+  const services = new Services(options, logger);
+  try {
+    services.facts = await services.engine.run('facts', null);
+    const app = buildApp(services);
+    const server = createAdaptorServer({ fetch: app.fetch, serverOptions: { requestTimeout, headersTimeout: 20_000 } }) as Server;
+    server.maxConnections = 1024;
+    server.on('clientError', (_error, socket) => {
+      // What is no HTTP gets an answer of the same shape, and the end of its connection.
+      const body = JSON.stringify({
+        error: {
+          message: 'this is not an HTTP request that can be read',
+          type: 'invalid_request_error',
+          param: null,
+          code: 'invalid_http',
+        },
+      });
+      if (socket.writable)
+        socket.end(
+          `HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+        );
+    });
+    server.listen(options.port, options.host);
+    await once(server, 'listening');
+    const { port, address } = server.address() as AddressInfo;
+    const host = options.host.includes(':') ? `[${options.host}]` : options.host;
+    logger.info({ address, port, models: services.models, edits: services.store.edits.length }, 'listening');
+    let stopping: Promise<void> | undefined;
+    return {
+      url: `http://${host}:${port}`,
+      services,
+      stop: () => {
+        stopping ??= drain(server, services);
+        return stopping;
+      },
+    };
+  } catch (error) {
+    await services.close();
+    throw error;
+  }
+}
+
+async function drain(server: Server, services: Services): Promise<void> {
+  const { logger, options, queue, jobs } = services;
+  const seconds = options.drain ?? 30;
+  services.draining = true;
+  logger.info({ running: queue.running, waiting: queue.waiting }, 'draining');
+  services.watching.abort();
+  // Probes are still answered, and new requests refused, until the work is done.
+  const until = performance.now() + seconds * 1000;
+  while ((queue.running > 0 || queue.waiting > 0 || jobs.unfinished > 0) && performance.now() < until)
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  jobs.cancelAll('the server had to stop before the job was finished');
+  services.hurry.abort();
+  const closed = once(server, 'close');
+  server.close();
+  server.closeIdleConnections();
+  const force = setTimeout(() => server.closeAllConnections(), 2000);
+  await closed;
+  clearTimeout(force);
+  await services.close();
+  logger.info('stopped');
+}

@@ -1,0 +1,161 @@
+/** What the routes work with. */
+
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import { Datasets } from './datasets.ts';
+import { EditStore } from './edits/store.ts';
+import { Engine } from './engine/engine.ts';
+import type { Facts, TaskName, Tasks } from './engine/tasks.ts';
+import { ApiError, type ErrorBody, isStop, stopped } from './errors.ts';
+import { Jobs } from './jobs.ts';
+import { Metrics } from './metrics.ts';
+import { defaultLimits, type Limits, type ServerOptions } from './options.ts';
+import { Pictures, type SentPicture } from './pictures/pictures.ts';
+import { Uploads } from './pictures/uploads.ts';
+import { Queue } from './queue.ts';
+import { Runs } from './runs.ts';
+
+export interface EngineWork<K extends TaskName> {
+  /** gives the work up */
+  readonly signal: AbortSignal;
+  readonly onNews?: (news: Tasks[K]['news']) => void;
+  /** when the work's turn has come */
+  readonly onStart?: () => void;
+}
+
+export class Services {
+  readonly limits: Limits;
+  readonly engine: Engine;
+  readonly queue: Queue;
+  readonly store: EditStore;
+  readonly uploads: Uploads;
+  readonly pictures: Pictures;
+  readonly datasets: Datasets;
+  readonly runs: Runs;
+  readonly jobs: Jobs;
+  readonly metrics: Metrics;
+  facts: Facts = { models: [], editors: [] };
+  /** no new requests are taken */
+  draining = false;
+  /** ends what only watches, when draining begins */
+  readonly watching = new AbortController();
+  /** ends all work, when draining took too long */
+  readonly hurry = new AbortController();
+  eventStreams = 0;
+
+  /** @throws Error when the data folder is in use or damaged */
+  constructor(
+    readonly options: ServerOptions,
+    readonly logger: Logger,
+  ) {
+    const { dataDir, models, weights = [], threads, dtype, maxMemory } = options;
+    this.limits = { ...defaultLimits, ...options.limits };
+    mkdirSync(dataDir, { recursive: true });
+    this.store = new EditStore(dataDir, this.limits);
+    this.uploads = new Uploads(join(dataDir, 'uploads'));
+    this.engine = new Engine({ models, weights, threads, dtype, maxMemory }, (error) =>
+      this.logger.error({ err: error }, 'the engine failed; it starts again with the next request'),
+    );
+    this.queue = new Queue(options.concurrency ?? 4, options.queue ?? 32);
+    this.datasets = new Datasets(options.datasets ?? [], join(dataDir, 'worlds'), options.worldSeed ?? 1);
+    this.runs = new Runs(options.runs ?? [], this.datasets);
+    this.pictures = new Pictures({
+      limits: this.limits,
+      allowedHosts: options.allowImageHosts ?? [],
+      find: (path) => this.ownPicture(path),
+    });
+    this.jobs = new Jobs(this.limits.jobs, (error) => this.asError(error).body().error);
+    this.metrics = new Metrics({
+      running: () => this.queue.running,
+      waiting: () => this.queue.waiting,
+      jobs: () => this.jobs.unfinished,
+      engineFailures: () => this.engine.failures,
+      edits: () => {
+        const enabled = this.store.edits.filter((edit) => this.store.isEnabled(edit)).length;
+        return { enabled, disabled: this.store.edits.length - enabled };
+      },
+    });
+  }
+
+  get models(): string[] {
+    return this.facts.models.map(({ id }) => id);
+  }
+
+  /** A task of the engine for one request: it waits for its turn, and ends when the client leaves or the time is up. */
+  async inEngine<K extends TaskName>(
+    task: K,
+    order: Tasks[K]['order'],
+    { signal, onNews, onStart }: EngineWork<K>,
+  ): Promise<Tasks[K]['result']> {
+    const { signal: own, done } = this.#bounded(signal);
+    try {
+      return await this.queue.run(own, async () => {
+        onStart?.();
+        const began = performance.now();
+        try {
+          return await this.engine.run(task, order, { signal: own, ...(onNews === undefined ? {} : { onNews }) });
+        } finally {
+          this.metrics.work(task, (performance.now() - began) / 1000);
+        }
+      });
+    } finally {
+      done();
+    }
+  }
+
+  #bounded(client: AbortSignal): { signal: AbortSignal; done: () => void } {
+    const { timeout = 300 } = this.options;
+    const controller = new AbortController();
+    const leave = (): void => controller.abort(stopped('nobody waits for the answer any more'));
+    const hurry = (): void =>
+      controller.abort(new ApiError(503, 'draining', 'the server had to stop before the work was finished'));
+    const timer = setTimeout(
+      () => controller.abort(new ApiError(504, 'timeout', `the work took longer than the ${timeout} s that are allowed`)),
+      timeout * 1000,
+    );
+    if (client.aborted) leave();
+    if (this.hurry.signal.aborted) hurry();
+    client.addEventListener('abort', leave, { once: true });
+    this.hurry.signal.addEventListener('abort', hurry, { once: true });
+    return {
+      signal: controller.signal,
+      done: () => {
+        clearTimeout(timer);
+        client.removeEventListener('abort', leave);
+        this.hurry.signal.removeEventListener('abort', hurry);
+      },
+    };
+  }
+
+  /** A picture of this server by the path that its routes give it. */
+  async ownPicture(path: string): Promise<Uint8Array | string | undefined> {
+    const [, kind, id, number] =
+      /^\/v1\/(edits|pictures|datasets)\/([\w.-]{1,200})(?:\/(?:picture|pictures\/(\d{1,9})))?$/.exec(path) ?? [];
+    if (id === undefined) return undefined;
+    if (kind === 'pictures') return this.uploads.get(id);
+    if (kind === 'edits') return this.store.edits.some((edit) => edit.id === id) ? this.store.picture(id) : undefined;
+    return number === undefined ? undefined : this.datasets.picture(id, Number(number));
+  }
+
+  async readPicture(url: string, param: string, signal: AbortSignal): Promise<SentPicture> {
+    return this.pictures.read(url, param, signal);
+  }
+
+  /** Any error as the client is told of it: what is no message for it stays in the log. */
+  asError(error: unknown): ApiError {
+    if (error instanceof ApiError) return error;
+    if (isStop(error)) return new ApiError(503, 'stopped', (error as Error).message);
+    this.logger.error({ err: error }, 'a request failed');
+    return new ApiError(500, 'internal', 'the server failed at this request; its log says why');
+  }
+
+  errorBody(error: unknown): ErrorBody {
+    return this.asError(error).body();
+  }
+
+  async close(): Promise<void> {
+    await this.engine.close();
+    this.store.close();
+  }
+}
