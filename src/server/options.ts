@@ -93,7 +93,8 @@ const loopback = new Set(['localhost', '127.0.0.1', '::1']);
 
 /** @throws Error when anybody on the network could use a server without a key */
 export function checkReach({ host, key }: Pick<ServerOptions, 'host' | 'key'>): void {
-  if (key !== undefined && key.length < 8) throw new Error('the key is shorter than 8 characters; give a longer one');
+  if (key !== undefined && !/^[\x21-\x7e]{8,}$/.test(key))
+    throw new Error('the key must have at least 8 characters, none of them white space or outside of ASCII');
   if (key === undefined && !loopback.has(host))
     throw new Error(
       `without a key the server listens on this machine only (127.0.0.1), not on ${host}; give a key with --key or VISEDIT_KEY, or leave out --host`,

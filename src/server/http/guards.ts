@@ -100,14 +100,11 @@ export function checkBody({ bodyBytes, jsonDepth }: { bodyBytes: number; jsonDep
     new ApiError(413, 'body_too_large', `the body has more than the ${bodyBytes} bytes that are allowed; send a smaller picture`);
   return async (c, next) => {
     const { method, raw } = c.req;
-    if (method === 'GET' || method === 'HEAD' || method === 'OPTIONS' || !guarded(c.req.path)) return next();
+    if (method !== 'POST' && method !== 'PATCH') return next();
     const length = c.req.header('content-length');
     if (length !== undefined && Number(length) > bodyBytes) throw tooLarge();
-    if (raw.body === null || length === '0') {
-      if (method !== 'DELETE' && method !== 'GET')
-        throw new ApiError(400, 'invalid_json', 'the request has no body; send one JSON object');
-      return next();
-    }
+    if (raw.body === null || length === '0')
+      throw new ApiError(400, 'invalid_json', 'the request has no body; send one JSON object');
     const type = c.req.header('content-type') ?? '';
     if (!/^application\/json\s*(;.*)?$/i.test(type))
       throw new ApiError(415, 'unsupported_media_type', 'bodies are JSON: send the header "Content-Type: application/json"');

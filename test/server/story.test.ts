@@ -1,0 +1,271 @@
+/** The story with OpenAI's own client: a wrong answer, its correction, both models side by side, why, and back again. */
+import OpenAI from 'openai';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { dataUrl, type Harness, messages, requestOf, startHarness } from './harness.ts';
+
+let harness: Harness;
+let client: OpenAI;
+let edit: { image: string; prompt: string; target: string };
+const key = 'a-key-of-the-story';
+
+beforeAll(async () => {
+  harness = await startHarness({ key });
+  client = new OpenAI({ baseURL: `${harness.server.url}/v1`, apiKey: key, maxRetries: 0 });
+}, 60_000);
+afterAll(() => harness.close());
+
+const headers = { authorization: `Bearer ${key}` };
+const ask = (method: string, path: string, body?: unknown) => harness.ask(method, path, body, headers);
+const say = async (model: string, prompt: string, image?: string): Promise<string> => {
+  const answer = await client.chat.completions.create({ model, messages: messages(prompt, image), max_tokens: 16 });
+  return answer.choices[0]!.message.content!;
+};
+
+test('one script asks the edited and the unedited model and gets different answers', async () => {
+  let record = harness.records[0]!;
+  for (const one of harness.records) {
+    const { image, prompt, target } = requestOf(one);
+    if (one.edit === 'counterfactual' && (await say('mini-llava', prompt, image)) !== target) {
+      record = one;
+      break;
+    }
+  }
+  edit = requestOf(record);
+  const made = await ask('POST', '/v1/edits', { model: 'mini-llava', set: 'story', editor: 'vead', ...edit, note: 'first' });
+  expect(made.status).toBe(201);
+  expect(made.json).toMatchObject({ object: 'edit', set: 'story', editor: 'vead', weights: 'vqa', enabled: true, position: 0 });
+
+  const names = [];
+  for await (const model of client.models.list()) names.push(model.id);
+  expect(names).toEqual(['mini-llava', 'mini-llava@story']);
+  expect((await client.models.retrieve('mini-llava@story')).id).toBe('mini-llava@story');
+
+  const [before, after] = [
+    await say('mini-llava', edit.prompt, edit.image),
+    await say('mini-llava@story', edit.prompt, edit.image),
+  ];
+  expect(after).toBe(edit.target);
+  expect(before).not.toBe(after);
+  // Under the one edit alone, named by its id.
+  expect(await say(`mini-llava@${made.json.id}`, edit.prompt, edit.image)).toBe(edit.target);
+});
+
+test('a stream says the same as a plain answer, token by token, with probabilities and usage', async () => {
+  const request = {
+    model: 'mini-llava@story',
+    messages: messages('Describe the picture.', edit.image),
+    logprobs: true,
+    top_logprobs: 3,
+  };
+  const whole = await client.chat.completions.create(request);
+  const stream = await client.chat.completions.create({ ...request, stream: true, stream_options: { include_usage: true } });
+  let text = '';
+  const logprobs: { token: string; logprob: number }[] = [];
+  let usage: OpenAI.CompletionUsage | null | undefined;
+  let finish: string | null | undefined;
+  for await (const chunk of stream) {
+    text += chunk.choices[0]?.delta.content ?? '';
+    logprobs.push(...(chunk.choices[0]?.logprobs?.content ?? []));
+    finish = chunk.choices[0]?.finish_reason ?? finish;
+    usage = chunk.usage ?? usage;
+  }
+  const choice = whole.choices[0]!;
+  expect(text).toBe(choice.message.content);
+  expect(text.split(' ').length).toBeGreaterThan(3);
+  expect(logprobs).toEqual(choice.logprobs!.content);
+  expect(
+    logprobs
+      .map(({ token }) => token)
+      .join('')
+      .trim(),
+  ).toBe(text);
+  for (const { logprob, top_logprobs: top } of choice.logprobs!.content!) {
+    expect(top).toHaveLength(3);
+    expect(top[0]!.logprob).toBeCloseTo(logprob, 10);
+    expect(top[1]!.logprob).toBeLessThanOrEqual(logprob);
+  }
+  expect(finish).toBe('stop');
+  expect(usage).toEqual(whole.usage);
+  expect(whole.usage!.completion_tokens).toBe(logprobs.length);
+});
+
+test('length, stop words and seeds do what they say', async () => {
+  const request = { model: 'mini-llava', messages: messages('Describe the picture.', edit.image) };
+  const whole = (await client.chat.completions.create(request)).choices[0]!.message.content!;
+  const short = (await client.chat.completions.create({ ...request, max_completion_tokens: 2 })).choices[0]!;
+  expect(short.finish_reason).toBe('length');
+  expect(whole.startsWith(short.message.content!)).toBe(true);
+  const word = whole.split(' ')[2]!;
+  const stopped = (await client.chat.completions.create({ ...request, stop: [word] })).choices[0]!;
+  expect(stopped).toMatchObject({ finish_reason: 'stop', message: { content: whole.slice(0, whole.indexOf(word)).trimEnd() } });
+  const sampled = async (seed: number) =>
+    (await client.chat.completions.create({ ...request, temperature: 2, seed })).choices[0]!.message.content;
+  const drawn = [await sampled(1), await sampled(1), await sampled(2), await sampled(3)];
+  expect(drawn[0]).toBe(drawn[1]);
+  expect(new Set(drawn).size).toBeGreaterThan(1);
+});
+
+describe('why', () => {
+  test('a token of an answer, before and after the edit', async () => {
+    const answer = await client.chat.completions.create({
+      model: 'mini-llava@story',
+      messages: messages('Describe the picture.', edit.image),
+      logprobs: true,
+    });
+    const ids = answer.choices[0]!.logprobs!.content as unknown as { token_id: number; logprob: number }[];
+    const position = 2;
+    const { status, json } = await ask('POST', '/v1/attributions', {
+      model: 'mini-llava@story',
+      prompt: 'Describe the picture.',
+      image: edit.image,
+      answer: ids.map(({ token_id }) => token_id),
+      position,
+      before: true,
+      draws: 2,
+      top: 4,
+    });
+    expect(status).toBe(200);
+    expect(json.key).toMatchObject({ id: ids[position]!.token_id, predicted: true });
+    expect(json.key.probability).toBeCloseTo(Math.exp(ids[position]!.logprob), 4);
+    expect(json.before.key.id).toBe(json.key.id);
+    for (const view of [json, json.before]) {
+      expect(view.modules.contribution.attn).toHaveLength(7);
+      expect(view.lens).toHaveLength(7);
+      expect(view.lens[6].tokens).toHaveLength(4);
+      expect(view.lens[6].key_probability).toBeCloseTo(view.key.probability, 6);
+      expect(view.visual.grid).toEqual([6, 6]);
+      expect(view.visual.layers.map(({ patches }: { patches: number[] }) => patches.length)).toEqual(new Array(7).fill(36));
+    }
+    // The edit acts after layer 2 on visual tokens: what is below is the same, what is above is not.
+    expect(json.visual.layers[1].patches).toEqual(json.before.visual.layers[1].patches);
+    expect(json.visual.layers[5].patches).not.toEqual(json.before.visual.layers[5].patches);
+  });
+
+  test('as a drawing, and only what is asked for', async () => {
+    const body = {
+      model: 'mini-llava@story',
+      prompt: edit.prompt,
+      image: edit.image,
+      draws: 1,
+      layers: [5, 3],
+      parts: ['visual', 'modules'],
+    };
+    const plain = await ask('POST', '/v1/attributions', body);
+    expect(plain.json.layers).toEqual([3, 5]);
+    expect(plain.json.lens).toBeUndefined();
+    const svg = await harness.ask('POST', '/v1/attributions', body, { ...headers, accept: 'image/svg+xml' });
+    expect(svg.headers.get('content-type')).toBe('image/svg+xml');
+    expect(svg.text).toMatch(/^<svg /);
+    expect(svg.text).toContain('Layer 5');
+    const figure = await ask('POST', '/v1/attributions', { ...body, format: 'figure' });
+    expect(figure.json.panels.map(({ kind }: { kind: string }) => kind)).toEqual(['module-bars', 'heat-maps']);
+  });
+});
+
+test('five kinds of query side by side', async () => {
+  const record = harness.records.find(({ request }) => request.prompt === edit.prompt && request.target === edit.target)!;
+  const queries = Object.entries(record.queries).map(([kind, { image, prompt, target }]) => ({
+    kind,
+    prompt,
+    target,
+    ...(image === null ? {} : { image: dataUrl(image) }),
+  }));
+  const { status, json } = await ask('POST', '/v1/comparisons', { before: 'mini-llava', after: 'mini-llava@story', queries });
+  expect(status).toBe(200);
+  const by = Object.fromEntries(json.queries.map((one: { kind: string }) => [one.kind, one]));
+  expect(by.reliability).toMatchObject({ after: { text: edit.target }, passed: true, same: false, token_accuracy: 1 });
+  expect(by.reliability.after.target_probability).toBeGreaterThan(by.reliability.before.target_probability);
+  // Text-only inputs are promised the same bits.
+  expect(by.textLocality).toMatchObject({ same: true, passed: true, token_agreement: 1, token_accuracy: 1 });
+  expect(by.textLocality.after).toEqual(by.textLocality.before);
+});
+
+test('switched off, on, undone, redone: each change is a revision; deleting is for good', async () => {
+  const [{ id }] = (await ask('GET', '/v1/edits?set=story')).json.data;
+  const answer = () => say('mini-llava@story', edit.prompt, edit.image);
+  const plain = await say('mini-llava', edit.prompt, edit.image);
+  expect((await ask('PATCH', `/v1/edits/${id}`, { enabled: false })).json.enabled).toBe(false);
+  expect(await answer()).toBe(plain);
+  const undone = await ask('POST', '/v1/sets/mini-llava@story/revert', {});
+  expect(undone.json).toMatchObject({ revision: 3, edits: [{ id, enabled: true }] });
+  expect(await answer()).toBe(edit.target);
+  expect((await ask('POST', '/v1/sets/mini-llava@story/revert', {})).json.edits).toEqual([]);
+  expect(await answer()).toBe(plain);
+  const none = await ask('POST', '/v1/sets/mini-llava@story/revert', {});
+  expect([none.status, none.json.error.code]).toEqual([409, 'nothing_to_revert']);
+  expect((await ask('POST', '/v1/sets/mini-llava@story/revert', { to: 1 })).json.edits).toEqual([{ id, enabled: true }]);
+  expect(await answer()).toBe(edit.target);
+
+  const other = await ask('POST', '/v1/edits', { model: 'mini-llava', set: 'story', editor: 'ft-l', ...edit });
+  expect([other.status, other.json.error.code]).toEqual([409, 'edits_do_not_combine']);
+
+  const picture = await fetch(`${harness.server.url}/v1/edits/${id}/picture`, { headers });
+  expect(picture.headers.get('content-type')).toBe('image/png');
+  const file = await fetch(`${harness.server.url}/v1/edits/${id}/file`, { headers });
+  const bytes = Buffer.from(await file.arrayBuffer());
+  const taken = await ask('POST', '/v1/edits', {
+    model: 'mini-llava',
+    set: 'taken',
+    file: `data:application/octet-stream;base64,${bytes.toString('base64')}`,
+  });
+  expect(taken.json).toMatchObject({ prompt: edit.prompt, target: edit.target, editor: 'vead', picture: null });
+  expect(await say('mini-llava@taken', edit.prompt, edit.image)).toBe(edit.target);
+
+  expect((await ask('DELETE', `/v1/edits/${id}`)).json).toEqual({ id, object: 'edit', deleted: true });
+  expect((await ask('GET', `/v1/edits/${id}`)).status).toBe(404);
+  expect((await ask('POST', '/v1/sets/mini-llava@story/revert', { to: 1 })).json.edits).toEqual([]);
+  expect((await ask('DELETE', '/v1/sets/mini-llava@taken')).status).toBe(200);
+  expect((await ask('GET', '/v1/edits')).json.total).toBe(0);
+});
+
+test('long work as a job: watched to its end, or cancelled', async () => {
+  const body = { model: 'mini-llava', prompt: edit.prompt, image: edit.image, draws: 1, background: true };
+  const started = await ask('POST', '/v1/attributions', body);
+  expect([started.status, started.json.object]).toEqual([202, 'job']);
+  const events = await ask('GET', `/v1/jobs/${started.json.id}/events`);
+  const told = events.text.split('\n\n').filter((event) => event.startsWith('event:'));
+  expect(told.at(-1)).toMatch(/^event: end\n/);
+  const last = JSON.parse(told.at(-1)!.split('\ndata: ')[1]!);
+  expect(last).toMatchObject({ state: 'done', progress: { done: 8, total: 8 }, result: { object: 'attribution' } });
+  expect((await ask('GET', `/v1/jobs/${started.json.id}`)).json.result).toEqual(last.result);
+
+  const long = await ask('POST', '/v1/attributions', { ...body, draws: 100 });
+  expect((await ask('DELETE', `/v1/jobs/${long.json.id}`)).json.state).toBe('cancelled');
+  expect((await ask('GET', `/v1/jobs/${long.json.id}`)).json).toMatchObject({ state: 'cancelled' });
+  // Its turn is free again.
+  await expect.poll(() => harness.server.services.queue.running).toBe(0);
+});
+
+test('pictures that are kept are named by their path, and suggestions complete an edit', async () => {
+  const kept = await ask('POST', '/v1/pictures', { image: edit.image });
+  expect(kept.status).toBe(201);
+  expect(await say('mini-llava', edit.prompt, kept.json.url)).toBe(await say('mini-llava', edit.prompt, edit.image));
+  const data = (
+    await ask('POST', '/v1/suggestions', {
+      prompt: 'What is at the top left? The answer is:',
+      image: kept.json.url,
+      target: 'pizza',
+    })
+  ).json.data;
+  expect(data.map(({ kind }: { kind: string }) => kind)).toEqual([
+    'reliability',
+    'textGenerality',
+    'modalGenerality',
+    'textLocality',
+    'modalLocality',
+  ]);
+  expect(data[1].prompt).toBe('What is in the top left cell? The answer is:');
+  expect(data[4].image).toMatch(/^\/v1\/datasets\/vqa_test\/pictures\/\d+$/);
+  const { json } = await ask('POST', '/v1/comparisons', { before: 'mini-llava', after: 'mini-llava', queries: [data[4]] });
+  expect(json.queries[0]).toMatchObject({ same: true, passed: true });
+});
+
+test('the description names every route, and the metrics count what was done', async () => {
+  const { json } = await ask('GET', '/openapi.json');
+  for (const path of ['/v1/chat/completions', '/v1/edits/{id}', '/v1/attributions', '/v1/comparisons', '/v1/runs/{id}/log'])
+    expect(Object.keys(json.paths)).toContain(path);
+  const { text } = await ask('GET', '/metrics');
+  expect(text).toMatch(/visedit_http_requests_total\{method="POST",route="\/v1\/chat\/completions",status="200"\} [1-9]/);
+  expect(text).toMatch(/visedit_tokens_total\{model="mini-llava",kind="completion"\} [1-9]/);
+  expect((await ask('GET', '/docs')).text).toContain('/v1/attributions');
+});
