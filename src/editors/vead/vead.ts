@@ -6,14 +6,11 @@
 
 import { insertLayer } from '../../attribution/insert-layer.ts';
 import type { EditRecord } from '../../data/records.ts';
-import { concat, f32, i64, input, type Node, slice, type Tensor } from '../../graph/index.ts';
+import { f32, type Tensor } from '../../graph/index.ts';
 import { decodeImage } from '../../image/decode.ts';
 import { type AnsweringModel, answerTargets, generateAll, type RewriteRows, readInput } from '../../models/answer.ts';
-import { chainRewrites } from '../../models/rewrite.ts';
 import { sharedStates } from '../../models/shared-states.ts';
-import type { Patch } from '../../models/sites.ts';
 import type { BatchShape, Rewrite, Vlm } from '../../models/vlm.ts';
-import { Weights } from '../../nn/weights.ts';
 import {
   checkModel,
   type Edit,
@@ -23,10 +20,13 @@ import {
   modelId,
   type TrainOptions,
 } from '../editor.ts';
-import { type AdapterParts, type AdapterShape, adapterShapeOf, adapterShapes, visualEditAdapter } from './adapter.ts';
+import { chained } from './chain.ts';
 import { paperLosses } from './objective.ts';
 import { hiddenAt } from './prepare.ts';
+import { veadRewrite, WEIGHT } from './rewrite.ts';
 import { trainVead, type VeadConfig } from './train.ts';
+
+export { veadRewrite };
 
 const id = 'vead';
 
@@ -127,8 +127,6 @@ async function signals(
   return sequences.map((s, n) => ({ signal: hidden[n]!, length: s.ids.length, promptEnd: s.promptEnd }));
 }
 
-const WEIGHT = 'weight.';
-
 async function edit(vlm: Vlm, requests: readonly EditRequest[], weights?: EditorWeights): Promise<Edit[]> {
   if (weights === undefined) throw new Error('vead needs trained weights: `visedit train vead` makes them');
   if (weights.editor !== id) throw new Error(`these weights belong to the editor ${weights.editor}, not to vead`);
@@ -147,73 +145,6 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], weights?: Editor
   }));
 }
 
-/** One edit's part in a rewrite; several edits of one chain act one after the other, in their order. */
-function adapterOf(editOf: Edit): {
-  shape: AdapterShape;
-  parts: AdapterParts;
-  layer: number;
-  weights: Map<string, Tensor<'float32'>>;
-} {
-  const weights = new Map(
-    [...editOf.tensors].filter(([name]) => name.startsWith(WEIGHT)).map(([name, t]) => [name.slice(WEIGHT.length), t] as const),
-  );
-  const { layer, heads, influenceMapper, crossAttention } = editOf.settings;
-  return {
-    shape: adapterShapeOf(weights, heads as number),
-    parts: { influenceMapper: influenceMapper !== false, crossAttention: crossAttention !== false },
-    layer: layer as number,
-    weights,
-  };
-}
-
-/** The rewrite of one batch: row i under edits[i]. All edits share one adapter. */
-export function veadRewrite(vlm: Vlm, edits: readonly Edit[], tag = ''): Rewrite {
-  const { shape, parts, layer, weights } = adapterOf(edits[0]!);
-  for (const e of edits)
-    if (e.settings.layer !== layer)
-      throw new Error(`edits of one batch share an insert layer; found ${layer} and ${e.settings.layer}`);
-  const d = shape.hidden;
-  const n = Math.max(...edits.map((e) => e.tensors.get('signal')!.shape[0]!));
-  const b = edits.length;
-  const signal = new Float32Array(b * n * d);
-  const bias = new Float32Array(b * n);
-  const ends: number[] = [];
-  edits.forEach((e, i) => {
-    const t = e.tensors.get('signal')!;
-    signal.set(t.data, i * n * d);
-    bias.fill(-1e9, i * n + t.shape[0]!, (i + 1) * n);
-    ends.push(i * n + (e.settings.promptEnd as number));
-  });
-  const prefix = `vead${tag}.`;
-  const start = vlm.visualStart;
-  const v = vlm.architecture.visualTokens;
-  const patch: Patch = (x: Node) => {
-    const w = new Weights();
-    // The adapter's weights are inputs of the run: one compiled program serves every trained adapter of this shape.
-    for (const [name, dims] of adapterShapes(shape)) w.bind(name, input(`${prefix}${name}`, dims));
-    const rows = x.dim(0);
-    const length = `${prefix}n`.replace(/\W/g, '_');
-    const given = {
-      signal: input(`${prefix}signal`, [rows, length, d]),
-      bias: input(`${prefix}bias`, [rows, length]),
-      ends: input(`${prefix}ends`, [rows], 'int64'),
-    };
-    const { output } = visualEditAdapter(w, shape, slice(x, 1, start, start + v), given, parts);
-    return concat([slice(x, 1, 0, start), output, slice(x, 1, start + v, x.dim(1))], 1);
-  };
-  return {
-    key: `vead${tag}|${layer}|${JSON.stringify(shape)}|${JSON.stringify(parts)}`,
-    patches: (image) => new Map(image ? [[`layers.${layer}.out`, patch]] : []),
-    replace: new Map(),
-    feeds: {
-      [`${prefix}signal`]: f32(signal, [b, n, d]),
-      [`${prefix}bias`]: f32(bias, [b, n]),
-      [`${prefix}ends`]: i64(ends, [b]),
-      ...Object.fromEntries([...weights].map(([name, t]) => [prefix + name, t])),
-    },
-  };
-}
-
 /** Rewrites for the rows of a list of queries. */
 function rewriteRows(vlm: Vlm, edits: readonly Edit[]): RewriteRows {
   const editOf = (row: number): Edit => (edits.length === 1 ? edits[0]! : edits[row]!);
@@ -226,23 +157,6 @@ function rewriteRows(vlm: Vlm, edits: readonly Edit[]): RewriteRows {
 function afterOneLayer(edits: readonly Edit[], rewrite: RewriteRows, editOf: (row: number) => unknown): RewriteRows {
   const layers = new Set(edits.map((e) => e.settings.layer as number));
   return layers.size === 1 ? Object.assign(rewrite, { afterLayer: { layer: [...layers][0]!, editOf } }) : rewrite;
-}
-
-/** Rewrites that apply all edits to every row: each edit's adapter reads what the one before it wrote. */
-function chainRows(vlm: Vlm, edits: readonly Edit[]): RewriteRows {
-  const rewrite = (rows: readonly number[], batch: BatchShape): Rewrite | undefined =>
-    batch.image
-      ? chainRewrites(
-          edits.map((e, i) =>
-            veadRewrite(
-              vlm,
-              rows.map(() => e),
-              `${i}`,
-            ),
-          ),
-        )
-      : undefined;
-  return afterOneLayer(edits, rewrite, () => edits);
 }
 
 function checkEdits(vlm: Vlm, edits: readonly Edit[]): void {
@@ -272,5 +186,8 @@ export const vead: Editor = {
   edit,
   unchangedUpTo: (weights) => weights?.settings.layer as number | undefined,
   with: (vlm, edits) => rewritten(vlm, edits, rewriteRows(vlm, edits)),
-  chain: (vlm, edits) => rewritten(vlm, edits, chainRows(vlm, edits)),
+  chain: (vlm, edits) => {
+    checkEdits(vlm, edits);
+    return chained(vlm, edits);
+  },
 };

@@ -1,0 +1,78 @@
+/** An edit of VEAD as a rewrite of the model: at the output of layer l_e, the visual tokens pass through the adapter with the edit's signal. */
+
+import { concat, f32, i64, input, type Node, slice, type Tensor } from '../../graph/index.ts';
+import type { Patch } from '../../models/sites.ts';
+import type { Rewrite, Vlm } from '../../models/vlm.ts';
+import { Weights } from '../../nn/weights.ts';
+import type { Edit } from '../editor.ts';
+import { type AdapterParts, type AdapterShape, adapterShapeOf, adapterShapes, visualEditAdapter } from './adapter.ts';
+
+/** Before the names of the adapter's weights among an edit's tensors. */
+export const WEIGHT = 'weight.';
+
+/** One edit's part in a rewrite; several edits of one chain act one after the other, in their order. */
+export function adapterOf(editOf: Edit): {
+  shape: AdapterShape;
+  parts: AdapterParts;
+  layer: number;
+  weights: Map<string, Tensor<'float32'>>;
+} {
+  const weights = new Map(
+    [...editOf.tensors].filter(([name]) => name.startsWith(WEIGHT)).map(([name, t]) => [name.slice(WEIGHT.length), t] as const),
+  );
+  const { layer, heads, influenceMapper, crossAttention } = editOf.settings;
+  return {
+    shape: adapterShapeOf(weights, heads as number),
+    parts: { influenceMapper: influenceMapper !== false, crossAttention: crossAttention !== false },
+    layer: layer as number,
+    weights,
+  };
+}
+
+/** The rewrite of one batch: row i under edits[i]. All edits share one adapter. */
+export function veadRewrite(vlm: Vlm, edits: readonly Edit[], tag = ''): Rewrite {
+  const { shape, parts, layer, weights } = adapterOf(edits[0]!);
+  for (const e of edits)
+    if (e.settings.layer !== layer)
+      throw new Error(`edits of one batch share an insert layer; found ${layer} and ${e.settings.layer}`);
+  const d = shape.hidden;
+  const n = Math.max(...edits.map((e) => e.tensors.get('signal')!.shape[0]!));
+  const b = edits.length;
+  const signal = new Float32Array(b * n * d);
+  const bias = new Float32Array(b * n);
+  const ends: number[] = [];
+  edits.forEach((e, i) => {
+    const t = e.tensors.get('signal')!;
+    signal.set(t.data, i * n * d);
+    bias.fill(-1e9, i * n + t.shape[0]!, (i + 1) * n);
+    ends.push(i * n + (e.settings.promptEnd as number));
+  });
+  const prefix = `vead${tag}.`;
+  const start = vlm.visualStart;
+  const v = vlm.architecture.visualTokens;
+  const patch: Patch = (x: Node) => {
+    const w = new Weights();
+    // The adapter's weights are inputs of the run: one compiled program serves every trained adapter of this shape.
+    for (const [name, dims] of adapterShapes(shape)) w.bind(name, input(`${prefix}${name}`, dims));
+    const rows = x.dim(0);
+    const length = `${prefix}n`.replace(/\W/g, '_');
+    const given = {
+      signal: input(`${prefix}signal`, [rows, length, d]),
+      bias: input(`${prefix}bias`, [rows, length]),
+      ends: input(`${prefix}ends`, [rows], 'int64'),
+    };
+    const { output } = visualEditAdapter(w, shape, slice(x, 1, start, start + v), given, parts);
+    return concat([slice(x, 1, 0, start), output, slice(x, 1, start + v, x.dim(1))], 1);
+  };
+  return {
+    key: `vead${tag}|${layer}|${JSON.stringify(shape)}|${JSON.stringify(parts)}`,
+    patches: (image) => new Map(image ? [[`layers.${layer}.out`, patch]] : []),
+    replace: new Map(),
+    feeds: {
+      [`${prefix}signal`]: f32(signal, [b, n, d]),
+      [`${prefix}bias`]: f32(bias, [b, n]),
+      [`${prefix}ends`]: i64(ends, [b]),
+      ...Object.fromEntries([...weights].map(([name, t]) => [prefix + name, t])),
+    },
+  };
+}
