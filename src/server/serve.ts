@@ -1,11 +1,12 @@
 /** Starts a server and stops it again. */
 
 import { once } from 'node:events';
-import type { Server } from 'node:http';
+import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { createAdaptorServer } from '@hono/node-server';
+import { getRequestListener } from '@hono/node-server';
 import { pino } from 'pino';
 import { buildApp } from './app.ts';
+import { ApiError } from './errors.ts';
 import { checkReach, type ServerOptions } from './options.ts';
 import { Services } from './services.ts';
 
@@ -20,6 +21,8 @@ export interface RunningServer {
 /** A client may take so long to send a request, milliseconds. */
 const requestTimeout = 120_000;
 
+const unreadable = new ApiError(400, 'invalid_http', 'this is not an HTTP request that can be read').body();
+
 /** @throws Error when it would be open to the network without a key, a model does not open, or the port is taken */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   checkReach(options);
@@ -28,18 +31,15 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   try {
     services.facts = await services.engine.run('facts', null);
     const app = buildApp(services);
-    const server = createAdaptorServer({ fetch: app.fetch, serverOptions: { requestTimeout, headersTimeout: 20_000 } }) as Server;
+    const listener = getRequestListener(app.fetch, { errorHandler: () => Response.json(unreadable, { status: 400 }) });
+    const server = createServer(
+      { requestTimeout, headersTimeout: 20_000 },
+      (request, response) => void listener(request, response),
+    );
     server.maxConnections = 1024;
     server.on('clientError', (_error, socket) => {
       // What is no HTTP gets an answer of the same shape, and the end of its connection.
-      const body = JSON.stringify({
-        error: {
-          message: 'this is not an HTTP request that can be read',
-          type: 'invalid_request_error',
-          param: null,
-          code: 'invalid_http',
-        },
-      });
+      const body = JSON.stringify(unreadable);
       if (socket.writable)
         socket.end(
           `HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,

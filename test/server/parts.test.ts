@@ -1,0 +1,332 @@
+/** Parts of the server that need no model: histories, streams of text, turns, depth of JSON, pictures and their addresses. */
+
+import { rmSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import fc from 'fast-check';
+import sharp from 'sharp';
+import { afterAll, describe, expect, test } from 'vitest';
+import { added, deleted, entriesOf, type History, kept, reverted, switched } from '../../src/server/edits/history.ts';
+import { EditStore } from '../../src/server/edits/store.ts';
+import { TextStream } from '../../src/server/engine/text-stream.ts';
+import { ApiError, stopped } from '../../src/server/errors.ts';
+import { checkDepth } from '../../src/server/http/json.ts';
+import { checkReach } from '../../src/server/options.ts';
+import { fromDataUrl, Pictures } from '../../src/server/pictures/pictures.ts';
+import { fetchPicture, isInward } from '../../src/server/pictures/remote.ts';
+import { Queue } from '../../src/server/queue.ts';
+import { temporaryFolder } from '../tiny-world.ts';
+
+fc.configureGlobal({ seed: 1 });
+
+const codeOf = (run: () => unknown): string => {
+  try {
+    run();
+  } catch (error) {
+    return error instanceof ApiError ? error.code : String(error);
+  }
+  return 'nothing';
+};
+
+describe('history of a set', () => {
+  type Step = ['add'] | ['switch', number, boolean] | ['undo'] | ['restore', number];
+  const step: fc.Arbitrary<Step> = fc.oneof(
+    fc.constant<Step>(['add']),
+    fc.tuple(fc.constant('switch' as const), fc.nat(5), fc.boolean()),
+    fc.constant<Step>(['undo']),
+    fc.tuple(fc.constant('restore' as const), fc.nat(30)),
+  );
+  const run = (steps: readonly Step[]): History =>
+    steps.reduce<History>((history, [what, ...given], at) => {
+      if (what === 'add') return added(history, `e${at}`, at);
+      if (what === 'undo') return reverted(history, undefined, at) ?? history;
+      if (what === 'restore') return reverted(history, given[0] as number, at) ?? history;
+      const ids = [...new Set(history.flatMap(({ entries }) => entries.map(({ id }) => id)))];
+      const id = ids[(given[0] as number) % Math.max(1, ids.length)];
+      return id === undefined ? history : switched(history, id, given[1] as boolean, at);
+    }, []);
+
+  test('numbers rise by one and what was is kept; any revision can be restored, and its restoring undone', () => {
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 30 }), fc.nat(30), (steps, number) => {
+        const history = run(steps);
+        expect(history.map(({ revision }) => revision)).toEqual(history.map((_, i) => i + 1));
+        const back = reverted(history, number, 99);
+        if (history.length === 0 || number > history.length) {
+          expect(back).toBeUndefined();
+          return;
+        }
+        expect(entriesOf(back!)).toEqual(number === 0 ? [] : history[number - 1]!.entries);
+        const again = reverted(back!, undefined, 100);
+        if (JSON.stringify(entriesOf(back!)) !== JSON.stringify(entriesOf(history)))
+          expect(entriesOf(again!)).toEqual(entriesOf(history));
+      }),
+    );
+  });
+
+  test('undoing again and again goes back through all changes to the empty set, and then there is nothing left', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.oneof(fc.constant<Step>(['add']), fc.tuple(fc.constant('switch' as const), fc.nat(5), fc.boolean())), {
+          maxLength: 20,
+        }),
+        (steps) => {
+          const history = run(steps);
+          const states = [...history].reverse().map(({ entries }) => entries);
+          let now = history;
+          for (const before of [...states.slice(1), ...(history.length > 0 ? [[]] : [])]) {
+            now = reverted(now, undefined, 99)!;
+            expect(entriesOf(now)).toEqual(before);
+          }
+          expect(reverted(now, undefined, 100)).toBeUndefined();
+        },
+      ),
+    );
+  });
+
+  test('a deleted edit is in no state that can be gone back to', () => {
+    fc.assert(
+      fc.property(fc.array(step, { minLength: 1, maxLength: 20 }), (steps) => {
+        const history = deleted(run([['add'], ...steps]), 'e0', 50);
+        for (let number = 0; number <= history.length; number++)
+          expect(entriesOf(reverted(history, number, 99)!).map(({ id }) => id)).not.toContain('e0');
+        for (let now: History | undefined = history; now !== undefined; now = reverted(now, undefined, 99))
+          expect(entriesOf(now).map(({ id }) => id)).not.toContain('e0');
+      }),
+    );
+  });
+
+  test('is bounded', () => {
+    let history: History = added([], 'e', 0);
+    for (let i = 0; i < 2 * kept; i++) history = switched(history, 'e', i % 2 === 1, i);
+    expect(history).toHaveLength(kept);
+    expect(history.at(-1)!.revision).toBe(2 * kept + 1);
+    expect(reverted(history, 1, 0)).toBeUndefined();
+  });
+});
+
+test('one server at a time uses a folder; the lock of a process that ended is taken over', () => {
+  const folder = temporaryFolder();
+  const limits = { edits: 10, editsPerSet: 5 };
+  const store = new EditStore(folder, limits);
+  expect(() => new EditStore(folder, limits)).toThrow('in use by another server');
+  store.close();
+  new EditStore(folder, limits).close();
+  rmSync(folder, { recursive: true });
+});
+
+describe('text as it streams', () => {
+  // Tokens are pieces of bytes, so that a character may need several.
+  const streamOf = (text: string, sizes: readonly number[], stop: string[]): { pieces: string[]; whole: string } => {
+    const bytes = Buffer.from(text);
+    const cuts = [0];
+    for (const size of sizes) cuts.push(Math.min(bytes.length, cuts.at(-1)! + size));
+    cuts.push(bytes.length);
+    const stream = new TextStream(
+      (ids) => Buffer.concat(ids.map((i) => bytes.subarray(cuts[i], cuts[i + 1]))).toString('utf8'),
+      stop,
+    );
+    const pieces: string[] = [];
+    for (let i = 0; i < cuts.length - 1 && !stream.ended; i++) pieces.push(stream.push(i));
+    pieces.push(stream.finish());
+    return { pieces, whole: pieces.join('') };
+  };
+  const words = fc
+    .array(fc.constantFrom('a', 'stop', 'st', ' ', 'é', '水', '🦊', 'op', '\n'), { maxLength: 12 })
+    .map((all) => all.join(''));
+  const cuts = fc.array(fc.integer({ min: 1, max: 3 }), { maxLength: 12 });
+
+  test('the pieces are the answer, whatever the tokens are', () => {
+    fc.assert(
+      fc.property(words, cuts, (text, sizes) => {
+        expect(streamOf(text, sizes, []).whole).toBe(text.trim());
+      }),
+    );
+  });
+
+  test('nothing from a stop word on is told, not even its beginning', () => {
+    fc.assert(
+      fc.property(words, cuts, (text, sizes) => {
+        const { whole } = streamOf(text, sizes, ['stop', 'op\n']);
+        const places = ['stop', 'op\n'].map((word) => text.trimStart().indexOf(word)).filter((at) => at >= 0);
+        const end = places.length === 0 ? undefined : Math.min(...places);
+        expect(whole).toBe(text.trimStart().slice(0, end).trimEnd());
+      }),
+    );
+  });
+});
+
+describe('turns', () => {
+  test('a few at once, the others in their order, and no more than may wait', async () => {
+    const queue = new Queue(2, 3);
+    const { signal } = new AbortController();
+    const began: number[] = [];
+    const ends: (() => void)[] = [];
+    const work = (i: number) =>
+      queue.run(signal, () => {
+        began.push(i);
+        return new Promise<void>((resolve) => ends.push(resolve));
+      });
+    const all = [0, 1, 2, 3, 4].map(work);
+    await expect(work(5)).rejects.toMatchObject({ status: 429, code: 'queue_full', retryAfter: expect.any(Number) });
+    expect([queue.running, queue.waiting, began]).toEqual([2, 3, [0, 1]]);
+    for (let i = 0; i < 5; i++) {
+      await expect.poll(() => ends.length).toBeGreaterThan(i);
+      ends[i]!();
+      await all[i];
+    }
+    expect(began).toEqual([0, 1, 2, 3, 4]);
+    expect([queue.running, queue.waiting]).toEqual([0, 0]);
+  });
+
+  test('who gives up while waiting leaves the queue; work that fails frees its turn', async () => {
+    const queue = new Queue(1, 5);
+    const first = queue.run(
+      new AbortController().signal,
+      () => new Promise((_, reject) => setTimeout(() => reject(new Error('failed')), 50)),
+    );
+    const leaving = new AbortController();
+    const second = queue.run(leaving.signal, () => Promise.resolve('never'));
+    const third = queue.run(new AbortController().signal, () => Promise.resolve('third'));
+    leaving.abort(stopped('left'));
+    await expect(second).rejects.toThrow('left');
+    expect(queue.waiting).toBe(1);
+    await expect(first).rejects.toThrow('failed');
+    expect(await third).toBe('third');
+  });
+});
+
+test('JSON that is nested too deeply is refused, whatever its strings hold', () => {
+  const depthOf = (value: unknown): number =>
+    typeof value === 'object' && value !== null ? 1 + Math.max(0, ...Object.values(value).map(depthOf)) : 0;
+  fc.assert(
+    fc.property(fc.json({ maxDepth: 6 }), fc.integer({ min: 1, max: 6 }), (text, limit) => {
+      const deep = depthOf(JSON.parse(text)) > limit;
+      expect(codeOf(() => checkDepth(text, limit))).toBe(deep ? 'json_too_deep' : 'nothing');
+    }),
+  );
+  expect(codeOf(() => checkDepth('['.repeat(1e6), 16))).toBe('json_too_deep');
+  expect(codeOf(() => checkDepth('"[[[[\\"[[[\\\\"', 1))).toBe('nothing');
+});
+
+test('without a key only this machine is listened to', () => {
+  expect(() => checkReach({ host: '0.0.0.0' })).toThrow('give a key');
+  expect(() => checkReach({ host: '127.0.0.1' })).not.toThrow();
+  expect(() => checkReach({ host: '0.0.0.0', key: 'long-enough' })).not.toThrow();
+  for (const key of ['', 'short', 'white space', 'schlüssel-lang'])
+    expect(() => checkReach({ host: '127.0.0.1', key })).toThrow('at least 8');
+});
+
+describe('pictures', () => {
+  const pictures = new Pictures({ limits: { pixels: 10_000, bodyBytes: 50_000 }, allowedHosts: [], find: () => undefined });
+  const { signal } = new AbortController();
+  const read = (url: string) => pictures.read(url, 'image', signal);
+  const png = (width: number, height: number) =>
+    sharp({ create: { width, height, channels: 3, background: '#345' } })
+      .png()
+      .toBuffer();
+  const url = (bytes: Uint8Array) => `data:image/png;base64,${Buffer.from(bytes).toString('base64')}`;
+
+  test('any text that is no picture is refused as the image, with the field named', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.oneof(
+          fc.string(),
+          fc.string().map((text) => `data:${text}`),
+          fc.string().map((text) => `data:image/png;base64,${text}`),
+          fc.uint8Array().map(url),
+          fc.uint8Array().map((bytes) => url(Buffer.concat([Buffer.from([0x89, 0x50, 0x4e, 0x47]), bytes]))),
+        ),
+        async (text) => {
+          await expect(read(text)).rejects.toMatchObject({ status: 400, param: 'image' });
+        },
+      ),
+      { numRuns: 200 },
+    );
+  });
+
+  test('pictures that are too large are refused before they are unpacked; so are narrow ones, drawings and cut-off files', async () => {
+    // A few hundred bytes that would be 400 million pixels: only the header is read.
+    const bomb = Buffer.from(await png(20, 20));
+    bomb.writeUInt32BE(20_000, 16);
+    bomb.writeUInt32BE(20_000, 20);
+    const began = performance.now();
+    await expect(read(url(bomb))).rejects.toMatchObject({ status: 400, code: 'invalid_image' });
+    expect(performance.now() - began).toBeLessThan(2000);
+    await expect(read(url(await png(101, 100)))).rejects.toThrow('more than the 10000 allowed');
+    await expect(read(url(await png(1, 200)))).rejects.toThrow('100 to 1');
+    await expect(read(url(Buffer.from('<svg xmlns="http://www.w3.org/2000/svg"/>')))).rejects.toThrow('not a picture');
+    await expect(
+      read(
+        url(
+          (
+            await sharp({ create: { width: 90, height: 90, channels: 3, background: 'red' } })
+              .jpeg()
+              .toBuffer()
+          ).subarray(0, 300),
+        ),
+      ),
+    ).rejects.toMatchObject({ code: 'invalid_image' });
+    expect((await read(url(await png(8, 6)))).image).toMatchObject({ width: 8, height: 6 });
+    expect(codeOf(() => fromDataUrl('data:image/png;base64,AAA=A', 'x'))).toBe('invalid_image');
+  });
+
+  test('addresses of this machine and of private networks are known in every notation', () => {
+    for (const address of [
+      '127.0.0.1',
+      '10.1.2.3',
+      '192.168.0.1',
+      '169.254.169.254',
+      '172.20.0.1',
+      '100.64.0.1',
+      '0.0.0.0',
+      '::1',
+      '::',
+      'fe80::1',
+      'fd00::1',
+      '::ffff:10.0.0.1',
+      '::ffff:7f00:1',
+    ])
+      expect([address, isInward(address)]).toEqual([address, true]);
+    for (const address of ['8.8.8.8', '172.32.0.1', '2606:4700::1111'])
+      expect([address, isInward(address)]).toEqual([address, false]);
+  });
+
+  describe('from other machines', () => {
+    const server = createServer((request, response) => {
+      if (request.url === '/away') response.writeHead(302, { location: 'http://169.254.169.254/secret' }).end();
+      else if (request.url === '/round') response.writeHead(302, { location: '/round' }).end();
+      else if (request.url === '/long') response.end(Buffer.alloc(60_000));
+      else if (request.url === '/none') response.writeHead(404).end();
+      else response.end('picture');
+    });
+    const listening = new Promise<number>((resolve) =>
+      server.listen(0, '127.0.0.1', () => resolve((server.address() as AddressInfo).port)),
+    );
+    afterAll(() => void server.close());
+    const fetched = (from: string, allowed: readonly string[]) => fetchPicture(from, { allowed, maxBytes: 50_000, signal });
+
+    test('only from hosts on the list, and never inward by a name or a redirect', async () => {
+      const port = await listening;
+      const here = `http://127.0.0.1:${port}`;
+      const list = [`127.0.0.1:${port}`];
+      expect(Buffer.from(await fetched(`${here}/picture`, list)).toString()).toBe('picture');
+      const refused = async (from: string, allowed: readonly string[], why: string) =>
+        expect(fetched(from, allowed)).rejects.toMatchObject({
+          status: 400,
+          code: 'image_url_refused',
+          message: expect.stringContaining(why),
+        });
+      await refused(`${here}/picture`, [], 'no pictures from other machines');
+      await refused(`http://127.0.0.1:1/picture`, list, 'no pictures from 127.0.0.1:1');
+      await refused(`http://2130706433:${port}/picture`, ['elsewhere'], 'no pictures from 127.0.0.1');
+      await refused(`http://localhost:${port}/picture`, [`localhost:${port}`], 'private network');
+      await refused(`http://user:word@127.0.0.1:${port}/`, list, 'no name or password');
+      await refused('ftp://127.0.0.1/picture', ['127.0.0.1'], 'http or https');
+      await refused(`${here}/away`, list, 'no pictures from 169.254.169.254');
+      await refused(`${here}/round`, list, 'leads on');
+      await refused(`${here}/long`, list, 'more than 50000 bytes');
+      await refused(`${here}/none`, list, 'answered 404');
+    });
+  });
+});
