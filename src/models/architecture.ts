@@ -58,7 +58,8 @@ export interface PromptLayout {
 }
 
 export interface Architecture {
-  readonly name: 'llava' | 'blip2-opt' | 'minigpt4';
+  /** of the family, such as `llava` */
+  readonly name: string;
   readonly decoder: Decoder;
   readonly visualTokens: number;
   /** side of the square of image patches that the heat maps are drawn on */

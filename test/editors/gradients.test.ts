@@ -178,12 +178,12 @@ describe.skipIf(expectedModels.length === 0).each(expectedModels.length > 0 ? ex
         ? ['fc1.weight', 'fc2.weight']
         : ['gate', 'up', 'down'].map((x) => `mlp.${x}_proj.weight`),
     );
-    const parts = {
+    const parts: Record<string, string[]> = {
       llava: ['multi_modal_projector.'],
       'blip2-opt': ['query_tokens', 'qformer.', 'language_projection.'],
       minigpt4: ['query_tokens', 'Qformer.', 'llama_proj.'],
     };
-    const known = parts[tiny.architecture.name];
+    const known = parts[tiny.architecture.name]!;
     for (const part of known) expect(connector.some((w) => w.startsWith(part))).toBe(true);
     for (const weight of connector)
       expect(

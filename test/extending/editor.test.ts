@@ -1,0 +1,88 @@
+/** A new editor: `steer` adds one vector to the last layer's output, found for each edit by descent, and keeps the contract of all editors. */
+import { afterAll, beforeAll } from 'vitest';
+import { checkEdits, type Edit, type Editor, type EditRequest, modelId, type Settings } from '../../src/editors/editor.ts';
+import { descend, numericSettings } from '../../src/editors/gradients/descend.ts';
+import { stateBefore, tailFeeds, tailLogits, targetLoss } from '../../src/editors/gradients/edit-loss.ts';
+import { add, f32, input } from '../../src/graph/index.ts';
+import { type AnsweringModel, answerTargets, generateAll, readInput } from '../../src/models/answer.ts';
+import { type Patch, Sites } from '../../src/models/sites.ts';
+import type { Rewrite, Vlm } from '../../src/models/vlm.ts';
+import { Weights } from '../../src/nn/weights.ts';
+import { type ContractWorld, closeContractWorld, editorContract, openContractWorld } from '../editors/contract.ts';
+
+const id = 'steer';
+const siteOf = (vlm: Vlm): string => `layers.${vlm.decoder.layers - 1}.out`;
+
+async function edit(vlm: Vlm, requests: readonly EditRequest[], _weights?: unknown, given?: Settings): Promise<Edit[]> {
+  const settings = numericSettings(id, given, { steps: 10, rate: 1e-2, decay: 0, until: 1e-2 });
+  const { layers, hidden: d } = vlm.decoder;
+  const edits: Edit[] = [];
+  for (const request of requests) {
+    const { values, loss } = await descend(vlm, {
+      key: id,
+      build: () => {
+        const s = input('s', [d]);
+        const sites = new Sites(new Map<string, Patch>([[siteOf(vlm), (h) => add(h, s)]]));
+        return { loss: targetLoss(tailLogits(vlm, layers - 1, new Weights(), sites)), trained: [s] };
+      },
+      initial: new Map([['s', f32(new Float32Array(d), [d])]]),
+      feeds: tailFeeds(vlm, [await stateBefore(vlm, request, layers - 1)]),
+      settings,
+    });
+    edits.push({
+      editor: id,
+      model: modelId(vlm),
+      request: { prompt: request.prompt, target: request.target },
+      settings: { ...settings, loss },
+      tensors: values,
+    });
+  }
+  return edits;
+}
+
+/** Row i of a batch gets the vectors of edits[i]. */
+function rewrite(vlm: Vlm, rows: readonly (readonly Edit[])[]): Rewrite {
+  const d = vlm.decoder.hidden;
+  const data = new Float32Array(rows.length * d);
+  rows.forEach((edits, i) => {
+    for (const { tensors } of edits) {
+      const { data: s } = tensors.get('s')!;
+      for (let j = 0; j < d; j++) data[i * d + j]! += s[j]!;
+    }
+  });
+  const patches = (): Map<string, Patch> => new Map([[siteOf(vlm), (h) => add(h, input('steer.s', ['b', 1, d]))]]);
+  // `steps`: generated tokens are steered, too.
+  return { key: id, patches, steps: patches, replace: new Map(), feeds: { 'steer.s': f32(data, [rows.length, 1, d]) } };
+}
+
+function steered(vlm: Vlm, edits: readonly Edit[], of: (row: number) => readonly Edit[]): AnsweringModel {
+  checkEdits(id, vlm, edits);
+  const rows = (chosen: readonly number[]): Rewrite => rewrite(vlm, chosen.map(of));
+  return {
+    answerTargets: (queries) => answerTargets(vlm, queries, rows),
+    generate: (queries, options) => generateAll(vlm, queries, options, rows),
+    read: (asked) => readInput(vlm, asked, rows),
+  };
+}
+
+const steer: Editor = {
+  id,
+  summary: "adds a vector to the last layer's output, found for each edit",
+  trained: false,
+  promises: { textUntouched: false, batchEqualsSingles: true },
+  edit,
+  with: (vlm, edits) => steered(vlm, edits, (row) => [edits.length === 1 ? edits[0]! : edits[row]!]),
+  chain: (vlm, edits) => steered(vlm, edits, () => edits),
+};
+
+let world: ContractWorld;
+beforeAll(async () => {
+  world = await openContractWorld();
+});
+afterAll(() => closeContractWorld(world));
+
+editorContract(
+  id,
+  async () => steer,
+  () => world,
+);
