@@ -66,7 +66,7 @@ const clipLarge = {
 };
 
 /** Published shapes. */
-const shapes: Readonly<Record<string, () => RandomModel>> = {
+export const shapes = {
   'llava-1.5-7b': () =>
     randomLlava({ vocab_size: 32064, max_position_embeddings: 4096 }, clipLarge, { vision_feature_layer: -2 }),
   'blip2-opt-2.7b': () => {
@@ -77,7 +77,7 @@ const shapes: Readonly<Record<string, () => RandomModel>> = {
     const config = { model_type: 'minigpt4', text_config: { model_type: 'llama', vocab_size: 32000, ...ids } };
     return { config, architecture: miniGpt4(miniGpt4Config.parse(config)) };
   },
-};
+} satisfies Readonly<Record<string, () => RandomModel>>;
 
 /**
  * Everything of a model folder but its weights.
@@ -175,7 +175,7 @@ export async function writeRandomCheckpoint(
 
 /** @throws Error that lists the shapes */
 export function randomModelOf(shape: string): RandomModel {
-  const make = shapes[shape];
+  const make = (shapes as Readonly<Record<string, () => RandomModel>>)[shape];
   if (make === undefined)
     throw new Error(`there is no shape ${JSON.stringify(shape)}; one of: ${Object.keys(shapes).join(', ')}`);
   return make();

@@ -16,6 +16,13 @@ export interface Parsed {
   result(): Promise<Invocation | string>;
 }
 
+/** Options that every command takes. */
+export const globalOptions = [
+  ['--json', 'print one JSON document on stdout, everything else on stderr'],
+  ['--quiet', 'no progress and no news, only the result'],
+  ['--debug', 'show where an error comes from'],
+] as const;
+
 /** Splits off the words that name the command; the rest is parsed when the result is asked for. */
 export function parse(args: readonly string[], registry: Record<string, CommandEntry>, version: string): Parsed {
   const words = args[0] === 'help' ? [...args.slice(1), '--help'] : [...args];
@@ -40,13 +47,11 @@ async function resolve(
   const root = silence(new Commander('visedit'))
     .description('See why a vision-language model answers as it does, and correct it.')
     .version(version, '-V, --version', 'print the version')
-    .option('--json', 'print one JSON document on stdout, everything else on stderr')
-    .option('--quiet', 'no progress and no news, only the result')
-    .option('--debug', 'show where an error comes from')
     .helpOption('-h, --help', 'show this help')
     .usage('COMMAND [options]')
     .configureHelp({ showGlobalOptions: true })
     .addHelpText('after', '\nvisedit COMMAND --help tells more about a command.');
+  for (const [flags, help] of globalOptions) root.option(flags, help);
 
   const add = async (parent: Commander, entries: Record<string, CommandEntry>, path: string, rest: string[]): Promise<void> => {
     const index = rest.findIndex((word) => !word.startsWith('-'));
@@ -161,6 +166,8 @@ function rewrite(message: string): string {
     .replace(/^option '(\S+).*' argument missing$/, '$1 needs a value after it');
 }
 
-const kebab = (name: string) => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-const upperKebab = (name: string) => kebab(name).toUpperCase();
+/** `maxNewTokens` as it is typed after `--`: `max-new-tokens`. */
+export const kebab = (name: string) => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+/** `model` as an argument is shown: `MODEL`. */
+export const upperKebab = (name: string) => kebab(name).toUpperCase();
 const upperFirst = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
