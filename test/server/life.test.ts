@@ -1,0 +1,240 @@
+/** How a server lives and ends: kills at any moment, drains, clients that leave, too many at once, work that takes too long. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { readEdit } from '../../src/editors/files.ts';
+import { Random } from '../../src/random.ts';
+import { EditStore } from '../../src/server/edits/store.ts';
+import { root } from '../cli/start.ts';
+import { temporaryFolder } from '../tiny-world.ts';
+import { ask, type Harness, isErrorBody, messages, requestOf, startHarness } from './harness.ts';
+
+const ended = (child: ChildProcess): Promise<number | null> => new Promise((resolve) => child.on('close', resolve));
+
+interface Line {
+  ready?: true;
+  doing?: string;
+  done?: string;
+  id: string;
+  note?: string;
+  prompt?: string;
+}
+
+test('a store that is killed at any moment has every change that it confirmed, and nothing half done', async () => {
+  const folder = temporaryFolder();
+  const random = new Random('kills');
+  const wanted = new Map<string, { prompt: string; note: string | null }>();
+  let changes = 0;
+  for (let round = 0; round < 6; round++) {
+    const child = spawn(
+      process.execPath,
+      ['--import', import.meta.resolve('tsx'), join(root, 'test/server/store-process.ts'), folder, `kills ${round}`],
+      {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      },
+    );
+    let text = '';
+    let planned = false;
+    // Lines that are awaited, and milliseconds after them.
+    const [after, delay] = [10 + random.int(40), random.int(30)];
+    const end = ended(child);
+    child.stdout!.on('data', (piece) => {
+      text += piece;
+      if (planned || text.split('\n').length < after) return;
+      planned = true;
+      setTimeout(() => child.kill('SIGKILL'), delay);
+    });
+    await end;
+    const lines = text
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => JSON.parse(line) as Line);
+    for (const line of lines) {
+      if (line.done === 'add') wanted.set(line.id, { prompt: line.prompt!, note: null });
+      if (line.done === 'delete') wanted.delete(line.id);
+      if (line.done === 'note') wanted.set(line.id, { ...wanted.get(line.id)!, note: line.note! });
+    }
+    changes += lines.filter(({ done }) => done !== undefined).length;
+    // The change that was under way may have happened or not.
+    const last = lines.at(-1)!;
+    const open = last.doing === undefined ? undefined : last;
+    const store = new EditStore(folder, { edits: 1e6, editsPerSet: 1e6 });
+    const there = new Map(store.edits.map((edit) => [edit.id, edit]));
+    for (const [id, { prompt, note }] of wanted) {
+      const edit = there.get(id);
+      if (edit === undefined) expect([open?.doing, open?.id]).toEqual(['delete', id]);
+      else if (edit.note !== note) expect([open?.doing, open?.note]).toEqual(['note', edit.note]);
+      else expect(edit.prompt).toBe(prompt);
+      if (edit === undefined) wanted.delete(id);
+      else wanted.set(id, { prompt, note: edit.note });
+    }
+    for (const [id, { prompt, note }] of there) {
+      if (!wanted.has(id)) expect([open?.doing, open?.id]).toEqual(['add', id]);
+      wanted.set(id, { prompt, note });
+      expect(readEdit(store.path(id)).request.prompt).toBe(prompt);
+      expect(existsSync(store.picturePath(id))).toBe(true);
+    }
+    // What was not finished is swept away.
+    expect(readdirSync(join(folder, 'edits')).sort()).toEqual([...there.keys()].map((id) => `${id}.safetensors`).sort());
+    store.close();
+  }
+  expect(changes).toBeGreaterThan(20);
+  rmSync(folder, { recursive: true });
+}, 120_000);
+
+describe('as a process', () => {
+  const folder = temporaryFolder();
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  async function start(): Promise<{ child: ChildProcess; url: string; end: Promise<number | null> }> {
+    const words = ['serve', '--model', 'mini-llava', '--port', '0', '--data-dir', join(folder, 'data'), '--threads', '1'];
+    const child = spawn(process.execPath, [`${root}bin/visedit`, ...words], { stdio: ['ignore', 'ignore', 'pipe'] });
+    const end = ended(child);
+    let text = '';
+    const url = await new Promise<string>((resolve, reject) => {
+      child.stderr!.on('data', (piece) => {
+        text += piece;
+        const found = /Serving .* at (http:\S+);/.exec(text)?.[1];
+        if (found !== undefined) resolve(found);
+      });
+      void end.then(() => reject(new Error(text)));
+    });
+    return { child, url, end };
+  }
+
+  test('an edit outlives kill -9 and gives the same answers after a restart; SIGTERM ends with 0', async () => {
+    const harness = await startHarness();
+    const edit = requestOf(harness.records.find(({ edit }) => edit === 'counterfactual')!);
+    await harness.close();
+    const first = await start();
+    const made = await ask(first.url, 'POST', '/v1/edits', { model: 'mini-llava', set: 'kept', editor: 'vead', ...edit });
+    expect(made.status).toBe(201);
+    const chat = { model: 'mini-llava@kept', messages: messages(edit.prompt, edit.image), logprobs: true };
+    const before = await ask(first.url, 'POST', '/v1/chat/completions', chat);
+    first.child.kill('SIGKILL');
+    await first.end;
+    const second = await start();
+    const after = await ask(second.url, 'POST', '/v1/chat/completions', chat);
+    expect(after.json.choices).toEqual(before.json.choices);
+    expect(after.json.choices[0].message.content).toBe(edit.target);
+    expect((await ask(second.url, 'GET', `/v1/edits/${made.json.id}`)).json).toEqual(made.json);
+    second.child.kill('SIGTERM');
+    expect(await second.end).toBe(0);
+  }, 180_000);
+});
+
+describe('under load', () => {
+  let harness: Harness;
+  let question: { prompt: string; image: string };
+  /** work of many steps */
+  let long: Record<string, unknown>;
+
+  beforeAll(async () => {
+    harness = await startHarness({ queue: 2, concurrency: 1 });
+    const { image, prompt } = requestOf(harness.records[0]!);
+    question = { image, prompt };
+    long = { model: 'mini-llava', ...question, draws: 100, parts: ['visual'] };
+  }, 60_000);
+  afterAll(() => harness.close());
+  const chat = () =>
+    harness.ask('POST', '/v1/chat/completions', { model: 'mini-llava', messages: messages(question.prompt, question.image) });
+
+  test('who comes when the queue is full is told when to come again; the others are answered alike', async () => {
+    const answers = await Promise.all(Array.from({ length: 12 }, chat));
+    const refused = answers.filter(({ status }) => status === 429);
+    const answered = answers.filter(({ status }) => status === 200);
+    expect(refused.length + answered.length).toBe(12);
+    expect(answered.length).toBeGreaterThanOrEqual(3);
+    expect(refused.length).toBeGreaterThan(0);
+    for (const { json, headers } of refused) {
+      expect(json.error.code).toBe('queue_full');
+      expect(Number(headers.get('retry-after'))).toBeGreaterThanOrEqual(1);
+    }
+    expect(new Set(answered.map(({ json }) => json.choices[0].message.content)).size).toBe(1);
+  });
+
+  test('a client that leaves stops its work, at the next step, and leaves no trace', async () => {
+    const { services } = harness.server;
+    const leaving = new AbortController();
+    const body = JSON.stringify(long);
+    const asked = fetch(`${harness.server.url}/v1/attributions`, {
+      method: 'POST',
+      body,
+      headers: { 'content-type': 'application/json' },
+      signal: leaving.signal,
+    });
+    await expect.poll(() => services.queue.running, { interval: 5, timeout: 10_000 }).toBe(1);
+    leaving.abort();
+    await expect(asked).rejects.toThrow();
+    await expect.poll(() => services.queue.running, { timeout: 10_000 }).toBe(0);
+    expect((await chat()).status).toBe(200);
+
+    // The same without HTTP, where the steps can be counted.
+    const order = {
+      under: { model: 'mini-llava', edits: [] },
+      prompt: question.prompt,
+      image: (await services.readPicture(question.image, 'image', new AbortController().signal)).image,
+      ...{ answer: [], position: 0, key: undefined, parts: ['visual' as const], layers: undefined, draws: 20, sigma: undefined },
+      ...{ noiseAt: 'hidden' as const, seed: 0, top: 1, before: false },
+    };
+    const stop = new AbortController();
+    const steps: string[] = [];
+    const work = services.inEngine('attribution', order, {
+      signal: stop.signal,
+      onNews: ({ note }) => {
+        steps.push(note);
+        if (steps.length === 2) stop.abort();
+      },
+    });
+    await expect(work).rejects.toThrow('nobody waits');
+    // Eight steps in all.
+    expect(steps.length).toBeLessThanOrEqual(4);
+  });
+
+  test('a stream that is left in the middle frees its turn', async () => {
+    const leaving = new AbortController();
+    const response = await fetch(`${harness.server.url}/v1/chat/completions`, {
+      method: 'POST',
+      body: JSON.stringify({ model: 'mini-llava', messages: messages('Describe the picture.', question.image), stream: true }),
+      headers: { 'content-type': 'application/json' },
+      signal: leaving.signal,
+    });
+    await response.body!.getReader().read();
+    leaving.abort();
+    await expect.poll(() => harness.server.services.queue.running, { timeout: 10_000 }).toBe(0);
+    expect((await chat()).status).toBe(200);
+  });
+
+  test('work that takes too long ends with 504, and the next request is answered', async () => {
+    const slow = await startHarness({ timeout: 0.3 });
+    const answer = await slow.ask('POST', '/v1/attributions', { ...long, before: false });
+    expect([answer.status, answer.json.error.code]).toEqual([504, 'timeout']);
+    await expect.poll(() => slow.server.services.queue.running).toBe(0);
+    expect((await slow.ask('GET', '/readyz')).status).toBe(200);
+    await slow.close();
+  }, 60_000);
+
+  test('while it drains, running work is finished, new requests are refused, and probes are answered', async () => {
+    const draining = await startHarness({ drain: 60 });
+    const running = draining.ask('POST', '/v1/attributions', { ...long, draws: 30 });
+    await expect.poll(() => draining.server.services.queue.running, { interval: 5, timeout: 10_000 }).toBe(1);
+    const stopped = draining.server.stop();
+    const late = await draining.ask('GET', '/v1/models');
+    expect([late.status, isErrorBody(late.json), late.headers.get('retry-after')]).toEqual([503, true, '5']);
+    expect((await draining.ask('GET', '/readyz')).status).toBe(503);
+    expect((await draining.ask('GET', '/healthz')).status).toBe(200);
+    expect((await running).status).toBe(200);
+    await stopped;
+    await expect(draining.ask('GET', '/healthz')).rejects.toThrow();
+    await draining.close();
+  }, 60_000);
+
+  test('work that does not finish in time when the server stops is told so', async () => {
+    const hurried = await startHarness({ drain: 0 });
+    const running = hurried.ask('POST', '/v1/attributions', long);
+    await expect.poll(() => hurried.server.services.queue.running, { interval: 5, timeout: 10_000 }).toBe(1);
+    await hurried.close();
+    expect((await running).json.error.code).toBe('draining');
+  }, 60_000);
+});
