@@ -129,7 +129,11 @@ export function objective(vlm: Vlm, layer: number, shape: AdapterShape, losses: 
   if (used.length === 0) throw new Error('every term of the objective is switched off');
   return {
     loss: used.reduce((a, c) => add(a, c)),
-    metrics: { rel, textGen, modalGen, loc, up, down, ima, gateRight: opened(right), gateWrong: opened(wrong) },
+    // Without the mapper there are no gates to report, and no weights to compute them from.
+    metrics: {
+      ...{ rel, textGen, modalGen, loc },
+      ...(parts.influenceMapper ? { up, down, ima, gateRight: opened(right), gateWrong: opened(wrong) } : {}),
+    },
     weights: adapter,
   };
 }

@@ -216,7 +216,6 @@ export async function trainVead(
   let orderEpoch = -1;
   let order: number[] = [];
   const place = records.map((_, i) => i);
-  const names = ['rel', 'textGen', 'modalGen', 'loc', 'up', 'down', 'ima', 'gateRight', 'gateWrong'];
   // Smoothed loss (EMA 0.1): the checkpoint with the smallest one is kept.
   let smoothed = Number.NaN;
   let best = Number.POSITIVE_INFINITY;
@@ -268,7 +267,7 @@ export async function trainVead(
     },
     onStep: (step, loss, metrics) => {
       smoothed = Number.isNaN(smoothed) ? loss : 0.1 * loss + 0.9 * smoothed;
-      const values = Object.fromEntries(names.map((name) => [name, (metrics[name]!.data as Float32Array)[0]!]));
+      const values = Object.fromEntries(Object.entries(metrics).map(([name, { data }]) => [name, (data as Float32Array)[0]!]));
       options.onStep?.({ step, steps: config.steps, loss, metrics: { ...values, smoothed } });
       return { ...values, smoothed };
     },

@@ -1,0 +1,39 @@
+/** Weights that come with the minis stand for seed 1 of a table, so other seeds must be trained in the same way. */
+import { expect, test } from 'vitest';
+import { readEditorWeights } from '../../src/editors/files.ts';
+import { findShippedWeights } from '../../src/editors/shipped.ts';
+import { veadSettings } from '../../src/editors/vead/train.ts';
+import { veadConfig } from '../../src/editors/vead/vead.ts';
+import { builtInModels, loadModel } from '../../src/models/load.ts';
+import { datasetKinds } from '../../src/reproduce/data.ts';
+import { recipeFor } from '../../src/reproduce/recipes.ts';
+
+test.each(builtInModels)('%s: the recipe of VEAD is that of its weights', async (model) => {
+  const vlm = loadModel(model, { threads: 1 });
+  for (const dataset of datasetKinds) {
+    const path = findShippedWeights(model, 'vead', dataset);
+    const weights = path === undefined ? undefined : readEditorWeights(path);
+    // Weights of an earlier backbone are not taken for a table.
+    if (weights === undefined || weights.model.fingerprint !== vlm.fingerprint) continue;
+    const { seed, records, ...settings } = weights.settings;
+    expect(seed).toBe('1');
+    expect(records).toBeGreaterThan(0);
+    expect(
+      { ...veadSettings(veadConfig(vlm, recipeFor(model, dataset, 'vead'))) },
+      `src/reproduce/recipes.ts: ${model}/${dataset}/vead`,
+    ).toEqual(settings);
+  }
+  await vlm.release();
+});
+
+test('what is asked for comes before the recipe, setting by setting', () => {
+  expect(recipeFor('mini-llava', 'vqa', 'vead', { steps: undefined, settings: { lossDown: false } })).toEqual({
+    steps: 4000,
+    settings: { lossDown: false },
+  });
+  expect(recipeFor('mini-llava', 'caption', 'vead', { steps: 7, settings: { hold: 0.9 } })).toMatchObject({
+    steps: 7,
+    settings: { hold: 0.9, weightLocality: 1 },
+  });
+  expect(recipeFor('other', 'vqa', 'vead')).toEqual({});
+});
