@@ -26,8 +26,8 @@ const recipes: Readonly<Record<string, Recipe>> = {
   },
   'mini-blip2-opt/vqa/vead': { steps: 2000 },
   'mini-blip2-opt/caption/vead': { steps: 1800, settings: { localitySameQuestion: 0.15 } },
-  'mini-minigpt4/vqa/vead': { steps: 3000, settings: { weightLocality: 1, localitySameQuestion: 0.15 } },
-  'mini-minigpt4/caption/vead': { steps: 2600, settings: { weightLocality: 1, localitySameQuestion: 0.15 } },
+  'mini-minigpt4/vqa/vead': { steps: 2600 },
+  'mini-minigpt4/caption/vead': { steps: 2200 },
 };
 
 /** @param model the name of its folder @param own what is asked for instead of the recipe's */
