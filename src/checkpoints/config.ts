@@ -26,7 +26,13 @@ export function readConfig<S extends z.ZodType>(path: string, schema: S): z.outp
   return parseConfig(path, schema, readJson(path));
 }
 
-export const count = z.int('expected a whole number').positive('expected a number above 0');
+const count = z.int('expected a whole number').positive('expected a number above 0');
+/** Sizes are bounded before anything is built by them: a damaged file must not fill the memory. */
+const upTo = (limit: number) => count.max(limit, `expected at most ${limit}`);
+/** layers of one part */
+export const layerCount = upTo(1024);
+/** a width, or a number of heads, tokens or pixels */
+export const width = upTo(2 ** 20);
 export const id = z.int('expected a token id').nonnegative('expected a token id');
 const ids = z
   .union([id.transform((one) => [one]), z.array(id)], 'expected a token id or a list of them')
@@ -81,29 +87,32 @@ const ropeScaling = z
           factor: positive,
           low_freq_factor: positive,
           high_freq_factor: positive,
-          original_max_position_embeddings: count,
+          original_max_position_embeddings: width,
         }),
       ],
       'expected default, linear, dynamic or llama3; other scalings of rotary positions are not supported',
     ),
   );
 
+/** A million positions of heads of 128. */
+const MAX_ROTARY = 2 ** 27;
+
 /** LlamaConfig */
 export const llamaConfig = z
   .looseObject({
     model_type: exactly('llama', 'a LLaMA decoder'),
-    vocab_size: count.default(32000),
-    hidden_size: count.default(4096),
-    intermediate_size: count.default(11008),
-    num_hidden_layers: count.default(32),
-    num_attention_heads: count.default(32),
-    num_key_value_heads: count.nullish(),
+    vocab_size: width.default(32000),
+    hidden_size: width.default(4096),
+    intermediate_size: width.default(11008),
+    num_hidden_layers: layerCount.default(32),
+    num_attention_heads: width.default(32),
+    num_key_value_heads: width.nullish(),
     hidden_act: activation.default('silu'),
-    max_position_embeddings: count.default(2048),
+    max_position_embeddings: width.default(2048),
     rms_norm_eps: positive.default(1e-6),
     rope_theta: positive.default(10000),
     rope_scaling: ropeScaling.nullish(),
-    head_dim: count.nullish(),
+    head_dim: width.nullish(),
     tie_word_embeddings: flag(false),
     attention_bias: flag(false),
     mlp_bias: flag(false),
@@ -121,6 +130,10 @@ export const llamaConfig = z
     path: ['num_attention_heads'],
     message: 'hidden_size / num_attention_heads must be even: rotary positions turn pairs of numbers',
   })
+  .refine((config) => (config.max_position_embeddings * config.hidden_size) / config.num_attention_heads <= MAX_ROTARY, {
+    path: ['max_position_embeddings'],
+    message: `rotary positions of that many tokens and heads that wide take more than ${MAX_ROTARY} numbers`,
+  })
   .refine(
     (config) =>
       (config.head_dim ?? config.hidden_size / config.num_attention_heads) * config.num_attention_heads === config.hidden_size,
@@ -135,13 +148,13 @@ export type LlamaConfig = z.output<typeof llamaConfig>;
 export const clipVisionConfig = z
   .looseObject({
     model_type: exactly('clip_vision_model', 'a CLIP image encoder'),
-    hidden_size: count.default(768),
-    intermediate_size: count.default(3072),
-    num_hidden_layers: count.default(12),
-    num_attention_heads: count.default(12),
+    hidden_size: width.default(768),
+    intermediate_size: width.default(3072),
+    num_hidden_layers: layerCount.default(12),
+    num_attention_heads: width.default(12),
     num_channels: exactly(3, 'red, green, blue'),
-    image_size: count.default(224),
-    patch_size: count.default(32),
+    image_size: width.default(224),
+    patch_size: width.default(32),
     hidden_act: activation.default('quick_gelu'),
     layer_norm_eps: positive.default(1e-5),
   })
@@ -182,12 +195,12 @@ export type LlavaConfig = z.output<typeof llavaConfig>;
 export const blip2VisionConfig = z
   .looseObject({
     model_type: exactly('blip_2_vision_model', 'an EVA image encoder'),
-    hidden_size: count.default(1408),
-    intermediate_size: count.default(6144),
-    num_hidden_layers: count.default(39),
-    num_attention_heads: count.default(16),
-    image_size: count.default(224),
-    patch_size: count.default(14),
+    hidden_size: width.default(1408),
+    intermediate_size: width.default(6144),
+    num_hidden_layers: layerCount.default(39),
+    num_attention_heads: width.default(16),
+    image_size: width.default(224),
+    patch_size: width.default(14),
     hidden_act: activation.default('gelu'),
     layer_norm_eps: positive.default(1e-6),
     qkv_bias: flag(true),
@@ -199,15 +212,15 @@ export type Blip2VisionConfig = z.output<typeof blip2VisionConfig>;
 /** Blip2QFormerConfig */
 export const qFormerConfig = z
   .looseObject({
-    hidden_size: count.default(768),
-    intermediate_size: count.default(3072),
-    num_hidden_layers: count.default(12),
-    num_attention_heads: count.default(12),
+    hidden_size: width.default(768),
+    intermediate_size: width.default(3072),
+    num_hidden_layers: layerCount.default(12),
+    num_attention_heads: width.default(12),
     hidden_act: activation.default('gelu'),
     layer_norm_eps: positive.default(1e-12),
     position_embedding_type: exactly('absolute', 'relative positions change the attention'),
-    cross_attention_frequency: count.default(2),
-    encoder_hidden_size: count.default(1408),
+    cross_attention_frequency: width.default(2),
+    encoder_hidden_size: width.default(1408),
   })
   .superRefine(headsDivideWidth);
 export type QFormerConfig = z.output<typeof qFormerConfig>;
@@ -216,15 +229,15 @@ export type QFormerConfig = z.output<typeof qFormerConfig>;
 export const optConfig = z
   .looseObject({
     model_type: exactly('opt', 'an OPT decoder'),
-    vocab_size: count.default(50272),
-    hidden_size: count.default(768),
-    num_hidden_layers: count.default(12),
-    ffn_dim: count.default(3072),
-    max_position_embeddings: count.default(2048),
+    vocab_size: width.default(50272),
+    hidden_size: width.default(768),
+    num_hidden_layers: layerCount.default(12),
+    ffn_dim: width.default(3072),
+    max_position_embeddings: width.default(2048),
     do_layer_norm_before: flag(true),
     _remove_final_layer_norm: flag(false),
-    word_embed_proj_dim: count.nullish(),
-    num_attention_heads: count.default(12),
+    word_embed_proj_dim: width.nullish(),
+    num_attention_heads: width.default(12),
     activation_function: activation.default('relu'),
     enable_bias: flag(true),
     layer_norm_elementwise_affine: flag(true),
@@ -244,7 +257,7 @@ export type OptConfig = z.output<typeof optConfig>;
 /** Blip2Config with a decoder-only language model */
 export const blip2Config = z.looseObject({
   model_type: z.literal('blip-2', 'expected "blip-2"'),
-  num_query_tokens: count.default(32),
+  num_query_tokens: width.default(32),
   use_decoder_only_language_model: exactly(true, 'encoder-decoder language models are not'),
   text_config: optConfig.prefault({}),
   vision_config: blip2VisionConfig.prefault({}),
@@ -261,7 +274,7 @@ export const generationConfig = z.looseObject({
 export type GenerationConfig = z.output<typeof generationConfig>;
 
 const length = z.union(
-  [count.transform((n) => ({ height: n, width: n })), z.looseObject({ height: count, width: count })],
+  [width.transform((n) => ({ height: n, width: n })), z.looseObject({ height: width, width: width })],
   'expected a size: a number, or {height, width}',
 );
 const rgb = z
@@ -282,7 +295,7 @@ export const preprocessorConfig = z.looseObject({
   /** one number means the shortest edge for CLIP and a square for BLIP; transformers keeps it under `size` too */
   size: z
     .union(
-      [count, z.looseObject({ shortest_edge: count }), z.looseObject({ height: count, width: count })],
+      [width, z.looseObject({ shortest_edge: width }), z.looseObject({ height: width, width: width })],
       'expected a size: {shortest_edge}, {height, width} or a number',
     )
     .nullish(),

@@ -24,12 +24,14 @@ export function spreadOf(values: Values, others: readonly Values[]): Values {
   );
 }
 
-/**
- * Single precision keeps a gradient to about this share of the largest one that it is summed with. A tensor that is smaller than this
- * share of all gradients is rounding noise: that of the keys' bias, for one, is zero in exact arithmetic (a softmax does not see what is
- * added to all of its scores).
- */
+/** Single precision keeps an element of a gradient to about this share of its tensor's largest one. */
 const resolution = 1e-5;
+
+/**
+ * A tensor whose gradient is smaller than this share of all gradients is rounding noise: that of the keys' bias is zero in exact arithmetic (a
+ * softmax does not see what is added to all of its scores), and comes out as 1e-8 of the others. The smallest gradient that is one is 8e-4.
+ */
+const nothing = 1e-6;
 
 function expectedGradients(fixture: Fixture): Values {
   const gradient = 'train.0.grad.';
@@ -37,7 +39,7 @@ function expectedGradients(fixture: Fixture): Values {
   return new Map(names.map((name) => [name.slice(gradient.length), fixture.need(name).data]));
 }
 
-const noiseFloor = (gradients: Values): number => resolution * Math.max(0, ...[...gradients.values()].map(largestOf));
+const noiseFloor = (gradients: Values): number => nothing * Math.max(0, ...[...gradients.values()].map(largestOf));
 
 /** @param spread how far each element moves when the inputs move within their tolerance (a ReLU may turn) */
 export function checkGradients({ fixture, checks }: Subject, actual: Values, spread: Values): void {

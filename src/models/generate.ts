@@ -166,9 +166,19 @@ export function chooseToken(row: Float32Array, { temperature = 0, topP = 1, rand
   return nucleus.at(-1)!.id;
 }
 
-/** Index of the largest element; the first of equals. */
+/**
+ * Index of the largest element; the first of equals.
+ * @throws Error when one is not a number: no answer would mean anything
+ */
 export function argMaxOf(row: Float32Array): number {
   let best = 0;
-  for (let i = 1; i < row.length; i++) if (row[i]! > row[best]!) best = i;
+  for (let i = 0; i < row.length; i++) {
+    const x = row[i]!;
+    if (x > row[best]!) best = i;
+    else if (Number.isNaN(x))
+      throw new Error(
+        `the model's score of token ${i} is not a number: weights or pixel values that are not numbers, or too large for their type; fetch the model's files again, or open it with --dtype float32`,
+      );
+  }
   return best;
 }

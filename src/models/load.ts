@@ -147,7 +147,11 @@ function loadLlava(dir: string, options: LoadOptions): Vlm {
   const config = readConfig(join(dir, 'config.json'), llavaConfig);
   const architecture = llava(config);
   const tokenizer = loadTokenizer(dir);
-  requireToken(tokenizer, '<image>');
+  const image = requireToken(tokenizer, '<image>');
+  if (image !== config.image_token_index)
+    throw new Error(
+      `${join(dir, 'config.json')}: image_token_index is ${config.image_token_index}, but <image> is token ${image} of ${tokenizer.dir}; use the tokenizer files that were published with this model`,
+    );
   const processor = processorOf(dir, architecture.imageSize);
   return assemble(dir, architecture, openWeights(dir), tokenizer, processor, config.text_config.eos_token_id, options);
 }

@@ -7,7 +7,7 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'yaml';
 import { z } from 'zod';
-import { count, llamaConfig, parseConfig, qFormerConfig, readConfig } from '../checkpoints/config.ts';
+import { layerCount, llamaConfig, parseConfig, qFormerConfig, readConfig, width } from '../checkpoints/config.ts';
 import { Checkpoint, type TensorPlace } from '../checkpoints/folder.ts';
 import { openWeights, placesOf } from '../checkpoints/torch-folder.ts';
 import { openTorch } from '../checkpoints/torch-pickle.ts';
@@ -24,22 +24,22 @@ const modelSchema = z.looseObject({
   q_former_model: fileName,
   ckpt: fileName,
   bert_base_uncased_config_path: fileName,
-  image_size: count.default(224),
-  num_query_token: count.default(32),
+  image_size: width.default(224),
+  num_query_token: width.default(32),
   has_qformer: z.literal(true, 'only true is supported: MiniGPT-4 without a Q-Former is another model').default(true),
   vit_model: z.literal('eva_clip_g', 'only eva_clip_g is supported').default('eva_clip_g'),
 });
 
 const rgb = z.array(z.number()).length(3, 'expected three numbers, one per colour').nullish();
-const processorSchema = z.looseObject({ image_size: count.default(224), mean: rgb, std: rgb });
+const processorSchema = z.looseObject({ image_size: width.default(224), mean: rgb, std: rgb });
 
 /** Sizes that the published code fixes: EVA ViT-g, of which it drops the last of 40 blocks. */
 const vitSchema = z.looseObject({
-  img_size: count.optional(),
-  patch_size: count.default(14),
-  embed_dim: count.default(1408),
-  depth: count.default(39),
-  num_heads: count.default(16),
+  img_size: width.optional(),
+  patch_size: width.default(14),
+  embed_dim: width.default(1408),
+  depth: layerCount.default(39),
+  num_heads: width.default(16),
   mlp_ratio: z.number('expected a number').positive('expected a number above 0').default(4.3637),
   qkv_bias: z.boolean('expected true or false').default(true),
   norm_eps: z.number('expected a number').positive('expected a number above 0').default(1e-6),
@@ -47,7 +47,7 @@ const vitSchema = z.looseObject({
 const vitFileSchema = z.looseObject({ vit: vitSchema.prefault({}) });
 
 /** BERT's names of the Q-Former's sizes. */
-const bertSchema = z.looseObject({ cross_attention_freq: count.default(2) });
+const bertSchema = z.looseObject({ cross_attention_freq: width.default(2) });
 
 export interface MiniGpt4Folder {
   readonly config: MiniGpt4Config;

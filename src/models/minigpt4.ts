@@ -4,7 +4,7 @@
  */
 
 import { z } from 'zod';
-import { blip2VisionConfig, count, llamaConfig, qFormerConfig } from '../checkpoints/config.ts';
+import { blip2VisionConfig, llamaConfig, qFormerConfig, width } from '../checkpoints/config.ts';
 import { layerNorm, scope } from '../graph/index.ts';
 import { linear } from '../nn/layers.ts';
 import type { Architecture } from './architecture.ts';
@@ -16,7 +16,7 @@ import { lavisQFormerNames, qFormer } from './q-former.ts';
 /** config.json of a MiniGPT-4 in one folder; the published files say the same in four places. */
 export const miniGpt4Config = z.looseObject({
   model_type: z.literal('minigpt4', 'expected "minigpt4"'),
-  num_query_tokens: count.default(32),
+  num_query_tokens: width.default(32),
   text_config: llamaConfig.prefault({}),
   vision_config: blip2VisionConfig.prefault({}),
   qformer_config: qFormerConfig.prefault({}),

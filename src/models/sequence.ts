@@ -35,6 +35,7 @@ export function layout(architecture: Architecture, codec: TextCodec, prompt: str
     targetIds = ids.slice(ids.length - count);
   }
   checkLength(ids.length, architecture.decoder.maxPositions);
+  checkKnown(ids, architecture.decoder.vocabulary);
   return {
     ids,
     visualSpan: image ? [before.length, before.length + visual] : undefined,
@@ -45,6 +46,14 @@ export function layout(architecture: Architecture, codec: TextCodec, prompt: str
 
 function checkLength(tokens: number, limit: number): void {
   if (tokens > limit) throw new Error(`the input has ${tokens} tokens; this model takes at most ${limit}`);
+}
+
+function checkKnown(ids: readonly number[], vocabulary: number): void {
+  const unknown = ids.find((id) => id >= vocabulary);
+  if (unknown !== undefined)
+    throw new Error(
+      `the tokenizer makes token ${unknown} of the input, the model knows ${vocabulary} tokens; use the tokenizer files that were published with this model`,
+    );
 }
 
 /** A prompt with the tokens of an answer behind it: its end, where the next token is predicted, moves along. */

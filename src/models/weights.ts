@@ -142,9 +142,8 @@ export function weightsOf(
       return { ...blocks, shape, parts: () => ({ data: part('data'), scales: part('scales'), zeros: part('zeros') }) };
     }
     const { file, entry } = checkpoint.place(name);
+    // checkWeights let no other type pass
     const dtype = dtypes[entry.dtype as keyof typeof dtypes];
-    if (dtype === undefined)
-      throw new Error(`${file.path}: ${name} is stored as ${entry.dtype}; weights must be F32, F16 or BF16`);
     const floats = (): Tensor<'float32'> => file.readTensor(entry, { as: 'float32' });
     const use = uses.get(name);
     const rounded = type === undefined || use === undefined ? undefined : blocksOf(type, use);
@@ -160,7 +159,7 @@ export function weightsOf(
   };
 }
 
-/** Checks that the checkpoint has every weight at the shape that the configuration asks for; all that do not fit are named. */
+/** Checks that the checkpoint has every weight, as floats or in blocks, at the shape that the configuration asks for; all that do not fit are named. */
 export function checkWeights(
   checkpoint: Checkpoint,
   shapes: ReadonlyMap<string, { readonly shape: readonly number[] }>,
@@ -193,7 +192,14 @@ export function checkWeights(
       const { bits, block } = storedBlocks(checkpoint, name)!;
       const parts = blockShapes(shape as [number, number], bits, block);
       for (const part of blockParts) compare(blockName(name, part), parts[part]);
-    } else compare(name, shape);
+      continue;
+    }
+    compare(name, shape);
+    const place = checkpoint.has(name) ? checkpoint.place(name) : undefined;
+    if (place !== undefined && !(place.entry.dtype in dtypes))
+      wrong.push(
+        `${name} is stored as ${place.entry.dtype} in ${basename(place.file.path)}; weights must be ${Object.keys(dtypes).join(', ')}`,
+      );
   }
   if (wrong.length === 0) return;
   // What the model would not read tells which part is of another model.

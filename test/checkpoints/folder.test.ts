@@ -129,6 +129,13 @@ test('all faults of a file come in one error with field and value', () => {
   expect(() => parseConfig('c', llamaConfig, { hidden_size: 10, num_attention_heads: 3 })).toThrow(
     /num_attention_heads: 3 heads do not divide hidden_size 10/,
   );
+  // Sizes that nothing can hold are refused before anything is built by them.
+  expect(() => parseConfig('c', llamaConfig, { num_hidden_layers: 1e9, max_position_embeddings: 1e12 })).toThrow(
+    /num_hidden_layers: expected at most 1024, but it is 1000000000\n {2}max_position_embeddings: expected at most 1048576/,
+  );
+  expect(() => parseConfig('c', llamaConfig, { hidden_size: 2 ** 20, max_position_embeddings: 2 ** 20 })).toThrow(
+    /max_position_embeddings: rotary positions/,
+  );
   expect(() => parseConfig('c', llavaConfig, { text_config: {} })).toThrow(/model_type: expected "llava"/);
   expect(() => parseConfig('c', preprocessorConfig, { size: { width: 3 } })).toThrow(/size: expected a size/);
 });

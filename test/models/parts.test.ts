@@ -17,6 +17,7 @@ import { openSafetensors, writeSafetensors } from '../../src/checkpoints/safeten
 import { openWeights } from '../../src/checkpoints/torch-folder.ts';
 import type { Tensor } from '../../src/graph/dtype.ts';
 import { f32, gradient, input, sum } from '../../src/graph/index.ts';
+import { generate } from '../../src/models/generate.ts';
 import { loadModel, weightShapes } from '../../src/models/load.ts';
 import { interpolate, openMiniGpt4 } from '../../src/models/minigpt4-folder.ts';
 import { drawOnPatches, patchMap } from '../../src/models/patch-map.ts';
@@ -169,6 +170,43 @@ describe.skipIf(!hasFixtures)('parts that do not belong together are named', () 
     const config = copyOf(blip, 'blip-config');
     json(join(config, 'config.json'), (c: object) => ({ ...c, use_decoder_only_language_model: false }));
     expect(() => load(config)).toThrow(/use_decoder_only_language_model: only true is supported/);
+  });
+
+  test('weights that are whole numbers, and weights that are no numbers', async () => {
+    const whole = withTensors('blip-whole', (t) =>
+      t.set('language_projection.weight', { dtype: 'int32', shape: [80, 48], data: new Int32Array(80 * 48) }),
+    );
+    expect(() => load(whole)).toThrow(/language_projection\.weight is stored as I32 in model\.safetensors; weights must be F32/);
+    const broken = load(
+      withTensors('blip-nan', (t) => {
+        const { shape, data } = t.get('language_projection.weight')!;
+        (data as Uint16Array)[7] = 0x7e00;
+        t.set('language_projection.weight', { dtype: 'float16', shape, data });
+      }),
+    );
+    const batch = broken.batchVisual([broken.layout('What is this?', true)], [await broken.visualOf(pixelsOf(broken))]);
+    await expect(generate(broken, batch, { maxNewTokens: 2 })).rejects.toThrow(/score of token 0 is not a number/);
+    await broken.release();
+  });
+
+  test('a tokenizer of another model', () => {
+    const llava = copyOf(join(fixturesDir, 'tiny-llava'), 'llava-token');
+    json(join(llava, 'config.json'), (c: object) => ({ ...c, image_token_index: 5 }));
+    expect(() => load(llava)).toThrow(/config\.json: image_token_index is 5, but <image> is token 1000/);
+    const opt = copyOf(blip, 'blip-vocabulary');
+    json(join(opt, 'config.json'), (c: { text_config: object }) => ({
+      ...c,
+      text_config: { ...c.text_config, vocab_size: 300 },
+    }));
+    const path = join(opt, 'model.safetensors');
+    const file = openSafetensors(path);
+    const tensors = new Map(file.names().map((name) => [name, file.readTensor(name)]));
+    for (const [name, { shape, data }] of [...tensors].filter(([name]) => /embed_tokens|lm_head/.test(name)))
+      tensors.set(name, { dtype: 'float16', shape: [300, shape[1]!], data: (data as Uint16Array).slice(0, 300 * shape[1]!) });
+    writeSafetensors(path, tensors);
+    expect(() => load(opt).layout('How many 2s are on the bus?', true)).toThrow(
+      /the tokenizer makes token \d+ of the input, the model knows 300/,
+    );
   });
 
   test('a Q-Former of another width, or with cross-attention in other layers', () => {
