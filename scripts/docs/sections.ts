@@ -1,6 +1,6 @@
 /**
- * Sections of hand-written pages that are made from the code: between `<!-- EDITOR name -->`, `<!-- SETTINGS name -->`, `<!-- SIZES name -->` or
- * `<!-- PROGRAM path -->` and `<!-- end -->`. What stands outside is kept.
+ * Sections of hand-written pages that are made from the code and the committed results: between `<!-- EDITOR name -->`, `<!-- SETTINGS name -->`,
+ * `<!-- SIZES name -->`, `<!-- PROGRAM path -->` or `<!-- RESULTS table -->` and `<!-- end -->`. What stands outside is kept.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,16 +8,18 @@ import type { EditorId } from '../../src/editors/index.ts';
 import { editorTable } from './editors.ts';
 import { fenced } from './markdown.ts';
 import { sizesTable } from './models.ts';
+import { resultsTable } from './results.ts';
 import { settingsTable } from './settings.ts';
 
 const makers: Readonly<Record<string, (what: string, root: string) => string | Promise<string>>> = {
   EDITOR: editorTable,
   SETTINGS: (editor) => settingsTable(editor as EditorId),
   SIZES: sizesTable,
+  RESULTS: resultsTable,
   PROGRAM: (path, root) => fenced('ts', readFileSync(join(root, path), 'utf8')),
 };
 
-const marker = /^<!-- (EDITOR|SETTINGS|SIZES|PROGRAM) (\S+) -->$/m;
+const marker = /^<!-- (EDITOR|SETTINGS|SIZES|PROGRAM|RESULTS) (\S+) -->$/m;
 
 /** A page with its sections renewed. @throws Error that names a section that is not closed */
 export async function renewSections(page: string, path: string, root: string): Promise<string> {
@@ -41,10 +43,10 @@ export function markdownFiles(folder: string): string[] {
     .sort();
 }
 
-/** Pages with such sections, by their path in docs/. */
+/** Pages with such sections, the README among them, by their path in docs/. */
 export async function sectionPages(root: string): Promise<Map<string, string>> {
   const pages = new Map<string, string>();
-  for (const path of markdownFiles(join(root, 'docs'))) {
+  for (const path of ['../README.md', ...markdownFiles(join(root, 'docs'))]) {
     const page = readFileSync(join(root, 'docs', path), 'utf8');
     if (marker.test(page)) pages.set(path, await renewSections(page, `docs/${path}`, root));
   }

@@ -1,0 +1,65 @@
+/** Tables of the committed results: `results/MODEL/exam.json` and the finished cells of `results/table1`. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Rows } from '../../src/evaluation/tables.ts';
+import { toMarkdown } from '../../src/evaluation/tables.ts';
+import { builtInModels } from '../../src/models/load.ts';
+import { readCell } from '../../src/reproduce/cell-store.ts';
+import { datasetKinds, datasets } from '../../src/reproduce/data.ts';
+
+interface Exam {
+  readonly overall: number;
+  readonly kinds: Readonly<Record<string, number>>;
+}
+
+const examColumns: Readonly<Record<string, string>> = {
+  ...{ place: 'place', where: 'where', relation: 'relation', category: 'category', exists: 'is there', count: 'count' },
+  ...{ background: 'background', kind: 'kind of thing', caption: 'caption' },
+};
+
+const aligned = (head: readonly string[], names: number): Rows['align'] => head.map((_, i) => (i < names ? 'left' : 'right'));
+
+function examTable(root: string): Rows {
+  const rows = builtInModels.flatMap((model) => {
+    const exam = JSON.parse(readFileSync(join(root, 'results', model, 'exam.json'), 'utf8')) as Exam & {
+      readonly facts: number;
+      readonly shuffled: Exam;
+    };
+    const percent = (x: number): string => (100 * x).toFixed(1);
+    const kinds = (of: Exam): string[] => Object.keys(examColumns).map((kind) => percent(of.kinds[kind]!));
+    return [
+      [model, `**${percent(exam.overall)}**`, ...kinds(exam), percent(exam.facts)],
+      ['&nbsp; other picture', percent(exam.shuffled.overall), ...kinds(exam.shuffled), ''],
+    ];
+  });
+  const head = ['% right', 'all', ...Object.values(examColumns), 'facts, no picture'];
+  return { head, align: aligned(head, 1), rows };
+}
+
+/** VEAD with the weights that come with the minis. */
+function veadTable(root: string): Rows {
+  const head = ['Backbone', 'Data', 'Rel', 'T-Gen', 'M-Gen', 'T-Loc', 'M-Loc', 'Average', 'Average, free generation'];
+  head.push('same picture, other question', 'same question, other picture', 'Edits');
+  const percent = (x: number | null): string => (x === null ? '' : (100 * x).toFixed(2));
+  const rows = builtInModels.flatMap((model) =>
+    datasetKinds.map((dataset) => {
+      const place = `${model}/${dataset}/vead/seed-1`;
+      const cell = readCell(join(root, 'results', 'table1'), place);
+      if (cell === undefined)
+        throw new Error(`results/table1/${place} is not there: visedit reproduce table1 --editor vead --out results/table1`);
+      const { evaluation: e } = cell;
+      const five = [e.reliability, e.textGenerality, e.modalGenerality, e.textLocality, e.modalLocality].map(percent);
+      const hard = [e.hard.sameImage, e.hard.sameQuestion].map(percent);
+      return [model, datasets[dataset], ...five, `**${percent(e.average)}**`, percent(e.generation.average), ...hard, e.count];
+    }),
+  );
+  return { head, align: aligned(head, 2), rows };
+}
+
+const tables: Readonly<Record<string, (root: string) => Rows>> = { exam: examTable, vead: veadTable };
+
+export function resultsTable(name: string, root: string): string {
+  const table = tables[name];
+  if (table === undefined) throw new Error(`there is no table ${name} of results; tables: ${Object.keys(tables).join(', ')}`);
+  return toMarkdown(table(root)).trimEnd();
+}
