@@ -2,6 +2,7 @@
  * Seeded random numbers, the same on every machine: sfc32 (Doty-Humphrey, PractRand), seeded by hashing a string.
  * Only integer arithmetic, Math.sqrt and V8's own log and cos (a port of fdlibm) are used, so draws do not depend on the platform.
  */
+/** A stream of random numbers: the same seed gives the same draws on every machine. Streams are told apart by `fork`. */
 export class Random {
   readonly seed: string;
   #a: number;

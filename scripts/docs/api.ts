@@ -58,6 +58,9 @@ function declarations(root: string, out: string): void {
 class Reader {
   readonly #known = new Map<string, { text: string; body: Statement[] }>();
 
+  /** @param sourceOf path of the source of a declaration file */
+  constructor(readonly sourceOf: (file: string) => string) {}
+
   read(file: string): { text: string; body: Statement[] } {
     let found = this.#known.get(file);
     if (found === undefined) {
@@ -96,7 +99,7 @@ class Reader {
         for (const name of names) {
           // Overloads and a type of the same name stand together.
           const before = out.get(name);
-          const comment = before?.comment || commentBefore(text, body, i);
+          const comment = before?.comment || commentBefore(text, body, i, readFileSync(this.sourceOf(file), 'utf8'));
           out.set(name, { signature: before === undefined ? signature : `${before.signature}\n${signature}`, comment, file });
         }
       }
@@ -114,11 +117,11 @@ class Reader {
   }
 }
 
-/** The doc comment right before a statement. The first comment of a file is about the file. */
-function commentBefore(text: string, body: readonly Statement[], i: number): string {
+/** The doc comment right before a statement. The first comment of a source file is about the file. */
+function commentBefore(text: string, body: readonly Statement[], i: number, source: string): string {
   const gap = text.slice(body[i - 1]?.end ?? 0, body[i]!.start);
   const comments = gap.match(/\/\*\*[\s\S]*?\*\//g) ?? [];
-  if (i === 0) comments.shift();
+  if (i === 0 && comments[0] !== undefined && source.startsWith(comments[0])) comments.shift();
   return (comments.at(-1) ?? '')
     .replace(/^\/\*\*|\*\/$/g, '')
     .split('\n')
@@ -129,18 +132,19 @@ function commentBefore(text: string, body: readonly Statement[], i: number): str
 
 /** Everything that src/index.ts exports. */
 export function apiEntries(root: string): ApiEntry[] {
-  // The declarations lie inside the repository, so that the compiler finds its types.
   const out = mkdtempSync(join(tmpdir(), 'visedit-api-'));
   try {
     declarations(root, out);
-    const reader = new Reader();
+    const pathOf = (file: string): string =>
+      `src/${relative(out, file)
+        .replaceAll('\\', '/')
+        .replace(/\.d\.ts$/, '.ts')}`;
+    const reader = new Reader((file) => join(root, pathOf(file)));
     const index = join(out, 'index.d.ts');
     const entries = (file: string, namespace: string | undefined): ApiEntry[] =>
       [...reader.exportsOf(file)].map(([name, { file: declaredIn, ...rest }]) => ({
         ...{ name, namespace, ...rest },
-        source: `src/${relative(out, declaredIn)
-          .replaceAll('\\', '/')
-          .replace(/\.d\.ts$/, '.ts')}`,
+        source: pathOf(declaredIn),
       }));
     const namespaces = [...reader.namespacesOf(index)];
     return [...entries(index, undefined), ...namespaces.flatMap(([name, file]) => entries(file, name))];

@@ -12,6 +12,7 @@ import { type RankedToken, rankedTokens } from '../models/ranked-tokens.ts';
 import type { Batch, Rewrite, Vlm } from '../models/vlm.ts';
 import { Weights } from '../nn/weights.ts';
 
+/** What the modules of one input say of its key token: one number per layer, [layers] each (Eq. 2-5). */
 export interface ModuleContribution {
   tokenId: number;
   /** probability of the key token per layer */

@@ -127,6 +127,7 @@ function distance(a: Node, b: Node): Node {
 
 export type NoiseAt = 'hidden' | 'norm';
 
+/** How the noise of visual attribution is drawn, and where it is put (Eq. 6-8). */
 export interface VisualAttributionOptions {
   draws?: number;
   /** before the layer norm (the paper, default) or after it (the authors' code) */

@@ -93,6 +93,10 @@ export class Checkpoint {
 /** The last two parts of a tensor's name: they survive a changed prefix. */
 const lastParts = (name: string) => name.split('.').slice(-3).join('.');
 
+/**
+ * The tensors of a model folder: model.safetensors, or the shards that model.safetensors.index.json names. Nothing is read but headers.
+ * @throws Error when the folder has neither, when a shard lies elsewhere or is missing, or when a file is damaged
+ */
 export function openCheckpoint(dir: string): Checkpoint {
   if (!existsSync(dir) || !statSync(dir).isDirectory())
     throw new Error(`${dir} is not a folder; a folder with config.json and model.safetensors is needed`);

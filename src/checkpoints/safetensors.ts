@@ -131,7 +131,10 @@ export class SafetensorsFile {
   }
 }
 
-/** Opens a file and checks its whole header. */
+/**
+ * Opens a file and checks its whole header; data are read when they are asked for.
+ * @throws Error that names the file when it is missing, cut off, or its header does not describe its bytes
+ */
 export function openSafetensors(path: string): SafetensorsFile {
   return withFile(path, (fd, stats) => {
     if (stats.size < 8)
@@ -285,7 +288,10 @@ function readFully(fd: number, into: Uint8Array, position: number, path: string)
   }
 }
 
-/** Writes a file in one atomic step. Tensors are ordered by element width, then name: aligned, and equal content gives equal bytes. */
+/**
+ * Writes a file in one atomic step. Tensors are ordered by element width, then name: aligned, and equal content gives equal bytes.
+ * @throws Error when a tensor's shape and data do not agree
+ */
 export function writeSafetensors(
   path: string,
   tensors: ReadonlyMap<string, Tensor> | Readonly<Record<string, Tensor>>,

@@ -40,6 +40,11 @@ const parts: Record<string, (subject: Subject) => void | Promise<void>> = {
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
+/**
+ * Compares every step of the models of a fixture folder with the values of the reference implementations.
+ * @param dir holds expected/<model>/meta.json and tensors.safetensors, the models, images/ and vqa_records.json
+ * @throws Error that names the models there are when another one is asked for
+ */
 export async function conformance(
   dir: string,
   { models, signal, onPart, ...options }: ConformanceOptions = {},

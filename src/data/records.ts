@@ -21,9 +21,12 @@ export interface EditRequest extends Query {
   readonly image: string;
 }
 
+/** The five queries of a record, in the order of the metrics. */
 export const queryKinds = ['reliability', 'textGenerality', 'modalGenerality', 'textLocality', 'modalLocality'] as const;
+/** The name of one of the five queries, which is that of its metric, too. */
 export type QueryKind = (typeof queryKinds)[number];
 
+/** An edit to make, and the queries that say what it did. */
 export interface EditRecord {
   /** Position in the file, from 0. */
   readonly index: number;
@@ -87,7 +90,12 @@ const companions = [
   ['q_loc', 'q_loc_a'],
 ] as const;
 
-/** `kind`: what the file holds; found out from its name, else from its prompts, when absent. */
+/**
+ * Records of a file in the layout of E-VQA and E-IC, as the authors evaluate them.
+ * @param imagesDir folder that the records' image paths start from
+ * @param kind what the file holds; found out from its name, else from its prompts, when absent
+ * @throws RecordsError that lists the problems of the whole file
+ */
 export function loadRecords(jsonPath: string, imagesDir: string, kind?: DatasetKind): EditRecord[] {
   const raw = readRecords(jsonPath, imagesDir);
   const dataset = kind ?? datasetKind(jsonPath, raw);

@@ -8,6 +8,7 @@ import type { Tensor } from '../graph/dtype.ts';
 import type { AnsweringModel } from '../models/answer.ts';
 import type { RgbImage, Vlm } from '../models/vlm.ts';
 
+/** What the model should answer: the target, to this prompt about this picture. */
 export interface EditRequest {
   readonly image: RgbImage;
   readonly prompt: string;
@@ -23,6 +24,7 @@ export interface ModelId {
   readonly fingerprint: string;
 }
 
+/** One correction as a value: tensors, and what they are. It can be printed, saved, combined and dropped. */
 export interface Edit {
   readonly editor: string;
   readonly model: ModelId;
@@ -46,6 +48,7 @@ export interface TrainProgress {
   metrics: Readonly<Record<string, number>>;
 }
 
+/** How an editor is trained, and where what it learned goes; what is left out has the default of the editor. */
 export interface TrainOptions {
   /** checkpoints, log and the final weights */
   out: string;
@@ -76,6 +79,7 @@ export interface Promises {
   readonly explains?: false;
 }
 
+/** An editor: turns requests into edits, and a model and edits into another model. See docs/extending/editor.md. */
 export interface Editor {
   readonly id: string;
   readonly summary: string;

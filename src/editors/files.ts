@@ -64,6 +64,7 @@ function open(
   return { file, editor, tensors };
 }
 
+/** Writes an edit as one safetensors file, whose metadata say what it is and for which model. */
 export function writeEdit(path: string, edit: Edit): void {
   writeSafetensors(path, edit.tensors, metadata('edit', edit.editor, edit.model, edit.settings, { request: edit.request }));
 }
@@ -80,10 +81,15 @@ export function readEdit(path: string): Edit {
   };
 }
 
+/** Writes an editor's weights as one safetensors file, whose metadata say what they are and for which model. */
 export function writeEditorWeights(path: string, weights: EditorWeights): void {
   writeSafetensors(path, weights.tensors, metadata('weights', weights.editor, weights.model, weights.settings));
 }
 
+/**
+ * What an editor learned, from its file.
+ * @throws Error when the file is damaged, or holds no editor's weights
+ */
 export function readEditorWeights(path: string): EditorWeights {
   const { file, editor, tensors } = open(path, 'weights');
   return { editor, model: field(file, 'model', model), settings: field(file, 'settings', settings), tensors };

@@ -15,6 +15,7 @@ export const editors = {
 
 export type EditorId = keyof typeof editors;
 
+/** Names of all editors: values of `--editor`, and of `editorNamed`. */
 export const editorIds = Object.keys(editors) as EditorId[];
 
 /** @throws Error that names the editors there are */

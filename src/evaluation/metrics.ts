@@ -100,6 +100,7 @@ export function scoreRecord(
   };
 }
 
+/** The five metrics as fractions from 0 to 1, and their mean. */
 export type FiveMetrics = Readonly<Record<QueryKind, number>> & { readonly average: number };
 export type HardMetrics = Readonly<Record<HardKind, number | null>>;
 
@@ -118,6 +119,7 @@ export interface ProbabilityChange {
   readonly change: number;
 }
 
+/** Everything an evaluation reports, as fractions from 0 to 1: see docs/metrics.md. */
 export type Evaluation = Figures & {
   /** mean probability of the target */
   readonly probability: Readonly<Record<AskedKind, ProbabilityChange | null>>;

@@ -4,6 +4,7 @@ import { type Pixels, pngUri } from './raster.ts';
 import { element, image as imageElement, lineHeight, picture, textLines } from './svg.ts';
 import { wrap } from './text.ts';
 
+/** One query of a before-and-after figure. */
 export interface BeforeAfterRow {
   /** What the query shows: `reliability`, `text generality`, ... */
   kind: string;
@@ -18,6 +19,7 @@ export interface BeforeAfterRow {
   wanted?: string;
 }
 
+/** An edit and the queries around it, as data of a figure. */
 export interface BeforeAfter {
   title?: string;
   /** The edit itself, above the queries. */
@@ -30,6 +32,10 @@ const pad = 12;
 const thumb = 56;
 const size = 10.5;
 
+/**
+ * SVG text of an edit and what became of the queries around it.
+ * @throws Error when there are no queries
+ */
 export async function beforeAfter({ title, edit, rows, width = 640 }: BeforeAfter): Promise<string> {
   if (rows.length === 0) throw new Error('a before-and-after figure needs at least one query; none was given');
   const answer = Math.max(96, Math.floor(width * 0.2));

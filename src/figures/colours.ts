@@ -3,7 +3,9 @@
  * (viridis, inferno); the paper's red-blue is there for comparison. Categories are those of Okabe and Ito (2008).
  */
 
+/** A colour scale by its name. */
 export type ScaleName = 'viridis' | 'inferno' | 'red-blue';
+/** Colour scales that stay ordered in grey and for colour-blind readers (red-blue: about zero). */
 export const scaleNames: readonly ScaleName[] = ['viridis', 'inferno', 'red-blue'];
 
 // Every sixteenth of each scale, RGB: viridis and inferno (van der Walt, Smith, Firing; CC0), ColorBrewer's RdBu turned round.

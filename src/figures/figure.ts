@@ -18,16 +18,23 @@ const kinds = {
 };
 
 type Kinds = typeof kinds;
+/** What a panel draws. */
 export type PanelKind = keyof Kinds;
 
+/** One panel as plain data: its kind, and what its drawing function takes. */
 export type FigurePanel = {
   [K in PanelKind]: { kind: K; data: Parameters<Kinds[K]>[0]; title?: string };
 }[PanelKind];
 
+/** A whole figure as plain data; JSON keeps it. */
 export interface Figure extends Panels {
   panels: readonly FigurePanel[];
 }
 
+/**
+ * SVG text of a figure of several panels.
+ * @throws Error when there are no panels, or one of a kind that there is not
+ */
 export async function drawFigure({ panels, ...layout }: Figure): Promise<string> {
   const drawn = [];
   // One after the other: the charts' library numbers its parts in one sequence.

@@ -11,6 +11,7 @@ import { textWidth, wrap } from './text.ts';
 /** A picture, or the number of one in `pictures`, where several maps lie over it. */
 export type PictureOf = Pixels | number;
 
+/** One map over a picture. */
 export interface HeatMap {
   /** Above the panel: `Layer 3`. */
   label: string;
@@ -25,6 +26,7 @@ export interface HeatMap {
   answer?: string;
 }
 
+/** Maps about one picture. */
 export interface HeatMapRow {
   /** Shown before the maps and in grey below them; absent where the maps have pictures of their own. */
   image?: PictureOf;
@@ -43,6 +45,7 @@ export interface HeatMapRow {
   answer?: string;
 }
 
+/** Rows of maps with one colour scale, as data of a figure. */
 export interface HeatMaps {
   rows: readonly HeatMapRow[];
   /** Pictures that rows and maps name by their number. */
@@ -71,6 +74,10 @@ const gap = 6;
 const labelSize = 8.5;
 const smallSize = 8;
 
+/**
+ * SVG text of maps over pictures, with a labelled colour scale.
+ * @throws Error when there are no maps, or one has no picture, no grid, or values that are not one finite number for each cell
+ */
 export async function heatMaps(figure: HeatMaps): Promise<string> {
   const {
     title,

@@ -3,6 +3,7 @@ import { columnWidth, drawChart } from './chart.ts';
 import { categories, faint } from './colours.ts';
 import { wrap } from './text.ts';
 
+/** One line of a chart: as many places as values. */
 export interface LineSeries {
   label: string;
   x: ArrayLike<number>;
@@ -11,6 +12,7 @@ export interface LineSeries {
   spread?: ArrayLike<number>;
 }
 
+/** Lines over one axis, as data of a figure. */
 export interface LineChart {
   series: readonly LineSeries[];
   xTitle: string;
@@ -33,6 +35,10 @@ const dashes = [[], [5, 2], [2, 2], [7, 2, 2, 2], [1, 2], [10, 3], [4, 1, 1, 1]]
 const thousands = "datum.value >= 1000 ? format(datum.value / 1000, '~g') + 'k' : format(datum.value, '~g')";
 const shapes = ['circle', 'square', 'triangle-up', 'diamond', 'cross', 'triangle-down', 'stroke'];
 
+/**
+ * SVG text of lines over one axis, told apart by dash and mark as well as by colour.
+ * @throws Error when there are too many lines, places and values are not as many, or a value cannot be drawn
+ */
 export function lineChart({
   series,
   xTitle,

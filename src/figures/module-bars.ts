@@ -4,6 +4,7 @@ import { columnWidth, drawChart } from './chart.ts';
 import { categories, faint } from './colours.ts';
 import { tokenLabel, wrap } from './text.ts';
 
+/** Contributions of every layer's attention and MLP, [layers] each, as data of a figure. */
 export interface ModuleBars {
   /** Numbers of the layers, in the order of the bars. */
   layers: readonly number[];
@@ -24,6 +25,10 @@ export interface ModuleBars {
   height?: number;
 }
 
+/**
+ * SVG text of the contributions of every layer's attention and MLP, as bars.
+ * @throws Error when the lists differ in length, or a value is not finite
+ */
 export function moduleBars({
   layers,
   attn,

@@ -21,6 +21,11 @@ const titleSize = 10.5;
 /** Width of the text of a two-column paper, 17 cm, in CSS pixels. */
 export const textWidthOfPage = 2 * columnWidth;
 
+/**
+ * Drawings set into one, line by line.
+ * @param panels SVG text of each, with a width and a height in CSS pixels
+ * @throws Error when there are none, or one is no such drawing
+ */
 export function arrange(panels: readonly DrawnPanel[], { title, columns = 2 }: Panels): string {
   if (panels.length === 0) throw new Error('a figure needs at least one panel; none was given');
   const sized = panels.map((panel, i) => ({ ...panel, ...sizeOf(panel.svg, i) }));

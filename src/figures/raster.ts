@@ -1,7 +1,7 @@
 /** Pictures made of pixels: what figures show, and how they are put inside an SVG. Runs in Node and in browsers alike. */
 import { encodePng, fromBase64, toBase64 } from './png.ts';
 
-/** Rows from the top, three bytes (red, green, blue) for each pixel; in a figure kept as JSON, those bytes in base64. */
+/** A picture: rows from the top, three bytes (red, green, blue) for each pixel; in a figure kept as JSON, those bytes in base64. */
 export interface Pixels {
   width: number;
   height: number;

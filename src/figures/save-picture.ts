@@ -9,11 +9,16 @@ const fontFiles = ['inter-regular.ttf', 'inter-semibold.ttf'].map((name) =>
   fileURLToPath(new URL(`./fonts/${name}`, import.meta.url)),
 );
 
+/** Endings of names that pictures may have. */
 export const pictureEndings = ['.svg', '.png'] as const;
 
 /** Pixels of a PNG for one CSS pixel: 3 makes 288 to the inch, sharp in print. */
 const pixelsPerUnit = 3;
 
+/**
+ * PNG bytes of SVG text.
+ * @param zoom pixels for one CSS pixel
+ */
 export function toPng(svg: string, zoom = pixelsPerUnit): Uint8Array {
   const { Resvg } = createRequire(import.meta.url)('@resvg/resvg-js') as typeof resvg;
   const drawn = new Resvg(svg, {
@@ -24,7 +29,10 @@ export function toPng(svg: string, zoom = pixelsPerUnit): Uint8Array {
   return drawn.render().asPng();
 }
 
-/** Picks the kind of file by the ending of its name; the folder is made, and a half-written file is never left behind. */
+/**
+ * Writes SVG text as SVG or PNG, by the ending of the name; the folder is made, and a half-written file is never left behind.
+ * @throws Error when the name ends otherwise
+ */
 export function savePicture(path: string, svg: string): void {
   const ending = pictureEndings.find((one) => path.toLowerCase().endsWith(one));
   if (!ending) throw new Error(`cannot write a picture to ${path}: the name must end in .svg or .png`);

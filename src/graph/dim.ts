@@ -3,6 +3,7 @@
  * Programs are compiled once and run at any batch and length, so shapes are arithmetic over names.
  */
 
+/** One dimension of a shape: a number, or a polynomial over symbols. */
 export type Dim = number | string;
 
 /** monomial ("b*l", "" for the constant) -> integer coefficient */
@@ -40,6 +41,7 @@ function format(p: Polynomial): Dim {
   return text;
 }
 
+/** The sum of dimensions. */
 export function addDim(...dims: Dim[]): Dim {
   if (dims.every((d) => typeof d === 'number')) return (dims as number[]).reduce((a, b) => a + b, 0);
   const out: Polynomial = new Map();
@@ -47,6 +49,7 @@ export function addDim(...dims: Dim[]): Dim {
   return format(out);
 }
 
+/** The product of dimensions. */
 export function mulDim(...dims: Dim[]): Dim {
   if (dims.every((d) => typeof d === 'number')) return (dims as number[]).reduce((a, b) => a * b, 1);
   let out: Polynomial = new Map([['', 1]]);
@@ -62,6 +65,7 @@ export function mulDim(...dims: Dim[]): Dim {
   return format(out);
 }
 
+/** The dimension a − b. */
 export function subDim(a: Dim, b: Dim): Dim {
   return addDim(a, mulDim(-1, b));
 }
@@ -71,7 +75,10 @@ export function dimTerms(dim: Dim): { coefficient: number; symbols: string[] }[]
   return [...parse(dim)].map(([monomial, coefficient]) => ({ coefficient, symbols: monomial === '' ? [] : monomial.split('*') }));
 }
 
-/** The number a dimension has once its symbols are bound. */
+/**
+ * The number a dimension has once its symbols are bound.
+ * @throws Error that names a symbol without a value
+ */
 export function bindDim(dim: Dim, symbols: ReadonlyMap<string, number>): number {
   if (typeof dim === 'number') return dim;
   let total = 0;
@@ -87,6 +94,7 @@ export function bindDim(dim: Dim, symbols: ReadonlyMap<string, number>): number 
   return total;
 }
 
+/** A shape as text: `[b, l, 64]`. */
 export function showShape(shape: readonly Dim[]): string {
   return `[${shape.join(', ')}]`;
 }

@@ -1,7 +1,9 @@
 /** Element types and concrete tensors: what every layer above exchanges. */
 
+/** Element types of tensors. */
 export type DType = 'float32' | 'float16' | 'int64' | 'int32' | 'int8' | 'uint8' | 'bool';
 
+/** The array that holds elements of each type. */
 export interface ArrayOf {
   float32: Float32Array;
   /** raw bits: Node 20 has no Float16Array */
@@ -21,6 +23,7 @@ export interface Tensor<D extends DType = DType> {
   readonly data: ArrayOf[D];
 }
 
+/** Bytes of one element. */
 export const bytesPerElement: Record<DType, number> = { float32: 4, float16: 2, int64: 8, int32: 4, int8: 1, uint8: 1, bool: 1 };
 
 /** Number of elements of a concrete shape. */

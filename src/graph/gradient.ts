@@ -19,7 +19,10 @@ export function sumTo(x: Node, shape: readonly Dim[]): Node {
   return showShape(reduced.shape) === showShape(shape) ? reduced : reshape(reduced, shape);
 }
 
-/** Gradients of a scalar with respect to `targets`, in their order; a target that the loss does not reach is an error. */
+/**
+ * Gradients of a scalar with respect to `targets`, in their order and shapes.
+ * @throws ShapeError when the loss is no scalar; Error that names a target which the loss does not depend on
+ */
 export function gradient(loss: Node, targets: readonly Node[]): Node[] {
   if (loss.rank !== 0)
     throw new ShapeError(`gradient needs a scalar loss, got ${showShape(loss.shape)}; sum or average it first`);

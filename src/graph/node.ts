@@ -7,9 +7,12 @@ import { type Dim, showShape } from './dim.ts';
 import type { DType, Tensor } from './dtype.ts';
 import { f32 } from './dtype.ts';
 
+/** What an op may be given beside its inputs. */
 export type AttributeValue = number | string | boolean | readonly number[] | readonly Dim[] | Tensor;
+/** Attributes of a node, by name. */
 export type Attributes = Readonly<Record<string, AttributeValue | undefined>>;
 
+/** Element type and shape of a value. */
 export interface Signature {
   dtype: DType;
   shape: readonly Dim[];
@@ -67,6 +70,7 @@ let nextId = 0;
 /** Names of the enclosing scopes while a graph is built; errors show them. */
 const scopes: string[] = [];
 
+/** A value of the graph: an op applied to nodes, with its element type and shape. Immutable. */
 export class Node {
   readonly id = nextId++;
   readonly op: OpRecord;
@@ -99,6 +103,7 @@ export class Node {
   }
 }
 
+/** Shapes or element types that do not fit; the message shows them all and where in the graph they met. */
 export class ShapeError extends Error {
   override name = 'ShapeError';
 }
@@ -106,12 +111,20 @@ export class ShapeError extends Error {
 /** Every op that exists, by name: the gradient and lowering tests walk this table. */
 export const opTable = new Map<string, OpRecord>();
 
+/**
+ * Declares an op. See docs/extending/op.md.
+ * @throws Error when there is one of this name
+ */
 export function defineOp(record: OpRecord): OpRecord {
   if (opTable.has(record.name)) throw new Error(`op ${record.name} is defined twice`);
   opTable.set(record.name, record);
   return record;
 }
 
+/**
+ * A node of an op.
+ * @throws ShapeError that names op, scope and the shapes of all inputs
+ */
 export function apply(op: OpRecord, inputs: readonly Node[], attributes: Attributes = {}): Node {
   let signature: Signature;
   try {
@@ -148,6 +161,7 @@ const leaf = (): string => {
 export const inputOp = defineOp({ name: 'input', infer: declared, onnx: leaf, vjp: null });
 /** A named weight: bound at compile time to a checkpoint, or given at every run while it is trained. */
 export const parameterOp = defineOp({ name: 'parameter', infer: declared, onnx: leaf, vjp: null });
+/** A value that belongs to the graph. */
 export const constantOp = defineOp({
   name: 'constant',
   infer: (_, a) => ({ dtype: (a.value as Tensor).dtype, shape: (a.value as Tensor).shape }),
@@ -155,14 +169,17 @@ export const constantOp = defineOp({
   vjp: null,
 });
 
+/** A named value of the given shape, fed at every run. */
 export function input(name: string, shape: readonly Dim[], dtype: DType = 'float32'): Node {
   return apply(inputOp, [], { name, shape, dtype });
 }
 
+/** A named weight of the given shape. */
 export function parameter(name: string, shape: readonly number[], dtype: DType = 'float32'): Node {
   return apply(parameterOp, [], { name, shape, dtype });
 }
 
+/** A tensor, or a scalar, as a node. */
 export function constant(value: Tensor | number): Node {
   return apply(constantOp, [], { value: typeof value === 'number' ? f32([value], []) : value });
 }

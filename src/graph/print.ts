@@ -3,6 +3,7 @@
 import { showShape } from './dim.ts';
 import { type Node, topological } from './node.ts';
 
+/** The nodes that the outputs depend on, one line each: `%12 = matmul(%3, %8) float32[b, l, 64]`. */
 export function print(outputs: readonly Node[]): string {
   const numbers = new Map<Node, number>();
   const lines = topological(outputs).map((node, i) => {

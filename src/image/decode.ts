@@ -17,6 +17,10 @@ export interface RgbImage {
 const FORMATS = new Set(['jpeg', 'png', 'webp', 'gif', 'tiff', 'heif', 'avif']);
 const MAX_FILE = 512 * 1024 * 1024;
 
+/**
+ * The pixels of a picture file, or of its bytes: 8-bit RGB, row by row.
+ * @throws Error that names the file when it is missing, no PNG, JPEG, WebP, GIF or TIFF, damaged, or has more than `maxPixels` pixels
+ */
 export async function decodeImage(source: string | Uint8Array, { maxPixels = 64e6 } = {}): Promise<RgbImage> {
   const name = typeof source === 'string' ? source : 'the picture';
   const bytes = typeof source === 'string' ? readPicture(source) : source;

@@ -6,6 +6,7 @@ import { followedBy, type Sequence } from './sequence.ts';
 import { type EditedRows, type SharedStates, sharedStates } from './shared-states.ts';
 import type { Batch, BatchShape, Rewrite, RgbImage, Vlm } from './vlm.ts';
 
+/** A question, and the answer that teacher forcing feeds. Without a picture it is about words alone. */
 export interface Query {
   readonly image?: RgbImage | undefined;
   readonly prompt: string;
@@ -36,6 +37,7 @@ export interface Reading {
   readonly rewrite: Rewrite | undefined;
 }
 
+/** A model that can be asked: unedited, or under edits. */
 export interface AnsweringModel {
   /** one answer per query, in order */
   answerTargets(queries: readonly Query[]): Promise<TargetAnswer[]>;

@@ -57,6 +57,7 @@ export interface PromptLayout {
   after: number[];
 }
 
+/** A vision-LLM as functions over symbolic tensors. See docs/extending/model.md. */
 export interface Architecture {
   /** of the family, such as `llava` */
   readonly name: string;

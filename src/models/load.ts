@@ -66,7 +66,11 @@ export interface LoadOptions extends CompileOptions {
   training?: boolean | undefined;
 }
 
-/** Opens a model folder in a published layout. */
+/**
+ * Opens a model folder in a published layout. Weights stay on disk until a program reads them.
+ * @param model a built-in name, a folder, or a hub model that was pulled
+ * @throws Error that says what is missing, has the wrong size or is not supported, and in which file
+ */
 export function loadModel(model: string, options: LoadOptions = {}): Vlm {
   const dir = modelFolder(model);
   const path = join(dir, 'config.json');

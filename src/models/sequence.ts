@@ -6,6 +6,7 @@
 
 import type { Architecture, TextCodec } from './architecture.ts';
 
+/** One input of the decoder: token ids [l], the picture's place among them, and where the target is predicted. */
 export interface Sequence {
   /** token ids; −1 at visual tokens */
   readonly ids: readonly number[];

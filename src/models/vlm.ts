@@ -75,6 +75,7 @@ export interface BatchShape {
   readonly image: boolean;
 }
 
+/** Inputs of one run of the decoder, right-padded to [b, l], with the tensors that programs read. */
 export interface Batch extends BatchShape {
   readonly feeds: Feeds;
 }
@@ -105,6 +106,7 @@ export interface VlmParts {
   batchLimit?: number;
 }
 
+/** A vision-LLM ready to run: its architecture, weights, tokenizer and image processor, with the programs it was asked for. */
 export class Vlm {
   readonly name: string;
   readonly architecture: Architecture;

@@ -6,6 +6,7 @@ import { canvas } from '../data/world/scene.ts';
 import { generateAll } from '../models/answer.ts';
 import type { RgbImage, Vlm } from '../models/vlm.ts';
 
+/** What an exam found, as fractions of right answers. */
 export interface ExamResult {
   /** share of right answers over all questions about pictures of taught concepts */
   overall: number;
@@ -52,6 +53,7 @@ function score(asked: readonly Asked[], answers: readonly string[]): { overall: 
   return { overall: right / asked.length, kinds: Object.fromEntries([...kinds].map(([kind, [h, n]]) => [kind, h / n])) };
 }
 
+/** Asks a model about fresh scenes of the mini world: free greedy answers, compared word for word. */
 export async function exam(
   vlm: Vlm,
   options: { seed: string | number; scenes: number; shuffled?: boolean; onProgress?: (done: number, total: number) => void },

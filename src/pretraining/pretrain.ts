@@ -213,8 +213,9 @@ async function residualScale(vlm: Vlm, atlas: Atlas): Promise<number> {
 }
 
 /**
- * All stages, then the folder `out` in its published layout, with `training.json` (seed, stages, curves) beside the weights.
+ * Trains a mini backbone: all stages, then the folder `out` in its published layout, with `training.json` (seed, stages, curves) beside the weights.
  * Stopped and started again with the same options it goes on from its last checkpoint, kept in folders of `out` named after the stages.
+ * @throws Error when there is no such mini, or `out` holds checkpoints of a run with other settings
  */
 export async function pretrain(options: PretrainOptions): Promise<{ folder: string; factor: number; seconds: number }> {
   const started = performance.now();

@@ -37,6 +37,7 @@ export interface Engine {
 
 export type Feeds = Readonly<Record<string, Tensor>>;
 
+/** A compiled graph, run as often as one likes: named tensors in, named tensors out. */
 export class Program {
   readonly inputs: Emitted['inputs'];
   readonly outputs: Emitted['outputs'];

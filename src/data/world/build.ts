@@ -50,6 +50,11 @@ const sets: readonly (readonly ['vqa' | 'caption', Split, keyof WorldSizes])[] =
 ];
 const sha256 = (content: string | Uint8Array): string => createHash('sha256').update(content).digest('hex');
 
+/**
+ * Writes the mini world: records of edits and captions in the layout of E-VQA and E-IC, their pictures (72 x 72 PNG) and manifest.json. The same seed and sizes give
+ * the same bytes.
+ * @throws Error when the folder is not empty, or a size is no whole number
+ */
 export async function buildWorld(options: BuildOptions): Promise<WorldManifest> {
   const seed = String(options.seed);
   const sizes = { ...defaultSizes, ...options.sizes };

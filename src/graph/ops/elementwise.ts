@@ -4,7 +4,10 @@ import { type Dim, showShape } from '../dim.ts';
 import { type DType, f32 } from '../dtype.ts';
 import { apply, constant, defineOp, type Node, ShapeError } from '../node.ts';
 
-/** Broadcast of two shapes, or a ShapeError that shows both. */
+/**
+ * Broadcast of two shapes.
+ * @throws ShapeError that shows both when they do not fit
+ */
 export function broadcast(a: readonly Dim[], b: readonly Dim[]): Dim[] {
   const rank = Math.max(a.length, b.length);
   const out: Dim[] = [];
@@ -25,7 +28,9 @@ function sameType(inputs: readonly Node[]): DType {
   return first!.dtype;
 }
 
+/** A node, or a number that stands for a float32 scalar. */
 export type Operand = Node | number;
+/** An operand as a node. */
 export const lift = (x: Operand): Node => (typeof x === 'number' ? constant(x) : x);
 
 function binary(name: string, op: string, vjp: (dy: Node, a: Node, b: Node, y: Node) => [Node, Node]) {
@@ -52,45 +57,46 @@ function unary(
   return (x: Node): Node => apply(record, [x]);
 }
 
-// d(a + b) = da + db
+/** a + b, element by element, with broadcasting: d(a + b) = da + db */
 export const add = binary('add', 'Add', (dy) => [dy, dy]);
-// d(a - b) = da - db
+/** a − b, element by element, with broadcasting: d(a - b) = da - db */
 export const sub = binary('sub', 'Sub', (dy) => [dy, neg(dy)]);
-// d(a b) = b da + a db
+/** a b, element by element, with broadcasting: d(a b) = b da + a db */
 export const mul = binary('mul', 'Mul', (dy, a, b) => [mul(dy, b), mul(dy, a)]);
-// d(a / b) = da / b - a / b^2 db
+/** a / b, element by element, with broadcasting: d(a / b) = da / b - a / b^2 db */
 export const div = binary('div', 'Div', (dy, _a, b, y) => [div(dy, b), neg(div(mul(dy, y), b))]);
 
-// d(-x) = -dx
+/** −x of every element: d(-x) = -dx */
 export const neg = unary('neg', 'Neg', (dy) => neg(dy));
-// d(e^x) = e^x dx
+/** e^x of every element: d(e^x) = e^x dx */
 export const exp = unary('exp', 'Exp', (dy, _x, y) => mul(dy, y));
-// d(log x) = dx / x
+/** Natural logarithm of every element: d(log x) = dx / x */
 export const log = unary('log', 'Log', (dy, x) => div(dy, x));
-// d(sqrt x) = dx / (2 sqrt x)
+/** Square root of every element: d(sqrt x) = dx / (2 sqrt x) */
 export const sqrt = unary('sqrt', 'Sqrt', (dy, _x, y) => div(mul(dy, 0.5), y));
-// d(x^2) = 2 x dx
+/** x² of every element: d(x^2) = 2 x dx */
 export const square = unary(
   'square',
   (e, x) => e.node('Mul', [x, x]),
   (dy, x) => mul(dy, mul(x, 2)),
 );
-// d(tanh x) = (1 - tanh^2 x) dx
+/** Hyperbolic tangent of every element: d(tanh x) = (1 - tanh^2 x) dx */
 export const tanh = unary('tanh', 'Tanh', (dy, _x, y) => mul(dy, sub(1, square(y))));
-// d(s(x)) = s (1 - s) dx
+/** s(x) = 1 / (1 + e^−x) of every element: d(s(x)) = s (1 - s) dx */
 export const sigmoid = unary('sigmoid', 'Sigmoid', (dy, _x, y) => mul(dy, mul(y, sub(1, y))));
-// d(log(1 + e^x)) = s(x) dx
+/** log(1 + e^x) of every element: d(log(1 + e^x)) = s(x) dx */
 export const softplus = unary('softplus', 'Softplus', (dy, x) => mul(dy, sigmoid(x)));
-// d(max(x, 0)) = [x > 0] dx
+/** max(x, 0) of every element: d(max(x, 0)) = [x > 0] dx */
 export const relu = unary('relu', 'Relu', (dy, x) => mul(dy, cast(greater(x, 0), 'float32')));
-// d(|x|) = sign(x) dx
+/** |x| of every element: d(|x|) = sign(x) dx */
 export const abs = unary('abs', 'Abs', (dy, x) => mul(dy, sign(x)));
-// d(erf x) = 2/sqrt(pi) e^(-x^2) dx
+/** Error function of every element: d(erf x) = 2/sqrt(pi) e^(-x^2) dx */
 export const erf = unary('erf', 'Erf', (dy, x) => mul(dy, mul(exp(neg(square(x))), 2 / Math.sqrt(Math.PI))));
-// d(sin x) = cos x dx; d(cos x) = -sin x dx
+/** Sine of every element: d(sin x) = cos x dx */
 export const sin = unary('sin', 'Sin', (dy, x) => mul(dy, cos(x)));
+/** Cosine of every element: d(cos x) = -sin x dx */
 export const cos = unary('cos', 'Cos', (dy, x) => neg(mul(dy, sin(x))));
-// gelu(x) = x P(x), P the normal distribution function; d = (P(x) + x p(x)) dx
+/** gelu(x) = x P(x) of every element, P the normal distribution function: d = (P(x) + x p(x)) dx */
 export const gelu = unary(
   'gelu',
   (e, x) => e.node('Gelu', [x], { approximate: 'none' }),
@@ -100,7 +106,7 @@ export const gelu = unary(
     return mul(dy, add(distribution, mul(x, density)));
   },
 );
-// silu(x) = x s(x); d = s (1 + x (1 - s)) dx
+/** silu(x) = x s(x) of every element: d = s (1 + x (1 − s)) dx */
 export const silu = unary(
   'silu',
   (e, x) => e.node('QuickGelu', [x], { alpha: 1.0 }, 'com.microsoft'),
@@ -109,7 +115,7 @@ export const silu = unary(
     return mul(dy, add(s, mul(y, sub(1, s))));
   },
 );
-// quickGelu(x) = x s(1.702 x); d = (s + 1.702 y (1 - s)) dx
+/** quickGelu(x) = x s(1.702 x) of every element: d = (s + 1.702 y (1 − s)) dx */
 export const quickGelu = unary(
   'quickGelu',
   (e, x) => e.node('QuickGelu', [x], { alpha: 1.702 }, 'com.microsoft'),
@@ -125,6 +131,7 @@ const signOp = defineOp({
   onnx: (e, [x]) => e.node('Sign', [x!]),
   vjp: null,
 });
+/** −1, 0 or 1 by the sign of every element; not differentiable. */
 export const sign = (x: Node): Node => apply(signOp, [x]);
 
 function comparison(name: string, op: string) {
@@ -139,11 +146,14 @@ function comparison(name: string, op: string) {
   });
   return (a: Operand, b: Operand): Node => apply(record, [lift(a), lift(b)]);
 }
+/** a > b element by element, with broadcasting, as bool. */
 export const greater = comparison('greater', 'Greater');
+/** a < b element by element, with broadcasting, as bool. */
 export const less = comparison('less', 'Less');
+/** a = b element by element, with broadcasting, as bool. */
 export const equal = comparison('equal', 'Equal');
 
-// the larger of both; a cotangent goes to the larger input
+/** The larger of both, element by element, with broadcasting; a cotangent goes to the larger input. */
 export const maximum = binary('maximum', 'Max', (dy, a, b) => {
   const first = cast(greater(a, b), 'float32');
   return [mul(dy, first), mul(dy, sub(1, first))];
@@ -162,6 +172,7 @@ const whereOp = defineOp({
     return [undefined, mul(dy, chosen), mul(dy, sub(1, chosen))];
   },
 });
+/** a where the condition (bool) holds, else b, element by element, with broadcasting. */
 export const where = (condition: Node, a: Operand, b: Operand): Node => apply(whereOp, [condition, lift(a), lift(b)]);
 
 /** ONNX TensorProto.DataType */
@@ -175,6 +186,7 @@ const castOp = defineOp({
     y.inputs[0]!.dtype === 'float32' || y.inputs[0]!.dtype === 'float16' ? cast(dy, y.inputs[0]!.dtype) : undefined,
   ],
 });
+/** The same elements in another type; gradients pass between floats. */
 export const cast = (x: Node, to: DType): Node => (x.dtype === to ? x : apply(castOp, [x], { to }));
 
 /** A value that gradients do not pass. */
@@ -184,7 +196,8 @@ const stopOp = defineOp({
   onnx: (e, [x]) => e.node('Identity', [x!]),
   vjp: null,
 });
+/** x itself, with its shape; gradients do not pass. */
 export const stopGradient = (x: Node): Node => apply(stopOp, [x]);
 
-/** A vector constant. */
+/** A constant float32 vector [n]. */
 export const vector = (values: readonly number[]): Node => constant(f32(values, [values.length]));

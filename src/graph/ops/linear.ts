@@ -77,6 +77,7 @@ const sumOp = defineOp({
     return [expand(reshape(dy, reducedShape(x, y.attributes.axes as number[], true)), x.shape)];
   },
 });
+/** Sum over axes (default: all, giving a scalar []); `keep` leaves them with length 1. d sum(x) = dx, spread over the axes. */
 export const sum = (x: Node, axes: number | readonly number[] = x.shape.map((_, i) => i), keep = false): Node => {
   const list = (typeof axes === 'number' ? [axes] : [...axes]).map((a) => normalizeAxis(a, x.rank));
   return list.length === 0 ? x : apply(sumOp, [x], { axes: list.sort((a, b) => a - b), keep });
@@ -98,6 +99,7 @@ const meanOp = defineOp({
     return [typeof count === 'number' ? mul(spread, 1 / count) : div(spread, sum(onesLike(x), axes, true))];
   },
 });
+/** Mean over axes (default: all, giving a scalar []); `keep` leaves them with length 1. */
 export const mean = (x: Node, axes: number | readonly number[] = x.shape.map((_, i) => i), keep = false): Node =>
   apply(meanOp, [x], {
     axes: (typeof axes === 'number' ? [axes] : [...axes]).map((a) => normalizeAxis(a, x.rank)).sort((a, b) => a - b),
@@ -129,7 +131,7 @@ const softmaxOp = defineOp({
     return [sub(weighted, mul(y, sum(weighted, -1, true)))];
   },
 });
-/** Over the last axis. */
+/** Softmax over the last axis: [..., n] -> [..., n]. */
 export const softmax = (x: Node): Node => apply(softmaxOp, [x]);
 
 const logSoftmaxOp = defineOp({
@@ -139,6 +141,7 @@ const logSoftmaxOp = defineOp({
   // dx = dy - softmax(x) sum(dy)
   vjp: (dy, y) => [sub(dy, mul(exp(y), sum(dy, -1, true)))],
 });
+/** Log of the softmax over the last axis: [..., n] -> [..., n]. */
 export const logSoftmax = (x: Node): Node => apply(logSoftmaxOp, [x]);
 
 const crossEntropyOp = defineOp({
@@ -202,6 +205,7 @@ const rmsNormOp = defineOp({
     return [mul(r, sub(g, mul(n, mean(mul(g, n), -1, true)))), mul(dy, n)];
   },
 });
+/** RMSNorm over the last axis with scale [d]: x / sqrt(mean(x²) + epsilon) · scale. */
 export const rmsNorm = (x: Node, scale: Node, epsilon = 1e-6): Node => apply(rmsNormOp, [x, scale], { epsilon });
 
 const rotaryOp = defineOp({

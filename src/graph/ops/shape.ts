@@ -5,6 +5,10 @@ import { f32, i64, sizeOf } from '../dtype.ts';
 import { apply, constant, defineOp, type Node, ShapeError } from '../node.ts';
 import { broadcast, onnxType } from './elementwise.ts';
 
+/**
+ * An axis counted from the start; negative ones count from the end.
+ * @throws ShapeError when it is outside the rank
+ */
 export const normalizeAxis = (axis: number, rank: number): number => {
   const a = axis < 0 ? axis + rank : axis;
   if (!Number.isInteger(a) || a < 0 || a >= rank) throw new ShapeError(`axis ${axis} is outside rank ${rank}`);
@@ -23,6 +27,7 @@ const reshapeOp = defineOp({
   // the same elements in the other shape
   vjp: (dy, y) => [reshape(dy, y.inputs[0]!.shape)],
 });
+/** The same elements, in order, in another shape of as many. */
 export const reshape = (x: Node, shape: readonly Dim[]): Node => apply(reshapeOp, [x], { shape });
 
 const transposeOp = defineOp({
@@ -45,6 +50,7 @@ const transposeOp = defineOp({
     ];
   },
 });
+/** Axes in another order: axis i of the result is axis perm[i] of x. */
 export const transpose = (x: Node, perm: readonly number[]): Node => apply(transposeOp, [x], { perm });
 
 const concatOp = defineOp({
@@ -73,6 +79,7 @@ const concatOp = defineOp({
     });
   },
 });
+/** Inputs one after the other along an axis; their other axes are equal. */
 export const concat = (inputs: readonly Node[], axis: number): Node =>
   apply(concatOp, inputs, { axis: normalizeAxis(axis, inputs[0]!.rank) });
 
@@ -135,6 +142,7 @@ const expandOp = defineOp({
   // the walker sums dy back to the input's shape
   vjp: (dy) => [dy],
 });
+/** x broadcast to a shape. */
 export const expand = (x: Node, shape: readonly Dim[]): Node =>
   showShape(x.shape) === showShape(shape) ? x : apply(expandOp, [x], { shape });
 
@@ -215,6 +223,7 @@ const oneHotOp = defineOp({
     e.node('OneHot', [indices!, e.shape([node.attributes.depth as Dim]), e.constant(f32([0, 1], [2]))], { axis: -1 }),
   vjp: null,
 });
+/** float32 [..., depth] with 1 at each index of int64 [...]. */
 export const oneHot = (indices: Node, depth: Dim): Node => apply(oneHotOp, [indices], { depth });
 
 const argMaxOp = defineOp({
@@ -226,7 +235,7 @@ const argMaxOp = defineOp({
 /** Index of the largest element of the last axis (the first of equals). */
 export const argMax = (x: Node): Node => apply(argMaxOp, [x]);
 
-/** 0 .. n-1 as int64 when n is a number. */
+/** 0 to n − 1 as int64 [n]. */
 export const range = (n: number): Node =>
   constant(
     i64(
@@ -241,6 +250,10 @@ export const unsqueeze = (x: Node, axis: number): Node => {
   return reshape(x, [...x.shape.slice(0, at), 1, ...x.shape.slice(at)]);
 };
 
+/**
+ * Number of elements of a shape of numbers.
+ * @throws Error when a dimension is a symbol
+ */
 export const elementCount = (shape: readonly Dim[]): number => {
   if (shape.some((d) => typeof d !== 'number')) throw new ShapeError(`${showShape(shape)} is not concrete`);
   return sizeOf(shape as number[]);
