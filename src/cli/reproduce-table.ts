@@ -18,12 +18,13 @@ const defaultModels: Readonly<Record<TableName, readonly string[]>> = {
 };
 
 /** Small enough for nine editors, three minis and both data sets in 15 minutes on two cores. */
-const quickSizes = { steps: 40, limit: 24, trainLimit: 256 };
+const quickSizes = { steps: 20, limit: 20, trainLimit: 192 };
 
 export async function reproduceTable(what: TableName, given: ReproduceOptions, context: CommandContext): Promise<CommandResult> {
   const { quick, seeds, seed, dtype, redo, jobs, threads } = given;
   const out = given.out ?? `runs/${what}${quick ? '-quick' : ''}`;
-  const command = ['visedit', ...process.argv.slice(2)].join(' ');
+  // Manifests are committed: paths from here on, not this machine's.
+  const command = ['visedit', ...process.argv.slice(2)].join(' ').replaceAll(`${process.cwd()}/`, '');
   const warn = (line: string): void => context.warn(line);
   if (seeds !== undefined && seed !== undefined) throw new Error('--seeds and --seed say the same; give one of them');
   if (given.finished) {

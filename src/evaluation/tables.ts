@@ -1,7 +1,7 @@
 /** Evaluations as rows of a table, in the paper's columns and as percentages: plain rows for a terminal, Markdown for a page. */
 
 import { queryKinds } from '../data/records.ts';
-import { type Evaluation, type Figures, hardKinds } from './metrics.ts';
+import { type AskedKind, type Evaluation, type Figures, hardKinds } from './metrics.ts';
 import { mean, standardDeviation } from './statistics.ts';
 
 export const columnNames = {
@@ -27,7 +27,7 @@ export interface Rows {
 const percent = (x: number | null): string => (x === null ? '' : (100 * x).toFixed(2));
 const aligned = (head: readonly string[]): Rows['align'] => head.map((_, i) => (i === 0 ? 'left' : 'right'));
 
-/** One evaluation: token accuracy and free generation, then token accuracy by group. */
+/** One evaluation under each protocol: token accuracy, free generation, the change of the target's probability; then token accuracy by group. */
 export function evaluationRows(evaluation: Evaluation): Rows {
   const head = ['%', ...five.map((name) => columnNames[name]), ...hardKinds.map((name) => columnNames[name]), 'records'];
   const row = (name: string, { hard, count, ...figures }: Figures): (string | number)[] => [
@@ -36,7 +36,8 @@ export function evaluationRows(evaluation: Evaluation): Rows {
     ...hardKinds.map((kind) => percent(hard[kind])),
     count,
   ];
-  const { generation, count } = evaluation;
+  const { generation, probability, count } = evaluation;
+  const change = (kind: AskedKind): string => percent(probability[kind]?.change ?? null);
   const groups = [...Object.entries(evaluation.edits), ...Object.entries(evaluation.kinds)];
   return {
     head,
@@ -49,6 +50,7 @@ export function evaluationRows(evaluation: Evaluation): Rows {
         count,
         hard: { sameImage: generation.sameImage, sameQuestion: generation.sameQuestion },
       }),
+      ['target probability, change', ...queryKinds.map(change), '', ...hardKinds.map(change), count],
       ...groups.map(([name, figures]) => row(`  ${name}`, figures)),
     ],
   };

@@ -28,21 +28,22 @@ export class Unedited {
   ) {}
 
   async get(batch: readonly Loaded[], options: AskOptions): Promise<Answers[]> {
-    const missing = batch.filter(({ record }) => !this.#has(record));
-    if (missing.length > 0) {
-      const answers = await askAll(unedited(this.vlm, this.store === undefined ? this.share : undefined), missing, options);
-      missing.forEach(({ record }, i) => {
+    if (batch.some(({ record }) => !this.#has(record))) {
+      // The whole batch: padding moves the last bits, so its answers must not depend on which of them a stop has left.
+      const answers = await askAll(unedited(this.vlm, this.store === undefined ? this.share : undefined), batch, options);
+      batch.forEach(({ record }, i) => {
         this.#known.set(record, answers[i]!);
       });
-      this.store?.append(missing.map(({ record }, i) => ({ index: record.index, answers: answers[i]! })));
+      this.store?.append(batch.map(({ record }, i) => ({ index: record.index, answers: answers[i]! })));
     }
     return batch.map(({ record }) => this.#known.get(record)!);
   }
 
   #has(record: EditRecord): boolean {
+    if (this.#known.has(record)) return true;
     const stored = this.store?.get(record.index);
     if (stored !== undefined) this.#known.set(record, stored);
-    return this.#known.has(record);
+    return stored !== undefined;
   }
 }
 
