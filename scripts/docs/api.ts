@@ -188,7 +188,7 @@ function entryText({ name, signature, comment, source }: ApiEntry, up: string): 
 function page(title: string, about: string, entries: readonly ApiEntry[], up: string): string {
   const groups = new Map<string, ApiEntry[]>();
   for (const entry of entries) {
-    const room = entry.source.split('/').slice(1, -1).join('/') || 'src';
+    const room = entry.source.replace(/^src\/|\.ts$/g, '').replace(/\/[^/]*$/, '');
     groups.set(room, [...(groups.get(room) ?? []), entry]);
   }
   const rooms = [...groups].map(([room, own]) => [`## ${room}`, ...own.map((entry) => entryText(entry, up))].join('\n\n'));

@@ -29,7 +29,10 @@ export interface AverageOptions {
   onProgress?: (done: number) => void;
 }
 
-/** Inputs with a picture and without may be mixed. @throws Error when there are none */
+/**
+ * Mean of the module contributions [layers] over a data set (Fig. 1 and 5). Inputs with a picture and without may be mixed.
+ * @throws Error when there are none
+ */
 export async function averageModuleContribution(
   vlm: Vlm,
   inputs: readonly AttributedInput[],

@@ -57,7 +57,7 @@ async function lens(
 }
 
 /**
- * Contributions at each sequence's last prompt position.
+ * Contributions of every module at each sequence's last prompt position (Eq. 2-5).
  * @param keys key token per sequence; undefined: the predicted token
  * @param top tokens of the lens at each layer
  */

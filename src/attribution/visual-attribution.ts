@@ -284,7 +284,12 @@ export async function visualAttributions(
   return out;
 }
 
-/** Attribution of every visual token of one sequence at one layer. */
+/**
+ * Attribution of every visual token [v] of one sequence at one layer, in [0, 1] (Eq. 6-8).
+ * @param batch one sequence with a picture
+ * @param options.layer decoder layer, from 0
+ * @throws Error that names the layers there are, or when the batch is not one sequence with a picture
+ */
 export async function visualAttribution(
   vlm: Vlm,
   batch: Batch,

@@ -69,7 +69,10 @@ export function writeEdit(path: string, edit: Edit): void {
   writeSafetensors(path, edit.tensors, metadata('edit', edit.editor, edit.model, edit.settings, { request: edit.request }));
 }
 
-/** @throws Error when the file is damaged, or no edit */
+/**
+ * An edit from its file.
+ * @throws Error when the file is damaged, or no edit
+ */
 export function readEdit(path: string): Edit {
   const { file, editor, tensors } = open(path, 'edit');
   return {

@@ -18,7 +18,10 @@ export type EditorId = keyof typeof editors;
 /** Names of all editors: values of `--editor`, and of `editorNamed`. */
 export const editorIds = Object.keys(editors) as EditorId[];
 
-/** @throws Error that names the editors there are */
+/**
+ * The editor of that name; its code is loaded now.
+ * @throws Error that names the editors there are
+ */
 export function editorNamed(id: string): Promise<Editor> {
   if (!Object.hasOwn(editors, id)) throw new Error(`there is no editor ${JSON.stringify(id)}; editors: ${editorIds.join(', ')}`);
   return editors[id as EditorId]();

@@ -16,7 +16,11 @@ export function findShippedWeights(model: string, editor: string, kind: DatasetK
   return existsSync(path) ? path : undefined;
 }
 
-/** @throws Error that says where the weights were looked for */
+/**
+ * The file of an editor's weights that comes with a model.
+ * @param kind data that the weights were trained on
+ * @throws Error that says where the weights were looked for
+ */
 export function shippedWeights(model: string, editor: string, kind: DatasetKind): string {
   const path = shippedPath(model, editor, kind);
   if (existsSync(path)) return path;

@@ -65,7 +65,7 @@ export interface RecordsEvaluation {
   readonly evaluation: Evaluation;
 }
 
-/** Evaluates in memory; runner.ts keeps results on disk and goes on after a stop. */
+/** Makes one edit per record, asks all queries before and after, and measures. In memory; `runEvaluation` keeps results on disk. */
 export async function evaluateRecords(
   vlm: Vlm,
   editor: Editor,

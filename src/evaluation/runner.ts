@@ -38,7 +38,10 @@ export interface EvaluationRun {
   readonly manifest: Manifest<JobIdentity>;
 }
 
-/** @throws Stopped when the signal asks; what was finished is kept */
+/**
+ * Evaluates an editor on a file of records. Results go to disk as they are made, and a run that was stopped goes on to the same bytes.
+ * @throws Stopped when the signal asks; what was finished is kept
+ */
 export async function runEvaluation(job: Job, options: RunOptions): Promise<EvaluationRun> {
   const { out, resume = false, jobs = 1, threads, signal, command = '', onProgress } = options;
   if (!resume && hasResults(out))

@@ -54,7 +54,10 @@ interface TrainingIdentity {
 /** The file of an editor's chosen weights in its training folder. */
 export const weightsFile = 'weights.safetensors';
 
-/** @throws Stopped after saving, when the signal asks; an error that says which checkpoint is left, when the loss is not finite */
+/**
+ * Trains an editor on a file of records: checkpoints, log.jsonl, manifest.json and weights.safetensors in a folder.
+ * @throws Stopped after saving, when the signal asks; an error that says which checkpoint is left, when the loss is not finite
+ */
 export async function trainEditor(
   job: TrainingJob,
   options: { out: string; seed: string | number; command?: string } & Partial<Maybe<TrainOptions>>,

@@ -14,9 +14,9 @@ test.each([...(await sectionPages(root)), ...apiPages(entries)])('docs/%s is up 
   expect(readFileSync(join(root, 'docs', path), 'utf8')).toBe(text);
 });
 
-test('every export has a doc comment', () => {
+test('every export has a doc comment that says what it is', () => {
   expect(entries.length).toBeGreaterThan(150);
-  expect(entries.filter(({ comment }) => comment === '').map(named)).toEqual([]);
+  expect(entries.filter(({ comment }) => comment === '' || comment.startsWith('@')).map(named)).toEqual([]);
 });
 
 test('a function that throws says when', () => {
