@@ -16,7 +16,7 @@ export function slowLlamaTokenizer(dir: string, path: string, config: TokenizerC
   const eos = config.eos_token ?? '</s>';
   const unk = config.unk_token ?? '<unk>';
   const legacy = config.legacy ?? true;
-  const prefixSpace = config.add_prefix_space ?? true;
+  const prefixSpace = config.add_prefix_space === undefined || config.add_prefix_space === true;
 
   const added = addedTokens(dir, config);
   for (const token of [unk, bos, eos]) {
@@ -80,7 +80,8 @@ export function slowLlamaTokenizer(dir: string, path: string, config: TokenizerC
     };
     all.forEach((token, i) => {
       if (special.has(token) || added.has(token)) {
-        if (special.has(token) && !afterSpecial && i !== 0 && legacy) run.push(SPACE);
+        // The reference puts this space before the text that the token ends, not between the two.
+        if (special.has(token) && !afterSpecial && i !== 0 && legacy) out += ' ';
         flush();
         out += token;
         afterSpecial = true;

@@ -29,6 +29,7 @@ const schema = z.looseObject({
   additional_special_tokens: z.array(token).nullish(),
   add_bos_token: z.boolean().nullish(),
   add_eos_token: z.boolean().nullish(),
+  /** to transformers a missing value is true, and null is false */
   add_prefix_space: z.boolean().nullish(),
   /** transformers treats a missing value as true */
   legacy: z.boolean().nullish(),
@@ -44,7 +45,11 @@ export function readTokenizerConfig(dir: string): TokenizerConfig {
   const map = join(dir, 'special_tokens_map.json');
   const fallback = existsSync(map) ? (readJson(map) as { [key: string]: Json }) : {};
   const own = existsSync(path) ? (readJson(path) as { [key: string]: Json }) : {};
-  return parseConfig(existsSync(path) ? path : map, schema, { ...fallback, ...withoutNull(own) });
+  return parseConfig(existsSync(path) ? path : map, schema, {
+    ...fallback,
+    ...withoutNull(own),
+    add_prefix_space: own.add_prefix_space,
+  });
 }
 
 const withoutNull = (object: { [key: string]: Json }) =>

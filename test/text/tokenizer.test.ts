@@ -58,6 +58,19 @@ describe.skipIf(!hasFixtures)('the reference tokenizers', () => {
     expect(() => requireToken(blip, '<image>')).toThrow(/tiny-blip2-opt has no token <image>/);
   });
 
+  test('the slow tokenizer puts spaces around special tokens where the reference does', () => {
+    const folder = join(fixturesDir, 'tiny-minigpt4', 'vicuna');
+    const unset = loadTokenizer(folder, { slow: true });
+    // The space stands before the text that a special token ends.
+    expect(unset.decode([846, 666, 1, 57], { skipSpecial: false })).toBe(' foth<s>6');
+    // "add_prefix_space": null is false to the reference, and no setting is true.
+    expect(unset.decode([0, 546], { skipSpecial: false })).toBe('<unk>ould');
+    const dir = mkdtempSync(join(scratch, 'slow-'));
+    cpSync(join(folder, 'tokenizer.model'), join(dir, 'tokenizer.model'));
+    writeFileSync(join(dir, 'tokenizer_config.json'), '{"tokenizer_class": "LlamaTokenizer", "legacy": true}');
+    expect(loadTokenizer(dir, { slow: true }).decode([0, 546], { skipSpecial: false })).toBe('<unk> ould');
+  });
+
   test('byte runs that are not UTF-8 give one replacement character per byte', () => {
     const llava = loadTokenizer(join(fixturesDir, 'tiny-llava'));
     const bytes = (...list: number[]) => list.map((byte) => byte + 3);
