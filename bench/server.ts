@@ -1,4 +1,4 @@
-/** `npm run bench:server`: many clients at once on mini-llava. --clients N (32) --seconds S (60) --json */
+/** `npm run bench:server`: many clients at once on mini-llava, after 20 seconds to warm up. --clients N (32) --seconds S (60) --json */
 import { parseArgs } from 'node:util';
 import { table } from '../src/cli/table.ts';
 import { loadServer } from './serve.ts';
@@ -11,10 +11,11 @@ const { values: given } = parseArgs({
   },
 });
 const seconds = Number(given.seconds);
+const warmUp = 20;
 const figures = await loadServer({
   clients: Number(given.clients),
-  seconds,
-  warmUp: seconds / 4,
+  seconds: seconds + warmUp,
+  warmUp,
   say: (line) => void process.stderr.write(`${line}\n`),
 });
 const { latency, memory, errors } = figures;

@@ -36,7 +36,6 @@ export const serverOptions = {
   maxTokens: integer('new tokens that an answer may have', { default: 4096, min: 1, max: 1_000_000 }),
   seed: integer('seed of the mini world', { default: 1, min: 0 }),
   threads: integer('threads of one product', { min: 1 }),
-  logPrompts: flag('write prompts to the log'),
   ...modelOptions,
 };
 

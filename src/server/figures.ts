@@ -3,6 +3,7 @@
 import { queryKinds } from '../data/records.ts';
 import type { Figure, FigurePanel, HeatMapRow } from '../figures/index.ts';
 import type { RgbImage } from '../models/vlm.ts';
+import { rounding } from '../reproduce/figures/maps.ts';
 import type { Attribution, AttributionView, ComparedQuery } from './engine/tasks.ts';
 
 export interface AttributionAsked {
@@ -11,7 +12,7 @@ export interface AttributionAsked {
   readonly image: RgbImage | undefined;
 }
 
-/** Bars of modules, probabilities by layer, and heat maps; the unedited model's stand first. */
+/** Bars of modules, probabilities by layer, and heat maps; the unedited model's stand first, on the same axes. */
 export function attributionFigure({ model, prompt, image }: AttributionAsked, { layers, before, ...now }: Attribution): Figure {
   const views: [string, AttributionView][] =
     before === undefined
@@ -21,48 +22,60 @@ export function attributionFigure({ model, prompt, image }: AttributionAsked, { 
           [model, now],
         ];
   const named = (title: string, name: string): string => (views.length > 1 ? `${title} (${name})` : title);
-  const bars = views.flatMap(([name, { key, modules }]): FigurePanel[] =>
+  const key = now.key.text.trim() || 'key token';
+  const contributions = views.flatMap(([, { modules }]) =>
+    modules === undefined ? [] : [...modules.contribution.attn, ...modules.contribution.mlp],
+  );
+  const yRange = [Math.min(0, ...contributions), Math.max(0, ...contributions)] as const;
+  const bars = views.flatMap(([name, { modules }]): FigurePanel[] =>
     modules === undefined
       ? []
       : [
           {
             kind: 'module-bars',
-            data: { layers, ...modules.contribution, keyToken: key.text, title: named('Contribution of module outputs', name) },
+            data: {
+              layers,
+              ...modules.contribution,
+              keyToken: key,
+              title: named('Contribution of module outputs', name),
+              ...(views.length > 1 && yRange[0] < yRange[1] ? { yRange } : {}),
+            },
           },
         ],
   );
-  const lens = views.flatMap(([name, { key, lens }]): FigurePanel[] =>
+  const lens = views.flatMap(([name, { lens }]): FigurePanel[] =>
     lens === undefined
       ? []
       : [
           {
             kind: 'line-chart',
             data: {
-              title: named(`Probability of “${key.text.trim()}” after each layer`, name),
+              title: named(`Probability of “${key}” after each layer`, name),
               xTitle: 'Layer',
               yTitle: 'Probability',
               yRange: [0, 1],
-              series: [
-                {
-                  label: key.text.trim() || 'key token',
-                  x: lens.map(({ layer }) => layer),
-                  y: lens.map((one) => one.keyProbability),
-                },
-              ],
+              series: [{ label: key, x: lens.map(({ layer }) => layer), y: lens.map((one) => one.keyProbability) }],
             },
           },
         ],
   );
-  const maps = views.flatMap(([name, { visual, key }]): FigurePanel[] => {
+  const maps = views.flatMap(([name, view]): FigurePanel[] => {
+    const { visual } = view;
     if (visual === undefined || image === undefined) return [];
     const row: HeatMapRow = {
       image,
       grid: visual.grid,
       prompt,
-      answer: key.text,
+      // What is under a picture is read as the answer.
+      ...(view.key.predicted ? { answer: key } : {}),
       maps: visual.layers.map(({ layer, patches }) => ({ label: `Layer ${layer}`, values: patches })),
     };
-    return [{ kind: 'heat-maps', data: { rows: [row], title: named('Where each layer looks', name), normalise: 'each' } }];
+    return [
+      {
+        kind: 'heat-maps',
+        data: { rows: [row], title: named('Where each layer looks', name), normalise: 'each', floor: rounding },
+      },
+    ];
   });
   return { panels: [...bars, ...lens, ...maps], columns: views.length };
 }

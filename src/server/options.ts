@@ -79,7 +79,6 @@ export interface ServerOptions {
   /** seconds that running requests have to finish after SIGTERM */
   readonly drain?: number;
   readonly limits?: Partial<Limits>;
-  readonly logPrompts?: boolean;
   readonly logger?: Logger;
   readonly threads?: number | undefined;
   readonly dtype?: WeightType | undefined;
