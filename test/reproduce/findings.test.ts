@@ -36,10 +36,12 @@ test('findings can fail, and say on what', () => {
   editors.set('ike', { ...editors.get('ike')!, modalLocality: 95 });
   editors.set('ft-l', { ...editors.get('ft-l')!, modalGenerality: 88 });
   const [best, fineTuning, lost] = editorFindings([{ ...first!, editors }]);
-  expect(best).toMatchObject({ holds: false, measured: '0 of 1 columns; not on blip2-opt vqa: lte 99.0 against 97.5' });
+  expect(best).toMatchObject({ holds: false, measured: '0 of 1 columns; not on blip2-opt E-VQA: lte 99.0 against 97.5' });
   expect(fineTuning).toMatchObject({ holds: false });
-  expect(fineTuning!.measured).toMatch(/^1 of 2 rows; not: ft-l on blip2-opt vqa: T-Gen 16\.4, M-Gen 88\.0/);
-  expect(lost!.measured).toBe('1 of 2 rows; not: ike on blip2-opt vqa: M-Loc 95.0');
+  expect(fineTuning!.measured).toMatch(/^1 of 2 rows; not: ft-l on blip2-opt E-VQA: T-Gen 16\.4, M-Gen 88\.0/);
+  expect(lost!.measured).toBe('1 of 2 rows; not: ike on blip2-opt E-VQA: M-Loc 95.0');
+  const few = editorFindings([{ ...first!, editors: new Map([...editors].filter(([id]) => id === 'vead' || id === 'ft-v')) }]);
+  expect(few.map(({ holds }) => holds)).toEqual([true, null, null, null, null]);
   const layers = paperLayers();
   expect(layerFindings(layers.slice(0, 5)).map(({ holds }) => holds)).toEqual([false]);
   expect(layerFindings(layers.slice(0, 2))[0]).toMatchObject({ holds: null });
