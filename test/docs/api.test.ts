@@ -1,16 +1,15 @@
-/** Tables in hand-written pages and the library's reference are what the code says; the reference says what one needs of every export. */
+/** The library's reference is what the code says, and says what one needs of every export. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { apiEntries, apiPages, sourceOf } from '../../scripts/docs/api.ts';
-import { renewSections, sectionPages } from '../../scripts/docs/sections.ts';
 import { root } from '../cli/start.ts';
 
 const entries = apiEntries(root);
 const named = ({ namespace, name }: { namespace: string | undefined; name: string }): string =>
   namespace === undefined ? name : `${namespace}.${name}`;
 
-test.each([...(await sectionPages(root)), ...apiPages(entries)])('docs/%s is up to date (npm run docs)', (path, text) => {
+test.each([...apiPages(entries)])('docs/%s is up to date (npm run docs)', (path, text) => {
   expect(readFileSync(join(root, 'docs', path), 'utf8')).toBe(text);
 });
 
@@ -32,10 +31,4 @@ test('a function that returns a node or a tensor says its shape', () => {
     ({ comment }) => !/\[[^\]]*\]|shape|scalar|element|dimension|axis|axes|graph|node/i.test(comment),
   );
   expect(silent.map(named)).toEqual([]);
-});
-
-test('a section that is not closed is told', async () => {
-  await expect(renewSections('<!-- SIZES llava -->\nx', 'docs/x.md', root)).rejects.toThrow(
-    'docs/x.md: the section SIZES llava has no',
-  );
 });
