@@ -5,6 +5,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { type DatasetKind, datasetKind, type EditRecord, loadRecords, type Query, queryKinds } from '../data/records.ts';
 import { buildWorld, type WorldSizes, worldVersion } from '../data/world/build.ts';
+import { kindOfRecords } from '../evaluation/job.ts';
 import { ApiError } from './errors.ts';
 import type { DatasetFile } from './options.ts';
 
@@ -137,10 +138,7 @@ async function open({ id, file: { data, images }, make }: Source): Promise<Datas
   const pictures = [
     ...new Set(records.flatMap((record) => queriesOf(record).flatMap(([, { image }]) => (image === null ? [] : [image])))),
   ];
-  const kind: DatasetKind = datasetKind(
-    data,
-    records.map(({ request }) => ({ src: request.prompt })),
-  );
+  const kind = kindOfRecords(records);
   const sha256 = createHash('sha256').update(readFileSync(data)).digest('hex');
   return { id, kind, records, pictures, numberOf: new Map(pictures.map((path, i) => [path, i])), sha256 };
 }

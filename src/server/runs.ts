@@ -12,6 +12,8 @@ import type { Datasets } from './datasets.ts';
 import { ApiError } from './errors.ts';
 
 const depth = 4;
+/** New folders are found after so long. */
+const anewMilliseconds = 2000;
 /** A run whose files did not change for so long has stopped. */
 const quietSeconds = 180;
 
@@ -83,6 +85,7 @@ const json = (path: string): unknown => {
 };
 
 export class Runs {
+  #found: { at: number; folders: Map<string, string> } | undefined;
   readonly #roots: readonly { name: string; path: string }[];
   readonly #manifests = new Fresh((path) => manifestSchema.safeParse(json(path)).data);
   readonly #summaries = new Fresh((path) => summarySchema.safeParse(json(path)).data);
@@ -103,8 +106,14 @@ export class Runs {
     });
   }
 
-  /** Folders by id; a client names only what is found here. */
+  /** Folders by id; a client names only what is found here. Folders are looked through anew after a moment. */
   #folders(): Map<string, string> {
+    const now = performance.now();
+    if (this.#found === undefined || now - this.#found.at > anewMilliseconds) this.#found = { at: now, folders: this.#look() };
+    return this.#found.folders;
+  }
+
+  #look(): Map<string, string> {
     const found = new Map<string, string>();
     const look = (path: string, id: string, left: number): void => {
       if (existsSync(join(path, manifestFile))) found.set(id, path);

@@ -1,5 +1,6 @@
 /** What the routes work with. */
 
+import { setMaxListeners } from 'node:events';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
@@ -51,6 +52,8 @@ export class Services {
   ) {
     const { dataDir, models, weights = [], threads, dtype, maxMemory } = options;
     this.limits = { ...defaultLimits, ...options.limits };
+    // As many as there are streams and requests.
+    setMaxListeners(0, this.watching.signal, this.hurry.signal);
     mkdirSync(dataDir, { recursive: true });
     this.store = new EditStore(dataDir, this.limits);
     this.uploads = new Uploads(join(dataDir, 'uploads'));

@@ -8,6 +8,7 @@ import sharp from 'sharp';
 import { afterAll, describe, expect, test } from 'vitest';
 import { added, deleted, entriesOf, type History, kept, reverted, switched } from '../../src/server/edits/history.ts';
 import { EditStore } from '../../src/server/edits/store.ts';
+import { Engine } from '../../src/server/engine/engine.ts';
 import { TextStream } from '../../src/server/engine/text-stream.ts';
 import { ApiError, stopped } from '../../src/server/errors.ts';
 import { checkDepth } from '../../src/server/http/json.ts';
@@ -113,6 +114,18 @@ test('one server at a time uses a folder; the lock of a process that ended is ta
   store.close();
   new EditStore(folder, limits).close();
   rmSync(folder, { recursive: true });
+});
+
+test('an engine whose thread dies says why to all who wait, and begins again with the next request', async () => {
+  const failures: string[] = [];
+  const engine = new Engine({ models: ['/nowhere'], weights: [] }, (error) => void failures.push(error.message));
+  const both = [engine.run('facts', null), engine.run('facts', null)];
+  for (const one of both) await expect(one).rejects.toThrow('no model at /nowhere');
+  await expect(engine.run('facts', null)).rejects.toThrow('no model at /nowhere');
+  expect(failures).toHaveLength(2);
+  expect(engine.failures).toBe(2);
+  await engine.close();
+  await expect(engine.run('facts', null)).rejects.toThrow('closed');
 });
 
 describe('text as it streams', () => {

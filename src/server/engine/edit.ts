@@ -33,10 +33,7 @@ export async function edit(models: Models, order: EditOrder, { signal }: Work<ne
 
 export async function adopt(models: Models, { model, path, beside }: AdoptOrder): Promise<EditMade> {
   const vlm = models.vlm(model);
-  const given = await clientsFault('invalid_edit_file', 'file', async () => {
-    const read = await readAndCheck(vlm, path);
-    return read;
-  });
+  const given = await clientsFault('invalid_edit_file', 'file', () => readAndCheck(vlm, path));
   await checkCombines(models, vlm, given, beside);
   return made(given);
 }
@@ -46,8 +43,7 @@ async function readAndCheck(vlm: Vlm, path: string): Promise<Edit> {
   const given = readEdit(path);
   const editor = await editorNamed(given.editor);
   const edited = editor.with(vlm, [given]);
-  const { width, height } = { width: 8, height: 8 };
-  const image = { width, height, data: new Uint8Array(width * height * 3) };
+  const image = { width: 8, height: 8, data: new Uint8Array(8 * 8 * 3) };
   await edited.generate([{ prompt: given.request.prompt, image }], { maxNewTokens: 1 });
   return given;
 }

@@ -1,5 +1,6 @@
 /** `/v1/runs`: evaluations and trainings, their records and curves, live. */
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createRoute, z } from '@hono/zod-openapi';
 import type { AskedKind, QueryResult, RecordResult } from '../../evaluation/metrics.ts';
 import { curves } from '../../reproduce/figures/training-curves.ts';
@@ -131,17 +132,7 @@ export const addRuns: AddRoutes = (app, services) => {
         const now = JSON.stringify(facts);
         if (now !== told) sink.event(facts, 'run');
         told = now;
-        await new Promise<void>((resolve) => {
-          const timer = setTimeout(resolve, everyMilliseconds);
-          signal.addEventListener(
-            'abort',
-            () => {
-              clearTimeout(timer);
-              resolve();
-            },
-            { once: true },
-          );
-        });
+        await sleep(everyMilliseconds, undefined, { signal }).catch(() => {});
       }
       leave();
     }, leave);
