@@ -4,7 +4,7 @@ import type { AnyCommand, CommandEntry, CommandGroup } from '../../src/cli/frame
 import { globalOptions, kebab, upperKebab } from '../../src/cli/frame/program.ts';
 import type { Value, Values } from '../../src/cli/frame/values.ts';
 import { editorIds } from '../../src/editors/index.ts';
-import { code, fenced, generatedFrom, prose, sentence, table } from './markdown.ts';
+import { code, fenced, generatedFrom, prose, sentence, shellCommand, table } from './markdown.ts';
 
 /** A command with the words that name it. */
 export interface NamedCommand {
@@ -87,7 +87,8 @@ function page({ words, summary, command }: NamedCommand): string {
     const all = [...rows(positional, up, shownArgument), ...rows(options, up, shownOption)];
     if (all.length > 0) parts.push(table(['value', 'meaning', 'default'], all));
     parts.push(`Options of every command: [commands](${up}README.md#options-of-every-command).`);
-    if (examples.length > 0) parts.push('## Examples', fenced('sh', examples.map((line) => `visedit ${line}`).join('\n')));
+    if (examples.length > 0)
+      parts.push('## Examples', fenced('sh', examples.map((line) => shellCommand(`visedit ${line}`)).join('\n')));
   }
   return `${parts.join('\n\n')}\n`;
 }

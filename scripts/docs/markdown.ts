@@ -22,3 +22,15 @@ export const sentence = (text: string): string => `${text.charAt(0).toUpperCase(
 
 /** The marker that stands at the top of pages that nobody writes by hand. */
 export const generatedFrom = (source: string): string => `<!-- Made from ${source} by \`npm run docs\`. -->`;
+
+/** A command line as lines of a shell block: a long one goes on after a backslash, broken before options. */
+export function shellCommand(line: string, width = 100): string {
+  if (line.length <= width) return line;
+  const lines: string[] = [];
+  for (const part of line.split(/ (?=--[a-z])/)) {
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + part.length + 3 <= width) lines[lines.length - 1] = `${last} ${part}`;
+    else lines.push(last === undefined ? part : `  ${part}`);
+  }
+  return lines.join(' \\\n');
+}

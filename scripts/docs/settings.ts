@@ -129,7 +129,8 @@ export function settingsTable(editor: EditorId): string {
   const rows = Object.keys(small).map((name) => {
     const meaning = own[editor]?.[name] ?? meanings[name];
     if (meaning === undefined) throw new Error(`${editor}: say in scripts/docs/settings.ts what ${name} is`);
-    return [/^`--/.test(meaning) ? '' : code(name), prose(meaning), shown(small[name]), shown(published[name])];
+    const [, option, rest] = /^(`--[^`]+`): (.*)$/.exec(meaning) ?? [undefined, code(name), meaning];
+    return [option!, prose(rest!), shown(small[name]), shown(published[name])];
   });
   return table(['setting', 'meaning', mini, large], rows);
 }
