@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { type DatasetKind, loadRecords } from '../data/records.ts';
-import { buildWorld } from '../data/world/build.ts';
+import { buildWorld, type WorldSizes } from '../data/world/build.ts';
 import { type FileId, fileId } from '../evaluation/manifest.ts';
 
 export const datasets = { vqa: 'E-VQA', caption: 'E-IC' } as const satisfies Record<DatasetKind, string>;
@@ -49,12 +49,12 @@ const names: Readonly<Record<DatasetKind, Readonly<Record<'train' | 'test', read
 export const worldSeed = 1;
 
 /**
- * Finds the files; draws the mini world into `drawInto` where nothing is named.
+ * Finds the files; draws the mini world where nothing is named.
  * @throws Error that says which files were looked for
  */
 export async function tableData(
   { folder, vqa = [], caption = [], images }: DataOptions,
-  drawInto: string,
+  draw: { readonly out: string; readonly sizes?: Partial<WorldSizes> },
   log: (text: string) => void,
 ): Promise<TableData> {
   if (vqa.length + caption.length > 0) {
@@ -63,10 +63,10 @@ export async function tableData(
       throw new Error('files of records are named without the folder that their image paths start from; name it with --images');
     return { files, images: images ?? imagesOf(folder!) };
   }
-  const from = folder ?? drawInto;
+  const from = folder ?? draw.out;
   if (folder === undefined && !existsSync(join(from, 'manifest.json'))) {
     log('Drawing the mini world ...');
-    await buildWorld({ seed: worldSeed, out: from });
+    await buildWorld({ seed: worldSeed, ...draw });
   }
   const files: Partial<Record<DatasetKind, DataFiles>> = {};
   for (const kind of datasetKinds) {

@@ -9,20 +9,21 @@ interface Rates {
 }
 
 const rates: Readonly<Record<string, Rates>> = {
-  'ft-l': { step: 0, training: 0, record: 0.25 },
-  'ft-v': { step: 0, training: 0, record: 0.6 },
-  ike: { step: 0, training: 20, record: 0.5 },
-  ke: { step: 0.15, training: 280, record: 0.2 },
-  lte: { step: 0.2, training: 280, record: 0.25 },
-  mend: { step: 0.12, training: 280, record: 0.2 },
-  serac: { step: 0.1, training: 280, record: 0.15 },
-  tp: { step: 0, training: 10, record: 0.4 },
-  vead: { step: 0.11, training: 330, record: 0.12 },
+  'ft-l': { step: 0, training: 0, record: 0.07 },
+  'ft-v': { step: 0, training: 0, record: 0.12 },
+  ike: { step: 0, training: 20, record: 0.16 },
+  ke: { step: 0.36, training: 720, record: 0.12 },
+  lte: { step: 0.2, training: 400, record: 0.13 },
+  mend: { step: 0.28, training: 560, record: 0.14 },
+  serac: { step: 0.09, training: 180, record: 0.06 },
+  tp: { step: 0, training: 15, record: 0.24 },
+  vead: { step: 0.08, training: 240, record: 0.09 },
 };
-const otherwise: Rates = { step: 0.15, training: 280, record: 0.3 };
+const otherwise: Rates = { step: 0.25, training: 400, record: 0.15 };
 
-/** Opening a model, checking records and compiling programs. */
-const OPENING = 3;
+/** Opening a model, checking records and compiling what asks; compiling a training step. */
+const OPENING = 2;
+const COMPILING = 6;
 
 export interface Expected {
   readonly training: number;
@@ -33,7 +34,8 @@ export function expectedSeconds({ editor, data }: CellIdentity): Expected {
   const { step, training, record } = rates[editor.id] ?? otherwise;
   const steps = editor.training?.steps;
   return {
-    training: editor.training === undefined ? 0 : OPENING + (steps === undefined || step === 0 ? training : steps * step),
+    training:
+      editor.training === undefined ? 0 : OPENING + (steps === undefined || step === 0 ? training : COMPILING + steps * step),
     evaluation: OPENING + data.evaluated * record,
   };
 }

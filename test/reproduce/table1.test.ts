@@ -112,7 +112,7 @@ test('records are found by name or in either layout of a folder; what is missing
   mkdirSync(join(official, 'caption'), { recursive: true });
   copyFileSync(at('world/caption_train.json'), join(official, 'caption/caption_train_edit.json'));
   copyFileSync(at('world/caption_test.json'), join(official, 'caption/caption_eval_edit.json'));
-  const found = await tableData({ folder: official, images: at('world/images') }, at('none'), () => {});
+  const found = await tableData({ folder: official, images: at('world/images') }, { out: at('none') }, () => {});
   expect(found.files).toEqual({
     caption: {
       train: join(official, 'caption/caption_train_edit.json'),
@@ -124,12 +124,14 @@ test('records are found by name or in either layout of a folder; what is missing
   const [cell] = await runCells([request], options);
   expect(cell).toMatchObject({ place: 'tiny/caption/ft-l/once', manifest: { identity: { protocol: { maxNewTokens: 24 } } } });
   await expect(runCells([{ ...request, dataset: 'vqa' }], options)).rejects.toThrow('no records of E-VQA');
-  const test = await tableData({ vqa: [at('world/vqa_test.json')], images: at('world/images') }, at('none'), () => {});
+  const test = await tableData({ vqa: [at('world/vqa_test.json')], images: at('world/images') }, { out: at('none') }, () => {});
   await expect(runCells([{ ...request, dataset: 'vqa', editor: 'mend' }], { ...options, data: test })).rejects.toThrow(
     'mend has to be trained and there are no training records of E-VQA',
   );
-  await expect(tableData({ vqa: [at('world/vqa_test.json')] }, at('none'), () => {})).rejects.toThrow('name it with --images');
-  await expect(tableData({ folder: at('tiny') }, at('none'), () => {})).rejects.toThrow(
+  await expect(tableData({ vqa: [at('world/vqa_test.json')] }, { out: at('none') }, () => {})).rejects.toThrow(
+    'name it with --images',
+  );
+  await expect(tableData({ folder: at('tiny') }, { out: at('none') }, () => {})).rejects.toThrow(
     'looked for: vqa_test.json, vqa_eval.json',
   );
 });

@@ -20,7 +20,7 @@ beforeAll(async () => {
   await writeTinyWorld(at('world'));
   options = {
     model: at('tiny'),
-    data: await tableData({ folder: at('world') }, at('none'), () => {}),
+    data: await tableData({ folder: at('world') }, { out: at('none') }, () => {}),
     steps: 2,
     limit: 4,
     threads: 1,
