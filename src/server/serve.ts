@@ -46,7 +46,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         );
     });
     server.listen(options.port, options.host);
-    await once(server, 'listening');
+    await once(server, 'listening').catch((error: NodeJS.ErrnoException) => {
+      throw new Error(cannotListen(options, error), { cause: error });
+    });
     const { port, address } = server.address() as AddressInfo;
     const host = options.host.includes(':') ? `[${options.host}]` : options.host;
     logger.info({ address, port, models: services.models, edits: services.store.edits.length }, 'listening');
@@ -63,6 +65,14 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     await services.close();
     throw error;
   }
+}
+
+function cannotListen({ host, port }: ServerOptions, { code, message }: NodeJS.ErrnoException): string {
+  if (code === 'EADDRINUSE')
+    return `port ${port} of ${host} is taken by another program; name another with --port, or 0 for any free one`;
+  if (code === 'EACCES') return `no permission for port ${port}; name one above 1023 with --port`;
+  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND') return `${host} is no address of this machine; name another with --host`;
+  return `cannot listen on ${host}, port ${port}: ${message}`;
 }
 
 async function drain(server: Server, services: Services): Promise<void> {

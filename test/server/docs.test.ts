@@ -57,7 +57,7 @@ describe.skipIf(!hasCurl)('in one shell, one after the other', () => {
     expect(set).toEqual(undone);
     expect(readFileSync(join(harness.folder, 'here', 'why.svg'), 'utf8')).toMatch(/^<svg /);
     expect(existsSync(join(harness.folder, 'here', 'edit.safetensors'))).toBe(true);
-  }, 60_000);
+  }, 180_000);
 
   test('with the client', async () => {
     const [script] = blocks('js');
@@ -68,5 +68,5 @@ describe.skipIf(!hasCurl)('in one shell, one after the other', () => {
     const lines = out.trim().split('\n');
     expect(lines.filter((line) => /^mini-llava {2}\S+ [01]\.\d{3}$/.test(line))).toHaveLength(1);
     expect(lines.filter((line) => /^mini-llava@fruit {2}pizza [01]\.\d{3}$/.test(line))).toHaveLength(1);
-  }, 60_000);
+  }, 180_000);
 });

@@ -53,6 +53,9 @@ export async function startHarness(options: Partial<ServerOptions> = {}): Promis
     drain: 5,
     datasets: [{ data: world.test, images: world.images }],
     ...options,
+  }).catch((error: unknown) => {
+    rmSync(folder, { recursive: true, force: true });
+    throw error;
   });
   return {
     server,

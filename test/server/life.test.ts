@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readEdit } from '../../src/editors/files.ts';
 import { Random } from '../../src/random.ts';
 import { EditStore } from '../../src/server/edits/store.ts';
-import { root } from '../cli/start.ts';
+import { root, visedit } from '../cli/start.ts';
 import { temporaryFolder } from '../tiny-world.ts';
 import { ask, type Harness, isErrorBody, messages, requestOf, startHarness } from './harness.ts';
 
@@ -124,6 +124,13 @@ describe('as a process', () => {
   }, 180_000);
 });
 
+test('what cannot be served is said before anything is opened, or with what to do', async () => {
+  const open = await visedit(['serve', '--host', '0.0.0.0', '--data-dir', '/nowhere/data']);
+  expect([open.code, open.stderr]).toEqual([1, expect.stringContaining('give a key with --key or VISEDIT_KEY')]);
+  const lonely = await visedit(['serve', '--images', root]);
+  expect([lonely.code, lonely.stderr]).toEqual([1, expect.stringContaining('one --images for each --data')]);
+}, 60_000);
+
 describe('under load', () => {
   let harness: Harness;
   let question: { prompt: string; image: string };
@@ -137,6 +144,11 @@ describe('under load', () => {
     long = { model: 'mini-llava', ...question, draws: 100, parts: ['visual'] };
   }, 60_000);
   afterAll(() => harness.close());
+  test('a port that is taken is named', async () => {
+    const { port } = new URL(harness.server.url);
+    await expect(startHarness({ port: Number(port) })).rejects.toThrow(`port ${port} of 127.0.0.1 is taken`);
+  }, 60_000);
+
   const chat = () =>
     harness.ask('POST', '/v1/chat/completions', { model: 'mini-llava', messages: messages(question.prompt, question.image) });
 
