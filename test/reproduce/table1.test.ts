@@ -26,7 +26,7 @@ beforeAll(async () => {
   const { code, stderr } = await visedit(words('whole'));
   expect({ code, stderr: code === 0 ? '' : stderr }).toEqual({ code: 0, stderr: '' });
   expect(stderr).toContain('3 cells, 0 finished, 3 to do: about');
-}, 120_000);
+}, 300_000);
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
 test('what is trained has a cell for each seed, what draws nothing has one; a cell can be kept without weights', () => {
@@ -77,7 +77,7 @@ test('killed between cells and inside one, then resumed: the same tables; finish
   expect(again.stderr).toContain('All 3 cells are finished');
   expect(tables('killed')).toEqual(tables('whole'));
   expect(existsSync(at('killed/work/training'))).toBe(false);
-});
+}, 300_000);
 
 test('cells that were made otherwise are refused by name, and made anew when asked', async () => {
   const other = await visedit(words('killed', '--limit', '5'));
@@ -105,7 +105,7 @@ test('cells that were made otherwise are refused by name, and made anew when ask
     'vead',
   ]);
   expect((await visedit(['reproduce', 'table1', '--finished', '--out', at('none')])).stderr).toContain('no finished cells');
-});
+}, 300_000);
 
 test('records are found by name or in either layout of a folder; what is missing is said', async () => {
   const official = at('official');
