@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { ServerOptions } from '../server/index.ts';
 import type { CommandContext } from './frame/context.ts';
-import { file, flag, folder, integer, number, outFolder, type ParsedValues, repeatable, text } from './frame/values.ts';
+import { file, folder, integer, number, outFolder, type ParsedValues, repeatable, text } from './frame/values.ts';
 import { modelOptions } from './model-options.ts';
 
 export const serverOptions = {
