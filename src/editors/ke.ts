@@ -90,7 +90,7 @@ export function keConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): KeConfi
     lstm: 128,
     condition: mini ? 256 : 1024,
     window: mini ? 32 : 64,
-    start: mini ? 0.02 : 1e-4,
+    start: mini ? 1e-3 : 1e-4,
     smoothing: 0.1,
     decay: 1e-2,
     marginMax: mini ? 1e-1 : 1e-3,
@@ -106,7 +106,7 @@ export function keConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): KeConfi
   return {
     ...settings,
     from: options.layer ?? Math.max(0, vlm.decoder.layers - layers),
-    steps: options.steps ?? 2000,
+    steps: options.steps ?? (mini ? 500 : 2000),
     batch,
     microBatch: Math.min(options.microBatch ?? batch, batch),
     rate: options.rate ?? (mini ? 1e-3 : 3e-4),

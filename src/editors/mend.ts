@@ -77,8 +77,8 @@ export function mendConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): MendC
   const { layers, ...settings } = numericSettings(id, options.settings, {
     layers: 3,
     rank: mini ? 128 : 1920,
-    stepSize: mini ? 1e-3 : 1e-4,
-    stepRate: 1e-4,
+    stepSize: 1e-4,
+    stepRate: mini ? 2e-6 : 1e-4,
     reliability: 0.1,
     generality: 0.1,
     locality: 1,
@@ -92,7 +92,7 @@ export function mendConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): MendC
   return {
     ...settings,
     from: options.layer ?? Math.max(0, vlm.decoder.layers - layers),
-    steps: options.steps ?? 2000,
+    steps: options.steps ?? (mini ? 500 : 2000),
     batch,
     microBatch: Math.min(options.microBatch ?? batch, batch),
     rate: options.rate ?? (mini ? 5e-4 : 1e-6),

@@ -60,7 +60,7 @@ export function seracConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): Sera
     ...defaults,
     ...(options.settings as Partial<typeof defaults>),
     layer: options.layer ?? middleLayer(vlm),
-    steps: options.steps ?? (mini ? 2000 : 20_000),
+    steps: options.steps ?? (mini ? 800 : 20_000),
     batch,
     // Classification compares all records of a batch, and a step is small.
     microBatch: batch,
