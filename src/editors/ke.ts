@@ -90,7 +90,7 @@ export function keConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): KeConfi
     lstm: 128,
     condition: mini ? 256 : 1024,
     window: mini ? 32 : 64,
-    start: mini ? 1e-3 : 1e-4,
+    start: mini ? 2e-3 : 1e-4,
     smoothing: 0.1,
     decay: 1e-2,
     marginMax: mini ? 1e-1 : 1e-3,

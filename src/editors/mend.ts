@@ -77,7 +77,7 @@ export function mendConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): MendC
   const { layers, ...settings } = numericSettings(id, options.settings, {
     layers: 3,
     rank: mini ? 128 : 1920,
-    stepSize: 1e-4,
+    stepSize: mini ? 2e-4 : 1e-4,
     stepRate: mini ? 2e-6 : 1e-4,
     reliability: 0.1,
     generality: 0.1,
