@@ -30,7 +30,7 @@ function veadDefaults(vlm: Vlm): Defaults {
 const asDefaults = (config: object): Defaults => Object.fromEntries(Object.entries(config));
 
 const defaultsOf: Readonly<Record<EditorId, (vlm: Vlm) => Defaults>> = {
-  'ft-l': (vlm) => asDefaults(ftLSettings(vlm)),
+  'ft-l': () => asDefaults(ftLSettings()),
   'ft-v': (vlm) => asDefaults(ftVSettings(vlm)),
   ike: (vlm) => asDefaults(ikeConfig(vlm, undefined)),
   ke: (vlm) => asDefaults(keConfig(vlm)),
