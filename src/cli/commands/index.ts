@@ -15,6 +15,7 @@ export const commands: Record<string, CommandEntry> = {
   pull: entry('fetch a model from a hub', () => import('./pull.ts')),
   convert: entry('write any readable model as one safetensors folder', () => import('./convert.ts')),
   quantize: entry('write a model rounded to 4 or 8 bits', () => import('./quantize.ts')),
+  studio: entry('a page to ask, see why, correct and compare', () => import('./studio.ts')),
   serve: entry('answer, correct and explain over HTTP, as OpenAI clients ask', () => import('./serve.ts')),
   world: entry('make the mini world, a data set that needs no download', () => import('./world.ts')),
 };

@@ -1,6 +1,7 @@
 /** `visedit serve`: the models over HTTP, until it is stopped. */
 import { defineCommand } from '../frame/command.ts';
 import { serverOptions, toServerOptions } from '../server-options.ts';
+import { serveUntilStopped } from '../serving.ts';
 
 export const command = defineCommand({
   details:
@@ -12,20 +13,9 @@ export const command = defineCommand({
     'serve --host 0.0.0.0 --key "$(cat key.txt)" --allow-host models.example.org',
   ],
   async run(given, context) {
-    const [{ startServer }, options] = await Promise.all([import('../../server/index.ts'), toServerOptions(given, context)]);
-    const server = await startServer(options);
-    context.log(`Serving ${server.services.models.join(', ')} at ${server.url}; edits are kept in ${options.dataDir}.`);
-    let stopped: () => void = () => {};
-    const end = new Promise<void>((resolve) => {
-      stopped = resolve;
+    const options = await toServerOptions(given, context);
+    return serveUntilStopped(options, context, ({ url, services }) => {
+      context.log(`Serving ${services.models.join(', ')} at ${url}; edits are kept in ${options.dataDir}.`);
     });
-    context.onInterrupt(async () => {
-      await server.stop();
-      stopped();
-      // It did what it was asked to: a supervisor must not take this for a failure.
-      return 0;
-    });
-    await end;
-    return { data: { url: server.url }, text: 'stopped' };
   },
 });
