@@ -159,13 +159,14 @@ export interface DataRecord {
 export interface Run {
   id: string;
   kind: 'evaluation' | 'training';
+  state: 'running' | 'finished' | 'stopped';
   editor: string | null;
   model: string | null;
   data: string | null;
   dataset: string | null;
   finished: boolean;
-  /** Unix seconds, or a date as ISO text. */
-  started: number | string | null;
+  /** A date as ISO text. */
+  started: string | null;
   seconds: number | null;
   count: number | null;
   summary?: Partial<Record<QueryKind | 'average', number>>;
@@ -194,7 +195,8 @@ export interface RunRecord {
   >;
 }
 
-export type LogLine = { step: number; loss: number } & Record<string, number>;
+/** Also the parts of the loss, by their names; `smoothed` where the trainer keeps it. */
+export type LogLine = { step: number; loss: number; smoothed?: number } & Record<string, number>;
 
 export interface Job<T> {
   id: string;

@@ -83,10 +83,10 @@ export function place(mark: HTMLElement, cell: number | undefined, [rows, column
     return;
   }
   mark.hidden = false;
-  mark.style.left = `${(100 * (cell % columns)) / columns}%`;
-  mark.style.top = `${(100 * Math.floor(cell / columns)) / rows}%`;
   mark.style.width = `${100 / columns}%`;
   mark.style.height = `${100 / rows}%`;
+  // In units of its own size; a move that is no layout.
+  mark.style.transform = `translate(${100 * (cell % columns)}%, ${100 * Math.floor(cell / columns)}%)`;
 }
 
 export function paint(

@@ -28,7 +28,7 @@ interface DataTableProps<T> {
 
 export function DataTable<T>({ label, columns, rows, keyOf, open, openLabel, sort, order = 'asc', onSort }: DataTableProps<T>) {
   return (
-    <div className="scroll" role="region" aria-label={label} tabIndex={0}>
+    <div className="scroll" role="region" aria-label={`${label}, table`} tabIndex={0}>
       <table className="data">
         <thead>
           <tr>

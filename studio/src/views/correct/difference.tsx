@@ -11,7 +11,6 @@ import { alter, usePlace } from '../../app/location.ts';
 import { ExportMenu } from '../../parts/export.tsx';
 import { ColourScale, endsOf, evenEnds, HeatMap } from '../../parts/heat-map.tsx';
 import { Failed, Working } from '../../parts/states.tsx';
-import { tokenText } from '../../parts/words.ts';
 
 export function Difference({ question, revision, picture }: { question: Question; revision: number; picture: string }) {
   const [progress, setProgress] = useState<Progress>();
@@ -48,7 +47,6 @@ export function Difference({ question, revision, picture }: { question: Question
   const { layer, before, after, difference } = data[at]!;
   const ends = endsOf(before, after);
   const even = evenEnds(difference);
-  const [was, is] = [tokenText(found.data.before!.key.text), tokenText(found.data.key.text)];
   const columns = grid[1];
   return (
     <section className="card" aria-label="What changed in where it looks">
@@ -58,7 +56,7 @@ export function Difference({ question, revision, picture }: { question: Question
           name="difference"
           svg={() =>
             heatMaps({
-              title: `Before (${was}) and after (${is})`,
+              title: 'Before and after',
               perLine: 6,
               rows: (['before', 'after'] as const).map((side) => ({
                 image: image.data!.pixels,
@@ -85,8 +83,8 @@ export function Difference({ question, revision, picture }: { question: Question
         />
       </Group>
       <Text size="sm" c="dimmed" mb="sm">
-        For the first word of the answer, “{was}” before and “{is}” after. Red patches matter more now, blue ones less. Layers
-        before the correction’s own do not change.
+        For the first word of the answer. Red patches matter more now, blue ones less. Layers before the correction’s own do not
+        change.
       </Text>
       <div className="three">
         {(
@@ -122,7 +120,7 @@ export function Difference({ question, revision, picture }: { question: Question
             move(undefined);
             alter({ layer: data[i]!.layer });
           }}
-          thumbProps={{ 'aria-label': 'Layer' }}
+          thumbLabel="Layer"
         />
         <Text size="sm" w={64} ta="right" fw={600}>
           Layer {layer}

@@ -13,7 +13,4 @@ export const metricTitles: Record<QueryKind | 'average', string> = {
   average: 'Average',
 };
 
-export const began = (run: Run): Date | undefined => {
-  if (run.started === null || run.started === undefined) return undefined;
-  return typeof run.started === 'number' ? new Date(1000 * run.started) : new Date(run.started);
-};
+export const began = ({ started }: Run): Date | undefined => (started === null ? undefined : new Date(started));

@@ -31,7 +31,7 @@ export function RunView({ id }: { id: string }) {
       </>
     );
   if (run.data === undefined) return <Working what="Reading the run" />;
-  const { kind, editor, model, data, seconds, finished } = run.data;
+  const { kind, editor, model, data, seconds, state } = run.data;
   const facts: [string, string | undefined | null][] = [
     ['Editor', editor],
     ['Model', model],
@@ -47,7 +47,7 @@ export function RunView({ id }: { id: string }) {
         <h1>
           {id.replaceAll('~', ' / ')} <span className="beside">{kind}</span>
         </h1>
-        {!finished && <Badge variant="light">not finished</Badge>}
+        {state !== 'finished' && <Badge variant="light">{state}</Badge>}
       </div>
       <section className="card" aria-label="Facts">
         <dl className="facts">
@@ -134,17 +134,20 @@ function useLive(run: Run): { lines: LogLine[]; live: boolean; error: unknown } 
 function Curve({ run }: { run: Run }) {
   const { lines, live, error } = useLive(run);
   const chart = useMemo((): LineChart => {
-    const smooth: number[] = [];
-    for (const { loss } of lines) smooth.push(smooth.length === 0 ? loss : 0.9 * smooth.at(-1)! + 0.1 * loss);
-    const x = lines.map(({ step }) => step);
+    const of = (label: string, chosen: readonly LogLine[], value: (line: LogLine) => number) => ({
+      label,
+      x: chosen.map(({ step }) => step),
+      y: chosen.map(value),
+    });
+    const smoothed = lines.filter((line) => line.smoothed !== undefined);
     return {
       xTitle: 'Step',
       yTitle: 'Loss',
       yScale: lines.every(({ loss }) => loss > 0) ? 'log' : 'linear',
       points: false,
       series: [
-        { label: 'loss', x, y: lines.map(({ loss }) => loss) },
-        { label: 'smoothed', x, y: smooth },
+        of('loss', lines, ({ loss }) => loss),
+        ...(smoothed.length > 1 ? [of('smoothed', smoothed, (line) => line.smoothed!)] : []),
       ],
     };
   }, [lines]);

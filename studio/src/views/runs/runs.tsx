@@ -10,11 +10,8 @@ import { began, inPercent } from './measures.ts';
 import { RunView } from './run.tsx';
 import { RunRecordView } from './run-record.tsx';
 
-const state = (run: Run): string => {
-  if (run.finished) return 'finished';
-  const { steps } = run;
-  return steps?.total ? `step ${steps.done} of ${steps.total}` : 'under way or stopped';
-};
+const state = ({ state, steps }: Run): string =>
+  state !== 'finished' && steps?.total ? `${state}, step ${steps.done} of ${steps.total}` : state;
 
 const columns: readonly Column<Run>[] = [
   { title: 'Run', sort: 'id', cell: ({ id }) => id.replaceAll('~', ' / ') },

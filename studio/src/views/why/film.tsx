@@ -74,7 +74,7 @@ export function Profile({ visual, rows, columns }: { visual: VisualMaps; rows: n
       const share = known && sums[i]! > 0 ? patches[cell]! / sums[i]! : 0;
       if (known && patches[cell]! > visual.layers[best]!.patches[cell]!) best = i;
       const bar = bars.current[i];
-      if (bar) bar.style.height = `${high > 0 ? Math.max(0, (100 * share) / high) : 0}%`;
+      if (bar) bar.style.transform = `scaleY(${high > 0 ? Math.max(0, share / high) : 0})`;
     });
     words.current!.textContent = known
       ? `Patch in row ${Math.floor(cell / columns) + 1}, column ${(cell % columns) + 1}: it matters most in layer ${visual.layers[best]!.layer} (${shortNumber(visual.layers[best]!.patches[cell]!)}).`

@@ -14,7 +14,7 @@ export function Lens({ keyToken, lens }: { keyToken: KeyToken; lens: readonly Le
   useFocusMark(({ layer }) => {
     for (const [number, row] of rows.current) row.classList.toggle('pointed', number === layer);
   });
-  const columns = Math.min(5, Math.max(0, ...lens.map(({ tokens }) => tokens.length)));
+  const columns = Math.min(4, Math.max(0, ...lens.map(({ tokens }) => tokens.length)));
   return (
     <section className="card" aria-label="What it would say after each layer">
       <Group justify="space-between" align="flex-start" wrap="nowrap">
@@ -44,7 +44,9 @@ export function Lens({ keyToken, lens }: { keyToken: KeyToken; lens: readonly Le
                   {i + 1}.
                 </th>
               ))}
-              <th scope="col">Rank of “{tokenText(keyToken.text)}”</th>
+              <th scope="col" className="number">
+                Its rank
+              </th>
             </tr>
           </thead>
           <tbody>

@@ -147,7 +147,6 @@ function Maps({
           {playing ? 'Stop' : 'Play'}
         </Button>
         <Slider
-          aria-label="Layer"
           className="layer-slider"
           min={0}
           max={layers.length - 1}
@@ -155,7 +154,7 @@ function Maps({
           label={(at) => `Layer ${layers[at]}`}
           onChange={(at) => choose(layers[at]!)}
           onChangeEnd={(at) => alter({ layer: layers[at] })}
-          thumbProps={{ 'aria-label': 'Layer' }}
+          thumbLabel="Layer"
         />
         <Text size="sm" w={64} ta="right" fw={600}>
           Layer {known}
