@@ -42,7 +42,8 @@ export async function builtStudio(announce: (line: string) => void): Promise<str
   }
   const hash = sourceHash();
   const known = join(built, stamp);
-  if (existsSync(known) && readFileSync(known, 'utf8') === hash) return built;
+  const current = () => existsSync(known) && readFileSync(known, 'utf8') === hash;
+  if (current()) return built;
   announce('Building the studio (once, and again when its sources change) ...');
   // Beside its place and then moved, so that a build that was stopped is never served.
   const fresh = join(studio, `dist.${process.pid}.tmp`);
@@ -51,9 +52,13 @@ export async function builtStudio(announce: (line: string) => void): Promise<str
       cwd: root,
     });
     writeFileSync(join(fresh, stamp), hash);
-    rmSync(built, { recursive: true, force: true });
-    renameSync(fresh, built);
+    // Another process may have built the same meanwhile, and serve it.
+    if (!current()) {
+      rmSync(built, { recursive: true, force: true });
+      renameSync(fresh, built);
+    }
   } catch (error) {
+    if (current()) return built;
     const { stderr = '', message } = error as Error & { stderr?: string };
     throw new Error(`the studio's app could not be built: ${stderr.trim() || message}`);
   } finally {
