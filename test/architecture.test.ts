@@ -86,7 +86,17 @@ test('imports of own files end in .ts', () => {
   expect(wrong).toEqual([]);
 });
 
-describe.each(['src', 'test', 'scripts', 'bench'])('%s/', (folder) => {
+test('the studio uses of the library what browsers may import, and nothing else', () => {
+  const studio = join(root, 'studio', 'src');
+  const outside = files(studio).flatMap((path) =>
+    importsOf(path)
+      .filter((one) => one.startsWith('.') && !resolve(dirname(path), one).startsWith(studio))
+      .map((one) => relative(root, resolve(dirname(path), one.replace(/\?url$/, '')))),
+  );
+  expect(outside.filter((path) => !path.startsWith(join('src', 'figures', 'fonts')))).toEqual([]);
+});
+
+describe.each(['src', 'test', 'scripts', 'bench', 'studio'])('%s/', (folder) => {
   test('has no file above 500 lines', () => {
     const there = statSync(join(root, folder), { throwIfNoEntry: false })?.isDirectory() ?? false;
     const long = (there ? files(join(root, folder)) : [])

@@ -1,5 +1,8 @@
 import '@mantine/core/styles.css';
 import './app/app.css';
+import './parts/parts.css';
+import './views/views.css';
+import './app/narrow.css';
 import { MantineProvider } from '@mantine/core';
 import { QueryClient, QueryClientProvider } from '@tanstack/react-query';
 import { StrictMode } from 'react';
