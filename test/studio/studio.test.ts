@@ -297,7 +297,7 @@ describe.skipIf(!hasChromium)('studio', () => {
             .locator(ready)
             .first()
             .waitFor({ timeout: 60 * seconds });
-          await page.waitForLoadState('networkidle');
+          await expect.poll(() => page.locator('.working').count(), { timeout: 60 * seconds }).toBe(0);
           const { violations } = await new AxeBuilder({ page }).analyze();
           for (const { id, nodes } of violations)
             found.push(`${address} ${id}: ${nodes.map(({ html }) => html.slice(0, 200)).join(' | ')}`);
