@@ -11,7 +11,8 @@ import { type LogLine, logFile } from '../training/loop.ts';
 import type { Datasets } from './datasets.ts';
 import { ApiError } from './errors.ts';
 
-const depth = 4;
+/** A cell of a table with variants is so deep below `results`. */
+const depth = 6;
 /** New folders are found after so long. */
 const anewMilliseconds = 2000;
 /** A run whose files did not change for so long has stopped. */
