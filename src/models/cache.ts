@@ -13,6 +13,6 @@ export const siteOf = (name: string): string => name.replace(/^\w+\.(\d+)/, 'lay
 
 /** `recent.{layer}` with the layer's own tokens behind it. */
 export function grown(recent: KeysAndValues, sites: Sites, layer: number): Record<string, Node> {
-  const with_ = (kind: 'key' | 'value'): Node => concat([recent[kind], sites.get(`layers.${layer}.attn.${kind}`)], 2);
-  return { [`recent.${layer}.key`]: with_('key'), [`recent.${layer}.value`]: with_('value') };
+  const behind = (kind: 'key' | 'value'): Node => concat([recent[kind], sites.get(`layers.${layer}.attn.${kind}`)], 2);
+  return { [`recent.${layer}.key`]: behind('key'), [`recent.${layer}.value`]: behind('value') };
 }
