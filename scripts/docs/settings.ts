@@ -22,7 +22,7 @@ function veadDefaults(vlm: Vlm): Defaults {
   return {
     ...{ from: layer, traced: traced.join(','), ...rest, ...parts },
     ...{ lambda: losses.up, lossUp: losses.up > 0, lossDown: losses.down > 0, lossAttribution: losses.attribution > 0 },
-    ...{ weightLocality: losses.loc, hintBias: hint.bias, hintUntil: hint.until, hintEnd: hint.end },
+    ...{ weightLocality: losses.loc, weightOthers: losses.others, hintBias: hint.bias, hintUntil: hint.until, hintEnd: hint.end },
     ...{ localitySameImage: locality.sameImage, localitySameQuestion: locality.sameQuestion },
   };
 }
@@ -97,6 +97,8 @@ const meanings: Readonly<Record<string, string>> = {
   lossDown: 'false: without ℓ_im↓',
   lossAttribution: 'false: without ℓ_ima',
   weightLocality: 'weight of ℓ_loc',
+  weightOthers: "beyond the paper: weight of ℓ_im↓ over the pictures of the batch's other edits",
+  muonRate: 'beyond the paper: matrices learn by Muon at this rate; 0: by Adam',
   hintBias: 'beyond the paper: bias of the attention to all but the target; 0: none',
   hintUntil: 'last step with the whole bias',
   hintEnd: 'step at which the bias is gone',

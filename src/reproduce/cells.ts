@@ -37,6 +37,8 @@ export interface CellRequest {
   readonly seed: number;
   /** how to train, where the editor's own defaults are not meant */
   readonly training?: Recipe | undefined;
+  /** records evaluated where the table does not say how many: the first so many; all when absent */
+  readonly limit?: number | undefined;
   /** whether weights that come with the model are taken, where they are of its seed */
   readonly shipped: boolean;
 }
@@ -152,7 +154,7 @@ async function planned(requests: readonly CellRequest[], options: CellsOptions):
           ? {}
           : { training: { ...training, data: identities.of(files.train!), limit: trainLimit ?? null } }),
       },
-      data: { ...test, kind: dataset, evaluated: Math.min(limit ?? test.records, test.records) },
+      data: { ...test, kind: dataset, evaluated: Math.min(limit ?? request.limit ?? test.records, test.records) },
       protocol: protocolOf(batch, answerTokens[dataset]),
     };
     const place = cellPlace(request, seed);
@@ -189,7 +191,7 @@ function isFinished({ place, identity, request }: Planned, { out, redo }: CellsO
 
 async function work(plan: Planned, options: CellsOptions, progress: WorkProgress): Promise<void> {
   const { identity, request, place, shipped } = plan;
-  const { out, data, jobs, threads, signal, command, limit, dtype } = options;
+  const { out, data, jobs, threads, signal, command, dtype } = options;
   const home = join(out, workFolder);
   const name = place.replaceAll('/', '_');
   const training =
@@ -205,7 +207,7 @@ async function work(plan: Planned, options: CellsOptions, progress: WorkProgress
       weights,
       data: data.files[request.dataset]!.test,
       images: data.images,
-      limit,
+      limit: identity.data.evaluated,
       batch: identity.protocol.batch,
       maxNewTokens: identity.protocol.maxNewTokens,
       dtype,

@@ -4,6 +4,7 @@
  */
 import type { DatasetKind } from '../data/records.ts';
 import type { Settings } from '../editors/editor.ts';
+import { builtInModels } from '../models/load.ts';
 
 export interface Recipe {
   readonly steps?: number;
@@ -12,23 +13,17 @@ export interface Recipe {
 }
 
 const recipes: Readonly<Record<string, Recipe>> = {
-  'mini-llava/vqa/vead': { steps: 4000 },
-  'mini-llava/caption/vead': {
-    steps: 1200,
-    settings: {
-      weightLocality: 1,
-      localitySameImage: 0.15,
-      localitySameQuestion: 0.2,
-      hintUntil: 100,
-      hintEnd: 300,
-      hold: 0.4,
-    },
-  },
-  'mini-blip2-opt/vqa/vead': { steps: 2000 },
-  'mini-blip2-opt/caption/vead': { steps: 1800, settings: { localitySameQuestion: 0.15 } },
-  'mini-minigpt4/vqa/vead': { steps: 2600 },
-  'mini-minigpt4/caption/vead': { steps: 2200 },
+  'mini-llava/caption/vead': { steps: 1200 },
+  'mini-blip2-opt/caption/vead': { steps: 1200 },
+  'mini-minigpt4/caption/vead': { steps: 1200 },
 };
+
+/** Editors that need seconds for an edit are asked for fewer of them. */
+const limits: Readonly<Record<string, number>> = { tp: 200, ike: 400 };
+
+/** Records to evaluate of an editor on a mini; undefined: all. @param model the name of its folder */
+export const recordsFor = (model: string, editor: string): number | undefined =>
+  (builtInModels as readonly string[]).includes(model) ? limits[editor] : undefined;
 
 /** @param model the name of its folder @param own what is asked for instead of the recipe's */
 export function recipeFor(model: string, dataset: DatasetKind, editor: string, own: Recipe = {}): Recipe {

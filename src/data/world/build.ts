@@ -22,7 +22,7 @@ export interface WorldSizes {
   readonly captionTest: number;
 }
 
-export const defaultSizes: WorldSizes = { vqaTrain: 6000, vqaTest: 1200, captionTrain: 2000, captionTest: 500 };
+export const defaultSizes: WorldSizes = { vqaTrain: 12000, vqaTest: 1200, captionTrain: 6000, captionTest: 500 };
 
 export interface WorldManifest {
   readonly version: number;

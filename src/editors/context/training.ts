@@ -149,7 +149,7 @@ export async function trainOnRecords<T>(
 }
 
 /** Places in a seeded order of their own for every epoch. */
-const epochOrder = (random: Random, epoch: number, count: number): number[] =>
+export const epochOrder = (random: Random, epoch: number, count: number): number[] =>
   random.fork(`epoch ${epoch}`).shuffle(Array.from({ length: count }, (_, i) => i));
 
 /**

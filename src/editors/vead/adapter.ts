@@ -114,27 +114,42 @@ function residual(w: Weights, name: string, x: Node, d: number, width: number): 
 /** Repeats the rows of [e, ...] for every group of a batch of g·e rows. */
 export type Spread = (perEdit: Node) => Node;
 
+/** f_μ1(h_v) of visual tokens [b, v, d]. */
+const mappedImage = (w: Weights, { hidden: d, influenceWidth }: AdapterShape, visual: Node): Node =>
+  scope('mappedImage', () =>
+    residual(w, 'influence_mapper.img_map', norm(w, 'influence_mapper.ln_img_reps', visual, d), d, influenceWidth),
+  );
+
+/** f_μ2(h̄_end) of prompts' last tokens [n, d]. */
+const mappedPrompt = (w: Weights, { hidden: d, influenceWidth }: AdapterShape, ends: Node): Node =>
+  residual(w, 'influence_mapper.prompt_token_map', norm(w, 'influence_mapper.ln_edit_reps', ends, d), d, influenceWidth);
+
+/** The mean over heads of per-head dot products over sqrt(d / heads) is the whole dot product over heads sqrt(d / heads). */
+const perHead = ({ hidden: d, heads }: AdapterShape, dots: Node): Node =>
+  mul(dots, 1 / (heads * Math.sqrt(Math.floor(d / heads))));
+
 /** f_μ1(h_v) · f_μ2(h̄_end), [b, v]: the gate before its sigmoid (Eq. 15). */
-export function influenceMapper(w: Weights, shape: AdapterShape, visual: Node, promptEnd: Node): Node {
-  const { hidden: d, heads, influenceWidth } = shape;
-  const [b, v] = visual.shape as [Dim, Dim, number];
+export function influenceMapper(
+  w: Weights,
+  shape: AdapterShape,
+  visual: Node,
+  promptEnd: Node,
+  mapped = mappedImage(w, shape, visual),
+): Node {
+  const [b, v, d] = visual.shape as [Dim, Dim, number];
   return scope('influenceMapper', () => {
-    const image = residual(w, 'influence_mapper.img_map', norm(w, 'influence_mapper.ln_img_reps', visual, d), d, influenceWidth);
-    const prompt = residual(
-      w,
-      'influence_mapper.prompt_token_map',
-      norm(w, 'influence_mapper.ln_edit_reps', promptEnd, d),
-      d,
-      influenceWidth,
-    );
-    // The mean over heads of per-head dot products over sqrt(d / heads) is the whole dot product over heads sqrt(d / heads).
-    const dots = matmul(image, reshape(prompt, [b, d, 1]));
-    return mul(reshape(dots, [b, v]), 1 / (heads * Math.sqrt(Math.floor(d / heads))));
+    const dots = matmul(mapped, reshape(mappedPrompt(w, shape, promptEnd), [b, d, 1]));
+    return perHead(shape, reshape(dots, [b, v]));
   });
 }
 
+/** Gates before their sigmoid, [b, v, n], of every picture's visual tokens f_μ1(h_v) [b, v, d] under every edit, by prompts' last tokens [n, d]. */
+export function allGates(w: Weights, shape: AdapterShape, mapped: Node, ends: Node): Node {
+  return scope('allGates', () => perHead(shape, matmul(mapped, mappedPrompt(w, shape, ends), false, true)));
+}
+
 /**
- * ḧ_v and the gate's logits.
+ * ḧ_v, the gate's logits, and f_μ1(h_v).
  * @param visual h_v [b, v, d] @param spread repeats what belongs to an edit for the rows of the batch (identity for one edit per row)
  */
 export function visualEditAdapter(
@@ -144,12 +159,13 @@ export function visualEditAdapter(
   edit: EditSignal,
   parts: AdapterParts = { influenceMapper: true, crossAttention: true },
   spread: Spread = (x) => x,
-): { output: Node; gate: Node } {
+): { output: Node; gate: Node; mapped: Node } {
   const { hidden: d, width: m, heads } = shape;
   return scope('vead', () => {
     const [e, n] = edit.signal.shape as [Dim, Dim, number];
     const end = gather(reshape(edit.signal, [mulDim(e, n), d]), edit.ends);
-    const gate = influenceMapper(w, shape, visual, spread(end));
+    const mapped = mappedImage(w, shape, visual);
+    const gate = influenceMapper(w, shape, visual, spread(end), mapped);
     const query = linear(w, 'cross_att_q_mlp', linear(w, 'mlp_begin', norm(w, 'ln_img_reps', visual, d), d, m), m, m);
     let mixed = query;
     if (parts.crossAttention) {
@@ -162,7 +178,7 @@ export function visualEditAdapter(
     const change = linear(w, 'mlp_end', mixed, m, d);
     const b = visual.dim(0);
     const gated = parts.influenceMapper ? mul(change, reshape(sigmoid(gate), [b, visual.dim(1), 1])) : change;
-    return { output: add(visual, gated), gate };
+    return { output: add(visual, gated), gate, mapped };
   });
 }
 

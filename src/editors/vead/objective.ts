@@ -32,7 +32,7 @@ import { Sites } from '../../models/sites.ts';
 import { splitLayer } from '../../models/split.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import { Weights } from '../../nn/weights.ts';
-import { type AdapterParts, type AdapterShape, visualEditAdapter } from './adapter.ts';
+import { type AdapterParts, type AdapterShape, allGates, visualEditAdapter } from './adapter.ts';
 
 /** Which terms of the objective count, and how much. */
 export interface LossWeights {
@@ -43,9 +43,11 @@ export interface LossWeights {
   up: number;
   down: number;
   attribution: number;
+  /** beyond the paper: ℓ_im↓ over all pictures of the batch's other edits, of which the mapper's dot products are cheap; 0 removes it */
+  others: number;
 }
 
-export const paperLosses: LossWeights = { rel: 1, gen: 1, loc: 1, up: 0.1, down: 0.1, attribution: 0.1 };
+export const paperLosses: LossWeights = { rel: 1, gen: 1, loc: 1, up: 0.1, down: 0.1, attribution: 0.1, others: 0 };
 
 /** Groups of rows, in their order. */
 export const groups = ['reliability', 'textGenerality', 'modalGenerality', 'modalLocality'] as const;
@@ -60,6 +62,7 @@ export interface Objective {
  * Inputs: hidden [4e, l, d], positions [4e, l], bias [4e, 1, l, l]; signal [e, n, d], signalBias [e, n], signalEnds [e];
  * rows/labels [r] and parts [3, r] (weights of each row in ℓ_rel, ℓ_gen text, ℓ_gen modal); locRows [k], before [k, vocabulary], locWeights [k];
  * share [], of the edits of the whole batch that these are (1 where a batch comes whole);
+ * ends [edits, d], the last prompt tokens of the whole batch's edits, and others [e, edits], how much each picture of an edit counts under each of them;
  * choice [e] (flat group row whose gates feed ℓ_im↑ and ℓ_ima), sampled [e, t] visual positions, target [e, t] = c normalised (Eq. 23).
  */
 export function objective(vlm: Vlm, layer: number, shape: AdapterShape, losses: LossWeights, parts: AdapterParts): Objective {
@@ -84,14 +87,11 @@ export function objective(vlm: Vlm, layer: number, shape: AdapterShape, losses: 
   const pictures = concat([slice(hidden, 0, 0, 'e'), slice(hidden, 0, mulDim(2, 'e'), b)], 0);
   const asRows = (x: Node): Node => concat([slice(x, 0, 0, 'e'), x], 0);
   const spread = (x: Node): Node => concat([x, x, x], 0);
-  const { output, gate: perPicture } = visualEditAdapter(
-    adapter,
-    shape,
-    slice(pictures, 1, start, length),
-    signal,
-    parts,
-    spread,
-  );
+  const {
+    output,
+    gate: perPicture,
+    mapped,
+  } = visualEditAdapter(adapter, shape, slice(pictures, 1, start, length), signal, parts, spread);
   const gate = asRows(perPicture);
   let x = { picture: concat([slice(pictures, 1, 0, start), output], 1), text: slice(hidden, 1, length, 'l') };
   const context = { weights: frozen, sites: new Sites(), positions, bias, length, spread: asRows };
@@ -116,6 +116,12 @@ export function objective(vlm: Vlm, layer: number, shape: AdapterShape, losses: 
   const share = input('share', []);
   const gates = mapperLosses(right, wrong, target);
   const [up, down, ima] = [gates.up, gates.down, gates.ima].map((x) => mul(x, share)) as [Node, Node, Node];
+  const apart = (): Node => {
+    const gates = allGates(adapter, shape, mapped, input('ends', ['edits', d]));
+    const open = mean(log(add(sub(1, sigmoid(gates)), 1e-8)), 1);
+    return mul(sum(mul(open, spread(input('others', ['e', 'edits'])))), -1 / 3);
+  };
+  const others = losses.others > 0 && parts.influenceMapper ? apart() : undefined;
   const opened = (x: Node): Node => mul(mean(sigmoid(x)), share);
 
   const weighted: [Node, number][] = [
@@ -125,6 +131,7 @@ export function objective(vlm: Vlm, layer: number, shape: AdapterShape, losses: 
     [loc, losses.loc],
   ];
   if (parts.influenceMapper) weighted.push([up, losses.up], [down, losses.down], [ima, losses.attribution]);
+  if (others !== undefined) weighted.push([others, losses.others]);
   const used = weighted.filter(([, weight]) => weight !== 0).map(([term, weight]) => (weight === 1 ? term : mul(term, weight)));
   if (used.length === 0) throw new Error('every term of the objective is switched off');
   return {
@@ -133,6 +140,7 @@ export function objective(vlm: Vlm, layer: number, shape: AdapterShape, losses: 
     metrics: {
       ...{ rel, textGen, modalGen, loc },
       ...(parts.influenceMapper ? { up, down, ima, gateRight: opened(right), gateWrong: opened(wrong) } : {}),
+      ...(others === undefined ? {} : { others }),
     },
     weights: adapter,
   };

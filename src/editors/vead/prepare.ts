@@ -6,11 +6,12 @@
 import { visibleUpTo } from '../../attribution/visual-attribution.ts';
 import type { EditRecord, Query } from '../../data/records.ts';
 import { f32, i64, type Tensor } from '../../graph/dtype.ts';
-import { decodeImage } from '../../image/decode.ts';
 import { targetRows } from '../../models/answer.ts';
 import type { Sequence } from '../../models/sequence.ts';
-import { type Batch, causalBias, type RgbImage, type Vlm } from '../../models/vlm.ts';
+import { type Batch, causalBias, type Vlm } from '../../models/vlm.ts';
 import type { Random } from '../../random.ts';
+import { picturesOf } from '../context/pictures.ts';
+import { Kept } from '../context/training.ts';
 import { influenceTargetProgram } from './influence-target.ts';
 import { groups } from './objective.ts';
 
@@ -114,106 +115,147 @@ export async function influenceTargets(
   return (await program.run(feeds)).c!.data as Float32Array;
 }
 
-export class Preparer {
-  readonly #cache = new Map<number, Prepared>();
-  readonly #images = new Map<string, Promise<RgbImage>>();
-  #bytes = 0;
+/** Bytes of a prepared record, about: for deciding whether all of them can be kept. */
+export function preparedBytes(vlm: Vlm, { closer = [] }: Pick<PrepareOptions, 'closer'>): number {
+  const { visualTokens, decoder } = vlm.architecture;
+  const words = 32;
+  return 4 * (groups.length + closer.length) * (visualTokens + words) * decoder.hidden;
+}
 
+function bytesOf(prepared: Prepared): number {
+  const closer = Object.values(prepared.closer);
+  return [
+    ...[prepared, ...closer].map(({ before }) => before),
+    ...prepared.influence,
+    ...[...prepared.samples, ...closer.map(({ sample }) => sample)].map(({ hidden }) => hidden),
+  ].reduce((sum, a) => sum + a.byteLength, 0);
+}
+
+export class Preparer {
+  readonly #kept: Kept<Prepared>;
+
+  /** @param together records that are prepared in one run, every place in one list; each alone when left out */
   constructor(
     readonly vlm: Vlm,
     readonly records: readonly EditRecord[],
     readonly options: PrepareOptions,
     readonly random: Random,
-  ) {}
+    together: readonly (readonly number[])[] = records.map((_, i) => [i]),
+  ) {
+    this.#kept = new Kept((places) => this.#prepare(places), bytesOf, options.budget, together);
+  }
 
   /** Prepared records by their place in the list. */
   async get(indices: readonly number[]): Promise<Prepared[]> {
-    const missing = [...new Set(indices.filter((i) => !this.#cache.has(i)))];
-    const fresh = new Map<number, Prepared>();
-    if (missing.length > 0) {
-      // One at a time: padding and batch size move the last bits, and a resumed training meets records in other batches.
-      for (const i of missing) fresh.set(i, await this.#prepare(i));
-      for (const [i, prepared] of fresh) {
-        const closer = Object.values(prepared.closer);
-        const bytes = [
-          ...[prepared, ...closer].map(({ before }) => before),
-          ...prepared.influence,
-          ...[...prepared.samples, ...closer.map(({ sample }) => sample)].map(({ hidden }) => hidden),
-        ].reduce((sum, a) => sum + a.byteLength, 0);
-        if (this.#bytes + bytes > this.options.budget) continue;
-        this.#cache.set(i, prepared);
-        this.#bytes += bytes;
-      }
-    }
-    return indices.map((i) => this.#cache.get(i) ?? fresh.get(i)!);
+    const out: Prepared[] = [];
+    for (const i of indices) out.push(await this.#kept.get(i));
+    return out;
   }
 
-  #image(path: string): Promise<RgbImage> {
-    let image = this.#images.get(path);
-    if (image === undefined) {
-      image = decodeImage(path);
-      this.#images.set(path, image);
-      if (this.#images.size > 512) this.#images.delete(this.#images.keys().next().value as string);
-    }
-    return image;
+  async #prepare(places: readonly number[]): Promise<Prepared[]> {
+    const { vlm } = this;
+    const asked = places.map((place) => this.#queries(place));
+    const flat = asked.flat();
+    const tokens = await picturesOf(
+      vlm,
+      flat.map(({ query }) => query.image),
+    );
+    const visual = flat.map(({ query }) => tokens.get(query.image!)!);
+    const sequences = flat.map(({ query }) => vlm.layout(query.prompt, true, query.target));
+    const hidden = await hiddenAt(vlm, vlm.batchVisual(sequences, visual), this.options.layer);
+    const all = sequences.map((sequence, n): Sample => ({ sequence, hidden: hidden[n]! }));
+    const local = flat.flatMap(({ kind }, n) => (kind === undefined ? [] : [n]));
+    const logits = await this.#unedited(
+      local.map((n) => all[n]!),
+      local.map((n) => visual[n]!),
+    );
+    const before = new Map(local.map((n, i) => [n, logits[i]!]));
+    let at = 0;
+    const prepared = asked.map((queries): Omit<Prepared, 'influence'> => {
+      const first = at;
+      at += queries.length;
+      const closer: Prepared['closer'] = {};
+      queries.forEach(({ kind }, i) => {
+        if (kind !== undefined && kind !== 'modalLocality')
+          closer[kind] = { sample: all[first + i]!, before: before.get(first + i)! };
+      });
+      const samples = all.slice(first, first + groups.length);
+      return { samples, before: before.get(first + groups.length - 1)!, closer };
+    });
+    const influence = await this.#influence(
+      places,
+      prepared.map(({ samples }) => samples),
+    );
+    return prepared.map((one, i) => ({ ...one, influence: influence[i]! }));
   }
 
-  async #prepare(index: number): Promise<Prepared> {
+  /** A record's queries in the order of `groups`, and its closer localities; `kind` says which are localities. */
+  #queries(place: number): { query: Query; kind?: CloserLocality | 'modalLocality' }[] {
+    const { queries, hard } = this.records[place]!;
+    // The objective computes the picture's part of both once.
+    if (queries.textGenerality.image !== queries.reliability.image)
+      throw new Error(`record ${place}: its rephrased prompt is about another picture than its prompt`);
+    const closer = (this.options.closer ?? []).flatMap((kind) => {
+      const query = hard?.[kind];
+      return query === undefined ? [] : [{ query, kind }];
+    });
+    const usual = groups.map((group) => ({
+      query: queries[group] as Query,
+      ...(group === 'modalLocality' ? { kind: group } : {}),
+    }));
+    return [...usual, ...closer];
+  }
+
+  /** c of each record's rel/gen samples, in the order of `groups`. */
+  async #influence(places: readonly number[], samples: readonly (readonly Sample[])[]): Promise<Float32Array[][]> {
     const { vlm } = this;
     const { layer, traced, draws, sigma } = this.options;
     const { visualTokens: v, decoder } = vlm.architecture;
+    if (traced.length === 0) return places.map(() => [0, 1, 2].map(() => new Float32Array(v)));
     const d = decoder.hidden;
-    const queries = groups.map((group) => this.records[index]!.queries[group] as Query);
-    // The objective computes the picture's part of both once.
-    if (queries[1]!.image !== queries[0]!.image)
-      throw new Error(`record ${index}: its rephrased prompt is about another picture than its prompt`);
-    const sequences = queries.map((q) => vlm.layout(q.prompt, true, q.target));
-    const batch = await vlm.batch(sequences, await Promise.all(queries.map((q) => this.#image(q.image!))));
-    const hidden = await hiddenAt(vlm, batch, layer);
-    const samples = sequences.map((sequence, g): Sample => ({ sequence, hidden: hidden[g]! }));
-    const [edit, , modal, local] = samples as [Sample, Sample, Sample, Sample];
-
-    const before = await this.#unedited(local, queries[3]!.image!);
-    const closer: Prepared['closer'] = {};
-    for (const kind of this.options.closer ?? []) {
-      const query = this.records[index]!.hard?.[kind];
-      if (query === undefined) continue;
-      const sequence = vlm.layout(query.prompt, true, query.target);
-      const picture = await this.#image(query.image!);
-      const [states] = await hiddenAt(vlm, await vlm.batch([sequence], [picture]), layer);
-      const sample = { sequence, hidden: states! };
-      closer[kind] = { sample, before: await this.#unedited(sample, query.image!) };
-    }
-
-    let influence = [0, 1, 2].map(() => new Float32Array(v));
-    if (traced.length > 0) {
-      const tokens = Array.from({ length: v }, (_, i) => vlm.visualStart + i);
-      // Visual tokens come before the prompt, so the rephrased prompt has the edit's own visual states: two samples, not three.
-      const noise = new Map(
-        traced.map((i): [number, Tensor<'float32'>] => {
-          const one = this.random.fork(`${i}/${index}`).normals(v * draws * d, sigma);
-          const data = new Float32Array(2 * one.length);
-          data.set(one);
-          data.set(one, one.length);
-          return [i, f32(data, [2, v, draws, d])];
-        }),
-      );
-      const c = await influenceTargets(vlm, layer, traced, [edit, edit], [edit, modal], tokens, noise);
-      influence = [c.slice(0, v), c.slice(0, v), c.slice(v)];
-    }
-    return { samples, before, closer, influence };
+    const e = places.length;
+    // Visual tokens come before the prompt, so the rephrased prompt has the edit's own visual states: two samples, not three.
+    const noise = new Map(
+      traced.map((i): [number, Tensor<'float32'>] => {
+        const size = v * draws * d;
+        const data = new Float32Array(2 * e * size);
+        places.forEach((place, n) => {
+          const one = this.random.fork(`${i}/${place}`).normals(size, sigma);
+          data.set(one, n * size);
+          data.set(one, (e + n) * size);
+        });
+        return [i, f32(data, [2 * e, v, draws, d])];
+      }),
+    );
+    const edits = samples.map(([edit]) => edit!);
+    const modals = samples.map(([, , modal]) => modal!);
+    const tokens = Array.from({ length: v }, (_, i) => vlm.visualStart + i);
+    const c = await influenceTargets(vlm, layer, traced, [...edits, ...edits], [...edits, ...modals], tokens, noise);
+    return places.map((_, n) => {
+      const own = c.slice(n * v, (n + 1) * v);
+      return [own, own, c.slice((e + n) * v, (e + n + 1) * v)];
+    });
   }
 
-  /** Unedited logits [k × vocabulary] at a sample's target rows, from its states at the insert layer. */
-  async #unedited(sample: Sample, image: string): Promise<Float32Array> {
+  /** Unedited logits [k × vocabulary] at each sample's target rows, from its states at the insert layer. */
+  async #unedited(samples: readonly Sample[], visual: readonly Tensor<'float32'>[]): Promise<Float32Array[]> {
     const { vlm } = this;
     const { decoder } = vlm;
-    const alone = vlm.batchVisual([sample.sequence], [await vlm.visual(await this.#image(image))]);
-    const rows = targetRows(alone);
-    const out = await vlm.run({ from: this.options.layer + 1, to: decoder.layers, outputs: ['logits'], rows: true }, alone, {
-      hidden: padHidden([sample], decoder.hidden).hidden,
+    const batch = vlm.batchVisual(
+      samples.map(({ sequence }) => sequence),
+      visual,
+    );
+    const rows = targetRows(batch);
+    const out = await vlm.run({ from: this.options.layer + 1, to: decoder.layers, outputs: ['logits'], rows: true }, batch, {
+      hidden: padHidden(samples, decoder.hidden).hidden,
       rows: i64(rows, [rows.length]),
     });
-    return out.logits!.data as Float32Array;
+    const logits = out.logits!.data as Float32Array;
+    let at = 0;
+    return samples.map(({ sequence: { targetIds } }) => {
+      const start = at;
+      at += targetIds.length * decoder.vocabulary;
+      return logits.slice(start, at);
+    });
   }
 }

@@ -6,14 +6,22 @@ import { f32, i64, type Tensor } from '../../graph/dtype.ts';
 import { checkTraining } from '../../models/memory.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import { Trainer } from '../../nn/trainer.ts';
-import { Random } from '../../random.ts';
 import { compile } from '../../runtime/node.ts';
 import { trainingLoop, warmHoldDecay } from '../../training/loop.ts';
+import { epochOrder, preparationGroups, trainingRandom } from '../context/training.ts';
 import { type EditorWeights, modelId, type Settings, type TrainOptions } from '../editor.ts';
 import { writeEditorWeights } from '../files.ts';
 import { type AdapterParts, type AdapterShape, initialAdapter } from './adapter.ts';
 import { type LossWeights, objective } from './objective.ts';
-import { type CloserLocality, closerLocalities, type Prepared, Preparer, padHidden, withLocality } from './prepare.ts';
+import {
+  type CloserLocality,
+  closerLocalities,
+  type Prepared,
+  Preparer,
+  padHidden,
+  preparedBytes,
+  withLocality,
+} from './prepare.ts';
 
 export interface VeadConfig {
   layer: number;
@@ -27,6 +35,8 @@ export interface VeadConfig {
   /** records whose gradients are computed at once; below `batch` they are added up, which takes less memory */
   microBatch: number;
   rate: number;
+  /** beyond the paper: matrices learn by Muon at this rate, which follows the schedule of `rate`; 0: by Adam, as everything else */
+  muonRate: number;
   /** fraction of the steps at the constant rate before the linear decay to `lastRate` of it; 1 is the paper's constant rate */
   hold: number;
   lastRate: number;
@@ -114,6 +124,16 @@ export function stepFeeds(
   groupOf.forEach((g, i) => {
     parts[g * r + i] = 1 / sizes[g]!;
   });
+  const edits = whole.length;
+  const ends = new Float32Array(edits * d);
+  const others = new Float32Array(e * edits);
+  whole.forEach((p, n) => {
+    const { sequence, hidden } = p.samples[0]!;
+    ends.set(hidden.subarray(sequence.promptEnd * d, (sequence.promptEnd + 1) * d), n * d);
+    prepared.forEach((own, i) => {
+      if (own !== p) others[i * edits + n] = 1 / (edits * (edits - 1));
+    });
+  });
   const k = locRows.length;
   const before = new Float32Array(k * n);
   let cursor = 0;
@@ -147,6 +167,8 @@ export function stepFeeds(
     before: f32(before, [k, n]),
     locWeights: f32(new Float32Array(k).fill(1 / tokens(3)), [k]),
     share: f32([e / whole.length], []),
+    ends: f32(ends, [edits, d]),
+    others: f32(others, [e, edits]),
     choice: i64(
       prepared.map((_, i) => draw.choice * e + i),
       [e],
@@ -172,13 +194,16 @@ export function veadTrainer(
     loss,
     metrics,
     initial: usedWeights(initial, config),
-    rule: () => ({ rule: 'adam' }),
+    rule: (name) =>
+      config.muonRate > 0 && isMatrix(name) ? { rule: 'muon', rate: config.muonRate / config.rate } : { rule: 'adam' },
     clip: config.clip,
     parts: config.microBatch < config.batch,
     compile,
     options: { ...vlm.compileOptions, ...(threads === undefined ? {} : { threads }), weights: vlm.weights },
   });
 }
+
+const isMatrix = (name: string): boolean => name.endsWith('.weight') && !/(^|\.)ln_/.test(name);
 
 /** Without a part its weights do not take part in the loss. */
 function usedWeights(initial: ReadonlyMap<string, Tensor<'float32'>>, { parts }: VeadConfig): Map<string, Tensor<'float32'>> {
@@ -196,7 +221,7 @@ export async function trainVead(
   config: VeadConfig,
   options: TrainOptions,
 ): Promise<EditorWeights> {
-  const random = new Random(`${options.seed}/vead`);
+  const random = trainingRandom('vead', options);
   const { decoder, visualTokens } = vlm.architecture;
   const shape: AdapterShape = {
     hidden: decoder.hidden,
@@ -211,11 +236,15 @@ export async function trainVead(
   }
   const trainer = await veadTrainer(vlm, config, shape, initial, options.threads);
   const closer = closerLocalities.filter((kind) => config.locality[kind] > 0);
-  const preparer = new Preparer(vlm, records, { ...config, closer }, random.fork('noise'));
+  const groups = preparationGroups('vead', options, {
+    count: records.length,
+    batch: config.batch,
+    fits: records.length * preparedBytes(vlm, { closer }) <= config.budget,
+  });
+  const preparer = new Preparer(vlm, records, { ...config, closer }, random.fork('noise'), groups);
   const perEpoch = Math.max(1, Math.floor(records.length / config.batch));
   let orderEpoch = -1;
   let order: number[] = [];
-  const place = records.map((_, i) => i);
   // Smoothed loss (EMA 0.1): the checkpoint with the smallest one is kept.
   let smoothed = Number.NaN;
   let best = Number.POSITIVE_INFINITY;
@@ -240,7 +269,7 @@ export async function trainVead(
     feeds: async (step) => {
       const epoch = Math.floor((step - 1) / perEpoch);
       if (epoch !== orderEpoch) {
-        order = random.fork(`epoch ${epoch}`).shuffle(place);
+        order = epochOrder(random, epoch, records.length);
         orderEpoch = epoch;
       }
       const at = ((step - 1) % perEpoch) * config.batch;
@@ -306,13 +335,14 @@ export function veadSettings(config: VeadConfig): Settings {
     steps: config.steps,
     batch: config.batch,
     rate: config.rate,
+    muonRate: config.muonRate,
     hold: config.hold,
     lastRate: config.lastRate,
     clip: config.clip ?? null,
     sampled: config.sampled,
     draws: config.draws,
     sigma: config.sigma,
-    losses: [losses.rel, losses.gen, losses.loc, losses.up, losses.down, losses.attribution],
+    losses: [losses.rel, losses.gen, losses.loc, losses.up, losses.down, losses.attribution, losses.others],
     influenceMapper: parts.influenceMapper,
     crossAttention: parts.crossAttention,
     hint: [config.hint.bias, config.hint.until, config.hint.end],

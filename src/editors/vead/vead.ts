@@ -65,7 +65,7 @@ export function veadConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): VeadC
   const number = (name: string, otherwise: number): number => (typeof s[name] === 'number' ? (s[name] as number) : otherwise);
   const on = (name: string): boolean => s[name] !== false;
   const mini = hidden < 512;
-  const steps = options.steps ?? (mini ? 3000 : 200_000);
+  const steps = options.steps ?? (mini ? 1500 : 200_000);
   const batch = options.batch ?? (mini ? 16 : 4);
   return {
     layer,
@@ -77,6 +77,7 @@ export function veadConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): VeadC
     batch,
     microBatch: Math.min(options.microBatch ?? batch, batch),
     rate: options.rate ?? (mini ? 3e-3 : 1e-4),
+    muonRate: number('muonRate', mini ? 0.005 : 0),
     hold: number('hold', mini ? 0.5 : 1),
     lastRate: number('lastRate', mini ? 0.02 : 1),
     clip: typeof s.clip === 'number' ? s.clip : mini ? 1 : undefined,
@@ -89,6 +90,7 @@ export function veadConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): VeadC
       up: on('lossUp') ? number('lambda', 0.1) : 0,
       down: on('lossDown') ? number('lambda', 0.1) : 0,
       attribution: on('lossAttribution') ? number('lambda', 0.1) : 0,
+      others: number('weightOthers', mini ? 0.3 : 0),
     },
     parts: { influenceMapper: on('influenceMapper'), crossAttention: on('crossAttention') },
     hint: {

@@ -10,9 +10,9 @@ export const command = defineCommand({
   options: {
     out: outFolder('folder to write', { required: true }),
     seed: seed(),
-    vqaTrain: records('edits of answers to questions to train on', 6000),
+    vqaTrain: records('edits of answers to questions to train on', 12000),
     vqaTest: records('edits of answers to questions to test on', 1200),
-    captionTrain: records('edits of captions to train on', 2000),
+    captionTrain: records('edits of captions to train on', 6000),
     captionTest: records('edits of captions to test on', 500),
   },
   examples: [
