@@ -85,7 +85,8 @@ export function mendConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): MendC
     normRecords: 128,
     hold: mini ? 0.5 : 1,
     lastRate: mini ? 0.05 : 1,
-    clip: mini ? 1 : 100,
+    // The gradient of the step sizes is thousands of times that of all else: a smaller limit would let it set everything's pace.
+    clip: mini ? 1e4 : 100,
     budget: 1e9,
   });
   const batch = options.batch ?? (mini ? 8 : 1);

@@ -13,6 +13,7 @@ export interface Recipe {
 }
 
 const recipes: Readonly<Record<string, Recipe>> = {
+  'mini-llava/vqa/vead': { steps: 2600 },
   'mini-llava/caption/vead': { steps: 1200 },
   'mini-blip2-opt/caption/vead': { steps: 1200 },
   'mini-minigpt4/caption/vead': { steps: 1200 },
