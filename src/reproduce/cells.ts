@@ -37,8 +37,6 @@ export interface CellRequest {
   readonly seed: number;
   /** how to train, where the editor's own defaults are not meant */
   readonly training?: Recipe | undefined;
-  /** records evaluated where the table does not say how many: the first so many; all when absent */
-  readonly limit?: number | undefined;
   /** whether weights that come with the model are taken, where they are of its seed */
   readonly shipped: boolean;
 }
@@ -154,7 +152,7 @@ async function planned(requests: readonly CellRequest[], options: CellsOptions):
           ? {}
           : { training: { ...training, data: identities.of(files.train!), limit: trainLimit ?? null } }),
       },
-      data: { ...test, kind: dataset, evaluated: Math.min(limit ?? request.limit ?? test.records, test.records) },
+      data: { ...test, kind: dataset, evaluated: Math.min(limit ?? test.records, test.records) },
       protocol: protocolOf(batch, answerTokens[dataset]),
     };
     const place = cellPlace(request, seed);

@@ -4,7 +4,6 @@
  */
 import type { DatasetKind } from '../data/records.ts';
 import type { Settings } from '../editors/editor.ts';
-import { builtInModels } from '../models/load.ts';
 
 export interface Recipe {
   readonly steps?: number;
@@ -15,16 +14,10 @@ export interface Recipe {
 const recipes: Readonly<Record<string, Recipe>> = {
   'mini-llava/vqa/vead': { steps: 2600 },
   'mini-llava/caption/vead': { steps: 1200 },
+  'mini-blip2-opt/vqa/vead': { steps: 2200 },
   'mini-blip2-opt/caption/vead': { steps: 1200 },
   'mini-minigpt4/caption/vead': { steps: 1200 },
 };
-
-/** Editors that need seconds for an edit are asked for fewer of them. */
-const limits: Readonly<Record<string, number>> = { tp: 200, ike: 400 };
-
-/** Records to evaluate of an editor on a mini; undefined: all. @param model the name of its folder */
-export const recordsFor = (model: string, editor: string): number | undefined =>
-  (builtInModels as readonly string[]).includes(model) ? limits[editor] : undefined;
 
 /** @param model the name of its folder @param own what is asked for instead of the recipe's */
 export function recipeFor(model: string, dataset: DatasetKind, editor: string, own: Recipe = {}): Recipe {

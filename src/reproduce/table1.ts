@@ -6,7 +6,7 @@ import type { DatasetKind } from '../data/records.ts';
 import { readCells } from './cell-store.ts';
 import { type CellRequest, type CellsOptions, modelName, runCells } from './cells.ts';
 import { type Column, columnsOf } from './columns.ts';
-import { recipeFor, recordsFor } from './recipes.ts';
+import { recipeFor } from './recipes.ts';
 import { writeTable } from './table-files.ts';
 
 export interface Table1Options extends CellsOptions {
@@ -35,7 +35,7 @@ export async function table1(options: Table1Options, name = 'table1'): Promise<T
       editors.flatMap((editor) =>
         seeds.map((seed): CellRequest => {
           const training = recipeFor(modelName(model), dataset, editor, { steps });
-          return { model, dataset, editor, seed, training, limit: recordsFor(modelName(model), editor), shipped: true };
+          return { model, dataset, editor, seed, training, shipped: true };
         }),
       ),
     ),
