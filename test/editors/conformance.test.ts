@@ -44,7 +44,7 @@ describe('an easy case on a model that reads pictures', () => {
       const { root, records, requests } = world;
       // Targets of one and of two words.
       expect(requests.map(({ target }) => target.split(' ').length)).toEqual([2, 1]);
-      const options = { out: join(root, `${id}-easy`), seed: 1, steps: 40, batch: 2, threads: 1 };
+      const options = { out: join(root, `${id}-easy`), seed: 1, steps: 80, batch: 2, threads: 1 };
       const weights = await editor.train?.(mini, records.slice(0, 2), options);
       const edits = await editor.edit(mini, requests, weights);
       for (const [i, request] of requests.entries()) {
