@@ -55,11 +55,11 @@ test('table3: each part and loss is left out in training, and only that', async 
     Object.keys(full!).filter((key) => JSON.stringify(other[key]) !== JSON.stringify(full![key])),
   );
   expect(changed).toEqual([['losses'], ['losses'], ['losses'], ['influenceMapper'], ['crossAttention']]);
-  // [rel, gen, loc, up, down, attribution]
+  // [rel, gen, loc, up, down, attribution, others]: ℓ_im↓ over other edits' pictures goes with ℓ_im↓
   expect(others.slice(0, 3).map(({ losses }) => (losses as number[]).slice(3))).toEqual([
-    [0.1, 0, 0.1],
-    [0, 0.1, 0.1],
-    [0.1, 0.1, 0],
+    [0.1, 0, 0.1, 0],
+    [0, 0.1, 0.1, 0.3],
+    [0.1, 0.1, 0, 0.3],
   ]);
   expect(table.rows[0]!.against).toBeNull();
   expect(table.rows[5]!.against!.difference).toBeCloseTo(table.rows[5]!.average - table.rows[0]!.average, 6);

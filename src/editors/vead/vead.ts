@@ -90,7 +90,7 @@ export function veadConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): VeadC
       up: on('lossUp') ? number('lambda', 0.1) : 0,
       down: on('lossDown') ? number('lambda', 0.1) : 0,
       attribution: on('lossAttribution') ? number('lambda', 0.1) : 0,
-      others: number('weightOthers', mini ? 0.3 : 0),
+      others: on('lossDown') ? number('weightOthers', mini ? 0.3 : 0) : 0,
     },
     parts: { influenceMapper: on('influenceMapper'), crossAttention: on('crossAttention') },
     hint: {
