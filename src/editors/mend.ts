@@ -85,7 +85,7 @@ export function mendConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): MendC
     normRecords: 128,
     hold: mini ? 0.5 : 1,
     lastRate: mini ? 0.05 : 1,
-    // The gradient of the step sizes is thousands of times that of all else: a smaller limit would let it set everything's pace.
+    // dℓ/dα is of the order of ℓ/α, thousands: a limit near 1 would let it set the pace of everything else.
     clip: mini ? 1e4 : 100,
     budget: 1e9,
   });

@@ -189,7 +189,7 @@ function isFinished({ place, identity, request }: Planned, { out, redo }: CellsO
 
 async function work(plan: Planned, options: CellsOptions, progress: WorkProgress): Promise<void> {
   const { identity, request, place, shipped } = plan;
-  const { out, data, jobs, threads, signal, command, dtype } = options;
+  const { out, data, jobs, threads, signal, command, limit, dtype } = options;
   const home = join(out, workFolder);
   const name = place.replaceAll('/', '_');
   const training =
@@ -205,7 +205,7 @@ async function work(plan: Planned, options: CellsOptions, progress: WorkProgress
       weights,
       data: data.files[request.dataset]!.test,
       images: data.images,
-      limit: identity.data.evaluated,
+      limit,
       batch: identity.protocol.batch,
       maxNewTokens: identity.protocol.maxNewTokens,
       dtype,

@@ -116,10 +116,10 @@ export function objective(vlm: Vlm, layer: number, shape: AdapterShape, losses: 
   const share = input('share', []);
   const gates = mapperLosses(right, wrong, target);
   const [up, down, ima] = [gates.up, gates.down, gates.ima].map((x) => mul(x, share)) as [Node, Node, Node];
+  // (22) over every picture of an edit, three of them, and all other edits of the batch
   const apart = (): Node => {
     const gates = allGates(adapter, shape, mapped, input('ends', ['edits', d]));
-    const open = mean(log(add(sub(1, sigmoid(gates)), 1e-8)), 1);
-    return mul(sum(mul(open, spread(input('others', ['e', 'edits'])))), -1 / 3);
+    return mul(sum(mul(mean(logShut(gates), 1), spread(input('others', ['e', 'edits'])))), -1 / 3);
   };
   const others = losses.others > 0 && parts.influenceMapper ? apart() : undefined;
   const opened = (x: Node): Node => mul(mean(sigmoid(x)), share);
@@ -146,15 +146,19 @@ export function objective(vlm: Vlm, layer: number, shape: AdapterShape, losses: 
   };
 }
 
+const small = 1e-8;
+
+/** log(1 − σ(gate)) */
+const logShut = (gates: Node): Node => log(add(sub(1, sigmoid(gates)), small));
+
 /**
  * The influence mapper's losses (21, 22, 24) from its gates before their sigmoid.
  * @param right gates of rel/gen samples at N_s [e, t] @param wrong those of locality samples @param target c normalised [e, t]
  */
 export function mapperLosses(right: Node, wrong: Node, target: Node): { up: Node; down: Node; ima: Node } {
-  const small = 1e-8;
   return {
     up: mul(mean(log(add(sigmoid(right), small))), -1), // (21)
-    down: mul(mean(log(add(sub(1, sigmoid(wrong)), small))), -1), // (22)
+    down: mul(mean(logShut(wrong)), -1), // (22)
     ima: mul(mean(sum(mul(target, log(add(softmax(right), small))), 1)), -1), // (24)
   };
 }

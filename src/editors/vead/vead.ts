@@ -67,6 +67,7 @@ export function veadConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): VeadC
   const mini = hidden < 512;
   const steps = options.steps ?? (mini ? 1500 : 200_000);
   const batch = options.batch ?? (mini ? 16 : 4);
+  const rate = options.rate ?? (mini ? 3e-3 : 1e-4);
   return {
     layer,
     traced: Array.isArray(s.traced) ? (s.traced as number[]) : tracedLayers(vlm, layer),
@@ -76,8 +77,9 @@ export function veadConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): VeadC
     steps,
     batch,
     microBatch: Math.min(options.microBatch ?? batch, batch),
-    rate: options.rate ?? (mini ? 3e-3 : 1e-4),
-    muonRate: number('muonRate', mini ? 0.005 : 0),
+    rate,
+    // 0.005 at the default rate; --lr moves both.
+    muonRate: number('muonRate', mini ? rate * (5 / 3) : 0),
     hold: number('hold', mini ? 0.5 : 1),
     lastRate: number('lastRate', mini ? 0.02 : 1),
     clip: typeof s.clip === 'number' ? s.clip : mini ? 1 : undefined,
