@@ -3,10 +3,11 @@
  * still in place there, so the influence targets and the mapper's own losses read visual tokens under that edit. (With a model of its own
  * for tracing, as the paper trains and as `trainVead` does, they read the unedited ones; at the first step both are the same.)
  */
+
+import { padHidden, type Sample } from '../editors/context/states.ts';
 import type { Edit } from '../editors/editor.ts';
 import { type AdapterShape, influenceMapper } from '../editors/vead/adapter.ts';
 import { mapperLosses, objective } from '../editors/vead/objective.ts';
-import { padHidden, type Sample } from '../editors/vead/prepare.ts';
 import type { VeadConfig } from '../editors/vead/train.ts';
 import { veadRewrite } from '../editors/vead/vead.ts';
 import { add, f32, input, mean, mul, sigmoid, type Tensor } from '../graph/index.ts';

@@ -1,9 +1,10 @@
 /** VEAD's training steps: influence targets with the reference's noise (VisEdit Eq. 23), losses and their parts (Eq. 17-24), gradients, Adam. */
 import { basename } from 'node:path';
+import type { Sample } from '../editors/context/states.ts';
 import type { Edit } from '../editors/editor.ts';
 import { type AdapterShape, adapterShapeOf } from '../editors/vead/adapter.ts';
 import { groups } from '../editors/vead/objective.ts';
-import { influenceTargets, Preparer, type Sample } from '../editors/vead/prepare.ts';
+import { influenceTargets, Preparer } from '../editors/vead/prepare.ts';
 import { stepFeeds, type VeadConfig, veadTrainer } from '../editors/vead/train.ts';
 import { vead } from '../editors/vead/vead.ts';
 import { f32, type Tensor } from '../graph/dtype.ts';

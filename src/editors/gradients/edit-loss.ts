@@ -22,7 +22,7 @@ import { Sites } from '../../models/sites.ts';
 import { splitLayer, splitStates } from '../../models/split.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import type { Weights } from '../../nn/weights.ts';
-import { padHidden, type Sample } from '../vead/prepare.ts';
+import { padHidden, type Sample } from '../context/states.ts';
 
 /** States before layer `from` of one input with its target. */
 export async function stateBefore(vlm: Vlm, { prompt, image, target }: Query, from: number): Promise<Sample> {

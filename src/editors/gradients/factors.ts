@@ -8,7 +8,7 @@ import { concat, gradient, input, type Node, nameOf, type Tensor } from '../../g
 import type { Vlm } from '../../models/vlm.ts';
 import { Weights } from '../../nn/weights.ts';
 import type { Feeds } from '../../runtime/program.ts';
-import type { Sample } from '../vead/prepare.ts';
+import type { Sample } from '../context/states.ts';
 import { feedForward, type NamedWeight, productsOf } from './chosen-weights.ts';
 import { tailFeeds, tailLogits, targetLoss } from './edit-loss.ts';
 

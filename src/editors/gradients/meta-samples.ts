@@ -1,12 +1,11 @@
 /** What training a hyper-network editor needs of a record and never changes: states before the first changed layer, and the unedited answers. */
 
-import type { EditRecord, Query } from '../../data/records.ts';
+import type { EditRecord } from '../../data/records.ts';
 import { f32, i64, type Tensor } from '../../graph/index.ts';
-import { targetRows } from '../../models/answer.ts';
-import type { Batch, Vlm } from '../../models/vlm.ts';
+import type { Vlm } from '../../models/vlm.ts';
 import type { Feeds } from '../../runtime/program.ts';
 import { picturesOf, type VisualTokens } from '../context/pictures.ts';
-import { padHidden, type Sample } from '../vead/prepare.ts';
+import { answersAbove, padHidden, type Sample, statesBelow } from '../context/states.ts';
 import { pictureGroups } from './meta-objective.ts';
 
 export interface Prepared {
@@ -63,48 +62,6 @@ export async function prepare(
     textBefore: textBefore[i]!,
     condition: condition?.[i] ?? [],
   }));
-}
-
-/** Queries that all have a picture, or all have none. */
-function batchOf(vlm: Vlm, queries: readonly Query[], tokens: VisualTokens): Batch {
-  return vlm.batchVisual(
-    queries.map(({ prompt, image, target }) => vlm.layout(prompt, image !== null, target)),
-    queries.map(({ image }) => (image === null ? undefined : tokens.get(image)!)),
-  );
-}
-
-/** States before layer `from`. */
-async function statesBelow(vlm: Vlm, queries: readonly Query[], from: number, tokens: VisualTokens): Promise<Sample[]> {
-  const batch = batchOf(vlm, queries, tokens);
-  const site = from === 0 ? 'decoder.in' : `layers.${from - 1}.out`;
-  const out = (await vlm.run({ from: 0, to: from, outputs: [site] }, batch))[site]!.data as Float32Array;
-  const d = vlm.decoder.hidden;
-  return batch.sequences.map((sequence, n) => {
-    const at = n * batch.length * d;
-    return { sequence, hidden: out.slice(at, at + sequence.ids.length * d) };
-  });
-}
-
-/** Unedited logits [k × n] where each query's answer is predicted, from the states before layer `from`. */
-async function answersAbove(
-  vlm: Vlm,
-  queries: readonly Query[],
-  samples: readonly Sample[],
-  from: number,
-  tokens: VisualTokens,
-): Promise<Float32Array[]> {
-  const batch = batchOf(vlm, queries, tokens);
-  const rows = targetRows(batch);
-  const segment = { from, to: vlm.decoder.layers, outputs: ['logits'], rows: true };
-  const { hidden } = padHidden(samples, vlm.decoder.hidden);
-  const { logits } = await vlm.run(segment, batch, { hidden, rows: i64(rows, [rows.length]) });
-  const n = vlm.decoder.vocabulary;
-  let at = 0;
-  return batch.sequences.map(({ targetIds }) => {
-    const start = at;
-    at += targetIds.length * n;
-    return (logits!.data as Float32Array).slice(start, at);
-  });
 }
 
 export function bytesOf({ pictures, text, pictureBefore, textBefore }: Prepared): number {

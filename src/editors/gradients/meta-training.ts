@@ -7,6 +7,7 @@ import type { EditRecord } from '../../data/records.ts';
 import { checkTraining } from '../../models/memory.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import type { Feeds } from '../../runtime/program.ts';
+import { stateBytes } from '../context/states.ts';
 import { Kept, preparationGroups, type RecordTraining, type RecordTrainingConfig, trainOnRecords } from '../context/training.ts';
 import type { EditorWeights, TrainOptions } from '../editor.ts';
 import { factorFeeds, gradientFactors } from './factors.ts';
@@ -38,13 +39,10 @@ export function trainHyperNetwork(
     const layersAbove = vlm.decoder.layers - from;
     checkTraining(vlm.name, vlm.memory, { layersAbove, records: microBatch, budget: vlm.memoryBudget });
   }
-  const { visualTokens, decoder } = vlm.architecture;
-  const words = 32;
-  const bytesEach = 4 * pictureGroups.length * (visualTokens + words) * decoder.hidden;
   const groups = preparationGroups(training.editor, options, {
     count: records.length,
     batch: training.config.batch,
-    fits: records.length * bytesEach <= budget,
+    fits: stateBytes(vlm, records.length * pictureGroups.length) <= budget,
   });
   const kept = new Kept(
     (places) =>

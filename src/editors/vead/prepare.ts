@@ -6,20 +6,13 @@
 import { visibleUpTo } from '../../attribution/visual-attribution.ts';
 import type { EditRecord, Query } from '../../data/records.ts';
 import { f32, i64, type Tensor } from '../../graph/dtype.ts';
-import { targetRows } from '../../models/answer.ts';
-import type { Sequence } from '../../models/sequence.ts';
-import { type Batch, causalBias, type Vlm } from '../../models/vlm.ts';
+import type { Batch, Vlm } from '../../models/vlm.ts';
 import type { Random } from '../../random.ts';
 import { picturesOf } from '../context/pictures.ts';
+import { answersAbove, padHidden, type Sample, statesBelow } from '../context/states.ts';
 import { Kept } from '../context/training.ts';
 import { influenceTargetProgram } from './influence-target.ts';
 import { groups } from './objective.ts';
-
-export interface Sample {
-  sequence: Sequence;
-  /** h[l_e], [length × d] */
-  hidden: Float32Array;
-}
 
 export interface Prepared {
   /** in the order of `groups` */
@@ -62,26 +55,6 @@ export async function hiddenAt(vlm: Vlm, batch: Batch, layer: number): Promise<F
   return batch.sequences.map((s, n) => data.slice(n * batch.length * d, (n * batch.length + s.ids.length) * d));
 }
 
-/** Right-padded hidden states of samples: [b, l, d], positions and causal bias. */
-export function padHidden(
-  samples: readonly Sample[],
-  d: number,
-): { hidden: Tensor<'float32'>; positions: Tensor; bias: Tensor<'float32'>; length: number } {
-  const length = Math.max(...samples.map((s) => s.sequence.ids.length));
-  const data = new Float32Array(samples.length * length * d);
-  const positions = new BigInt64Array(samples.length * length);
-  samples.forEach((s, n) => {
-    data.set(s.hidden, n * length * d);
-    for (let i = 0; i < length; i++) positions[n * length + i] = BigInt(i);
-  });
-  return {
-    hidden: f32(data, [samples.length, length, d]),
-    positions: i64(positions, [samples.length, length]),
-    bias: causalBias(samples.length, length),
-    length,
-  };
-}
-
 /** c [b][v] for the visual tokens of `sample` seen from the prompt end of `edit`; `noise` per traced layer [b, v, draws, d]. */
 export async function influenceTargets(
   vlm: Vlm,
@@ -113,13 +86,6 @@ export async function influenceTargets(
   };
   for (const [i, t] of noise) feeds[`noise.${i}`] = t;
   return (await program.run(feeds)).c!.data as Float32Array;
-}
-
-/** Bytes of a prepared record, about: for deciding whether all of them can be kept. */
-export function preparedBytes(vlm: Vlm, { closer = [] }: Pick<PrepareOptions, 'closer'>): number {
-  const { visualTokens, decoder } = vlm.architecture;
-  const words = 32;
-  return 4 * (groups.length + closer.length) * (visualTokens + words) * decoder.hidden;
 }
 
 function bytesOf(prepared: Prepared): number {
@@ -160,14 +126,20 @@ export class Preparer {
       vlm,
       flat.map(({ query }) => query.image),
     );
-    const visual = flat.map(({ query }) => tokens.get(query.image!)!);
-    const sequences = flat.map(({ query }) => vlm.layout(query.prompt, true, query.target));
-    const hidden = await hiddenAt(vlm, vlm.batchVisual(sequences, visual), this.options.layer);
-    const all = sequences.map((sequence, n): Sample => ({ sequence, hidden: hidden[n]! }));
+    const above = this.options.layer + 1;
+    const all = await statesBelow(
+      vlm,
+      flat.map(({ query }) => query),
+      above,
+      tokens,
+    );
     const local = flat.flatMap(({ kind }, n) => (kind === undefined ? [] : [n]));
-    const logits = await this.#unedited(
+    const logits = await answersAbove(
+      vlm,
+      local.map((n) => flat[n]!.query),
       local.map((n) => all[n]!),
-      local.map((n) => visual[n]!),
+      above,
+      tokens,
     );
     const before = new Map(local.map((n, i) => [n, logits[i]!]));
     let at = 0;
@@ -234,28 +206,6 @@ export class Preparer {
     return places.map((_, n) => {
       const own = c.slice(n * v, (n + 1) * v);
       return [own, own, c.slice((e + n) * v, (e + n + 1) * v)];
-    });
-  }
-
-  /** Unedited logits [k × vocabulary] at each sample's target rows, from its states at the insert layer. */
-  async #unedited(samples: readonly Sample[], visual: readonly Tensor<'float32'>[]): Promise<Float32Array[]> {
-    const { vlm } = this;
-    const { decoder } = vlm;
-    const batch = vlm.batchVisual(
-      samples.map(({ sequence }) => sequence),
-      visual,
-    );
-    const rows = targetRows(batch);
-    const out = await vlm.run({ from: this.options.layer + 1, to: decoder.layers, outputs: ['logits'], rows: true }, batch, {
-      hidden: padHidden(samples, decoder.hidden).hidden,
-      rows: i64(rows, [rows.length]),
-    });
-    const logits = out.logits!.data as Float32Array;
-    let at = 0;
-    return samples.map(({ sequence: { targetIds } }) => {
-      const start = at;
-      at += targetIds.length * decoder.vocabulary;
-      return logits.slice(start, at);
     });
   }
 }

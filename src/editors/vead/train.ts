@@ -8,20 +8,13 @@ import type { Vlm } from '../../models/vlm.ts';
 import { Trainer } from '../../nn/trainer.ts';
 import { compile } from '../../runtime/node.ts';
 import { trainingLoop, warmHoldDecay } from '../../training/loop.ts';
+import { padHidden, stateBytes } from '../context/states.ts';
 import { epochOrder, preparationGroups, trainingRandom } from '../context/training.ts';
 import { type EditorWeights, modelId, type Settings, type TrainOptions } from '../editor.ts';
 import { writeEditorWeights } from '../files.ts';
 import { type AdapterParts, type AdapterShape, initialAdapter } from './adapter.ts';
-import { type LossWeights, objective } from './objective.ts';
-import {
-  type CloserLocality,
-  closerLocalities,
-  type Prepared,
-  Preparer,
-  padHidden,
-  preparedBytes,
-  withLocality,
-} from './prepare.ts';
+import { type LossWeights, objective, groups as sampleGroups } from './objective.ts';
+import { type CloserLocality, closerLocalities, type Prepared, Preparer, withLocality } from './prepare.ts';
 
 export interface VeadConfig {
   layer: number;
@@ -239,7 +232,7 @@ export async function trainVead(
   const groups = preparationGroups('vead', options, {
     count: records.length,
     batch: config.batch,
-    fits: records.length * preparedBytes(vlm, { closer }) <= config.budget,
+    fits: stateBytes(vlm, records.length * (sampleGroups.length + closer.length)) <= config.budget,
   });
   const preparer = new Preparer(vlm, records, { ...config, closer }, random.fork('noise'), groups);
   const perEpoch = Math.max(1, Math.floor(records.length / config.batch));
