@@ -88,6 +88,11 @@ export interface Editor {
   readonly promises: Promises;
   train?(vlm: Vlm, records: readonly EditRecord[], options: TrainOptions): Promise<EditorWeights>;
   /**
+   * What `train` would be set to, by the names in its weights' settings: weights made otherwise are of another training. Absent: every choice is
+   * among its options.
+   */
+  trainingSettings?(vlm: Vlm, options: Partial<TrainOptions>): Settings;
+  /**
    * One edit per request.
    * @param settings the editor's own options for these edits, by name (steps, rate, ...); what is left out has the editor's default
    */

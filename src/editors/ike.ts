@@ -295,6 +295,7 @@ export const ike: Editor = {
   trained: true,
   promises: { textUntouched: false, batchEqualsSingles: true, answersTarget: false, explains: false },
   train,
+  trainingSettings: (vlm, { settings, layer }) => ({ ...ikeConfig(vlm, settings, layer) }),
   edit,
   with: (vlm, edits) => {
     checkEdits(id, vlm, edits);

@@ -43,6 +43,7 @@ import { zeros } from '../nn/optimizers.ts';
 import { type LowRank, Weights } from '../nn/weights.ts';
 import { Random } from '../random.ts';
 import type { Feeds } from '../runtime/program.ts';
+import { trainingSettings } from './context/training.ts';
 import {
   type Edit,
   type Editor,
@@ -356,6 +357,7 @@ export const ke: Editor = {
   trained: true,
   promises: { textUntouched: false, batchEqualsSingles: true },
   train,
+  trainingSettings: (vlm, options) => trainingSettings(keConfig(vlm, options)),
   edit,
   with: (vlm, edits) => withDeltas(id, vlm, edits),
   chain: (vlm, edits) => chainDeltas(id, vlm, edits),

@@ -40,6 +40,7 @@ import type { Vlm } from '../models/vlm.ts';
 import { zeros } from '../nn/optimizers.ts';
 import { type LowRank, Weights } from '../nn/weights.ts';
 import { Random } from '../random.ts';
+import { trainingSettings } from './context/training.ts';
 import {
   type Edit,
   type Editor,
@@ -293,6 +294,7 @@ export const mend: Editor = {
   trained: true,
   promises: { textUntouched: false, batchEqualsSingles: true },
   train,
+  trainingSettings: (vlm, options) => trainingSettings(mendConfig(vlm, options)),
   edit,
   with: (vlm, edits) => withDeltas(id, vlm, edits),
   chain: (vlm, edits) => chainDeltas(id, vlm, edits),

@@ -9,6 +9,7 @@ import { basename, join } from 'node:path';
 import { writeFileAtomic } from '../checkpoints/atomic.ts';
 import { readJson } from '../checkpoints/json.ts';
 import type { DatasetKind } from '../data/records.ts';
+import type { Settings } from '../editors/editor.ts';
 import { readEditorWeights } from '../editors/files.ts';
 import { editorNamed } from '../editors/index.ts';
 import { findShippedWeights } from '../editors/shipped.ts';
@@ -19,6 +20,7 @@ import { runEvaluation } from '../evaluation/runner.ts';
 import { readResults } from '../evaluation/store.ts';
 import { trainEditor, weightsFile } from '../evaluation/training.ts';
 import { loadModel, modelFolder } from '../models/load.ts';
+import type { Vlm } from '../models/vlm.ts';
 import type { WeightType } from '../models/weight-types.ts';
 import { Stopped } from '../training/loop.ts';
 import { type Cell, type CellIdentity, type CellManifest, readCell, seedFolder, workFolder, writeCell } from './cell-store.ts';
@@ -68,6 +70,8 @@ interface Planned {
   readonly place: string;
   readonly identity: CellIdentity;
   readonly shipped: string | undefined;
+  /** that the editor's training is set to, its own defaults included */
+  readonly settings: Settings | undefined;
 }
 
 /** The name of a model's folder in a table. */
@@ -125,25 +129,26 @@ export async function runCells(requests: readonly CellRequest[], options: CellsO
 async function planned(requests: readonly CellRequest[], options: CellsOptions): Promise<Planned[]> {
   const { data, limit, trainLimit, dtype } = options;
   const identities = new DataIdentities(data.images);
-  const models = new Map<string, CellIdentity['model']>();
+  const models = new Map<string, Vlm>();
   const plans = new Map<string, Planned>();
   for (const request of requests) {
     const { model, dataset, training } = request;
     const editor = await editorNamed(request.editor);
     const files = data.files[dataset];
     if (files === undefined) throw new Error(`there are no records of ${datasets[dataset]}; name a file with --data-${dataset}`);
-    if (!models.has(model)) models.set(model, await identityOfModel(model, dtype));
-    const of = models.get(model)!;
+    if (!models.has(model)) models.set(model, loadModel(model, { dtype }));
+    const vlm = models.get(model)!;
+    const { name, fingerprint } = vlm;
     // What is not trained draws no random numbers.
     const seed = editor.trained ? request.seed : null;
-    const shipped = request.shipped && seed !== null ? shippedFor(model, editor.id, dataset, of.fingerprint, seed) : undefined;
+    const shipped = request.shipped && seed !== null ? shippedFor(model, editor.id, dataset, fingerprint, seed) : undefined;
     if (seed !== null && shipped === undefined && files.train === undefined)
       throw new Error(
         `${editor.id} has to be trained and there are no training records of ${datasets[dataset]}; name a second file with --data-${dataset}`,
       );
     const test = identities.of(files.test);
     const identity: CellIdentity = {
-      model: of,
+      model: { name, fingerprint, ...(dtype === undefined ? {} : { dtype }) },
       editor: {
         id: editor.id,
         seed,
@@ -156,16 +161,11 @@ async function planned(requests: readonly CellRequest[], options: CellsOptions):
       protocol: protocolOf(batch, answerTokens[dataset]),
     };
     const place = cellPlace(request, seed);
-    plans.set(place, { request, place, identity, shipped });
+    const settings = identity.editor.training === undefined ? undefined : editor.trainingSettings?.(vlm, training ?? {});
+    plans.set(place, { request, place, identity, shipped, settings });
   }
+  for (const vlm of models.values()) await vlm.release();
   return [...plans.values()];
-}
-
-async function identityOfModel(model: string, dtype: WeightType | undefined): Promise<CellIdentity['model']> {
-  const vlm = loadModel(model, { dtype });
-  const { name, fingerprint } = vlm;
-  await vlm.release();
-  return { name, fingerprint, ...(dtype === undefined ? {} : { dtype }) };
 }
 
 /** Weights that come with a model count for the seed that they were trained with. */
@@ -176,10 +176,13 @@ function shippedFor(model: string, editor: string, dataset: DatasetKind, fingerp
   return weights.model.fingerprint === fingerprint && weights.settings.seed === String(seed) ? path : undefined;
 }
 
-function isFinished({ place, identity, request }: Planned, { out, redo }: CellsOptions): boolean {
+function isFinished({ place, identity, request, settings = {} }: Planned, { out, redo }: CellsOptions): boolean {
   const cell = readCell(out, place);
   if (cell === undefined) return false;
-  const different = differences(cell.manifest.identity, identity);
+  const { weights } = cell.manifest;
+  // The weights' settings say more than how they are trained, such as what a threshold was fitted to.
+  const trained = Object.fromEntries(Object.keys(settings).map((name) => [name, weights?.settings[name]]));
+  const different = [...differences(cell.manifest.identity, identity), ...differences(trained, settings, 'settings')];
   if (different.length === 0) return true;
   if (redo) return false;
   throw new Error(
@@ -188,15 +191,15 @@ function isFinished({ place, identity, request }: Planned, { out, redo }: CellsO
 }
 
 async function work(plan: Planned, options: CellsOptions, progress: WorkProgress): Promise<void> {
-  const { identity, request, place, shipped } = plan;
+  const { identity, request, place, shipped, settings } = plan;
   const { out, data, jobs, threads, signal, command, limit, dtype } = options;
   const home = join(out, workFolder);
   const name = place.replaceAll('/', '_');
   const training =
     identity.editor.training === undefined
       ? undefined
-      : join(home, 'training', `${name}_${hash([identity.model, identity.editor])}`);
-  const evaluating = join(home, 'evaluation', `${name}_${hash(identity)}`);
+      : join(home, 'training', `${name}_${hash([identity.model, identity.editor, settings])}`);
+  const evaluating = join(home, 'evaluation', `${name}_${hash([identity, settings])}`);
   const weights = training === undefined ? shipped : await trained(plan, training, options, progress);
   const { evaluation, manifest } = await runEvaluation(
     {

@@ -178,8 +178,15 @@ function costsText({ cells }: Results): string {
   return `All ${cells.length} cells took ${time(training + evaluation)}: ${time(training)} of training, ${time(evaluation)} of evaluation. "s per edit" is the time to make it, "s asking" that of all its queries; private memory is that of the process.`;
 }
 
-/** How much the loss of the last fifth of a training's steps is below that of the fifth before, as a fraction of it. */
-export function lateFall(curve: readonly Pick<LogLine, 'step' | 'loss'>[]): number | null {
+/** How much the mean loss of the last fifth of a training's steps is below that of the fifth before. */
+export interface LateFall {
+  /** as a fraction of the fifth before */
+  readonly ofLoss: number;
+  /** as a fraction of the fall from the first line to the last fifth; null where the loss did not fall */
+  readonly ofFall: number | null;
+}
+
+export function lateFall(curve: readonly Pick<LogLine, 'step' | 'loss'>[]): LateFall | null {
   const last = curve.at(-1)?.step;
   if (last === undefined) return null;
   const meanOf = (from: number, to: number): number | null => {
@@ -187,8 +194,12 @@ export function lateFall(curve: readonly Pick<LogLine, 'step' | 'loss'>[]): numb
     return lines.length === 0 ? null : lines.reduce((sum, { loss }) => sum + loss, 0) / lines.length;
   };
   const [before, after] = [meanOf(0.6, 0.8), meanOf(0.8, 1)];
-  return before === null || after === null || before === 0 ? null : (before - after) / before;
+  if (before === null || after === null || before === 0) return null;
+  const whole = curve[0]!.loss - after;
+  return { ofLoss: (before - after) / before, ofFall: whole > 0 ? (before - after) / whole : null };
 }
+
+const percent = (x: number): string => `${(100 * x).toFixed(1)} %`;
 
 function curveSection({ cells, table1 }: Results): string | undefined {
   const rows = cells.flatMap(({ place, manifest }) => {
@@ -210,13 +221,14 @@ function curveSection({ cells, table1 }: Results): string | undefined {
             editor.seed ?? '',
             curve.at(-1)!.step,
             two(curve.at(-1)!.loss),
-            `${(100 * fall).toFixed(1)} %`,
+            percent(fall.ofLoss),
+            fall.ofFall === null ? '' : percent(fall.ofFall),
           ],
         ];
   });
   if (rows.length === 0) return undefined;
-  const head = ['Backbone', 'Data', 'Editor', 'Seed', 'Steps', 'Loss at the end', 'Fall in the last fifth'];
-  return `${table(head, rows, 3)}\nThe fall is that of the mean loss from the fourth fifth of the steps to the last.\n`;
+  const head = ['Backbone', 'Data', 'Editor', 'Seed', 'Steps', 'Loss at the end', 'Fall in the last fifth', 'Of the whole fall'];
+  return `${table(head, rows, 3)}\nThe fall is that of the mean loss from the fourth fifth of the steps to the last: as a part of itself, and of the fall from the first line of the curve. A loss near zero halves its last thousandths and is flat all the same.\n`;
 }
 
 const titles: Readonly<Record<string, string>> = {

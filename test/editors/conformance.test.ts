@@ -48,11 +48,14 @@ describe('an easy case on a model that reads pictures', () => {
       const { root, records, requests } = world;
       // Targets of one and of two words.
       expect(requests.map(({ target }) => target.split(' ').length)).toEqual([2, 1]);
-      const options = { out: join(root, `${id}-easy`), seed: 1, steps: 40, batch: 2, threads: 1 };
-      const weights = await editor.train?.(mini, records.slice(0, 2), {
-        ...options,
+      const options = {
+        ...{ out: join(root, `${id}-easy`), seed: 1, steps: 40, batch: 2, threads: 1 },
         ...(quicker[id] && { settings: quicker[id] }),
-      });
+      };
+      const weights = await editor.train?.(mini, records.slice(0, 2), options);
+      // Tables tell by these whether finished weights are those of the settings of today.
+      const told = editor.trainingSettings?.(mini, options);
+      if (told !== undefined) expect(weights!.settings).toMatchObject(told);
       const edits = await editor.edit(mini, requests, weights);
       for (const [i, request] of requests.entries()) {
         const edited = editor.with(mini, [edits[i]!]);

@@ -96,7 +96,8 @@ test('a page keeps what people wrote around its sections', () => {
 test('a curve that has flattened falls little in its last fifth', () => {
   const curve = (loss: (step: number) => number) =>
     Array.from({ length: 40 }, (_, i) => ({ step: 10 * (i + 1), loss: loss(10 * (i + 1)) }));
-  expect(lateFall(curve(() => 0.3))).toBe(0);
-  expect(lateFall(curve((step) => (step <= 320 ? 2 : 1)))).toBe(0.5);
+  expect(lateFall(curve(() => 0.3))).toEqual({ ofLoss: 0, ofFall: null });
+  expect(lateFall(curve((step) => (step <= 320 ? 2 : 1)))).toEqual({ ofLoss: 0.5, ofFall: 1 });
+  expect(lateFall(curve((step) => (step <= 10 ? 5 : step <= 320 ? 2 : 1)))).toEqual({ ofLoss: 0.5, ofFall: 0.25 });
   expect(lateFall([])).toBeNull();
 });

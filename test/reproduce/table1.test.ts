@@ -1,5 +1,5 @@
 /** `reproduce table1` from fresh processes on toy sizes: seeds, resume, cells without their weights, tables, and what is refused. */
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { readCells } from '../../src/reproduce/cell-store.ts';
@@ -84,6 +84,15 @@ test('cells that were made otherwise are refused by name, and made anew when ask
   expect(other.code).toBe(1);
   expect(other.stderr).toMatch(/ft-l\/once \(ft-l on tiny, E-VQA\) was made otherwise; give --redo/);
   expect(other.stderr).toContain('data.evaluated: there 6, here 5');
+  // An editor's default that is another one today.
+  const manifest = at('killed', 'tiny/vqa/vead/seed-2/manifest.json');
+  const made = readFileSync(manifest, 'utf8');
+  writeFileSync(manifest, made.replace(/"sigma": [\d.]+/, '"sigma": 9'));
+  const stale = await visedit(words('killed'));
+  expect(stale.code).toBe(1);
+  expect(stale.stderr).toMatch(/vead\/seed-2 .* was made otherwise/);
+  expect(stale.stderr).toContain('settings.sigma: there 9, here 0.7');
+  writeFileSync(manifest, made);
   const one = [
     ...words('killed').slice(0, 6),
     '--editor',

@@ -57,6 +57,15 @@ export interface RecordTraining<T> {
 /** What orders records and draws of a training come from. */
 export const trainingRandom = (editor: string, { seed }: Pick<TrainOptions, 'seed'>): Random => new Random(`${seed}/${editor}`);
 
+/** What decides the weights that a training gives: all of its configuration but what memory it takes. */
+export function trainingSettings({
+  budget: _,
+  microBatch: __,
+  ...settings
+}: RecordTrainingConfig & { budget: number }): Settings {
+  return { ...settings } as Settings;
+}
+
 export const weightsFile = 'weights.safetensors';
 
 export async function trainOnRecords<T>(

@@ -23,6 +23,7 @@ import type { Rewrite, Vlm } from '../../models/vlm.ts';
 import { best, inGroups, type Memory, own, shared, tensorOf } from '../context/memory.ts';
 import type { Asked } from '../context/placed.ts';
 import { keysOf, similarity } from '../context/representation.ts';
+import { trainingSettings } from '../context/training.ts';
 import {
   checkEdits,
   type Edit,
@@ -35,7 +36,7 @@ import {
 } from '../editor.ts';
 import { addDeltas, type Deltas, sumDeltas } from '../gradients/deltas.ts';
 import { checkSettings } from '../gradients/descend.ts';
-import { promptBehind, trainLte } from './train.ts';
+import { lteConfig, promptBehind, trainLte } from './train.ts';
 
 const id = 'lte';
 
@@ -115,6 +116,7 @@ export const lte: Editor = {
   trained: true,
   promises: { textUntouched: false, batchEqualsSingles: true },
   train: trainLte,
+  trainingSettings: (vlm, options) => trainingSettings(lteConfig(vlm, options)),
   edit,
   with: (vlm, edits) => {
     checkEdits(id, vlm, edits);

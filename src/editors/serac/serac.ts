@@ -25,6 +25,7 @@ import type { Weights } from '../../nn/weights.ts';
 import { best, inGroups, type Memory, own, shared, tensorOf } from '../context/memory.ts';
 import type { Asked } from '../context/placed.ts';
 import { keysOf } from '../context/representation.ts';
+import { trainingSettings } from '../context/training.ts';
 import {
   checkEdits,
   type Edit,
@@ -38,7 +39,15 @@ import {
 import { checkSettings } from '../gradients/descend.ts';
 import { type CounterfactualInput, counterfactualFeeds, counterfactualLogits, counterfactualShapes } from './counterfactual.ts';
 import { embedKeys, keyRows, scopeLogit, scopeShapes } from './scope.ts';
-import { boundWeights, counterfactualShapeOf, type SeracConfig, scopeShapeOf, textsOf, trainSerac } from './train.ts';
+import {
+  boundWeights,
+  counterfactualShapeOf,
+  type SeracConfig,
+  scopeShapeOf,
+  seracConfig,
+  textsOf,
+  trainSerac,
+} from './train.ts';
 
 const id = 'serac';
 
@@ -217,6 +226,7 @@ export const serac: Editor = {
   trained: true,
   promises: { textUntouched: true, batchEqualsSingles: true, explains: false },
   train: trainSerac,
+  trainingSettings: (vlm, options) => trainingSettings(seracConfig(vlm, options)),
   edit,
   with: (vlm, edits) => {
     checkEdits(id, vlm, edits);

@@ -24,7 +24,7 @@ import { chained } from './chain.ts';
 import { paperLosses } from './objective.ts';
 import { hiddenAt } from './prepare.ts';
 import { veadRewrite, WEIGHT } from './rewrite.ts';
-import { trainVead, type VeadConfig } from './train.ts';
+import { trainVead, type VeadConfig, veadSettings } from './train.ts';
 
 export { veadRewrite };
 
@@ -187,6 +187,14 @@ export const vead: Editor = {
   promises: { textUntouched: true, batchEqualsSingles: true },
   train: async (vlm, records, options) =>
     trainVead(vlm, records, veadConfig(vlm, await withLayers(vlm, records, options)), options),
+  trainingSettings: (vlm, options) => {
+    const settings = veadSettings(veadConfig(vlm, options));
+    // Where nothing says which layers, the records do.
+    const open = options.layer === undefined && publishedLayer(vlm) === undefined;
+    return open
+      ? Object.fromEntries(Object.entries(settings).filter(([name]) => name !== 'layer' && name !== 'traced'))
+      : settings;
+  },
   edit,
   unchangedUpTo: (weights) => weights?.settings.layer as number | undefined,
   with: (vlm, edits) => rewritten(vlm, edits, rewriteRows(vlm, edits)),
