@@ -37,7 +37,7 @@ const defaultsOf: Readonly<Record<EditorId, (vlm: Vlm) => Defaults>> = {
   lte: (vlm) => asDefaults(lteConfig(vlm)),
   mend: (vlm) => asDefaults(mendConfig(vlm)),
   serac: (vlm) => asDefaults(seracConfig(vlm)),
-  tp: () => asDefaults(tpSettings()),
+  tp: (vlm) => asDefaults(tpSettings(vlm)),
   vead: veadDefaults,
 };
 

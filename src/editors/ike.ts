@@ -13,9 +13,10 @@
  * Deviations: similarity is that of the backbone's own states (representation.ts) instead of a sentence encoder's; each training edit is kept with one
  * kind of answer, so that each of the k places is filled by the most similar edit of its kind; `pool` bounds the index; what does not fit in
  * `context` tokens is left out, the least similar first; where the tokenizer does not know the words "New Fact" and "Prompt" they are left out.
- * Published models: k = 16, and 3/4 of the positions. Models of the mini world's size: k = 4, and at most 200 tokens before the query. Their pretraining
- * never put a text before a question, nor trained positions much beyond a picture and a list: with k from 0 to 4 the shipped ones follow next to no
- * new fact, and every demonstration more costs them answers that were right.
+ * Published models: k = 16, and 3/4 of the positions. Models of the mini world's size: at most 200 tokens before the query, and k = 1, the best of 1, 2, 4
+ * and 8 on training edits of the three minis and both data sets (scripts/search-per-edit.ts; results/search). Their pretraining never put a text before
+ * a question, nor trained positions much beyond a picture and a list: the shipped ones follow next to no new fact, and every demonstration more costs
+ * them answers that were right.
  */
 
 import { join } from 'node:path';
@@ -83,7 +84,7 @@ export function ikeConfig(vlm: Vlm, given: Settings | undefined, layer = middleL
   const mini = hidden < 512;
   const pictures = 4 * (vlm.architecture.visualTokens + 24) <= maxPositions / 2;
   const defaults = {
-    k: mini ? 4 : 16,
+    k: mini ? 1 : 16,
     context: Math.min(mini ? 200 : Math.floor(0.75 * maxPositions), maxPositions),
     pool: mini || pictures ? 256 : 4096,
     pictures,

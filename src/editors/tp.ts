@@ -12,7 +12,9 @@
  * The memory holds q at the answers of locality queries of the training split, drawn by `train`, which learns nothing else.
  * Deviations: 1 000 queries are kept, so the published mean over the 1 000 largest terms of each loss is the mean over all; p starts at 0 instead
  * of at random; the neuron's activation is ReLU on every backbone (the published ones have GELU without a gate, LLaMA's has a gate and no bias);
- * `steps` are fixed instead of stopped by a validation set; tokens past the fifth share the neurons in turn.
+ * `steps` are fixed instead of stopped by a validation set; tokens past the fifth share the neurons in turn. Models of the mini world's size have the
+ * steps and the rate that, of those which made every edit, were best on training edits (scripts/search-per-edit.ts; results/search): more of either
+ * bind the neuron to the request's own wording and picture.
  */
 
 import { join } from 'node:path';
@@ -69,8 +71,9 @@ interface TpSettings extends DescentSettings {
   memoryLoss: number;
 }
 
-export function tpSettings(given?: Settings): TpSettings {
-  const descent = { steps: 100, rate: 1e-2, decay: 1e-2, until: 0 };
+export function tpSettings(vlm: Vlm, given?: Settings): TpSettings {
+  const mini = vlm.decoder.hidden < 512;
+  const descent = { steps: mini ? 25 : 100, rate: mini ? 3e-3 : 1e-2, decay: 1e-2, until: 0 };
   return numericSettings(id, given, { ...descent, neurons: 5, activationLoss: 1, memoryLoss: 10 });
 }
 
@@ -162,7 +165,7 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
 
 async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWeights, chosen?: Settings): Promise<Edit[]> {
   const memory = needWeights(id, vlm, given).tensors.get('memory')!;
-  const settings = tpSettings(chosen);
+  const settings = tpSettings(vlm, chosen);
   const { layers, hidden: d } = vlm.decoder;
   const edits: Edit[] = [];
   for (const request of requests) {
