@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { writeFileAtomic } from '../checkpoints/atomic.ts';
 import { queryKinds } from '../data/records.ts';
 import { perEdit } from '../evaluation/costs.ts';
+import { hardKinds } from '../evaluation/metrics.ts';
 import { columnNames, type Rows, toCsv, toLatex, toMarkdown } from '../evaluation/tables.ts';
 import { type Column, type Entry, metricNames, type Spread, significance, VEAD, veadIsBest } from './columns.ts';
 import { datasets } from './data.ts';
@@ -13,7 +14,7 @@ const withDeviation = ({ mean, deviation }: Spread, runs: number): string =>
   runs > 1 ? `${percent(mean)} ± ${percent(deviation)}` : percent(mean);
 
 /**
- * The paper's table: one row for each backbone, data set and editor. Bold is the best average of a column; an asterisk stands at VEAD's where it is
+ * The paper's table, with localities closer to the edit beside: one row for each backbone, data set and editor. Bold is the best average of a column; an asterisk stands at VEAD's where it is
  * above every other editor's with p < 0.05.
  */
 export function paperRows(columns: readonly Column[]): Rows {
@@ -23,12 +24,13 @@ export function paperRows(columns: readonly Column[]): Rows {
     'Editor',
     ...metricNames.map((name) => columnNames[name]),
     'Average, free generation',
+    ...hardKinds.map((kind) => columnNames[kind]),
     'Edits',
   ];
   const rows = columns.flatMap((column) => {
     const best = Math.max(...column.entries.map(({ forced }) => forced.average.mean));
     return column.entries.map((entry) => {
-      const { editor, forced, generation, seeds } = entry;
+      const { editor, forced, generation, hard, seeds } = entry;
       const average = withDeviation(forced.average, seeds.length);
       const marked = forced.average.mean === best ? `**${average}**` : average;
       return [
@@ -38,6 +40,7 @@ export function paperRows(columns: readonly Column[]): Rows {
         ...queryKinds.map((kind) => percent(forced[kind].mean)),
         `${marked}${editor === VEAD && veadIsBest(column) === true ? ' *' : ''}`,
         withDeviation(generation.average, seeds.length),
+        ...hardKinds.map((kind) => (hard[kind] === null ? '' : percent(hard[kind].mean))),
         column.count,
       ];
     });
@@ -113,7 +116,7 @@ export function csvRows(columns: readonly Column[]): Pick<Rows, 'head' | 'rows'>
   return { head, rows };
 }
 
-export const caption = `Percentages. Rel, T-Gen, M-Gen, T-Loc, M-Loc: teacher-forced token accuracy; ± is the standard deviation over seeds. Bold: the best average of a column. *: above every other editor's average, p < ${significance} (paired t-test over edits).`;
+export const caption = `Percentages. Rel, T-Gen, M-Gen, T-Loc, M-Loc: teacher-forced token accuracy, and Average their mean. Beside it, and not in it, localities closer to the edit: another question about the ${columnNames.sameImage}, and the ${columnNames.sameQuestion} about another picture. ± is the standard deviation over seeds. Bold: the best average of a column. *: above every other editor's average, p < ${significance} (paired t-test over edits).`;
 
 /** The same cells give the same .md, .tex and .csv; times and memory, in which machines differ, are in .json and -costs.md. */
 export function writeTable(folder: string, name: string, columns: readonly Column[], command: string): void {
