@@ -103,7 +103,7 @@ export async function runCells(requests: readonly CellRequest[], options: CellsO
   options.log(
     missing.length === 0
       ? `All ${length} cells are finished in ${options.out}.`
-      : `${length} cells, ${length - missing.length} finished, ${missing.length} to do: about ${progress.expected()} on two cores for models of the minis' size.`,
+      : `${length} cells, ${length - missing.length} finished, ${missing.length} to do: about ${progress.expected()} on one core for models of the minis' size.`,
   );
   const failures: string[] = [];
   for (const plan of missing) {

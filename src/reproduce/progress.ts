@@ -1,7 +1,7 @@
 /** How long a table takes: an estimate before the work, by what its cells took on the minis, and during the work by what was done of it. */
 import type { CellIdentity } from './cell-store.ts';
 
-/** Seconds on two cores with models of the minis' size: a training step, a whole training by the editor's own defaults, a record asked. */
+/** Seconds on one core with models of the minis' size: a training step, a whole training by the editor's own defaults, a record asked. */
 interface Rates {
   readonly step: number;
   readonly training: number;
@@ -9,15 +9,15 @@ interface Rates {
 }
 
 const rates: Readonly<Record<string, Rates>> = {
-  'ft-l': { step: 0, training: 0, record: 0.07 },
-  'ft-v': { step: 0, training: 0, record: 0.12 },
-  ike: { step: 0, training: 20, record: 0.16 },
-  ke: { step: 0.36, training: 720, record: 0.12 },
-  lte: { step: 0.2, training: 400, record: 0.13 },
-  mend: { step: 0.28, training: 560, record: 0.14 },
-  serac: { step: 0.09, training: 180, record: 0.06 },
-  tp: { step: 0, training: 15, record: 0.24 },
-  vead: { step: 0.08, training: 240, record: 0.09 },
+  'ft-l': { step: 0, training: 0, record: 0.09 },
+  'ft-v': { step: 0, training: 0, record: 0.3 },
+  ike: { step: 0, training: 3, record: 0.18 },
+  ke: { step: 0.34, training: 175, record: 0.06 },
+  lte: { step: 0.15, training: 310, record: 0.055 },
+  mend: { step: 0.28, training: 145, record: 0.05 },
+  serac: { step: 0.07, training: 55, record: 0.027 },
+  tp: { step: 0, training: 3, record: 0.06 },
+  vead: { step: 0.25, training: 375, record: 0.04 },
 };
 const otherwise: Rates = { step: 0.25, training: 400, record: 0.15 };
 
