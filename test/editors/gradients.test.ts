@@ -29,6 +29,12 @@ const small: Partial<Record<string, Settings>> = {
   mend: { rank: 8, normRecords: 4, layers: 2 },
   ke: { window: 6, lstm: 8, condition: 8, layers: 2 },
 };
+/** What edits of models with random weights need: a higher rate and, for a neuron, the published one and its steps. */
+const strong: Partial<Record<string, Settings>> = {
+  'ft-v': { rate: 3e-3 },
+  'ft-l': { rate: 3e-3 },
+  tp: { rate: 1e-2, steps: 100 },
+};
 let vlm: Vlm;
 let records: EditRecord[];
 let requests: EditRequest[];
@@ -207,9 +213,7 @@ describe.skipIf(expectedModels.length === 0).each(expectedModels.length > 0 ? ex
         settings: small[editor.id] ?? {},
       };
       const weights = await editor.train?.(tiny, edits, options);
-      // The rate that models with random weights need.
-      const settings = editor === ftV || editor === ftL ? { rate: 3e-3 } : undefined;
-      const [edit] = await editor.edit(tiny, asked, weights, settings);
+      const [edit] = await editor.edit(tiny, asked, weights, strong[editor.id]);
       const logProb = async (model: ReturnType<typeof unedited>): Promise<number> =>
         (await model.answerTargets(asked))[0]!.logProbs.reduce((a, b) => a + b, 0);
       const [before, after] = [await logProb(unedited(tiny)), await logProb(editor.with(tiny, [edit!]))];
