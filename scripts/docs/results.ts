@@ -4,8 +4,10 @@ import { join } from 'node:path';
 import type { Rows } from '../../src/evaluation/tables.ts';
 import { toMarkdown } from '../../src/evaluation/tables.ts';
 import { builtInModels } from '../../src/models/load.ts';
-import { readCell } from '../../src/reproduce/cell-store.ts';
+import { readCell, readCells } from '../../src/reproduce/cell-store.ts';
+import { columnsOf } from '../../src/reproduce/columns.ts';
 import { datasetKinds, datasets } from '../../src/reproduce/data.ts';
+import { averageRows } from '../../src/reproduce/table-files.ts';
 
 interface Exam {
   readonly overall: number;
@@ -56,7 +58,21 @@ function veadTable(root: string): Rows {
   return { head, align: aligned(head, 2), rows };
 }
 
-const tables: Readonly<Record<string, (root: string) => Rows>> = { exam: examTable, vead: veadTable };
+/** Every editor that is measured. */
+function averagesTable(root: string): Rows {
+  const folder = join(root, 'results', 'table1');
+  return averageRows(
+    columnsOf(folder, readCells(folder), (text) => {
+      throw new Error(text);
+    }),
+  );
+}
+
+const tables: Readonly<Record<string, (root: string) => Rows>> = {
+  averages: averagesTable,
+  exam: examTable,
+  vead: veadTable,
+};
 
 export function resultsTable(name: string, root: string): string {
   const table = tables[name];

@@ -23,7 +23,7 @@ import {
 } from './findings.ts';
 import { ordering } from './orderings.ts';
 import { paperModelOf, paperTable1, paperTable2, paperTable3 } from './paper-tables.ts';
-import { caption, detailRows, paperRows } from './table-files.ts';
+import { averageRows, caption, detailRows, paperRows, pText } from './table-files.ts';
 import { type Table2, table2Rows } from './table2.ts';
 import { ablations, type Table3, table3Rows } from './table3.ts';
 
@@ -82,7 +82,7 @@ function significanceClaim(columns: readonly Column[]): Claim {
       : [
           `${column.model} ${datasets[column.dataset]} (${column.entries
             .filter(({ editor, against }) => editor !== VEAD && (against!.difference >= 0 || against!.p >= significance))
-            .map(({ editor, against }) => `${editor}: ${two(100 * against!.difference)} points, p ${two(against!.p)}`)
+            .map(({ editor, against }) => `${editor}: ${two(100 * against!.difference)} points, p ${pText(against!.p)}`)
             .join(', ')})`,
         ],
   );
@@ -108,6 +108,7 @@ export function sections(results: Results): Map<string, string> {
       ),
     );
   if (columns.length > 0) {
+    made.set('AVERAGES', toMarkdown(averageRows(columns)));
     made.set('TABLE1', `${toMarkdown(paperRows(columns))}\n${caption}\n`);
     made.set('ORDER', orderSection(columns));
     made.set('DETAILS', `${toMarkdown(detailRows(columns))}\n${costsText(results)}\n`);
@@ -233,6 +234,7 @@ function curveSection({ cells, table1 }: Results): string | undefined {
 
 const titles: Readonly<Record<string, string>> = {
   FINDINGS: 'Findings',
+  AVERAGES: 'Averages',
   TABLE1: 'Tables 1 and 4: editors',
   ORDER: 'Orderings',
   DETAILS: 'Differences to VEAD, and costs',

@@ -4,6 +4,7 @@ import { writeFileAtomic } from '../checkpoints/atomic.ts';
 import { queryKinds } from '../data/records.ts';
 import { perEdit } from '../evaluation/costs.ts';
 import { hardKinds } from '../evaluation/metrics.ts';
+import { mean } from '../evaluation/statistics.ts';
 import { columnNames, type Rows, toCsv, toLatex, toMarkdown } from '../evaluation/tables.ts';
 import { type Column, type Entry, metricNames, type Spread, significance, VEAD, veadIsBest } from './columns.ts';
 import { datasets } from './data.ts';
@@ -14,8 +15,8 @@ const withDeviation = ({ mean, deviation }: Spread, runs: number): string =>
   runs > 1 ? `${percent(mean)} ± ${percent(deviation)}` : percent(mean);
 
 /**
- * The paper's table, with localities closer to the edit beside: one row for each backbone, data set and editor. Bold is the best average of a column; an asterisk stands at VEAD's where it is
- * above every other editor's with p < 0.05.
+ * The paper's table, with localities closer to the edit beside: one row for each backbone, data set and editor. Bold is the best average of a column;
+ * an asterisk stands at VEAD's where it is above every other editor's with p < 0.05.
  */
 export function paperRows(columns: readonly Column[]): Rows {
   const head = [
@@ -46,6 +47,30 @@ export function paperRows(columns: readonly Column[]): Rows {
     });
   });
   return { head, rows, align: head.map((_, i) => (i < 3 ? 'left' : 'right')) };
+}
+
+/** The averages alone, by the best first: one row for each editor, one column for each backbone and data set. Bold is the best of a column. */
+export function averageRows(columns: readonly Column[]): Rows {
+  const head = ['Editor', ...columns.map(({ model, dataset }) => `${model} ${datasets[dataset]}`), 'Mean'];
+  const editors = [...new Set(columns.flatMap(({ entries }) => entries.map(({ editor }) => editor)))];
+  const best = columns.map(({ entries }) => Math.max(...entries.map(({ forced }) => forced.average.mean)));
+  const rows = editors.map((editor) => {
+    const entries = columns.map((column) => column.entries.find((entry) => entry.editor === editor));
+    const texts = entries.map((entry, i) => {
+      if (entry === undefined) return '';
+      const average = withDeviation(entry.forced.average, entry.seeds.length);
+      return entry.forced.average.mean === best[i] ? `**${average}**` : average;
+    });
+    const known = entries.flatMap((entry) => (entry === undefined ? [] : [entry.forced.average.mean]));
+    // Columns differ; a mean over some of them says nothing beside one over all.
+    return { cells: [editor, ...texts], overall: known.length === columns.length ? mean(known) : null };
+  });
+  rows.sort((a, b) => (b.overall ?? -1) - (a.overall ?? -1));
+  return {
+    head,
+    rows: rows.map(({ cells, overall }) => [...cells, overall === null ? '' : percent(overall)]),
+    align: head.map((_, i) => (i < 1 ? 'left' : 'right')),
+  };
 }
 
 /** How far each editor's average is from VEAD's, and what it costs. */

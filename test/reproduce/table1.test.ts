@@ -6,6 +6,7 @@ import { readCells } from '../../src/reproduce/cell-store.ts';
 import { runCells } from '../../src/reproduce/cells.ts';
 import type { Column } from '../../src/reproduce/columns.ts';
 import { tableData } from '../../src/reproduce/data.ts';
+import { averageRows } from '../../src/reproduce/table-files.ts';
 import { visedit } from '../cli/start.ts';
 import { viseditUntil } from '../evaluation/kill.ts';
 import { writeRandomLlava } from '../tiny-model.ts';
@@ -57,6 +58,24 @@ test('the table has means over seeds, tests against VEAD, and all formats', () =
   expect(markdown).toMatch(/\| tiny \| E-VQA \| vead \|.* ± .*\| 6 \|/);
   expect(latex).toContain('\\begin{tabular}');
   expect(csv!.trim().split('\n')).toHaveLength(3);
+});
+
+test('averages at a glance: the best first and bold; an editor without all columns has no mean and stands last', () => {
+  const { columns } = JSON.parse(readFileSync(at('whole', 'table1.json'), 'utf8')) as { columns: Column[] };
+  const [column] = columns as [Column];
+  const averaging = (average: number, only?: string): Column => ({
+    ...column,
+    entries: column.entries
+      .filter(({ editor }) => only === undefined || editor === only)
+      .map((entry) => ({ ...entry, forced: { ...entry.forced, average: { mean: average, deviation: 0 } } })),
+  });
+  const vead = averaging(0.25, 'vead');
+  const { head, rows } = averageRows([vead, averaging(0.5)]);
+  expect(head).toEqual(['Editor', 'tiny E-VQA', 'tiny E-VQA', 'Mean']);
+  expect(rows).toEqual([
+    ['vead', '**25.00 ± 0.00**', '**50.00 ± 0.00**', '37.50'],
+    ['ft-l', '', '**50.00**', ''],
+  ]);
 });
 
 test('killed between cells and inside one, then resumed: the same tables; finished cells alone are enough', async () => {

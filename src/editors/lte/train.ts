@@ -66,10 +66,10 @@ export function lteConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): LteCon
     ...defaults,
     ...(options.settings as Partial<typeof defaults>),
     from: options.layer ?? 0,
-    steps: options.steps ?? (mini ? 2000 : 5000),
+    steps: options.steps ?? (mini ? 3500 : 5000),
     batch,
     microBatch: Math.min(options.microBatch ?? batch, batch),
-    rate: options.rate ?? (mini ? 3e-4 : 1e-4),
+    rate: options.rate ?? 1e-4,
   };
 }
 
