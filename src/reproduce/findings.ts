@@ -99,34 +99,46 @@ export const ablationFigures = ({ rows }: Pick<Table3, 'rows'>): AblationFigures
 
 const shown = (x: number): string => x.toFixed(1);
 
-/** The rows of some editors, wherever they are. */
-function rowsOf(columns: readonly ColumnFigures[], ids: readonly string[]): { where: string; row: RowFigures }[] {
-  return columns.flatMap(({ name, editors }) =>
-    ids.flatMap((id) => {
-      const row = editors.get(id);
-      return row === undefined ? [] : [{ where: `${id} on ${name}`, row }];
-    }),
-  );
+const labels = { textGenerality: 'T-Gen', modalGenerality: 'M-Gen', textLocality: 'T-Loc', modalLocality: 'M-Loc' } as const;
+type Shown = keyof typeof labels;
+
+interface PlacedRow {
+  readonly where: string;
+  readonly row: RowFigures;
 }
 
-/** A claim about every row of some editors; the rows that break it are named. It is not decided before each of them has rows. */
+/** An editor's row by its column, several by their ranges. */
+function rowsText(id: string, rows: readonly PlacedRow[], metrics: readonly Shown[]): string {
+  const figures = metrics.map((metric) => {
+    const values = rows.map(({ row }) => row[metric]);
+    const [low, high] = [shown(Math.min(...values)), shown(Math.max(...values))];
+    return `${labels[metric]} ${low === high ? low : `${low} to ${high}`}`;
+  });
+  return `${id} on ${rows.length === 1 ? rows[0]!.where : `${rows.length} columns`}: ${figures.join(', ')}`;
+}
+
+/** A claim about every row of some editors; those that break it are told, or all where none does. It is not decided before each editor has rows. */
 function everyRow(
   claim: string,
   columns: readonly ColumnFigures[],
   ids: readonly string[],
   rule: (row: RowFigures) => boolean,
-  figures: (row: RowFigures) => string,
+  metrics: readonly Shown[],
 ): Claim {
-  const missing = ids.filter((id) => columns.every(({ editors }) => !editors.has(id)));
+  const groups = ids.map((id) => ({
+    id,
+    rows: columns.flatMap(({ name, editors }) => (editors.has(id) ? [{ where: name, row: editors.get(id)! }] : [])),
+  }));
+  const missing = groups.filter(({ rows }) => rows.length === 0).map(({ id }) => id);
   if (missing.length > 0) return { claim, holds: null, measured: `no rows of ${missing.join(', ')}` };
-  const rows = rowsOf(columns, ids);
-  const broken = rows.filter(({ row }) => !rule(row));
-  const show = ({ where, row }: { where: string; row: RowFigures }): string => `${where}: ${figures(row)}`;
-  const examples = (broken.length === 0 ? rows : broken).map(show).join('; ');
+  const broken = groups.map(({ id, rows }) => ({ id, rows: rows.filter(({ row }) => !rule(row)) }));
+  const count = (of: typeof groups): number => of.reduce((sum, { rows }) => sum + rows.length, 0);
+  const holds = count(broken) === 0;
+  const told = (holds ? groups : broken).filter(({ rows }) => rows.length > 0);
   return {
     claim,
-    holds: broken.length === 0,
-    measured: `${rows.length - broken.length} of ${rows.length} rows${broken.length === 0 ? '' : '; not'}: ${examples}`,
+    holds,
+    measured: `${count(groups) - count(broken)} of ${count(groups)} rows${holds ? '' : '; not'}: ${told.map(({ id, rows }) => rowsText(id, rows, metrics)).join('; ')}`,
   };
 }
 
@@ -170,22 +182,21 @@ export function editorFindings(columns: readonly ColumnFigures[]): Claim[] {
       ['ft-v', 'ft-l'],
       ({ textLocality, modalLocality, textGenerality, modalGenerality }) =>
         Math.min(textLocality, modalLocality) > FT_LOCALITY && Math.max(textGenerality, modalGenerality) < FT_GENERALITY,
-      (r) =>
-        `T-Gen ${shown(r.textGenerality)}, M-Gen ${shown(r.modalGenerality)}, T-Loc ${shown(r.textLocality)}, M-Loc ${shown(r.modalLocality)}`,
+      ['textGenerality', 'modalGenerality', 'textLocality', 'modalLocality'],
     ),
     everyRow(
       `IKE and SERAC lose image locality (M-Loc below ${LOST_LOCALITY} %)`,
       columns,
       ['ike', 'serac'],
       ({ modalLocality }) => modalLocality < LOST_LOCALITY,
-      (r) => `M-Loc ${shown(r.modalLocality)}`,
+      ['modalLocality'],
     ),
     everyRow(
       'editing the visual part alone, or telling text apart, leaves text locality whole (FT-V, SERAC, VisEdit: T-Loc 100 %)',
       columns,
       ['ft-v', 'serac', 'vead'],
       ({ textLocality }) => textLocality === 100,
-      (r) => `T-Loc ${shown(r.textLocality)}`,
+      ['textLocality'],
     ),
     {
       claim: 'most editors do better on E-VQA than on E-IC',

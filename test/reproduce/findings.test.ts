@@ -40,6 +40,13 @@ test('findings can fail, and say on what', () => {
   expect(fineTuning).toMatchObject({ holds: false });
   expect(fineTuning!.measured).toMatch(/^1 of 2 rows; not: ft-l on blip2-opt E-VQA: T-Gen 16\.4, M-Gen 88\.0/);
   expect(lost!.measured).toBe('1 of 2 rows; not: ike on blip2-opt E-VQA: M-Loc 95.0');
+  const twice = editorFindings(
+    [80, 95].map((modalLocality, i) => {
+      const row = { ...editors.get('ike')!, modalLocality };
+      return { ...first!, name: `column ${i}`, editors: new Map([...editors, ['ike', row]]) };
+    }),
+  );
+  expect(twice[2]!.measured).toBe('2 of 4 rows; not: ike on 2 columns: M-Loc 80.0 to 95.0');
   const few = editorFindings([{ ...first!, editors: new Map([...editors].filter(([id]) => id === 'vead' || id === 'ft-v')) }]);
   expect(few.map(({ holds }) => holds)).toEqual([true, null, null, null, null]);
   const layers = paperLayers();
