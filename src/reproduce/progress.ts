@@ -13,7 +13,7 @@ const rates: Readonly<Record<string, Rates>> = {
   'ft-v': { step: 0, training: 0, record: 0.3 },
   ike: { step: 0, training: 3, record: 0.18 },
   ke: { step: 0.34, training: 175, record: 0.06 },
-  lte: { step: 0.15, training: 310, record: 0.055 },
+  lte: { step: 0.17, training: 600, record: 0.05 },
   mend: { step: 0.28, training: 145, record: 0.05 },
   serac: { step: 0.07, training: 55, record: 0.027 },
   tp: { step: 0, training: 3, record: 0.06 },
