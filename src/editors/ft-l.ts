@@ -3,8 +3,8 @@
  * later work: the layer's down projection alone, for OPT `fc2`; AdamW, rate 1e-3, 25 steps, its default decay 1e-2).
  *
  * The edit is the matrix's change Δ [d, m]. Nothing else is trained, and nothing is learned before the edit.
- * Deviation: the steps end early once the loss is below `until`. On training edits of mini-llava the published rate is as good as any
- * (scripts/search-per-edit.ts; results/search).
+ * Deviation: the steps end early once the loss is below `until`. On training edits of the minis the published rate is the best of
+ * three (scripts/search-per-edit.ts; results/search).
  */
 
 import { input } from '../graph/index.ts';

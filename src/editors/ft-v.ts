@@ -5,7 +5,7 @@
  *
  * The edit is the change of each of these weights, whole: Adam's steps are of no low rank. AdamW, and nothing is learned before the edit.
  * Deviations: the paper gives no steps and rates, those of FT-L's published setting are taken; models of the mini world's size have a lower rate, the
- * best of a search on training edits of mini-llava (scripts/search-per-edit.ts; results/search): higher ones change other pictures, too. The steps
+ * best of a search on training edits of the minis (scripts/search-per-edit.ts; results/search): higher ones change other pictures, too. The steps
  * end early once the loss is below `until`.
  */
 

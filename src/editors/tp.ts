@@ -12,9 +12,9 @@
  * The memory holds q at the answers of locality queries of the training split, drawn by `train`, which learns nothing else.
  * Deviations: 1 000 queries are kept, so the published mean over the 1 000 largest terms of each loss is the mean over all; p starts at 0 instead
  * of at random; the neuron's activation is ReLU on every backbone (the published ones have GELU without a gate, LLaMA's has a gate and no bias);
- * `steps` are fixed instead of stopped by a validation set; tokens past the fifth share the neurons in turn. Models of the mini world's size have the
- * steps and the rate that, of those which made every edit, were best on training edits (scripts/search-per-edit.ts; results/search): more of either
- * bind the neuron to the request's own wording and picture.
+ * `steps` are fixed instead of stopped by a validation set; tokens past the fifth share the neurons in turn. Models of the mini world's size have steps
+ * and a rate that a search on training edits found (scripts/search-per-edit.ts; results/search): an average of 99.3 against 97.2 with the published
+ * ones, at a reliability of 99.5 or more on every backbone and data set. More of either bind the neuron to the request's own wording and picture.
  */
 
 import { join } from 'node:path';

@@ -28,6 +28,9 @@ export interface BeforeAfter {
   width?: number;
 }
 
+/** How much wider than Inter text may come out where a viewer lacks it (DejaVu Sans): queries must not run into the answers beside them. */
+const FALLBACK = 1.12;
+
 const pad = 12;
 const thumb = 56;
 const size = 10.5;
@@ -45,7 +48,7 @@ export async function beforeAfter({ title, edit, rows, width = 640 }: BeforeAfte
     before: width - pad - 2 * answer - 10,
     after: width - pad - answer,
   };
-  const promptWidth = columns.before - columns.prompt - 10;
+  const promptWidth = (columns.before - columns.prompt - 10) / FALLBACK;
   const parts: string[] = [];
   let y = pad;
   if (title !== undefined) {
