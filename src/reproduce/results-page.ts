@@ -131,16 +131,7 @@ export function sections(results: Results): Map<string, string> {
       `${table([...own.head, 'average in the paper'], rows)}\n*: below ${ablations.full.name}'s average, p < ${significance}.\n`,
     );
   }
-  if (sequential.length > 0)
-    made.set(
-      'SEQUENTIAL',
-      sequential
-        .map(
-          ({ identity, points }) =>
-            `${identity.editor.id} on ${identity.model.name}, ${datasets[identity.data.kind]}:\n\n${toMarkdown(sequentialRows(points))}`,
-        )
-        .join('\n'),
-    );
+  if (sequential.length > 0) made.set('SEQUENTIAL', sequentialSection(sequential));
   return made;
 }
 
@@ -166,6 +157,38 @@ function orderSection(columns: readonly Column[]): string {
         ...(turned.length === 0 ? [] : [`Turned: ${turned.join(', ')}.`]),
       ];
       return [`${text.join(' ')}\n\n${table(['Editor', 'Average', 'Rank', 'Paper', 'Rank in the paper'], lines)}`];
+    })
+    .join('\n');
+}
+
+/** For each backbone and data set the averages at a glance, the editor that keeps the most first, then every metric. */
+function sequentialSection(runs: Results['sequential']): string {
+  const groups = new Map<string, Results['sequential'][number][]>();
+  for (const run of runs) {
+    const title = `${run.identity.model.name}, ${datasets[run.identity.data.kind]}`;
+    groups.set(title, [...(groups.get(title) ?? []), run]);
+  }
+  return [...groups]
+    .map(([title, members]) => {
+      const kept = ({ points }: (typeof members)[number]): number => points.at(-1)?.evaluation.average ?? 0;
+      const sorted = [...members].sort((a, b) => kept(b) - kept(a));
+      const counts = [...new Set(sorted.flatMap(({ points }) => points.map(({ edits }) => edits)))].sort((a, b) => a - b);
+      const averages = sorted.map(({ identity, points }) => [
+        identity.editor.id,
+        ...counts.map((count) => {
+          const point = points.find(({ edits }) => edits === count);
+          return point === undefined ? '' : two(100 * point.evaluation.average);
+        }),
+      ]);
+      const details = sorted.map(({ identity, points }) => ({ editor: identity.editor.id, ...sequentialRows(points) }));
+      return [
+        `**${title}**: average after so many edits, over all of them.\n`,
+        table(['Editor', ...counts.map(String)], averages),
+        table(
+          ['Editor', ...details[0]!.head],
+          details.flatMap(({ editor, rows }) => rows.map((row) => [editor, ...row])),
+        ),
+      ].join('\n');
     })
     .join('\n');
 }

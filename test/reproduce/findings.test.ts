@@ -10,7 +10,7 @@ import {
 } from '../../src/reproduce/findings.ts';
 import { ordering } from '../../src/reproduce/orderings.ts';
 import { paperModelOf, paperTable1, paperTable2, paperTable3 } from '../../src/reproduce/paper-tables.ts';
-import { lateFall, renewed } from '../../src/reproduce/results-page.ts';
+import { lateFall, type Results, renewed, sections } from '../../src/reproduce/results-page.ts';
 
 test("the paper's averages are those of its five metrics", () => {
   const rows = [
@@ -107,4 +107,34 @@ test('a curve that has flattened falls little in its last fifth', () => {
   expect(lateFall(curve((step) => (step <= 320 ? 2 : 1)))).toEqual({ ofLoss: 0.5, ofFall: 1 });
   expect(lateFall(curve((step) => (step <= 10 ? 5 : step <= 320 ? 2 : 1)))).toEqual({ ofLoss: 0.5, ofFall: 0.25 });
   expect(lateFall([])).toBeNull();
+});
+
+test('edits that stay: the editor that keeps the most stands first, and a count that was not asked is left empty', () => {
+  const run = (editor: string, averages: Record<number, number>) =>
+    ({
+      identity: { editor: { id: editor }, model: { name: 'mini-llava' }, data: { kind: 'vqa' } },
+      points: Object.entries(averages).map(([edits, average]) => ({
+        edits: Number(edits),
+        evaluation: {
+          reliability: average,
+          textGenerality: average,
+          modalGenerality: average,
+          textLocality: average,
+          modalLocality: average,
+          average,
+          generation: { average },
+        },
+      })),
+    }) as unknown as Results['sequential'][number];
+  const results: Results = {
+    cells: [],
+    columns: [],
+    table1: '',
+    sequential: [run('vead', { 1: 0.9, 10: 0.4 }), run('tp', { 1: 0.8, 100: 0.5 })],
+  };
+  const text = sections(results).get('SEQUENTIAL')!;
+  expect(text).toContain('**mini-llava, E-VQA**');
+  expect(text).toContain('| Editor | 1 | 10 | 100 |');
+  expect(text).toContain('| tp | 80.00 |  | 50.00 |\n| vead | 90.00 | 40.00 |  |');
+  expect(text.match(/^\| vead \|/gm)).toHaveLength(1 + 2);
 });
