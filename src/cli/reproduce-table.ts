@@ -87,7 +87,7 @@ export async function reproduceTable(what: TableName, given: ReproduceOptions, c
     bar?.finish();
     return {
       data: { ...table, out },
-      text: `${context.table(table3Rows(table))}\n\n*: below VEAD's average, p < 0.05 (paired t-test over edits). Tables and manifests in ${out}.`,
+      text: `${context.table(table3Rows(table))}\n\n*: below VEAD's figure, p < 0.05 (paired t-test over edits). Tables and manifests in ${out}.`,
     };
   }
   const { table1 } = await import('../reproduce/table1.ts');

@@ -109,7 +109,7 @@ function columnOf(table: string, group: readonly Cell[], warn: (text: string) =>
     runs.set(id, [...(runs.get(id) ?? []), cell]);
   }
   const { model, data } = reference.manifest.identity;
-  const averages = new Map([...runs].map(([id, list]) => [id, recordAverages(list.map((cell) => readCellRecords(table, cell)))]));
+  const averages = new Map([...runs].map(([id, list]) => [id, recordMeans(list.map((cell) => readCellRecords(table, cell)))]));
   const entries = [...runs]
     .sort(([a], [b]) => rank(order, a) - rank(order, b))
     .map(([id, list]): Entry => {
@@ -162,12 +162,13 @@ function entryOf(editor: string, runs: readonly Cell[], against: AgainstVead | n
 const record = <K extends string, V>(names: readonly K[], of: (name: K) => V): Record<K, V> =>
   Object.fromEntries(names.map((name) => [name, of(name)])) as Record<K, V>;
 
-/** Of each record, the mean of its five accuracies and over runs. */
-export function recordAverages(runs: readonly (readonly CellRecord[])[]): Map<number, number> {
+/** Of each record, a metric's mean over runs; the average is that of the record's five accuracies. */
+export function recordMeans(runs: readonly (readonly CellRecord[])[], metric: MetricName = 'average'): Map<number, number> {
+  const kinds = queryKinds.flatMap((kind, i) => (metric === 'average' || metric === kind ? [i] : []));
   const sums = new Map<number, number>();
   for (const run of runs)
     for (const { index, accuracy } of run)
-      sums.set(index, (sums.get(index) ?? 0) + mean(queryKinds.map((_, i) => accuracy[i] ?? 0)) / runs.length);
+      sums.set(index, (sums.get(index) ?? 0) + mean(kinds.map((i) => accuracy[i] ?? 0)) / runs.length);
   return sums;
 }
 

@@ -128,7 +128,7 @@ export function sections(results: Results): Map<string, string> {
     const rows = own.rows.map((row, i) => [...row, paper[i]!]);
     made.set(
       'TABLE3',
-      `${table([...own.head, 'average in the paper'], rows)}\n*: below ${ablations.full.name}'s average, p < ${significance}.\n`,
+      `${table([...own.head, 'average in the paper'], rows)}\n*: below ${ablations.full.name}'s figure by a paired t-test over edits, p < ${significance}.\n`,
     );
   }
   if (sequential.length > 0) made.set('SEQUENTIAL', sequentialSection(sequential));

@@ -3,7 +3,7 @@ import { mean, standardDeviation } from '../evaluation/statistics.ts';
 import { columnNames, type Rows } from '../evaluation/tables.ts';
 import { type Cell, readCellRecords } from './cell-store.ts';
 import { type CellRequest, type CellsOptions, modelName, runCells } from './cells.ts';
-import { type AgainstVead, againstVead, type MetricName, metricNames, recordAverages, significance, VEAD } from './columns.ts';
+import { type AgainstVead, againstVead, type MetricName, metricNames, recordMeans, significance, VEAD } from './columns.ts';
 import { type Recipe, recipeFor } from './recipes.ts';
 
 export interface Variant {
@@ -17,8 +17,8 @@ export type VariantRow = Readonly<Record<MetricName, number>> & {
   readonly seeds: readonly number[];
   /** over seeds */
   readonly deviation: number;
-  /** its average minus the reference's, paired over records; null for the reference itself */
-  readonly against: AgainstVead | null;
+  /** each metric minus the reference's, paired over records; null for the reference itself */
+  readonly against: Readonly<Record<MetricName, AgainstVead | null>> | null;
 };
 
 export interface VariantOptions extends CellsOptions {
@@ -50,24 +50,28 @@ export async function variantRows(
   );
   const cells = await runCells(requests, options);
   const runsOf = (i: number): Cell[] => cells.slice(i * seeds.length, (i + 1) * seeds.length);
-  const averages = variants.map((_, i) => recordAverages(runsOf(i).map((cell) => readCellRecords(out, cell))));
+  const records = variants.map((_, i) => runsOf(i).map((cell) => readCellRecords(out, cell)));
+  const record = <V>(of: (name: MetricName) => V): Record<MetricName, V> =>
+    Object.fromEntries(metricNames.map((name) => [name, of(name)])) as Record<MetricName, V>;
   return variants.map((_, i) => {
     const runs = runsOf(i).map(({ evaluation }) => evaluation);
-    const compared = reference === undefined || i === reference ? undefined : averages[reference];
+    const compared = reference === undefined || i === reference ? undefined : records[reference];
     return {
-      ...(Object.fromEntries(metricNames.map((name) => [name, mean(runs.map((run) => run[name]))])) as Record<
-        MetricName,
-        number
-      >),
+      ...record((name) => mean(runs.map((run) => run[name]))),
       count: runs[0]!.count,
       seeds,
       deviation: standardDeviation(runs.map(({ average }) => average)),
-      against: againstVead(averages[i]!, compared, `${modelName(model)}/${i}`),
+      against:
+        compared === undefined
+          ? null
+          : record((name) =>
+              againstVead(recordMeans(records[i]!, name), recordMeans(compared, name), `${modelName(model)}/${i}`),
+            ),
     };
   });
 }
 
-/** An asterisk marks rows whose average is below the reference's with p < 0.05. */
+/** An asterisk marks what is below the reference's figure with p < 0.05. */
 export function variantTable(first: string, rows: readonly { readonly name: string; readonly row: VariantRow }[]): Rows {
   const percent = (x: number): string => (100 * x).toFixed(2);
   const head = [first, ...metricNames.map((name) => columnNames[name]), 'Edits'];
@@ -76,10 +80,10 @@ export function variantTable(first: string, rows: readonly { readonly name: stri
     rows: rows.map(({ name, row }) => [
       name,
       ...metricNames.map((metric) => {
-        if (metric !== 'average') return percent(row[metric]);
-        const spread = row.seeds.length > 1 ? ` ± ${percent(row.deviation)}` : '';
-        const { against } = row;
-        return `${percent(row.average)}${spread}${against !== null && against.difference < 0 && against.p < significance ? ' *' : ''}`;
+        const spread = metric === 'average' && row.seeds.length > 1 ? ` ± ${percent(row.deviation)}` : '';
+        const against = row.against?.[metric];
+        const below = against != null && against.difference < 0 && against.p < significance;
+        return `${percent(row[metric])}${spread}${below ? ' *' : ''}`;
       }),
       row.count,
     ]),
