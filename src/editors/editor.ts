@@ -79,6 +79,9 @@ export interface Promises {
   readonly explains?: false;
 }
 
+/** Makes the next edit of a sequence. */
+export type EditSequence = (request: EditRequest) => Promise<Edit>;
+
 /** An editor: turns requests into edits, and a model and edits into another model. See docs/extending/editor.md. */
 export interface Editor {
   readonly id: string;
@@ -106,6 +109,11 @@ export interface Editor {
   with(vlm: Vlm, edits: readonly Edit[]): AnsweringModel;
   /** The model under all edits at once, one after the other in their order; absent: edits of this editor do not combine. */
   chain?(vlm: Vlm, edits: readonly Edit[]): AnsweringModel;
+  /**
+   * Edits that stay, each made on the model under all those that the sequence made before. `chain` of them is the model they leave. Absent: an edit
+   * is made on the unedited model, whatever others there are.
+   */
+  sequence?(vlm: Vlm, weights?: EditorWeights): EditSequence;
 }
 
 /** @throws Error unless there are edits, all of this editor and for this model */

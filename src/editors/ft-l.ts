@@ -11,8 +11,8 @@ import { input } from '../graph/index.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { Weights } from '../nn/weights.ts';
 import { type Edit, type Editor, type EditRequest, modelId, type Settings } from './editor.ts';
-import { feedForward, readWeights } from './gradients/chosen-weights.ts';
-import { chainDeltas, denseTensors, withDeltas } from './gradients/deltas.ts';
+import { feedForward, type NamedWeight, readWeights } from './gradients/chosen-weights.ts';
+import { chainDeltas, type Deltas, denseTensors, tunedOn, withDeltas } from './gradients/deltas.ts';
 import { type DescentSettings, descend, numericSettings } from './gradients/descend.ts';
 import { stateBefore, tailFeeds, tailLogits, targetLoss } from './gradients/edit-loss.ts';
 
@@ -22,32 +22,43 @@ export function ftLSettings(given?: Settings): DescentSettings {
   return numericSettings(id, given, { steps: 25, rate: 1e-3, decay: 1e-2, until: 1e-2 });
 }
 
+const matrixOf = (vlm: Vlm): NamedWeight => feedForward(vlm, vlm.decoder.layers - 1).at(-1)!;
+
+/** @param before the matrix that the edit starts from @returns the edit, and the matrix it ends with */
+async function tune(
+  vlm: Vlm,
+  request: EditRequest,
+  before: Deltas,
+  settings: DescentSettings,
+): Promise<{ edit: Edit; after: Deltas }> {
+  const layer = vlm.decoder.layers - 1;
+  const matrix = matrixOf(vlm);
+  const { values, steps, loss } = await descend(vlm, {
+    key: id,
+    build: () => {
+      const trained = input(matrix.name, matrix.shape);
+      const weights = new Weights(new Map([[matrix.name, () => trained]]));
+      return { loss: targetLoss(tailLogits(vlm, layer, weights)), trained: [trained] };
+    },
+    initial: before,
+    feeds: tailFeeds(vlm, [await stateBefore(vlm, request, layer)]),
+    settings,
+  });
+  const edit: Edit = {
+    editor: id,
+    model: modelId(vlm),
+    request: { prompt: request.prompt, target: request.target },
+    settings: { ...settings, weight: matrix.name, stepsTaken: steps, loss },
+    tensors: denseTensors(before, values),
+  };
+  return { edit, after: values };
+}
+
 async function edit(vlm: Vlm, requests: readonly EditRequest[], _weights?: unknown, given?: Settings): Promise<Edit[]> {
   const settings = ftLSettings(given);
-  const layer = vlm.decoder.layers - 1;
-  const matrix = feedForward(vlm, layer).at(-1)!;
-  const before = await readWeights(vlm, [matrix]);
+  const before = await readWeights(vlm, [matrixOf(vlm)]);
   const edits: Edit[] = [];
-  for (const request of requests) {
-    const { values, steps, loss } = await descend(vlm, {
-      key: id,
-      build: () => {
-        const trained = input(matrix.name, matrix.shape);
-        const weights = new Weights(new Map([[matrix.name, () => trained]]));
-        return { loss: targetLoss(tailLogits(vlm, layer, weights)), trained: [trained] };
-      },
-      initial: before,
-      feeds: tailFeeds(vlm, [await stateBefore(vlm, request, layer)]),
-      settings,
-    });
-    edits.push({
-      editor: id,
-      model: modelId(vlm),
-      request: { prompt: request.prompt, target: request.target },
-      settings: { ...settings, weight: matrix.name, stepsTaken: steps, loss },
-      tensors: denseTensors(before, values),
-    });
-  }
+  for (const request of requests) edits.push((await tune(vlm, request, before, settings)).edit);
   return edits;
 }
 
@@ -59,4 +70,9 @@ export const ftL: Editor = {
   edit,
   with: (vlm, edits) => withDeltas(id, vlm, edits),
   chain: (vlm, edits) => chainDeltas(id, vlm, edits),
+  sequence: (vlm) =>
+    tunedOn(
+      () => readWeights(vlm, [matrixOf(vlm)]),
+      (request, before) => tune(vlm, request, before, ftLSettings()),
+    ),
 };

@@ -16,7 +16,7 @@ import { type RgbImage, stack, type Vlm } from '../models/vlm.ts';
 import { Weights } from '../nn/weights.ts';
 import { checkEdits, type Edit, type Editor, type EditRequest, modelId, type Settings } from './editor.ts';
 import { connector, connectorWeights, readWeights } from './gradients/chosen-weights.ts';
-import { addDeltas, type Deltas, denseTensors, sumDeltas, underOwnEdits, whenAsked } from './gradients/deltas.ts';
+import { addDeltas, type Deltas, denseTensors, sumDeltas, tunedOn, underOwnEdits, whenAsked } from './gradients/deltas.ts';
 import { type DescentSettings, descend, numericSettings } from './gradients/descend.ts';
 import { targetFeeds, targetLoss } from './gradients/edit-loss.ts';
 
@@ -52,33 +52,42 @@ function logits(vlm: Vlm, weights: Weights): Node {
   return decoder.head(gather(reshape(x, [mulDim('b', 'l'), decoder.hidden]), input('rows', ['r'], 'int64')), frozen);
 }
 
+/** @param before the connector that the edit starts from @returns the edit, and the connector it ends with */
+async function tune(
+  vlm: Vlm,
+  { image, prompt, target }: EditRequest,
+  before: Deltas,
+  settings: DescentSettings,
+): Promise<{ edit: Edit; after: Deltas }> {
+  const weights = connectorWeights(vlm);
+  const sequence = vlm.layout(prompt, true, target);
+  const batch = await vlm.batch([sequence], [image]);
+  const { values, steps, loss } = await descend(vlm, {
+    key: id,
+    build: () => {
+      const trained = weights.map(({ name, shape }) => input(name, shape));
+      const own = new Weights(new Map(weights.map(({ name }, i) => [name, () => trained[i]!])));
+      return { loss: targetLoss(logits(vlm, own)), trained };
+    },
+    initial: before,
+    feeds: { ...batch.feeds, features: await features(vlm, image), ...targetFeeds([{ sequence }], batch.length) },
+    settings,
+  });
+  const edit: Edit = {
+    editor: id,
+    model: modelId(vlm),
+    request: { prompt, target },
+    settings: { ...settings, stepsTaken: steps, loss },
+    tensors: denseTensors(before, values),
+  };
+  return { edit, after: values };
+}
+
 async function edit(vlm: Vlm, requests: readonly EditRequest[], _weights?: unknown, given?: Settings): Promise<Edit[]> {
   const settings = ftVSettings(vlm, given);
-  const weights = connectorWeights(vlm);
-  const before = await readWeights(vlm, weights);
+  const before = await readWeights(vlm, connectorWeights(vlm));
   const edits: Edit[] = [];
-  for (const { image, prompt, target } of requests) {
-    const sequence = vlm.layout(prompt, true, target);
-    const batch = await vlm.batch([sequence], [image]);
-    const { values, steps, loss } = await descend(vlm, {
-      key: id,
-      build: () => {
-        const trained = weights.map(({ name, shape }) => input(name, shape));
-        const own = new Weights(new Map(weights.map(({ name }, i) => [name, () => trained[i]!])));
-        return { loss: targetLoss(logits(vlm, own)), trained };
-      },
-      initial: before,
-      feeds: { ...batch.feeds, features: await features(vlm, image), ...targetFeeds([{ sequence }], batch.length) },
-      settings,
-    });
-    edits.push({
-      editor: id,
-      model: modelId(vlm),
-      request: { prompt, target },
-      settings: { ...settings, stepsTaken: steps, loss },
-      tensors: denseTensors(before, values),
-    });
-  }
+  for (const request of requests) edits.push((await tune(vlm, request, before, settings)).edit);
   return edits;
 }
 
@@ -132,4 +141,9 @@ export const ftV: Editor = {
     checkEdits(id, vlm, edits);
     return under(vlm, edits);
   },
+  sequence: (vlm) =>
+    tunedOn(
+      () => readWeights(vlm, connectorWeights(vlm)),
+      (request, before) => tune(vlm, request, before, ftVSettings(vlm)),
+    ),
 };

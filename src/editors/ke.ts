@@ -55,7 +55,15 @@ import {
   type TrainOptions,
 } from './editor.ts';
 import type { NamedWeight } from './gradients/chosen-weights.ts';
-import { chainDeltas, lowRankOutputs, lowRankTensors, withDeltas } from './gradients/deltas.ts';
+import {
+  chainDeltas,
+  changedWeights,
+  type Deltas,
+  lowRankOutputs,
+  lowRankTensors,
+  sequenceOfDeltas,
+  withDeltas,
+} from './gradients/deltas.ts';
 import { checkSettings, numericSettings } from './gradients/descend.ts';
 import { stateBefore } from './gradients/edit-loss.ts';
 import { factorFeeds, factorInputs, gradientFactors, lastMatrices } from './gradients/factors.ts';
@@ -227,16 +235,21 @@ function initialWeights(
   );
 }
 
-/** What the hyper-network reads of edits: −1 is the separator. Old answers are generated together. */
+/**
+ * What the hyper-network reads of edits: −1 is the separator. Old answers are generated together.
+ * @param earlier changes that the model has already
+ */
 async function conditionsOf(
   vlm: Vlm,
   requests: readonly { readonly prompt: string; readonly target: string }[],
   visual: readonly Tensor<'float32'>[],
+  earlier?: Deltas,
 ): Promise<number[][]> {
   const sequences = requests.map(({ prompt, target }) => vlm.layout(prompt, true, target));
   const asked = requests.map(({ prompt }) => vlm.layout(prompt, true));
   const maxNewTokens = Math.max(...sequences.map(({ targetIds }) => targetIds.length));
-  const old = await generate(vlm, vlm.batchVisual(asked, visual), { maxNewTokens });
+  const changed = earlier === undefined || earlier.size === 0 ? {} : { rewrite: changedWeights(earlier) };
+  const old = await generate(vlm, vlm.batchVisual(asked, visual), { maxNewTokens, ...changed });
   return requests.map(({ prompt }, i) => {
     const { targetIds } = sequences[i]!;
     return [...vlm.codec.encode(prompt, { special: false }), -1, ...old[i]!.slice(0, targetIds.length), -1, ...targetIds];
@@ -321,7 +334,19 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
 
 async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWeights, chosen?: Settings): Promise<Edit[]> {
   checkSettings(id, chosen, []);
-  const { tensors, settings } = needWeights(id, vlm, given);
+  const weights = needWeights(id, vlm, given);
+  const edits: Edit[] = [];
+  for (const request of requests) edits.push(await editOne(vlm, request, weights));
+  return edits;
+}
+
+/** @param earlier changes that the model has already: its gradient and its old answer are under them */
+async function editOne(
+  vlm: Vlm,
+  request: EditRequest,
+  { tensors, settings }: EditorWeights,
+  earlier: Deltas = new Map(),
+): Promise<Edit> {
   const { from, lstm, condition, window } = settings as unknown as KeConfig;
   const matrices = lastMatrices(vlm, from);
   const sizes = { lstm, condition, window };
@@ -330,25 +355,21 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWe
     for (const [name, shape] of shapes(vlm, matrices, sizes)) w.bind(name, input(`ke:${name}`, shape));
     return lowRankOutputs(changes(vlm, matrices, sizes, w));
   });
-  const weights = Object.fromEntries([...tensors].map(([name, t]) => [`ke:${name}`, t]));
-  const edits: Edit[] = [];
-  for (const request of requests) {
-    const { prompt, target } = request;
-    const factors = await gradientFactors(vlm, from, [await stateBefore(vlm, request, from)]);
-    const out = await program.run({
-      ...factorFeeds(factors),
-      ...conditionFeeds(await conditionsOf(vlm, [request], [await vlm.visual(request.image)]), window),
-      ...weights,
-    });
-    edits.push({
-      editor: id,
-      model: modelId(vlm),
-      request: { prompt, target },
-      settings: { from },
-      tensors: lowRankTensors(matrices, out),
-    });
-  }
-  return edits;
+  const { prompt, target, image } = request;
+  const factors = await gradientFactors(vlm, from, [await stateBefore(vlm, request, from)], earlier);
+  const texts = await conditionsOf(vlm, [request], [await vlm.visual(image)], earlier);
+  const out = await program.run({
+    ...factorFeeds(factors),
+    ...conditionFeeds(texts, window),
+    ...Object.fromEntries([...tensors].map(([name, t]) => [`ke:${name}`, t])),
+  });
+  return {
+    editor: id,
+    model: modelId(vlm),
+    request: { prompt, target },
+    settings: { from },
+    tensors: lowRankTensors(matrices, out),
+  };
 }
 
 export const ke: Editor = {
@@ -361,4 +382,8 @@ export const ke: Editor = {
   edit,
   with: (vlm, edits) => withDeltas(id, vlm, edits),
   chain: (vlm, edits) => chainDeltas(id, vlm, edits),
+  sequence: (vlm, given) => {
+    const weights = needWeights(id, vlm, given);
+    return sequenceOfDeltas(vlm, (request, earlier) => editOne(vlm, request, weights, earlier));
+  },
 };

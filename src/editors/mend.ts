@@ -52,7 +52,7 @@ import {
   type TrainOptions,
 } from './editor.ts';
 import type { NamedWeight } from './gradients/chosen-weights.ts';
-import { chainDeltas, lowRankOutputs, lowRankTensors, withDeltas } from './gradients/deltas.ts';
+import { chainDeltas, type Deltas, lowRankOutputs, lowRankTensors, sequenceOfDeltas, withDeltas } from './gradients/deltas.ts';
 import { checkSettings, numericSettings } from './gradients/descend.ts';
 import { stateBefore } from './gradients/edit-loss.ts';
 import { type Factors, factorFeeds, factorInputs, gradientFactors, lastMatrices } from './gradients/factors.ts';
@@ -263,7 +263,14 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
 
 async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWeights, chosen?: Settings): Promise<Edit[]> {
   checkSettings(id, chosen, []);
-  const { tensors, settings } = needWeights(id, vlm, given);
+  const weights = needWeights(id, vlm, given);
+  const edits: Edit[] = [];
+  for (const request of requests) edits.push(await editOne(vlm, request, weights));
+  return edits;
+}
+
+/** @param earlier changes that the model has already */
+async function editOne(vlm: Vlm, request: EditRequest, { tensors, settings }: EditorWeights, earlier?: Deltas): Promise<Edit> {
   const [from, rank] = [settings.from as number, settings.rank as number];
   const matrices = lastMatrices(vlm, from);
   const groups = groupsOf(matrices);
@@ -273,19 +280,15 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWe
     for (const [name, shape] of [...trained, ...fixed]) w.bind(name, input(name, shape));
     return lowRankOutputs(editedFactors(groups, rank, w));
   });
-  const edits: Edit[] = [];
-  for (const request of requests) {
-    const factors = await gradientFactors(vlm, from, [await stateBefore(vlm, request, from)]);
-    const out = await program.run({ ...factorFeeds(factors), ...Object.fromEntries(tensors) });
-    edits.push({
-      editor: id,
-      model: modelId(vlm),
-      request: { prompt: request.prompt, target: request.target },
-      settings: { from },
-      tensors: lowRankTensors(matrices, out),
-    });
-  }
-  return edits;
+  const factors = await gradientFactors(vlm, from, [await stateBefore(vlm, request, from)], earlier);
+  const out = await program.run({ ...factorFeeds(factors), ...Object.fromEntries(tensors) });
+  return {
+    editor: id,
+    model: modelId(vlm),
+    request: { prompt: request.prompt, target: request.target },
+    settings: { from },
+    tensors: lowRankTensors(matrices, out),
+  };
 }
 
 export const mend: Editor = {
@@ -298,4 +301,8 @@ export const mend: Editor = {
   edit,
   with: (vlm, edits) => withDeltas(id, vlm, edits),
   chain: (vlm, edits) => chainDeltas(id, vlm, edits),
+  sequence: (vlm, given) => {
+    const weights = needWeights(id, vlm, given);
+    return sequenceOfDeltas(vlm, (request, earlier) => editOne(vlm, request, weights, earlier));
+  },
 };

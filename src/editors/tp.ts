@@ -44,6 +44,7 @@ import { type Patch, Sites } from '../models/sites.ts';
 import type { Rewrite, Vlm } from '../models/vlm.ts';
 import { Weights } from '../nn/weights.ts';
 import { Random } from '../random.ts';
+import type { Feeds } from '../runtime/program.ts';
 import {
   checkEdits,
   type Edit,
@@ -77,8 +78,42 @@ export function tpSettings(vlm: Vlm, given?: Settings): TpSettings {
   return numericSettings(id, given, { ...descent, neurons: 5, activationLoss: 1, memoryLoss: 10 });
 }
 
+/** Keys [n, d], biases [n] and values [n, d]; with rows of their own [b, n, d], [b, 1, n] and [b, n, d]. */
+interface Neurons {
+  readonly keys: Node;
+  readonly biases: Node;
+  readonly values: Node;
+}
+
+/** Neurons of edits that are made, as inputs. */
+const storedNeurons = (d: number): Neurons => ({
+  keys: input('tp.keys', ['b', 'tp_n', d]),
+  biases: input('tp.biases', ['b', 1, 'tp_n']),
+  values: input('tp.values', ['b', 'tp_n', d]),
+});
+
+/** Feeds of `storedNeurons`: row i has those of rows[i]. */
+function neuronFeeds(rows: readonly (readonly Edit[])[], d: number): Feeds {
+  const b = rows.length;
+  const n = Math.max(...rows.map((edits) => edits.reduce((total, e) => total + e.tensors.get('biases')!.data.length, 0)));
+  const shapes = { keys: [b, n, d], biases: [b, 1, n], values: [b, n, d] } as const;
+  const feeds = Object.entries(shapes).map(([name, shape]): [string, Tensor] => {
+    // Neurons that a row lacks stay zero and so are never active.
+    const data = new Float32Array(shape.reduce((a, c) => a * c, 1));
+    rows.forEach((edits, i) => {
+      let at = (i * data.length) / b;
+      for (const { tensors } of edits) {
+        data.set(tensors.get(name)!.data, at);
+        at += tensors.get(name)!.data.length;
+      }
+    });
+    return [`tp.${name}`, f32(data, shape)];
+  });
+  return Object.fromEntries(feeds);
+}
+
 /** The patch: what the layer reads is seen at one site and added at another. */
-function neurons(layer: number, keys: Node, biases: Node, values: Node, seen: (q: Node) => void = () => {}): Map<string, Patch> {
+function neurons(layer: number, all: readonly Neurons[], seen: (q: Node) => void = () => {}): Map<string, Patch> {
   let q: Node | undefined;
   return new Map<string, Patch>([
     [
@@ -89,19 +124,29 @@ function neurons(layer: number, keys: Node, biases: Node, values: Node, seen: (q
         return x;
       },
     ],
-    [`layers.${layer}.mlp.out`, (m) => add(m, matmul(relu(add(matmul(q!, keys, false, true), biases)), values))],
+    [
+      `layers.${layer}.mlp.out`,
+      (m) =>
+        all.reduce(
+          (out, { keys, biases, values }) => add(out, matmul(relu(add(matmul(q!, keys, false, true), biases)), values)),
+          m,
+        ),
+    ],
   ]);
 }
 
-/** Inputs beside those of `tailLogits`: keys, p [n, d], biases [n], memory [m, d], assigned [r, n] with sum 1. */
-function patchLoss(vlm: Vlm, { activationLoss, memoryLoss }: TpSettings): { loss: Node; trained: Node[] } {
+/**
+ * Inputs beside those of `tailLogits`: keys, p [n, d], biases [n], memory [m, d], assigned [r, n] with sum 1.
+ * @param patched whether the model has neurons already
+ */
+function patchLoss(vlm: Vlm, { activationLoss, memoryLoss }: TpSettings, patched: boolean): { loss: Node; trained: Node[] } {
   const { decoder, visualTokens } = vlm.architecture;
   const d = decoder.hidden;
   const layer = decoder.layers - 1;
   const [keys, biases, p] = [input('keys', ['n', d]), input('biases', ['n']), input('p', ['n', d])];
   let q: Node | undefined;
   const sites = new Sites(
-    neurons(layer, keys, biases, mul(p, AMPLIFY), (x) => {
+    neurons(layer, [...(patched ? [storedNeurons(d)] : []), { keys, biases, values: mul(p, AMPLIFY) }], (x) => {
       q = x;
     }),
   );
@@ -164,45 +209,60 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
 }
 
 async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWeights, chosen?: Settings): Promise<Edit[]> {
-  const memory = needWeights(id, vlm, given).tensors.get('memory')!;
+  const weights = needWeights(id, vlm, given);
   const settings = tpSettings(vlm, chosen);
-  const { layers, hidden: d } = vlm.decoder;
   const edits: Edit[] = [];
-  for (const request of requests) {
-    const sample = await stateBefore(vlm, request, layers - 1);
-    const q = await readAt(vlm, await vlm.batch([sample.sequence], [request.image]));
-    const r = q.length / d;
-    const n = Math.max(1, Math.min(settings.neurons, r));
-    const { values, loss } = await descend(vlm, {
-      key: `${id}|${settings.activationLoss}|${settings.memoryLoss}`,
-      build: () => patchLoss(vlm, settings),
-      initial: new Map([
-        ['keys', f32(startingKeys(q, n, d), [n, d])],
-        ['biases', f32(new Float32Array(n), [n])],
-        ['p', f32(new Float32Array(n * d), [n, d])],
-      ]),
-      feeds: { ...tailFeeds(vlm, [sample]), memory, assigned: f32(assignment(r, n), [r, n]) },
-      settings,
-    });
-    edits.push({
-      editor: id,
-      model: modelId(vlm),
-      request: { prompt: request.prompt, target: request.target },
-      settings: { ...settings, layer: layers - 1, loss },
-      tensors: new Map([
-        ['keys', values.get('keys')!],
-        ['biases', values.get('biases')!],
-        [
-          'values',
-          f32(
-            values.get('p')!.data.map((x) => AMPLIFY * x),
-            [n, d],
-          ),
-        ],
-      ]),
-    });
-  }
+  for (const request of requests) edits.push(await editOne(vlm, request, weights, settings));
   return edits;
+}
+
+/** @param earlier edits whose neurons the model has already */
+async function editOne(
+  vlm: Vlm,
+  request: EditRequest,
+  { tensors }: EditorWeights,
+  settings: TpSettings,
+  earlier: readonly Edit[] = [],
+): Promise<Edit> {
+  const { layers, hidden: d } = vlm.decoder;
+  const patched = earlier.length > 0;
+  const sample = await stateBefore(vlm, request, layers - 1);
+  const q = await readAt(vlm, await vlm.batch([sample.sequence], [request.image]));
+  const r = q.length / d;
+  const n = Math.max(1, Math.min(settings.neurons, r));
+  const { values, loss } = await descend(vlm, {
+    key: `${id}|${settings.activationLoss}|${settings.memoryLoss}|${patched}`,
+    build: () => patchLoss(vlm, settings, patched),
+    initial: new Map([
+      ['keys', f32(startingKeys(q, n, d), [n, d])],
+      ['biases', f32(new Float32Array(n), [n])],
+      ['p', f32(new Float32Array(n * d), [n, d])],
+    ]),
+    feeds: {
+      ...tailFeeds(vlm, [sample]),
+      memory: tensors.get('memory')!,
+      assigned: f32(assignment(r, n), [r, n]),
+      ...(patched ? neuronFeeds([earlier], d) : {}),
+    },
+    settings,
+  });
+  return {
+    editor: id,
+    model: modelId(vlm),
+    request: { prompt: request.prompt, target: request.target },
+    settings: { ...settings, layer: layers - 1, loss },
+    tensors: new Map([
+      ['keys', values.get('keys')!],
+      ['biases', values.get('biases')!],
+      [
+        'values',
+        f32(
+          values.get('p')!.data.map((x) => AMPLIFY * x),
+          [n, d],
+        ),
+      ],
+    ]),
+  };
 }
 
 /** Token i belongs to neuron i mod n. */
@@ -226,29 +286,8 @@ function startingKeys(q: Float32Array, n: number, d: number): Float32Array {
 /** Row i of a batch under the neurons of all edits in rows[i]. */
 function rewrite(vlm: Vlm, rows: readonly (readonly Edit[])[]): Rewrite {
   const { layers, hidden: d } = vlm.decoder;
-  const b = rows.length;
-  const n = Math.max(...rows.map((edits) => edits.reduce((total, e) => total + e.tensors.get('biases')!.data.length, 0)));
-  const names = { keys: [b, n, d], biases: [b, 1, n], values: [b, n, d] } as const;
-  const feeds = Object.entries(names).map(([name, shape]): [string, Tensor] => {
-    // Neurons that a row lacks stay zero and so are never active.
-    const data = new Float32Array(shape.reduce((a, c) => a * c, 1));
-    rows.forEach((edits, i) => {
-      let at = (i * data.length) / b;
-      for (const { tensors } of edits) {
-        data.set(tensors.get(name)!.data, at);
-        at += tensors.get(name)!.data.length;
-      }
-    });
-    return [`tp.${name}`, f32(data, shape)];
-  });
-  const patches = (): Map<string, Patch> =>
-    neurons(
-      layers - 1,
-      input('tp.keys', ['b', 'tp_n', d]),
-      input('tp.biases', ['b', 1, 'tp_n']),
-      input('tp.values', ['b', 'tp_n', d]),
-    );
-  return { key: id, patches, steps: patches, replace: new Map(), feeds: Object.fromEntries(feeds) };
+  const patches = (): Map<string, Patch> => neurons(layers - 1, [storedNeurons(d)]);
+  return { key: id, patches, steps: patches, replace: new Map(), feeds: neuronFeeds(rows, d) };
 }
 
 function patched(vlm: Vlm, all: readonly Edit[], editsOf: (row: number) => readonly Edit[]): AnsweringModel {
@@ -270,4 +309,13 @@ export const tp: Editor = {
   edit,
   with: (vlm, edits) => patched(vlm, edits, (row) => [edits.length === 1 ? edits[0]! : edits[row]!]),
   chain: (vlm, edits) => patched(vlm, edits, () => edits),
+  sequence: (vlm, given) => {
+    const weights = needWeights(id, vlm, given);
+    const earlier: Edit[] = [];
+    return async (request) => {
+      const made = await editOne(vlm, request, weights, tpSettings(vlm), earlier);
+      earlier.push(made);
+      return made;
+    };
+  },
 };

@@ -1,7 +1,8 @@
 /**
  * Sequential editing: the first N records' edits stay in the model one after the other, and after 1, 10, 100, 1 000 and N of them every edit made
- * so far is asked for again, with its generality and locality queries. Each edit is made on the unedited model and joined to those before by the
- * editor's `chain`: weight changes add up, adapters act one after the other, and editors that only route choose among all stored edits.
+ * so far is asked for again, with its generality and locality queries. Where the editor has a `sequence`, each edit is made on the model under those
+ * before, otherwise on the unedited model. They are joined by the editor's `chain`: weight changes add up, adapters act one
+ * after the other, and editors that only route choose among all stored edits.
  * A folder holds `after-<n>/` (records.jsonl, summary.json) for each point, summary.json over all of them, and manifest.json.
  */
 
@@ -10,7 +11,7 @@ import { join } from 'node:path';
 import { writeFileAtomic } from '../checkpoints/atomic.ts';
 import { readJson } from '../checkpoints/json.ts';
 import type { EditRecord } from '../data/records.ts';
-import type { Edit, Editor } from '../editors/editor.ts';
+import type { Edit, Editor, EditSequence } from '../editors/editor.ts';
 import type { AnsweringModel } from '../models/answer.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { addCosts, bytesOfEdits, type Costs, noCosts, privateMemory, timed } from './costs.ts';
@@ -132,6 +133,7 @@ function batchesOf(records: readonly EditRecord[], size: number): EditRecord[][]
 /** The edits of a sequence, each made once, and the questions about them. */
 class SequentialEdits {
   readonly #made: Edit[] = [];
+  #next: EditSequence | undefined;
 
   constructor(
     readonly open: OpenJob,
@@ -141,13 +143,15 @@ class SequentialEdits {
 
   async first(n: number, signal?: AbortSignal): Promise<{ edits: readonly Edit[]; costs: Costs }> {
     const { vlm, editor, weights } = this.open.subject;
+    this.#next ??= editor.sequence?.(vlm, weights);
     const before = this.#made.length;
     const { seconds } = await timed(async () => {
       while (this.#made.length < n) {
         stopIfAsked(signal);
         const at = this.#made.length;
-        const batch = await load(this.records.slice(at, Math.min(n, at + this.batch)));
-        this.#made.push(...(await editor.edit(vlm, batch.map(requestOf), weights)));
+        const batch = (await load(this.records.slice(at, Math.min(n, at + this.batch)))).map(requestOf);
+        if (this.#next === undefined) this.#made.push(...(await editor.edit(vlm, batch, weights)));
+        else for (const request of batch) this.#made.push(await this.#next(request));
       }
     });
     const fresh = this.#made.slice(before, n);

@@ -2,12 +2,13 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openSafetensors, writeSafetensors } from '../../src/checkpoints/safetensors.ts';
 import { type EditRecord, loadRecords } from '../../src/data/records.ts';
 import { type Edit, type Editor, type EditRequest, modelId, type Settings, type TrainOptions } from '../../src/editors/editor.ts';
 import { ftL } from '../../src/editors/ft-l.ts';
 import { ftV } from '../../src/editors/ft-v.ts';
 import { connectorWeights, feedForward, readWeights } from '../../src/editors/gradients/chosen-weights.ts';
-import { withDeltas } from '../../src/editors/gradients/deltas.ts';
+import { type Deltas, sumDeltas, withDeltas } from '../../src/editors/gradients/deltas.ts';
 import { stateBefore } from '../../src/editors/gradients/edit-loss.ts';
 import { gradientFactors, lastMatrices } from '../../src/editors/gradients/factors.ts';
 import { ke } from '../../src/editors/ke.ts';
@@ -95,6 +96,63 @@ test('factors of a batch add up to the gradients that finite differences find, f
       );
     }
   }
+});
+
+/** The random model with changes of its weights stored in the folder. */
+async function storedWith(name: string, edits: readonly Edit[]): Promise<Vlm> {
+  const dir = writeRandomLlava(join(root, name), { positions: 256 });
+  const file = openSafetensors(join(dir, 'model.safetensors'));
+  const weights = new Map(file.names().map((weight) => [weight, file.readTensor(weight, { as: 'float32' })]));
+  for (const [weight, { data }] of await sumDeltas(vlm, edits)) {
+    const stored = weights.get(weight)!.data;
+    data.forEach((x, i) => {
+      stored[i]! += x;
+    });
+  }
+  writeSafetensors(join(dir, 'model.safetensors'), weights, { format: 'pt' });
+  return loadModel(dir, { threads: 1 });
+}
+
+test.each([ftL, ftV, mend, ke])(
+  '$id: the next edit of a sequence is that of a model which has those before in its weights',
+  async (editor) => {
+    const options = {
+      out: join(root, `${editor.id}-sequence`),
+      seed: 3,
+      steps: 8,
+      batch: 3,
+      threads: 1,
+      settings: small[editor.id]!,
+    };
+    const weights = editor.trained ? await editor.train!(vlm, records, options) : undefined;
+    const next = editor.sequence!(vlm, weights);
+    const [first, second] = [await next(requests[0]!), await next(requests[1]!)];
+    const alone = await editor.edit(vlm, requests, weights);
+    expect(first).toEqual(alone[0]);
+    const stored = await storedWith(`${editor.id}-stored`, [first]);
+    const [expected] = await editor.edit(stored, [requests[1]!], weights && { ...weights, model: modelId(stored) });
+    const changes = await Promise.all([second, expected!, alone[1]!].map((edit) => sumDeltas(vlm, [edit])));
+    const [found, wanted, apart] = changes as [Deltas, Deltas, Deltas];
+    const distance = (a: Deltas, b: Deltas): number =>
+      Math.hypot(...[...a].map(([name, t]) => Math.hypot(...t.data.map((x, i) => x - b.get(name)!.data[i]!))));
+    const far = distance(wanted, apart);
+    expect(far).toBeGreaterThan(0);
+    expect(distance(found, wanted)).toBeLessThan(0.01 * far);
+    await stored.release();
+  },
+  120_000,
+);
+
+test('TP: neurons of a sequence are trained beside those before', async () => {
+  const weights = await tp.train!(vlm, records, { out: join(root, 'tp-sequence'), seed: 3, threads: 1 });
+  const next = tp.sequence!(vlm, weights);
+  const [first, second] = [await next(requests[0]!), await next(requests[0]!)];
+  expect(first).toEqual((await tp.edit(vlm, requests.slice(0, 1), weights))[0]);
+  // The same request again starts from an answer that is already on its way.
+  expect(second.settings.loss).toBeLessThan(first.settings.loss as number);
+  const lossOf = async (edits: Edit[]): Promise<number> =>
+    -(await tp.chain!(vlm, edits).answerTargets([requests[0]!]))[0]!.logProbs.reduce((a, b) => a + b, 0);
+  expect(await lossOf([first, second])).toBeLessThan(await lossOf([first]));
 });
 
 test('FT-L changes the last down projection alone, in its first step by the rate, and stops below the loss it is told', async () => {

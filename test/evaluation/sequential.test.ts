@@ -3,7 +3,7 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { loadRecords } from '../../src/data/records.ts';
-import type { Edit } from '../../src/editors/editor.ts';
+import type { Edit, EditRequest } from '../../src/editors/editor.ts';
 import { writeEditorWeights } from '../../src/editors/files.ts';
 import { ftL } from '../../src/editors/ft-l.ts';
 import { vead } from '../../src/editors/vead/vead.ts';
@@ -65,9 +65,9 @@ test.each(['ft-l', 'vead'])('%s: every point equals the chain of the edits so fa
   expect(manifest).toMatchObject({ finished: true, identity: { sequential: 3 }, costs: { edits: 3 } });
   const records = loadRecords(world.test, world.images).slice(0, 3);
   const edits: Edit[] = [];
-  for (const { request } of records) {
-    edits.push(...(await editor.edit(vlm, [{ ...request, image: await decodeImage(request.image) }], weights)));
-  }
+  const next =
+    editor.sequence?.(vlm, weights) ?? (async (request: EditRequest) => (await editor.edit(vlm, [request], weights))[0]!);
+  for (const { request } of records) edits.push(await next({ ...request, image: await decodeImage(request.image) }));
   for (const n of [1, 3]) {
     const edited = n === 1 ? editor.with(vlm, [edits[0]!]) : editor.chain!(vlm, edits.slice(0, n));
     const results = readResults(at(id, `after-${n}`));

@@ -8,7 +8,7 @@ import { stoppable } from '../stoppable.ts';
 
 export const command = defineCommand({
   details:
-    'Writes records.jsonl (a line per record), summary.json and manifest.json to --out. After Ctrl-C, a crash or a power cut the same command with --resume goes on; the results are the same bytes. The average is that of the five metrics; the localities close to the edit (same image, same question), free generation and the probability of the target stand beside it. Seconds, bytes and memory per edit are in manifest.json.\n\n--sequential N: edits stay in the model one after the other; after 1, 10, 100, 1000 (up to N) and N of them all edits made so far are asked for again. Each edit is made on the unedited model and joined to those before it.',
+    'Writes records.jsonl (a line per record), summary.json and manifest.json to --out. After Ctrl-C, a crash or a power cut the same command with --resume goes on; the results are the same bytes. The average is that of the five metrics; the localities close to the edit (same image, same question), free generation and the probability of the target stand beside it. Seconds, bytes and memory per edit are in manifest.json.\n\n--sequential N: edits stay in the model one after the other; after 1, 10, 100, 1000 (up to N) and N of them all edits made so far are asked for again. FT-L, FT-V, MEND, KE and TP make each edit on the model under those before; the edits of the others are made on the unedited model. All are joined to those before.',
   options: {
     model: text('model folder or built-in name', { required: true, placeholder: 'MODEL' }),
     editor: choice('editor to evaluate', editorIds, { required: true }),

@@ -40,7 +40,7 @@ export function feedForward(vlm: Vlm, layer: number): NamedWeight[] {
     positions: input('positions', ['b', 'l'], 'int64'),
     bias: input('bias', ['b', 1, 'l', 'l']),
   });
-  return productsOf(sites.get(`layers.${layer}.mlp.out`), () => true).map(({ inputs }) => named(inputs[1]!));
+  return productsOf(sites.get(`layers.${layer}.mlp.out`)).map(({ inputs }) => named(inputs[1]!));
 }
 
 /** Matrices [out, in] of attention and feed-forward modules in layers `from` and up. */
@@ -54,14 +54,12 @@ export function layerMatrices(vlm: Vlm, from: number): NamedWeight[] {
   };
   let x = input('x', ['b', 'l', decoder.hidden]);
   for (let i = from; i < decoder.layers; i++) x = decoder.layer(i, x, context);
-  return productsOf(x, () => true).map(({ inputs }) => named(inputs[1]!));
+  return productsOf(x).map(({ inputs }) => named(inputs[1]!));
 }
 
-/** Products with a stored matrix on the right, in the order of the graph. */
-export function productsOf(output: Node, chosen: (name: string) => boolean): Node[] {
-  return topological([output]).filter(
-    ({ op, inputs }) => op.name === 'matmul' && inputs[1]!.op === parameterOp && chosen(nameOf(inputs[1]!)),
-  );
+/** Products with a chosen matrix on the right, in the order of the graph; by default with any stored one. */
+export function productsOf(output: Node, chosen = (matrix: Node): boolean => matrix.op === parameterOp): Node[] {
+  return topological([output]).filter(({ op, inputs }) => op.name === 'matmul' && chosen(inputs[1]!));
 }
 
 /** Stored values, as float32. */

@@ -8,7 +8,7 @@ import { type AnsweringModel, answerTargets, generateAll, readInput } from '../.
 import { forRows } from '../../models/generate.ts';
 import type { Rewrite, Vlm } from '../../models/vlm.ts';
 import type { LowRank } from '../../nn/weights.ts';
-import { checkEdits, type Edit } from '../editor.ts';
+import { checkEdits, type Edit, type EditRequest, type EditSequence } from '../editor.ts';
 import type { NamedWeight } from './chosen-weights.ts';
 
 export type Deltas = ReadonlyMap<string, Tensor<'float32'>>;
@@ -49,9 +49,9 @@ export function lowRankOutputs(changes: ReadonlyMap<string, LowRank>): Record<st
   );
 }
 
-/** The sum of the edits' changes, by weight. */
-export async function sumDeltas(vlm: Vlm, edits: readonly Edit[]): Promise<Deltas> {
-  const total = new Map<string, Tensor<'float32'>>();
+/** The sum of the edits' changes, by weight, and of changes `before` them. */
+export async function sumDeltas(vlm: Vlm, edits: readonly Edit[], before: Deltas = new Map()): Promise<Deltas> {
+  const total = new Map(before);
   const put = (name: string, t: Tensor<'float32'>): void => {
     const before = total.get(name);
     total.set(
@@ -133,9 +133,35 @@ export function underOwnEdits(
   };
 }
 
+/** `Editor.sequence` of editors that go on tuning the weights that the edit before left. */
+export function tunedOn(
+  start: () => Promise<Deltas>,
+  tune: (request: EditRequest, before: Deltas) => Promise<{ edit: Edit; after: Deltas }>,
+): EditSequence {
+  let before: Deltas | undefined;
+  return async (request) => {
+    const { edit, after } = await tune(request, before ?? (await start()));
+    before = after;
+    return edit;
+  };
+}
+
+/** `Editor.sequence` of editors whose next edit is read off the changed weights. */
+export function sequenceOfDeltas(vlm: Vlm, next: (request: EditRequest, earlier: Deltas) => Promise<Edit>): EditSequence {
+  let earlier: Deltas = new Map();
+  return async (request) => {
+    const edit = await next(request, earlier);
+    earlier = await sumDeltas(vlm, [edit], earlier);
+    return edit;
+  };
+}
+
+/** A run with changed weights. */
+export const changedWeights = (deltas: Deltas): Rewrite => ({ ...addDeltas(deltas), patches: () => new Map() });
+
 /** The model with changed decoder weights. */
 function changed(vlm: Vlm, deltas: Deltas): AnsweringModel {
-  const rewrite: Rewrite = { ...addDeltas(deltas), patches: () => new Map() };
+  const rewrite = changedWeights(deltas);
   return {
     answerTargets: (queries) => answerTargets(vlm, queries, () => rewrite),
     generate: (queries, options) => generateAll(vlm, queries, options, () => rewrite),

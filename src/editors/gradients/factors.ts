@@ -4,12 +4,13 @@
  * so no gradient of a gradient is ever needed.
  */
 
-import { concat, gradient, input, type Node, nameOf, type Tensor } from '../../graph/index.ts';
+import { concat, gradient, input, type Node, type Tensor } from '../../graph/index.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import { Weights } from '../../nn/weights.ts';
 import type { Feeds } from '../../runtime/program.ts';
 import type { Sample } from '../context/states.ts';
 import { feedForward, type NamedWeight, productsOf } from './chosen-weights.ts';
+import { addDeltas, type Deltas } from './deltas.ts';
 import { tailFeeds, tailLogits, targetLoss } from './edit-loss.ts';
 
 /** Factors of one matrix for a batch of edits. Rows of padding have δ = 0. */
@@ -41,17 +42,28 @@ export function lastMatrices(vlm: Vlm, from: number): NamedWeight[] {
   return layers.flatMap((layer) => feedForward(vlm, layer));
 }
 
-/** @param samples states before layer `from` of the edits' own inputs */
-export async function gradientFactors(vlm: Vlm, from: number, samples: readonly Sample[]): Promise<Map<string, Factors>> {
+/**
+ * @param samples states before layer `from` of the edits' own inputs
+ * @param earlier changes of the matrices that the model has already
+ */
+export async function gradientFactors(
+  vlm: Vlm,
+  from: number,
+  samples: readonly Sample[],
+  earlier: Deltas = new Map(),
+): Promise<Map<string, Factors>> {
   const matrices = lastMatrices(vlm, from).map(({ name }) => name);
-  const program = await vlm.program(`factors|${from}`, () => {
-    const loss = targetLoss(tailLogits(vlm, from, new Weights()));
-    const products = productsOf(loss, (name) => matrices.includes(name));
+  const { key, replace, feeds } = addDeltas(earlier);
+  const program = await vlm.program(`factors|${from}|${key}`, () => {
+    const weights = new Weights(replace);
+    const loss = targetLoss(tailLogits(vlm, from, weights));
+    const nodes = new Map(matrices.map((name) => [weights.entries().get(name)!, name]));
+    const products = productsOf(loss, (matrix) => nodes.has(matrix));
     const deltas = gradient(loss, products);
     const outputs: Record<string, Node> = {};
     for (const name of matrices) {
       // The picture and the words pass a layer apart, by one and the same matrix.
-      const uses = products.flatMap((p, i) => (nameOf(p.inputs[1]!) === name ? [{ x: p.inputs[0]!, delta: deltas[i]! }] : []));
+      const uses = products.flatMap((p, i) => (nodes.get(p.inputs[1]!) === name ? [{ x: p.inputs[0]!, delta: deltas[i]! }] : []));
       outputs[`x:${name}`] = concat(
         uses.map(({ x }) => x),
         1,
@@ -63,7 +75,7 @@ export async function gradientFactors(vlm: Vlm, from: number, samples: readonly 
     }
     return outputs;
   });
-  const out = await program.run(tailFeeds(vlm, samples));
+  const out = await program.run({ ...tailFeeds(vlm, samples), ...feeds });
   return new Map(
     matrices.map((name) => [name, { x: out[`x:${name}`] as Tensor<'float32'>, delta: out[`d:${name}`] as Tensor<'float32'> }]),
   );
