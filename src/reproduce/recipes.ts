@@ -13,9 +13,11 @@ export interface Recipe {
 
 const recipes: Readonly<Record<string, Recipe>> = {
   'mini-llava/vqa/vead': { steps: 2600 },
+  'mini-llava/vqa/mend': { steps: 1500 },
   'mini-llava/caption/vead': { steps: 1200 },
   'mini-blip2-opt/vqa/vead': { steps: 2200 },
   'mini-blip2-opt/caption/vead': { steps: 1200 },
+  'mini-minigpt4/vqa/mend': { steps: 1500 },
   'mini-minigpt4/caption/vead': { steps: 1200 },
 };
 
