@@ -243,12 +243,12 @@ async function conditionsOf(
   vlm: Vlm,
   requests: readonly { readonly prompt: string; readonly target: string }[],
   visual: readonly Tensor<'float32'>[],
-  earlier?: Deltas,
+  earlier: Deltas = new Map(),
 ): Promise<number[][]> {
   const sequences = requests.map(({ prompt, target }) => vlm.layout(prompt, true, target));
   const asked = requests.map(({ prompt }) => vlm.layout(prompt, true));
   const maxNewTokens = Math.max(...sequences.map(({ targetIds }) => targetIds.length));
-  const changed = earlier === undefined || earlier.size === 0 ? {} : { rewrite: changedWeights(earlier) };
+  const changed = earlier.size === 0 ? {} : { rewrite: changedWeights(earlier) };
   const old = await generate(vlm, vlm.batchVisual(asked, visual), { maxNewTokens, ...changed });
   return requests.map(({ prompt }, i) => {
     const { targetIds } = sequences[i]!;
@@ -341,12 +341,7 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWe
 }
 
 /** @param earlier changes that the model has already: its gradient and its old answer are under them */
-async function editOne(
-  vlm: Vlm,
-  request: EditRequest,
-  { tensors, settings }: EditorWeights,
-  earlier: Deltas = new Map(),
-): Promise<Edit> {
+async function editOne(vlm: Vlm, request: EditRequest, { tensors, settings }: EditorWeights, earlier?: Deltas): Promise<Edit> {
   const { from, lstm, condition, window } = settings as unknown as KeConfig;
   const matrices = lastMatrices(vlm, from);
   const sizes = { lstm, condition, window };

@@ -159,7 +159,7 @@ function entryOf(editor: string, runs: readonly Cell[], against: AgainstVead | n
   };
 }
 
-const record = <K extends string, V>(names: readonly K[], of: (name: K) => V): Record<K, V> =>
+export const record = <K extends string, V>(names: readonly K[], of: (name: K) => V): Record<K, V> =>
   Object.fromEntries(names.map((name) => [name, of(name)])) as Record<K, V>;
 
 /** Of each record, a metric's mean over runs; the average is that of the record's five accuracies. */

@@ -3,7 +3,16 @@ import { mean, standardDeviation } from '../evaluation/statistics.ts';
 import { columnNames, type Rows } from '../evaluation/tables.ts';
 import { type Cell, readCellRecords } from './cell-store.ts';
 import { type CellRequest, type CellsOptions, modelName, runCells } from './cells.ts';
-import { type AgainstVead, againstVead, type MetricName, metricNames, recordMeans, significance, VEAD } from './columns.ts';
+import {
+  type AgainstVead,
+  againstVead,
+  type MetricName,
+  metricNames,
+  record,
+  recordMeans,
+  significance,
+  VEAD,
+} from './columns.ts';
 import { type Recipe, recipeFor } from './recipes.ts';
 
 export interface Variant {
@@ -51,20 +60,18 @@ export async function variantRows(
   const cells = await runCells(requests, options);
   const runsOf = (i: number): Cell[] => cells.slice(i * seeds.length, (i + 1) * seeds.length);
   const records = variants.map((_, i) => runsOf(i).map((cell) => readCellRecords(out, cell)));
-  const record = <V>(of: (name: MetricName) => V): Record<MetricName, V> =>
-    Object.fromEntries(metricNames.map((name) => [name, of(name)])) as Record<MetricName, V>;
   return variants.map((_, i) => {
     const runs = runsOf(i).map(({ evaluation }) => evaluation);
     const compared = reference === undefined || i === reference ? undefined : records[reference];
     return {
-      ...record((name) => mean(runs.map((run) => run[name]))),
+      ...record(metricNames, (name) => mean(runs.map((run) => run[name]))),
       count: runs[0]!.count,
       seeds,
       deviation: standardDeviation(runs.map(({ average }) => average)),
       against:
         compared === undefined
           ? null
-          : record((name) =>
+          : record(metricNames, (name) =>
               againstVead(recordMeans(records[i]!, name), recordMeans(compared, name), `${modelName(model)}/${i}`),
             ),
     };
