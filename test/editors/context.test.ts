@@ -119,6 +119,8 @@ test('no threshold tells two sets apart better than the fitted one', () => {
         inScope.filter((s) => s >= t).length / inScope.length + outOfScope.filter((s) => s < t).length / outOfScope.length;
       expect(right(fitThreshold(inScope, outOfScope))).toBeGreaterThanOrEqual(right(other) - 1e-9);
     }),
+    // neighbours among the doubles, whose middle rounds to the lower one
+    { examples: [[[11 * Number.MIN_VALUE, 0], [10 * Number.MIN_VALUE], 11 * Number.MIN_VALUE]] },
   );
 });
 

@@ -121,7 +121,9 @@ export function fitThreshold(inScope: readonly number[], outOfScope: readonly nu
     const next = all[i + 1]?.score ?? -1;
     if (next === score || right <= most) return;
     most = right;
-    threshold = (score + next) / 2;
+    // Between neighbours among the doubles there is no middle.
+    const middle = (score + next) / 2;
+    threshold = middle > next ? middle : score;
   });
   return threshold;
 }
