@@ -12,6 +12,8 @@ export interface LoadOptions {
   readonly seconds: number;
   /** seconds at the start that memory is not measured: programs are compiled, caches fill */
   readonly warmUp: number;
+  /** of the server's Node, such as limits of its heap */
+  readonly nodeFlags?: readonly string[];
   readonly say?: (line: string) => void;
 }
 
@@ -38,7 +40,13 @@ interface Asked {
 }
 
 /** mini-llava with one edited set; the clients ask it and the unedited model, plainly and as streams, with pictures and without. */
-export async function loadServer({ clients, seconds, warmUp, say = () => {} }: LoadOptions): Promise<LoadFigures> {
+export async function loadServer({
+  clients,
+  seconds,
+  warmUp,
+  nodeFlags = [],
+  say = () => {},
+}: LoadOptions): Promise<LoadFigures> {
   const folder = mkdtempSync(join(tmpdir(), 'visedit-load-'));
   const world = join(folder, 'world');
   await buildWorld({ seed: 'load', out: world, sizes: { vqaTrain: 0, vqaTest: 11, captionTrain: 0, captionTest: 0 } });
@@ -46,7 +54,7 @@ export async function loadServer({ clients, seconds, warmUp, say = () => {} }: L
   const picture = (path: string): string => `data:image/png;base64,${readFileSync(path).toString('base64')}`;
   const words = ['serve', '--model', 'mini-llava', '--port', '0', '--data-dir', join(folder, 'data')];
   const program = fileURLToPath(new URL('../bin/visedit', import.meta.url));
-  const child = spawn(process.execPath, [program, ...words], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const child = spawn(process.execPath, [...nodeFlags, program, ...words], { stdio: ['ignore', 'ignore', 'pipe'] });
   try {
     const url = await new Promise<string>((resolve, reject) => {
       let text = '';
