@@ -55,19 +55,19 @@ export async function loadServer({
   const words = ['serve', '--model', 'mini-llava', '--port', '0', '--data-dir', join(folder, 'data')];
   const program = fileURLToPath(new URL('../bin/visedit', import.meta.url));
   const child = spawn(process.execPath, [...nodeFlags, program, ...words], { stdio: ['ignore', 'ignore', 'pipe'] });
+  let said = '';
+  const alive = (): boolean => child.exitCode === null && child.signalCode === null;
+  const died = (): Error => new Error(`the server ended with ${child.exitCode ?? child.signalCode}: ${said}`);
+  const ended = new Promise<void>((resolve) => child.on('exit', () => resolve()));
   try {
     const url = await new Promise<string>((resolve, reject) => {
-      let text = '';
-      let ready = false;
       child.stderr.on('data', (piece) => {
-        if (ready) return;
-        text += piece;
-        const found = /(http:\/\/127\.0\.0\.1:\d+)/.exec(text)?.[1];
-        if (found === undefined) return;
-        ready = true;
-        resolve(found);
+        // The latest lines are enough: a log line is written for each request.
+        said = (said + piece).slice(-10_000);
+        const found = /(http:\/\/127\.0\.0\.1:\d+)/.exec(said)?.[1];
+        if (found !== undefined) resolve(found);
       });
-      child.on('exit', (code) => reject(new Error(`the server ended with ${code}: ${text}`)));
+      void ended.then(() => reject(died()));
     });
     const post = (path: string, body: object): Promise<Response> =>
       fetch(url + path, { method: 'POST', body: JSON.stringify(body), headers: { 'content-type': 'application/json' } });
@@ -96,7 +96,7 @@ export async function loadServer({
     const began = performance.now();
     const until = began + seconds * 1000;
     const client = async (number: number): Promise<void> => {
-      for (let n = 0; performance.now() < until; n++) {
+      for (let n = 0; performance.now() < until && alive(); n++) {
         const { body, stream } = asked(number, n);
         const started = performance.now();
         try {
@@ -124,6 +124,7 @@ export async function loadServer({
       while (performance.now() < until) {
         await new Promise((resolve) => setTimeout(resolve, 500));
         if (performance.now() < began + warmUp * 1000) continue;
+        if (!alive()) throw died();
         const text = await (await fetch(`${url}/metrics`)).text();
         memory.push(Number(/^process_resident_memory_bytes (\S+)$/m.exec(text)?.[1]) / 1e6);
         if (memory.length % 10 === 0)
@@ -153,11 +154,8 @@ export async function loadServer({
       memory: { first: mean(memory.slice(0, fifth)), last: mean(memory.slice(-fifth)), largest: Math.max(...memory) },
     };
   } finally {
-    const end = new Promise((resolve) => child.on('exit', resolve));
-    if (child.exitCode === null) {
-      child.kill('SIGTERM');
-      await end;
-    }
+    child.kill('SIGTERM');
+    await ended;
     rmSync(folder, { recursive: true, force: true });
   }
 }
