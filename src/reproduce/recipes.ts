@@ -15,10 +15,14 @@ const recipes: Readonly<Record<string, Recipe>> = {
   'mini-llava/vqa/vead': { steps: 2600 },
   'mini-llava/vqa/mend': { steps: 1500 },
   'mini-llava/caption/vead': { steps: 1200 },
+  'mini-llava/caption/mend': { steps: 1500 },
   'mini-blip2-opt/vqa/vead': { steps: 2200 },
+  'mini-blip2-opt/vqa/mend': { steps: 1500 },
   'mini-blip2-opt/caption/vead': { steps: 1200 },
+  'mini-blip2-opt/caption/mend': { steps: 1500 },
   'mini-minigpt4/vqa/mend': { steps: 1500 },
   'mini-minigpt4/caption/vead': { steps: 1200 },
+  'mini-minigpt4/caption/mend': { steps: 1500 },
 };
 
 /** @param model the name of its folder @param own what is asked for instead of the recipe's */
