@@ -34,7 +34,11 @@ export interface SequentialRun {
 }
 
 export interface SequentialIdentity extends JobIdentity {
-  readonly sequential: number;
+  readonly sequential: {
+    readonly edits: number;
+    /** the model that an edit is made on */
+    readonly madeOn: 'the model under the edits before' | 'the unedited model';
+  };
 }
 
 /** 1, 10, 100, ... below `count`, and `count`. */
@@ -72,7 +76,9 @@ export async function runSequential(job: Job, count: number, options: Omit<RunOp
   }
   if (count > 1) chainOf(open.subject.editor);
   mkdirSync(out, { recursive: true });
-  const keeper = new ManifestKeeper(out, command, { ...open.identity, sequential: count }, resume);
+  const madeOn = open.subject.editor.sequence === undefined ? 'the unedited model' : 'the model under the edits before';
+  const identity: SequentialIdentity = { ...open.identity, sequential: { edits: count, madeOn } };
+  const keeper = new ManifestKeeper(out, command, identity, resume);
   rmSync(join(out, summaryFile), { force: true });
   const points = sequentialPoints(count);
   const total = points.reduce((sum, n) => sum + n, 0);

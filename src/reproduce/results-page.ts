@@ -175,6 +175,7 @@ function sequentialSection(runs: Results['sequential']): string {
       const counts = [...new Set(sorted.flatMap(({ points }) => points.map(({ edits }) => edits)))].sort((a, b) => a - b);
       const averages = sorted.map(({ identity, points }) => [
         identity.editor.id,
+        identity.sequential.madeOn,
         ...counts.map((count) => {
           const point = points.find(({ edits }) => edits === count);
           return point === undefined ? '' : two(100 * point.evaluation.average);
@@ -183,7 +184,7 @@ function sequentialSection(runs: Results['sequential']): string {
       const details = sorted.map(({ identity, points }) => ({ editor: identity.editor.id, ...sequentialRows(points) }));
       return [
         `**${title}**: average after so many edits, over all of them.\n`,
-        table(['Editor', ...counts.map(String)], averages),
+        table(['Editor', 'Each edit is made on', ...counts.map(String)], averages, 2),
         table(
           ['Editor', ...details[0]!.head],
           details.flatMap(({ editor, rows }) => rows.map((row) => [editor, ...row])),

@@ -62,7 +62,8 @@ test.each(['ft-l', 'vead'])('%s: every point equals the chain of the edits so fa
     threads: 1,
   });
   expect(points.map(({ edits }) => edits)).toEqual([1, 3]);
-  expect(manifest).toMatchObject({ finished: true, identity: { sequential: 3 }, costs: { edits: 3 } });
+  const madeOn = id === 'vead' ? 'the unedited model' : 'the model under the edits before';
+  expect(manifest).toMatchObject({ finished: true, identity: { sequential: { edits: 3, madeOn } }, costs: { edits: 3 } });
   const records = loadRecords(world.test, world.images).slice(0, 3);
   const edits: Edit[] = [];
   const next =

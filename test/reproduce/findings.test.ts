@@ -112,7 +112,12 @@ test('a curve that has flattened falls little in its last fifth', () => {
 test('edits that stay: the editor that keeps the most stands first, and a count that was not asked is left empty', () => {
   const run = (editor: string, averages: Record<number, number>) =>
     ({
-      identity: { editor: { id: editor }, model: { name: 'mini-llava' }, data: { kind: 'vqa' } },
+      identity: {
+        editor: { id: editor },
+        model: { name: 'mini-llava' },
+        data: { kind: 'vqa' },
+        sequential: { edits: 100, madeOn: `what ${editor} needs` },
+      },
       points: Object.entries(averages).map(([edits, average]) => ({
         edits: Number(edits),
         evaluation: {
@@ -134,7 +139,7 @@ test('edits that stay: the editor that keeps the most stands first, and a count 
   };
   const text = sections(results).get('SEQUENTIAL')!;
   expect(text).toContain('**mini-llava, E-VQA**');
-  expect(text).toContain('| Editor | 1 | 10 | 100 |');
-  expect(text).toContain('| tp | 80.00 |  | 50.00 |\n| vead | 90.00 | 40.00 |  |');
+  expect(text).toContain('| Editor | Each edit is made on | 1 | 10 | 100 |');
+  expect(text).toContain('| tp | what tp needs | 80.00 |  | 50.00 |\n| vead | what vead needs | 90.00 | 40.00 |  |');
   expect(text.match(/^\| vead \|/gm)).toHaveLength(1 + 2);
 });
