@@ -10,7 +10,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { table } from '../src/cli/table.ts';
+import { table } from '../apps/cli/table.ts';
 import { openOurs } from './ours.ts';
 import { type Answer, startReference } from './reference.ts';
 

@@ -4,8 +4,8 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { loadRecords } from '../src/data/records.ts';
-import { buildWorld } from '../src/data/world/build.ts';
+import { buildWorld } from '../lab/world/build.ts';
+import { loadRecords } from '../src/input/records.ts';
 
 export interface LoadOptions {
   readonly clients: number;

@@ -1,6 +1,6 @@
 /** `npm run bench:server`: many clients at once on mini-llava, after 20 seconds to warm up. --clients N (32) --seconds S (60) --json */
 import { parseArgs } from 'node:util';
-import { table } from '../src/cli/table.ts';
+import { table } from '../apps/cli/table.ts';
 import { loadServer } from './serve.ts';
 
 const { values: given } = parseArgs({

@@ -4,11 +4,11 @@
  * Each EVALUATION is a folder that `visedit evaluate` wrote.
  */
 import { join } from 'node:path';
-import { readJson } from '../src/checkpoints/json.ts';
-import { table } from '../src/cli/table.ts';
+import { table } from '../apps/cli/table.ts';
 import type { JobIdentity } from '../src/evaluation/job.ts';
 import type { AskedKind } from '../src/evaluation/metrics.ts';
 import { readResults } from '../src/evaluation/store.ts';
+import { readJson } from '../src/files/json.ts';
 
 const localities: readonly AskedKind[] = ['textLocality', 'modalLocality', 'sameImage', 'sameQuestion'];
 

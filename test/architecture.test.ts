@@ -5,35 +5,36 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const src = join(root, 'src');
 
 /** From the ground up; a folder may use itself and every line above its own, nothing beside or below. */
 const layers = [
-  ['graph', 'random.ts'],
-  ['checkpoints', 'figures'],
-  ['onnx', 'nn', 'image', 'text'],
-  ['runtime'],
-  ['training', 'data'],
-  ['models'],
-  ['attribution'],
-  ['editors'],
-  ['evaluation', 'pretraining'],
-  ['conformance', 'reproduce'],
-  ['server'],
-  ['index.ts'],
-  ['cli'],
+  ['src/graph', 'src/random.ts'],
+  ['src/files', 'src/figures'],
+  ['src/onnx', 'src/nn', 'src/input'],
+  ['src/runtime'],
+  ['src/models'],
+  ['src/attribution'],
+  ['src/editors'],
+  ['src/evaluation'],
+  ['src/index.ts'],
+  ['lab/world'],
+  ['lab/pretraining'],
+  ['lab/conformance', 'lab/reproduce'],
+  ['lab/index.ts'],
+  ['apps/server'],
+  ['apps/cli'],
 ];
 
 /** Imports that go up, each with its reason. */
 const exceptions = new Set([
   // Types only: the trainer is given its compiled program and knows nothing of how one is made.
-  'nn/trainer.ts -> runtime/program.ts',
+  'src/nn/trainer.ts -> src/runtime/program.ts',
 ]);
 
 function files(folder: string): string[] {
   return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
     const path = join(folder, entry.name);
-    if (entry.isDirectory()) return entry.name === 'node_modules' ? [] : files(path);
+    if (entry.isDirectory()) return /^(node_modules|dist.*)$/.test(entry.name) ? [] : files(path);
     return /\.(ts|tsx|mjs)$/.test(entry.name) ? [path] : [];
   });
 }
@@ -43,11 +44,14 @@ function importsOf(path: string): string[] {
   return [...code.matchAll(/\b(?:from|import)\s*\(?\s*'([^']+)'/g)].map((found) => found[1] ?? '');
 }
 
-const sources = files(src).map((path) => ({ path, name: relative(src, path).split(sep).join('/'), imports: importsOf(path) }));
-const roomOf = (name: string) => name.split('/')[0] ?? '';
+const nameOf = (path: string) => relative(root, path).split(sep).join('/');
+const sources = ['src', 'lab', 'apps/server', 'apps/cli']
+  .flatMap((folder) => files(join(root, folder)))
+  .map((path) => ({ path, name: nameOf(path), imports: importsOf(path) }));
+const roomOf = (name: string) => name.split('/').slice(0, 2).join('/');
 const level = (room: string) => layers.findIndex((rooms) => rooms.includes(room));
 
-test('every folder of src/ has its place among the layers', () => {
+test('every folder of src/, lab/ and apps/ has its place among the layers', () => {
   const rooms = new Set(sources.map(({ name }) => roomOf(name)));
   expect([...rooms].filter((room) => level(room) < 0)).toEqual([]);
 });
@@ -56,10 +60,8 @@ test('imports point one way', () => {
   const wrong: string[] = [];
   for (const { path, name, imports } of sources) {
     for (const imported of imports.filter((one) => one.startsWith('.'))) {
-      const target = relative(src, resolve(dirname(path), imported))
-        .split(sep)
-        .join('/');
-      if (target.startsWith('..')) continue;
+      const target = nameOf(resolve(dirname(path), imported));
+      if (target.startsWith('assets/')) continue;
       const [from, to] = [roomOf(name), roomOf(target)];
       if (from !== to && level(to) >= level(from) && !exceptions.has(`${name} -> ${target}`)) wrong.push(`${name} -> ${target}`);
     }
@@ -69,14 +71,14 @@ test('imports point one way', () => {
 
 test('figures take plain data: they use nothing else of ours', () => {
   const outside = sources
-    .filter(({ name }) => roomOf(name) === 'figures')
+    .filter(({ name }) => roomOf(name) === 'src/figures')
     .flatMap(({ imports }) => imports.filter((one) => one.startsWith('../')));
   expect(outside).toEqual([]);
 });
 
 test('only src/runtime/node.ts and src/runtime/web.ts know ONNX Runtime', () => {
   const users = sources.filter(({ imports }) => imports.some((one) => one.startsWith('onnxruntime'))).map(({ name }) => name);
-  expect(users.filter((name) => name !== 'runtime/node.ts' && name !== 'runtime/web.ts')).toEqual([]);
+  expect(users.filter((name) => name !== 'src/runtime/node.ts' && name !== 'src/runtime/web.ts')).toEqual([]);
 });
 
 test('imports of own files end in .ts', () => {
@@ -87,7 +89,7 @@ test('imports of own files end in .ts', () => {
 });
 
 test('the studio uses of the library what browsers may import, and nothing else', () => {
-  const studio = join(root, 'studio', 'src');
+  const studio = join(root, 'apps/studio/src');
   const outside = files(studio).flatMap((path) =>
     importsOf(path)
       .filter((one) => one.startsWith('.') && !resolve(dirname(path), one).startsWith(studio))
@@ -96,7 +98,7 @@ test('the studio uses of the library what browsers may import, and nothing else'
   expect(outside.filter((path) => !path.startsWith(join('src', 'figures', 'fonts')))).toEqual([]);
 });
 
-describe.each(['src', 'test', 'scripts', 'bench', 'studio'])('%s/', (folder) => {
+describe.each(['src', 'lab', 'apps', 'test', 'scripts', 'bench'])('%s/', (folder) => {
   test('has no file above 500 lines', () => {
     const there = statSync(join(root, folder), { throwIfNoEntry: false })?.isDirectory() ?? false;
     const long = (there ? files(join(root, folder)) : [])

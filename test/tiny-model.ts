@@ -3,9 +3,9 @@
  * sensible. The tokenizer is the mini world's.
  */
 import { join } from 'node:path';
+import { vocabulary } from '../lab/world/vocabulary.ts';
 import { randomLlava, weightMean, weightScale, writeCompanions } from '../scripts/random-checkpoint.ts';
-import { toFloat16, writeSafetensors } from '../src/checkpoints/safetensors.ts';
-import { vocabulary } from '../src/data/world/vocabulary.ts';
+import { toFloat16, writeSafetensors } from '../src/files/safetensors.ts';
 import { f32, sizeOf, type Tensor } from '../src/graph/dtype.ts';
 import { weightShapes } from '../src/models/load.ts';
 import type { RgbImage } from '../src/models/vlm.ts';

@@ -2,7 +2,7 @@
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { buildWorld, type WorldSizes } from '../src/data/world/build.ts';
+import { buildWorld, type WorldSizes } from '../lab/world/build.ts';
 
 /** A folder for the files of one test file; the caller removes it. */
 export const temporaryFolder = (): string => mkdtempSync(join(tmpdir(), 'visedit-test-'));

@@ -1,8 +1,8 @@
 /** docs/commands/: a page for every command, made from its definition, so that the pages say what the program takes. */
-import { commands } from '../../src/cli/commands/index.ts';
-import type { AnyCommand, CommandEntry, CommandGroup } from '../../src/cli/frame/command.ts';
-import { globalOptions, kebab, upperKebab } from '../../src/cli/frame/program.ts';
-import type { Value, Values } from '../../src/cli/frame/values.ts';
+import { commands } from '../../apps/cli/commands/index.ts';
+import type { AnyCommand, CommandEntry, CommandGroup } from '../../apps/cli/frame/command.ts';
+import { globalOptions, kebab, upperKebab } from '../../apps/cli/frame/program.ts';
+import type { Value, Values } from '../../apps/cli/frame/values.ts';
 import { editorIds } from '../../src/editors/index.ts';
 import { code, fenced, generatedFrom, prose, sentence, shellCommand, table } from './markdown.ts';
 
@@ -68,7 +68,7 @@ function usage(words: readonly string[], command: AnyCommand): string {
 
 function page({ words, summary, command }: NamedCommand): string {
   const up = '../'.repeat(words.length - 1);
-  const source = `src/cli/commands/${words.join('/')}.ts`;
+  const source = `apps/cli/commands/${words.join('/')}.ts`;
   const parts = [
     generatedFrom(source),
     `# visedit ${words.join(' ')}`,
@@ -95,7 +95,7 @@ function page({ words, summary, command }: NamedCommand): string {
 
 function index(all: readonly NamedCommand[]): string {
   return `${[
-    generatedFrom('src/cli/commands/index.ts'),
+    generatedFrom('apps/cli/commands/index.ts'),
     '# Commands',
     '`bin/visedit` runs from a clone; each command has a page, made from its definition.',
     table(

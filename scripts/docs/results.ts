@@ -1,13 +1,13 @@
 /** Tables of the committed results: `results/MODEL/exam.json` and the finished cells of `results/table1`. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { readCell, readCells } from '../../lab/reproduce/cell-store.ts';
+import { columnsOf } from '../../lab/reproduce/columns.ts';
+import { datasetKinds, datasets } from '../../lab/reproduce/data.ts';
+import { averageRows } from '../../lab/reproduce/table-files.ts';
 import type { Rows } from '../../src/evaluation/tables.ts';
 import { toMarkdown } from '../../src/evaluation/tables.ts';
 import { builtInModels } from '../../src/models/load.ts';
-import { readCell, readCells } from '../../src/reproduce/cell-store.ts';
-import { columnsOf } from '../../src/reproduce/columns.ts';
-import { datasetKinds, datasets } from '../../src/reproduce/data.ts';
-import { averageRows } from '../../src/reproduce/table-files.ts';
 
 interface Exam {
   readonly overall: number;

@@ -3,8 +3,8 @@
  * value: nothing is mutated, and dropping the edit gives bit-identical outputs.
  */
 
-import type { EditRecord } from '../data/records.ts';
 import type { Tensor } from '../graph/dtype.ts';
+import type { EditRecord } from '../input/records.ts';
 import type { AnsweringModel } from '../models/answer.ts';
 import type { RgbImage, Vlm } from '../models/vlm.ts';
 

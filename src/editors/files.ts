@@ -1,7 +1,7 @@
 /** Edits and editors' weights as files: one safetensors file each, whose metadata says what it is, for which model, and how it was made. */
 
 import { z } from 'zod';
-import { openSafetensors, type SafetensorsFile, writeSafetensors } from '../checkpoints/safetensors.ts';
+import { openSafetensors, type SafetensorsFile, writeSafetensors } from '../files/safetensors.ts';
 import type { Tensor } from '../graph/dtype.ts';
 import type { Edit, EditorWeights, ModelId, Settings } from './editor.ts';
 

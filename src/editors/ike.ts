@@ -20,13 +20,13 @@
  */
 
 import { join } from 'node:path';
-import type { EditRecord, Query } from '../data/records.ts';
 import { f32, type Tensor } from '../graph/index.ts';
-import { decodeImage } from '../image/decode.ts';
+import { decodeImage } from '../input/image/decode.ts';
+import type { EditRecord, Query } from '../input/records.ts';
 import type { AnsweringModel } from '../models/answer.ts';
 import type { RgbImage, Vlm } from '../models/vlm.ts';
+import { Stopped } from '../nn/loop.ts';
 import { Random } from '../random.ts';
-import { Stopped } from '../training/loop.ts';
 import { best, type Memory, own, shared, tensorOf } from './context/memory.ts';
 import {
   type Asked,

@@ -14,7 +14,6 @@
  * maps have no weight normalisation; rates, margins and widths for models of the mini world's size are of their own.
  */
 
-import type { EditRecord } from '../data/records.ts';
 import {
   add,
   concat,
@@ -36,6 +35,7 @@ import {
   tanh,
   transpose,
 } from '../graph/index.ts';
+import type { EditRecord } from '../input/records.ts';
 import { generate } from '../models/generate.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { linear } from '../nn/layers.ts';

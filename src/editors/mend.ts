@@ -14,7 +14,6 @@
  * LLaMA Cheng et al. leave out the gate); rates, rank and batch for models of the mini world's size are of their own.
  */
 
-import type { EditRecord } from '../data/records.ts';
 import {
   abs,
   add,
@@ -35,7 +34,8 @@ import {
   type Tensor,
   transpose,
 } from '../graph/index.ts';
-import { decodeImage } from '../image/decode.ts';
+import { decodeImage } from '../input/image/decode.ts';
+import type { EditRecord } from '../input/records.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { zeros } from '../nn/optimizers.ts';
 import { type LowRank, Weights } from '../nn/weights.ts';

@@ -1,7 +1,7 @@
 /** Weights of editors that come with a model: `editors/<editor>-<vqa|caption>.safetensors` in its folder. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import type { DatasetKind } from '../data/records.ts';
+import type { DatasetKind } from '../input/records.ts';
 import { modelFolder } from '../models/load.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { checkModel, type Editor, type EditorWeights } from './editor.ts';

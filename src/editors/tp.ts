@@ -18,7 +18,6 @@
  */
 
 import { join } from 'node:path';
-import type { EditRecord, Query } from '../data/records.ts';
 import {
   add,
   exp,
@@ -38,7 +37,8 @@ import {
   sum,
   type Tensor,
 } from '../graph/index.ts';
-import { decodeImage } from '../image/decode.ts';
+import { decodeImage } from '../input/image/decode.ts';
+import type { EditRecord, Query } from '../input/records.ts';
 import { type AnsweringModel, answerTargets, generateAll, readInput, targetRows } from '../models/answer.ts';
 import { type Patch, Sites } from '../models/sites.ts';
 import type { Rewrite, Vlm } from '../models/vlm.ts';

@@ -1,7 +1,7 @@
 /** Asks a model all queries of a batch of records, unedited and under each record's own edit. Knows editors by their contract only. */
 
-import type { EditRecord } from '../data/records.ts';
 import type { Edit, Editor, EditorWeights } from '../editors/editor.ts';
+import type { EditRecord } from '../input/records.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { bytesOfEdits, type Costs, privateMemory, timed } from './costs.ts';
 import { askedOf, type Evaluation, type FiveMetrics, type RecordResult, scoreRecord, summarize } from './metrics.ts';

@@ -1,9 +1,8 @@
 /** An evaluation as plain values, so that several processes can work on one: what to load, and which records make up which batch. */
 
-import { type DatasetKind, type EditRecord, loadRecords } from '../data/records.ts';
-import { answerCue } from '../data/world/questions.ts';
 import { editorNamed } from '../editors/index.ts';
 import { shippedWeights, weightsFor } from '../editors/shipped.ts';
+import { answerCue, type DatasetKind, type EditRecord, loadRecords } from '../input/records.ts';
 import { loadModel } from '../models/load.ts';
 import type { WeightType } from '../models/weight-types.ts';
 import { Random } from '../random.ts';

@@ -4,8 +4,8 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, join } from 'node:path';
-import { writeFileAtomic } from '../checkpoints/atomic.ts';
-import { readJson } from '../checkpoints/json.ts';
+import { writeFileAtomic } from '../files/atomic.ts';
+import { readJson } from '../files/json.ts';
 import { addCosts, type Costs, noCosts } from './costs.ts';
 
 export interface FileId {

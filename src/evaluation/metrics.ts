@@ -4,7 +4,7 @@
  * same positions. Beside them: exact match of free greedy generation, and the probability of the target before and after.
  */
 
-import { type EditRecord, type Query, type QueryKind, queryKinds } from '../data/records.ts';
+import { type EditRecord, type Query, type QueryKind, queryKinds } from '../input/records.ts';
 import type { TargetAnswer } from '../models/answer.ts';
 
 /** Localities close to the edit: reported beside the five metrics, never in their average. */

@@ -1,11 +1,11 @@
 /** The queries of a batch of records, with their pictures in memory, put to a model whatever it is. */
 
-import type { EditRecord } from '../data/records.ts';
 import type { EditRequest } from '../editors/editor.ts';
-import { decodeImage } from '../image/decode.ts';
+import { decodeImage } from '../input/image/decode.ts';
+import type { EditRecord } from '../input/records.ts';
 import type { AnsweringModel, Query } from '../models/answer.ts';
 import type { RgbImage } from '../models/vlm.ts';
-import { Stopped } from '../training/loop.ts';
+import { Stopped } from '../nn/loop.ts';
 import { type Answer, type AskedKind, askedOf } from './metrics.ts';
 
 export interface AskOptions {

@@ -5,8 +5,8 @@
 
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { writeFileAtomic } from '../checkpoints/atomic.ts';
-import { Stopped } from '../training/loop.ts';
+import { writeFileAtomic } from '../files/atomic.ts';
+import { Stopped } from '../nn/loop.ts';
 import { evaluateBatch } from './asking.ts';
 import { addCosts, type Costs, noCosts } from './costs.ts';
 import { closeJob, type Job, type JobIdentity, type OpenJob, openJob } from './job.ts';

@@ -5,11 +5,11 @@
 
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { writeFileAtomic } from '../checkpoints/atomic.ts';
-import { type DatasetKind, loadRecords, type QueryKind, queryKinds } from '../data/records.ts';
 import type { Edit, EditorWeights, Settings } from '../editors/editor.ts';
 import { editorNamed } from '../editors/index.ts';
 import { weightsFor } from '../editors/shipped.ts';
+import { writeFileAtomic } from '../files/atomic.ts';
+import { type DatasetKind, loadRecords, type QueryKind, queryKinds } from '../input/records.ts';
 import { type TargetAnswer, unedited } from '../models/answer.ts';
 import { loadModel } from '../models/load.ts';
 import type { Vlm } from '../models/vlm.ts';

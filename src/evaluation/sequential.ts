@@ -8,10 +8,10 @@
 
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { writeFileAtomic } from '../checkpoints/atomic.ts';
-import { readJson } from '../checkpoints/json.ts';
-import type { EditRecord } from '../data/records.ts';
 import type { Edit, Editor, EditSequence } from '../editors/editor.ts';
+import { writeFileAtomic } from '../files/atomic.ts';
+import { readJson } from '../files/json.ts';
+import type { EditRecord } from '../input/records.ts';
 import type { AnsweringModel } from '../models/answer.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { addCosts, bytesOfEdits, type Costs, noCosts, privateMemory, timed } from './costs.ts';

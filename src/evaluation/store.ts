@@ -5,7 +5,7 @@
 
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { writeFileAtomic } from '../checkpoints/atomic.ts';
+import { writeFileAtomic } from '../files/atomic.ts';
 import type { RecordResult } from './metrics.ts';
 
 export const recordsFile = 'records.jsonl';

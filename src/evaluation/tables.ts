@@ -1,6 +1,6 @@
 /** Evaluations as rows of a table, in the paper's columns and as percentages: plain rows for a terminal, Markdown for a page. */
 
-import { queryKinds } from '../data/records.ts';
+import { queryKinds } from '../input/records.ts';
 import { type AskedKind, type Evaluation, type Figures, hardKinds } from './metrics.ts';
 import { mean, standardDeviation } from './statistics.ts';
 

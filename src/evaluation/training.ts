@@ -2,13 +2,13 @@
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { openSafetensors } from '../checkpoints/safetensors.ts';
-import { type DatasetKind, loadRecords } from '../data/records.ts';
 import type { Editor, Settings, TrainOptions, TrainProgress } from '../editors/editor.ts';
 import { readEditorWeights } from '../editors/files.ts';
+import { openSafetensors } from '../files/safetensors.ts';
+import { type DatasetKind, loadRecords } from '../input/records.ts';
 import { type LoadOptions, loadModel } from '../models/load.ts';
 import type { Vlm } from '../models/vlm.ts';
-import { checkpointFile } from '../training/loop.ts';
+import { checkpointFile } from '../nn/loop.ts';
 import { checkRecords } from './asking.ts';
 import { kindOfRecords } from './job.ts';
 import { type FileId, fileId, ManifestKeeper, type Versions, versions } from './manifest.ts';

@@ -6,8 +6,8 @@
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { writeFileAtomic } from '../checkpoints/atomic.ts';
-import type { EditRecord } from '../data/records.ts';
+import { writeFileAtomic } from '../files/atomic.ts';
+import type { EditRecord } from '../input/records.ts';
 import { unedited } from '../models/answer.ts';
 import type { Vlm } from '../models/vlm.ts';
 import type { Answer, AskedKind } from './metrics.ts';

@@ -3,7 +3,7 @@
  * `eva_vit.py`). Class token, learned positions, pre-norm blocks, queries, keys and values from one fused weight. No norm at the end.
  */
 
-import type { Blip2VisionConfig } from '../checkpoints/config.ts';
+import type { Blip2VisionConfig } from '../files/config.ts';
 import { add, concat, expand, layerNorm, matmul, mul, type Node, scope, slice } from '../graph/index.ts';
 import { activations } from '../nn/activations.ts';
 import { attend, linear, mergeHeads, splitHeads } from '../nn/layers.ts';

@@ -3,7 +3,7 @@
  * folder: config.json, safetensors (single or sharded) or pytorch_model*.bin, tokenizer.json, preprocessor_config.json.
  */
 
-import type { Blip2Config } from '../checkpoints/config.ts';
+import type { Blip2Config } from '../files/config.ts';
 import { layerNorm, scope } from '../graph/index.ts';
 import { linear } from '../nn/layers.ts';
 import type { Architecture } from './architecture.ts';

@@ -1,6 +1,6 @@
 /** CLIP vision transformer (Radford et al. 2021; reference: transformers 4.43 `modeling_clip.py`): class token, learned positions, pre-norm blocks. */
 
-import type { Activation } from '../checkpoints/config.ts';
+import type { Activation } from '../files/config.ts';
 import type { Dim } from '../graph/dim.ts';
 import { add, concat, expand, layerNorm, matmul, type Node, reshape, scope, slice, transpose } from '../graph/index.ts';
 import { activations } from '../nn/activations.ts';

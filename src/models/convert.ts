@@ -2,10 +2,10 @@
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { readJson } from '../checkpoints/config.ts';
-import type { Checkpoint } from '../checkpoints/folder.ts';
-import { type FloatDType, storedPiece, tensorPiece } from '../checkpoints/stream.ts';
-import { openWeights } from '../checkpoints/torch-folder.ts';
+import { readJson } from '../files/config.ts';
+import type { Checkpoint } from '../files/folder.ts';
+import { type FloatDType, storedPiece, tensorPiece } from '../files/stream.ts';
+import { openWeights } from '../files/torch-folder.ts';
 import type { Tensor } from '../graph/dtype.ts';
 import { loadModel, modelFolder, weightShapes } from './load.ts';
 import { miniGpt4 } from './minigpt4.ts';

@@ -4,7 +4,7 @@
  * h[l] = h[l-1] + a[l] + m[l] (VisEdit Eq. 1), with a = attention(norm(h)), m = mlp(norm(h + a)).
  */
 
-import type { LlamaConfig as FileConfig } from '../checkpoints/config.ts';
+import type { LlamaConfig as FileConfig } from '../files/config.ts';
 import { f32 } from '../graph/dtype.ts';
 import { add, constant, expand, gather, matmul, mul, type Node, reshape, rmsNorm, rotary, scope } from '../graph/index.ts';
 import { activations } from '../nn/activations.ts';

@@ -3,7 +3,7 @@
  * LLaMA. Published folder: config.json, safetensors (single or sharded), tokenizer.json, preprocessor_config.json.
  */
 
-import type { Activation } from '../checkpoints/config.ts';
+import type { Activation } from '../files/config.ts';
 import { type Node, scope } from '../graph/index.ts';
 import { activations } from '../nn/activations.ts';
 import { linear } from '../nn/layers.ts';

@@ -2,8 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { freemem, totalmem } from 'node:os';
-import { basename, dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { basename, join, resolve } from 'node:path';
 import {
   blip2Config,
   generationConfig,
@@ -12,14 +11,15 @@ import {
   preprocessorConfig,
   readConfig,
   readJson,
-} from '../checkpoints/config.ts';
-import { Checkpoint } from '../checkpoints/folder.ts';
-import { isHubId, pulledFolder } from '../checkpoints/hub.ts';
-import { openWeights } from '../checkpoints/torch-folder.ts';
+} from '../files/config.ts';
+import { Checkpoint } from '../files/folder.ts';
+import { isHubId, pulledFolder } from '../files/hub.ts';
+import { packageRoot } from '../files/package-root.ts';
+import { openWeights } from '../files/torch-folder.ts';
 import type { Tensor } from '../graph/dtype.ts';
-import { type ImageProcessor, imageProcessor } from '../image/processor.ts';
+import { type ImageProcessor, imageProcessor } from '../input/image/processor.ts';
+import { loadTokenizer, requireToken, type Tokenizer } from '../input/text/tokenizer.ts';
 import type { CompileOptions } from '../runtime/program.ts';
-import { loadTokenizer, requireToken, type Tokenizer } from '../text/tokenizer.ts';
 import type { Architecture } from './architecture.ts';
 import { blip2Opt } from './blip2-opt.ts';
 import { llava } from './llava.ts';
@@ -37,12 +37,10 @@ export { weightShapes } from './weights.ts';
 /** Models that come with the repository. */
 export const builtInModels = ['mini-llava', 'mini-blip2-opt', 'mini-minigpt4'] as const;
 
-const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
-
 /** The folder of a model named on a command line: a built-in name, a folder, or a hub model that was pulled. */
 export function modelFolder(model: string): string {
   if ((builtInModels as readonly string[]).includes(model)) {
-    const folder = join(root, 'models', model);
+    const folder = join(packageRoot, 'models', model);
     if (!existsSync(join(folder, 'config.json')))
       throw new Error(`the built-in model ${model} is not part of this copy (${folder} has no config.json)`);
     return folder;

@@ -7,10 +7,10 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'yaml';
 import { z } from 'zod';
-import { layerCount, llamaConfig, parseConfig, qFormerConfig, readConfig, width } from '../checkpoints/config.ts';
-import { Checkpoint, type TensorPlace } from '../checkpoints/folder.ts';
-import { openWeights, placesOf } from '../checkpoints/torch-folder.ts';
-import { openTorch } from '../checkpoints/torch-pickle.ts';
+import { layerCount, llamaConfig, parseConfig, qFormerConfig, readConfig, width } from '../files/config.ts';
+import { Checkpoint, type TensorPlace } from '../files/folder.ts';
+import { openWeights, placesOf } from '../files/torch-folder.ts';
+import { openTorch } from '../files/torch-pickle.ts';
 import { f32, type Tensor } from '../graph/dtype.ts';
 import { type MiniGpt4Config, miniGpt4Config } from './minigpt4.ts';
 

@@ -4,7 +4,7 @@
  */
 
 import { z } from 'zod';
-import { blip2VisionConfig, llamaConfig, qFormerConfig, width } from '../checkpoints/config.ts';
+import { blip2VisionConfig, llamaConfig, qFormerConfig, width } from '../files/config.ts';
 import { layerNorm, scope } from '../graph/index.ts';
 import { linear } from '../nn/layers.ts';
 import type { Architecture } from './architecture.ts';

@@ -5,7 +5,7 @@
  * y = norm(h[l-1] + a[l]), h[l] = norm(y + m[l]), and have no norm before the vocabulary matrix.
  */
 
-import type { OptConfig } from '../checkpoints/config.ts';
+import type { OptConfig } from '../files/config.ts';
 import { i64 } from '../graph/dtype.ts';
 import { add, constant, expand, gather, layerNorm, matmul, type Node, scope } from '../graph/index.ts';
 import { activations } from '../nn/activations.ts';

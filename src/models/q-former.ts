@@ -3,7 +3,7 @@
  * through BERT layers with a norm after each module; every n-th layer also looks at the picture (cross-attention).
  */
 
-import type { QFormerConfig } from '../checkpoints/config.ts';
+import type { QFormerConfig } from '../files/config.ts';
 import { add, concat, expand, layerNorm, matmul, mean, mul, type Node, reshape, scope, slice, softmax } from '../graph/index.ts';
 import { activations } from '../nn/activations.ts';
 import { linear, mergeHeads, splitHeads } from '../nn/layers.ts';

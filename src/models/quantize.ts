@@ -5,11 +5,11 @@
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { blockName, blockShapes, quantizeBlocks, widened } from '../checkpoints/blocks.ts';
-import { readJson } from '../checkpoints/config.ts';
-import type { TensorPlace } from '../checkpoints/folder.ts';
-import { type Piece, storedPiece } from '../checkpoints/stream.ts';
-import { openWeights } from '../checkpoints/torch-folder.ts';
+import { blockName, blockShapes, quantizeBlocks, widened } from '../files/blocks.ts';
+import { readJson } from '../files/config.ts';
+import type { TensorPlace } from '../files/folder.ts';
+import { type Piece, storedPiece } from '../files/stream.ts';
+import { openWeights } from '../files/torch-folder.ts';
 import { sizeOf } from '../graph/dtype.ts';
 import { loadModel, modelFolder } from './load.ts';
 import { isMiniGpt4Folder } from './minigpt4-folder.ts';

@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { parseConfig, readJson } from '../checkpoints/config.ts';
+import { parseConfig, readJson } from '../files/config.ts';
 import type { WeightType } from './weight-types.ts';
 
 const METHOD = 'visedit-blocks';

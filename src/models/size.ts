@@ -1,6 +1,6 @@
 /** The size of a model as its weights would be kept, for the estimate of memory. */
 
-import type { Checkpoint } from '../checkpoints/folder.ts';
+import type { Checkpoint } from '../files/folder.ts';
 import { sizeOf } from '../graph/dtype.ts';
 import type { Architecture } from './architecture.ts';
 import { type ModelSize, type PartSize, storedBytes } from './memory.ts';

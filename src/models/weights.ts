@@ -5,10 +5,10 @@
 
 import { realpathSync } from 'node:fs';
 import { basename } from 'node:path';
-import { BLOCK, type BlockBits, blockFor, blockName, blockParts, blockShapes, quantizeBlocks } from '../checkpoints/blocks.ts';
-import type { Checkpoint } from '../checkpoints/folder.ts';
-import { toFloat16 } from '../checkpoints/half.ts';
-import { isContiguous } from '../checkpoints/torch-pickle.ts';
+import { BLOCK, type BlockBits, blockFor, blockName, blockParts, blockShapes, quantizeBlocks } from '../files/blocks.ts';
+import type { Checkpoint } from '../files/folder.ts';
+import { toFloat16 } from '../files/half.ts';
+import { isContiguous } from '../files/torch-pickle.ts';
 import { sizeOf, type Tensor } from '../graph/dtype.ts';
 import { input, type Node, nameOf, parameterOp, topological } from '../graph/index.ts';
 import { Weights } from '../nn/weights.ts';

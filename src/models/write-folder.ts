@@ -15,8 +15,8 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { type Piece, type PieceOrder, writePieces } from '../checkpoints/stream.ts';
-import { Stopped } from '../training/loop.ts';
+import { type Piece, type PieceOrder, writePieces } from '../files/stream.ts';
+import { Stopped } from '../nn/loop.ts';
 import { gigabytes } from './memory.ts';
 
 /** Files beside the weights that a folder may have: what loadModel reads, and what other programs look for. */

@@ -1,5 +1,5 @@
 /** Activation functions by their names in configuration files (reference: transformers 4.43 `activations.py`). */
-import type { Activation } from '../checkpoints/config.ts';
+import type { Activation } from '../files/config.ts';
 import { add, gelu, mul, type Node, quickGelu, relu, silu, square, tanh } from '../graph/index.ts';
 
 // x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))

@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { expect, test } from 'vitest';
-import { commands } from '../../src/cli/commands/index.ts';
-import type { CommandEntry } from '../../src/cli/frame/command.ts';
+import { commands } from '../../apps/cli/commands/index.ts';
+import type { CommandEntry } from '../../apps/cli/frame/command.ts';
 import { root, visedit } from './start.ts';
 
 /** `world build` and so on: the words that name a command, with its options. */

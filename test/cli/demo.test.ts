@@ -3,8 +3,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
+import { exam } from '../../lab/pretraining/exam.ts';
 import { loadModel } from '../../src/models/load.ts';
-import { exam } from '../../src/pretraining/exam.ts';
 import { visedit } from './start.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'visedit-demo-'));

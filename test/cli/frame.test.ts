@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { expect, test } from 'vitest';
-import { integers, number } from '../../src/cli/frame/values.ts';
-import { createProgress, formatRate, formatSeconds } from '../../src/cli/progress.ts';
-import { table } from '../../src/cli/table.ts';
+import { integers, number } from '../../apps/cli/frame/values.ts';
+import { createProgress, formatRate, formatSeconds } from '../../apps/cli/progress.ts';
+import { table } from '../../apps/cli/table.ts';
 import { toyProgram } from './start.ts';
 
 test('values are parsed by their declaration and printed as one JSON document', async () => {

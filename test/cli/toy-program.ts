@@ -1,9 +1,9 @@
 /** A program of toy commands, started as a process by the tests of the command line's frame. */
 import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type CommandEntry, defineCommand, entry } from '../../src/cli/frame/command.ts';
-import { runProgram } from '../../src/cli/frame/run.ts';
-import { choice, file, flag, integer, integers, number, outFile, repeatable, seed, text } from '../../src/cli/frame/values.ts';
+import { type CommandEntry, defineCommand, entry } from '../../apps/cli/frame/command.ts';
+import { runProgram } from '../../apps/cli/frame/run.ts';
+import { choice, file, flag, integer, integers, number, outFile, repeatable, seed, text } from '../../apps/cli/frame/values.ts';
 
 const echo = defineCommand({
   details: 'Gives back what it was given.',

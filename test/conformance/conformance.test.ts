@@ -3,10 +3,10 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writ
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { openSafetensors, writeSafetensors } from '../../src/checkpoints/safetensors.ts';
-import { Checks } from '../../src/conformance/checks.ts';
-import { fixtureModels } from '../../src/conformance/fixture.ts';
-import { conformance } from '../../src/conformance/run.ts';
+import { Checks } from '../../lab/conformance/checks.ts';
+import { fixtureModels } from '../../lab/conformance/fixture.ts';
+import { conformance } from '../../lab/conformance/run.ts';
+import { openSafetensors, writeSafetensors } from '../../src/files/safetensors.ts';
 import { visedit } from '../cli/start.ts';
 import { fixturesDir, hasFixtures } from '../shared.ts';
 

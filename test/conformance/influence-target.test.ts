@@ -1,8 +1,8 @@
 /** What rounding may do to influence targets: nothing where contributions are ordinary, and no more than it does where they are tiny. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { type Check, Checks } from '../../src/conformance/checks.ts';
-import { checkTarget, RESOLUTION } from '../../src/conformance/influence-target.ts';
+import { type Check, Checks } from '../../lab/conformance/checks.ts';
+import { checkTarget, RESOLUTION } from '../../lab/conformance/influence-target.ts';
 import { f32 } from '../../src/graph/dtype.ts';
 import { Random } from '../../src/random.ts';
 

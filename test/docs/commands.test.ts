@@ -2,11 +2,11 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { commands } from '../../apps/cli/commands/index.ts';
+import { UsageError } from '../../apps/cli/frame/errors.ts';
+import { globalOptions, kebab, parse } from '../../apps/cli/frame/program.ts';
 import { allCommands, commandPages } from '../../scripts/docs/commands.ts';
 import { markdownFiles } from '../../scripts/docs/sections.ts';
-import { commands } from '../../src/cli/commands/index.ts';
-import { UsageError } from '../../src/cli/frame/errors.ts';
-import { globalOptions, kebab, parse } from '../../src/cli/frame/program.ts';
 import { root } from '../cli/start.ts';
 import { shownLines } from './shown-commands.ts';
 

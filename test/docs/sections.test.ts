@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { families } from '../../scripts/docs/published.ts';
 import { markdownFiles, renewSections, sectionPages } from '../../scripts/docs/sections.ts';
-import { queryKinds } from '../../src/data/records.ts';
 import { editorIds } from '../../src/editors/index.ts';
 import { hardKinds } from '../../src/evaluation/metrics.ts';
+import { queryKinds } from '../../src/input/records.ts';
 import { root } from '../cli/start.ts';
 
 test.each([...(await sectionPages(root))])('docs/%s (npm run docs)', (path, text) => {

@@ -5,10 +5,10 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { type EditRecord, loadRecords } from '../../src/data/records.ts';
 import type { Edit, Editor, EditorWeights, EditRequest } from '../../src/editors/editor.ts';
 import { readEdit, readEditorWeights, writeEdit, writeEditorWeights } from '../../src/editors/files.ts';
-import { decodeImage } from '../../src/image/decode.ts';
+import { decodeImage } from '../../src/input/image/decode.ts';
+import { type EditRecord, loadRecords } from '../../src/input/records.ts';
 import { type AnsweringModel, type Query, unedited } from '../../src/models/answer.ts';
 import { loadModel } from '../../src/models/load.ts';
 import type { Vlm } from '../../src/models/vlm.ts';

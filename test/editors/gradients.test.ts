@@ -2,8 +2,6 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openSafetensors, writeSafetensors } from '../../src/checkpoints/safetensors.ts';
-import { type EditRecord, loadRecords } from '../../src/data/records.ts';
 import { type Edit, type Editor, type EditRequest, modelId, type Settings, type TrainOptions } from '../../src/editors/editor.ts';
 import { ftL } from '../../src/editors/ft-l.ts';
 import { ftV } from '../../src/editors/ft-v.ts';
@@ -14,8 +12,10 @@ import { gradientFactors, lastMatrices } from '../../src/editors/gradients/facto
 import { ke } from '../../src/editors/ke.ts';
 import { mend } from '../../src/editors/mend.ts';
 import { tp } from '../../src/editors/tp.ts';
+import { openSafetensors, writeSafetensors } from '../../src/files/safetensors.ts';
 import { f32, sizeOf, type Tensor } from '../../src/graph/dtype.ts';
-import { decodeImage } from '../../src/image/decode.ts';
+import { decodeImage } from '../../src/input/image/decode.ts';
+import { type EditRecord, loadRecords } from '../../src/input/records.ts';
 import { unedited } from '../../src/models/answer.ts';
 import { loadModel } from '../../src/models/load.ts';
 import type { Vlm } from '../../src/models/vlm.ts';

@@ -2,12 +2,12 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type EditRecord, loadRecords } from '../../src/data/records.ts';
 import type { EditorWeights, EditRequest, TrainOptions } from '../../src/editors/editor.ts';
 import { lte } from '../../src/editors/lte/lte.ts';
 import { promptBehind } from '../../src/editors/lte/train.ts';
 import { f32 } from '../../src/graph/dtype.ts';
-import { decodeImage } from '../../src/image/decode.ts';
+import { decodeImage } from '../../src/input/image/decode.ts';
+import { type EditRecord, loadRecords } from '../../src/input/records.ts';
 import { type Query, type TargetAnswer, unedited } from '../../src/models/answer.ts';
 import { loadModel } from '../../src/models/load.ts';
 import type { Vlm } from '../../src/models/vlm.ts';

@@ -2,12 +2,12 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openSafetensors } from '../../src/checkpoints/safetensors.ts';
-import { type EditRecord, loadRecords } from '../../src/data/records.ts';
 import type { EditorWeights, TrainOptions } from '../../src/editors/editor.ts';
 import { readEditorWeights } from '../../src/editors/files.ts';
 import { vead } from '../../src/editors/vead/vead.ts';
-import { decodeImage } from '../../src/image/decode.ts';
+import { openSafetensors } from '../../src/files/safetensors.ts';
+import { decodeImage } from '../../src/input/image/decode.ts';
+import { type EditRecord, loadRecords } from '../../src/input/records.ts';
 import { unedited } from '../../src/models/answer.ts';
 import { loadModel } from '../../src/models/load.ts';
 import type { Vlm } from '../../src/models/vlm.ts';

@@ -3,7 +3,7 @@ import { mkdtempSync, realpathSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { openSafetensors, writeSafetensors } from '../../src/checkpoints/safetensors.ts';
+import { openSafetensors, writeSafetensors } from '../../src/files/safetensors.ts';
 import { f32 } from '../../src/graph/dtype.ts';
 import { add, input, matmul, parameter } from '../../src/graph/index.ts';
 import { emit, type WeightLocation } from '../../src/onnx/emit.ts';

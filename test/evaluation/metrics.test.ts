@@ -1,5 +1,4 @@
 import { expect, test } from 'vitest';
-import type { EditRecord } from '../../src/data/records.ts';
 import {
   type Answer,
   type AskedKind,
@@ -10,6 +9,7 @@ import {
   targetProbability,
   tokenAccuracy,
 } from '../../src/evaluation/metrics.ts';
+import type { EditRecord } from '../../src/input/records.ts';
 
 const forced = (targetIds: number[], predictedIds: number[], p = 0.5) => ({
   targetIds,

@@ -1,13 +1,13 @@
 /** The metrics of the authors' code over the fixtures' records, with the adapter weights stored there. */
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { isUndecided, logitsAt } from '../../src/conformance/undecided.ts';
-import { type EditRecord, loadRecords, type QueryKind } from '../../src/data/records.ts';
+import { isUndecided, logitsAt } from '../../lab/conformance/undecided.ts';
 import { type EditorWeights, modelId } from '../../src/editors/editor.ts';
 import { vead, veadRewrite } from '../../src/editors/vead/vead.ts';
 import { evaluateRecords } from '../../src/evaluation/asking.ts';
 import type { Tensor } from '../../src/graph/dtype.ts';
-import { decodeImage } from '../../src/image/decode.ts';
+import { decodeImage } from '../../src/input/image/decode.ts';
+import { type EditRecord, loadRecords, type QueryKind } from '../../src/input/records.ts';
 import { targetRows } from '../../src/models/answer.ts';
 import { loadModel } from '../../src/models/load.ts';
 import type { Vlm } from '../../src/models/vlm.ts';

@@ -2,14 +2,14 @@
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { loadRecords } from '../../src/data/records.ts';
 import type { EditorWeights } from '../../src/editors/editor.ts';
 import { readEditorWeights, writeEditorWeights } from '../../src/editors/files.ts';
 import { vead } from '../../src/editors/vead/vead.ts';
 import { chooseRecords, openJob } from '../../src/evaluation/job.ts';
 import { askedOf, isLocality, type RecordResult } from '../../src/evaluation/metrics.ts';
 import { readResults } from '../../src/evaluation/store.ts';
-import { decodeImage } from '../../src/image/decode.ts';
+import { decodeImage } from '../../src/input/image/decode.ts';
+import { loadRecords } from '../../src/input/records.ts';
 import { unedited } from '../../src/models/answer.ts';
 import { loadModel } from '../../src/models/load.ts';
 import { visedit } from '../cli/start.ts';

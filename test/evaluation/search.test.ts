@@ -2,11 +2,11 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { loadRecords } from '../../src/data/records.ts';
 import { ftL } from '../../src/editors/ft-l.ts';
 import { evaluateRecords } from '../../src/evaluation/asking.ts';
 import { chooseRecords } from '../../src/evaluation/job.ts';
 import { type Combination, gridOf, type SearchJob, searchSettings } from '../../src/evaluation/search.ts';
+import { loadRecords } from '../../src/input/records.ts';
 import { loadModel } from '../../src/models/load.ts';
 import { writeRandomLlava } from '../tiny-model.ts';
 import { temporaryFolder, writeTinyWorld } from '../tiny-world.ts';

@@ -2,7 +2,6 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { loadRecords } from '../../src/data/records.ts';
 import type { Edit, EditRequest } from '../../src/editors/editor.ts';
 import { writeEditorWeights } from '../../src/editors/files.ts';
 import { ftL } from '../../src/editors/ft-l.ts';
@@ -10,7 +9,8 @@ import { vead } from '../../src/editors/vead/vead.ts';
 import { askedOf, type RecordResult } from '../../src/evaluation/metrics.ts';
 import { runSequential, sequentialPoints, underAll } from '../../src/evaluation/sequential.ts';
 import { readResults } from '../../src/evaluation/store.ts';
-import { decodeImage } from '../../src/image/decode.ts';
+import { decodeImage } from '../../src/input/image/decode.ts';
+import { loadRecords } from '../../src/input/records.ts';
 import { loadModel } from '../../src/models/load.ts';
 import { visedit } from '../cli/start.ts';
 import { writeRandomLlava } from '../tiny-model.ts';

@@ -1,14 +1,15 @@
 /** The paper's figures from small made-up measures, for the snapshots. */
+
+import { overview } from '../../lab/reproduce/figures/figure1.ts';
+import { gatesFigure } from '../../lab/reproduce/figures/figure3.ts';
+import { type EditViews, editPanel } from '../../lab/reproduce/figures/figure4.ts';
+import { contributionBars } from '../../lab/reproduce/figures/figure5.ts';
+import { rightAndWrong } from '../../lab/reproduce/figures/figure6.ts';
+import { allLayers } from '../../lab/reproduce/figures/figure7.ts';
+import { sweepFigure } from '../../lab/reproduce/figures/layer-sweep.ts';
+import { questionRow } from '../../lab/reproduce/figures/maps.ts';
+import { curves } from '../../lab/reproduce/figures/training-curves.ts';
 import { drawFigure, type Figure } from '../../src/figures/index.ts';
-import { overview } from '../../src/reproduce/figures/figure1.ts';
-import { gatesFigure } from '../../src/reproduce/figures/figure3.ts';
-import { type EditViews, editPanel } from '../../src/reproduce/figures/figure4.ts';
-import { contributionBars } from '../../src/reproduce/figures/figure5.ts';
-import { rightAndWrong } from '../../src/reproduce/figures/figure6.ts';
-import { allLayers } from '../../src/reproduce/figures/figure7.ts';
-import { sweepFigure } from '../../src/reproduce/figures/layer-sweep.ts';
-import { questionRow } from '../../src/reproduce/figures/maps.ts';
-import { curves } from '../../src/reproduce/figures/training-curves.ts';
 import { bump, scene } from './samples.ts';
 
 const grid = [6, 6] as const;

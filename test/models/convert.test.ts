@@ -3,10 +3,10 @@ import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rea
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openCheckpoint } from '../../src/checkpoints/folder.ts';
-import { openSafetensors, writeSafetensors } from '../../src/checkpoints/safetensors.ts';
+import { openCheckpoint } from '../../src/files/folder.ts';
+import { openSafetensors, writeSafetensors } from '../../src/files/safetensors.ts';
 import { f32 } from '../../src/graph/dtype.ts';
-import { decodeImage } from '../../src/image/decode.ts';
+import { decodeImage } from '../../src/input/image/decode.ts';
 import { convert } from '../../src/models/convert.ts';
 import { loadModel } from '../../src/models/load.ts';
 import { fixturesDir, hasFixtures } from '../shared.ts';

@@ -1,9 +1,9 @@
 /** The conformance fixtures as tests read them: every model that has expected values, its cases and tensors. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { openSafetensors, type SafetensorsFile } from '../../src/checkpoints/safetensors.ts';
+import { openSafetensors, type SafetensorsFile } from '../../src/files/safetensors.ts';
 import type { Tensor } from '../../src/graph/dtype.ts';
-import { decodeImage, type RgbImage } from '../../src/image/decode.ts';
+import { decodeImage, type RgbImage } from '../../src/input/image/decode.ts';
 import { fixturesDir, hasFixtures } from '../shared.ts';
 
 interface Lens {

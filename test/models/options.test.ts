@@ -5,7 +5,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { z } from 'zod';
-import { activation, blip2Config, llamaConfig, llavaConfig, optConfig, parseConfig } from '../../src/checkpoints/config.ts';
+import { activation, blip2Config, llamaConfig, llavaConfig, optConfig, parseConfig } from '../../src/files/config.ts';
 import { f32, i64, input } from '../../src/graph/index.ts';
 import type { Decoder } from '../../src/models/architecture.ts';
 import { patchEmbedding } from '../../src/models/clip-vit.ts';

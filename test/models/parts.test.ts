@@ -13,8 +13,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { openSafetensors, writeSafetensors } from '../../src/checkpoints/safetensors.ts';
-import { openWeights } from '../../src/checkpoints/torch-folder.ts';
+import { openSafetensors, writeSafetensors } from '../../src/files/safetensors.ts';
+import { openWeights } from '../../src/files/torch-folder.ts';
 import type { Tensor } from '../../src/graph/dtype.ts';
 import { f32, gradient, input, sum } from '../../src/graph/index.ts';
 import { generate } from '../../src/models/generate.ts';
@@ -25,7 +25,7 @@ import { Sites } from '../../src/models/sites.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import { Weights } from '../../src/nn/weights.ts';
 import { compile } from '../../src/runtime/node.ts';
-import { type StoredTensor, torchFile } from '../checkpoints/torch-files.ts';
+import { type StoredTensor, torchFile } from '../files/torch-files.ts';
 import { fixturesDir, hasFixtures } from '../shared.ts';
 import { difference } from './fixtures.ts';
 

@@ -3,12 +3,12 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Blocks, dequantizeBlocks } from '../../src/checkpoints/blocks.ts';
-import { openCheckpoint } from '../../src/checkpoints/folder.ts';
-import { openSafetensors, writeSafetensors } from '../../src/checkpoints/safetensors.ts';
+import { type Blocks, dequantizeBlocks } from '../../src/files/blocks.ts';
+import { openCheckpoint } from '../../src/files/folder.ts';
+import { openSafetensors, writeSafetensors } from '../../src/files/safetensors.ts';
 import { f32, i64, type Tensor } from '../../src/graph/dtype.ts';
 import { add } from '../../src/graph/index.ts';
-import { decodeImage } from '../../src/image/decode.ts';
+import { decodeImage } from '../../src/input/image/decode.ts';
 import { unedited } from '../../src/models/answer.ts';
 import { convert } from '../../src/models/convert.ts';
 import { type LoadOptions, loadModel } from '../../src/models/load.ts';

@@ -1,8 +1,8 @@
 /** mini-llava rounded to 8 and 4 bits gives nearly all answers that it gives in floats; the shares are printed. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { Atlas } from '../../src/data/world/atlas.ts';
-import { examQuestions } from '../../src/data/world/exam.ts';
-import { canvas } from '../../src/data/world/scene.ts';
+import { Atlas } from '../../lab/world/atlas.ts';
+import { examQuestions } from '../../lab/world/exam.ts';
+import { canvas } from '../../lab/world/scene.ts';
 import { unedited } from '../../src/models/answer.ts';
 import { loadModel } from '../../src/models/load.ts';
 import type { WeightType } from '../../src/models/weight-types.ts';

@@ -3,10 +3,10 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
+import { exam } from '../../lab/pretraining/exam.ts';
+import { minis } from '../../lab/pretraining/minis.ts';
+import { miniNamed, pretrain } from '../../lab/pretraining/pretrain.ts';
 import { loadModel } from '../../src/models/load.ts';
-import { exam } from '../../src/pretraining/exam.ts';
-import { minis } from '../../src/pretraining/minis.ts';
-import { miniNamed, pretrain } from '../../src/pretraining/pretrain.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'visedit-pretrain-'));
 afterAll(() => rmSync(folder, { recursive: true }));

@@ -7,10 +7,10 @@ import {
   paperAblation,
   paperColumns,
   paperLayers,
-} from '../../src/reproduce/findings.ts';
-import { ordering } from '../../src/reproduce/orderings.ts';
-import { paperModelOf, paperTable1, paperTable2, paperTable3 } from '../../src/reproduce/paper-tables.ts';
-import { lateFall, type Results, renewed, sections } from '../../src/reproduce/results-page.ts';
+} from '../../lab/reproduce/findings.ts';
+import { ordering } from '../../lab/reproduce/orderings.ts';
+import { paperModelOf, paperTable1, paperTable2, paperTable3 } from '../../lab/reproduce/paper-tables.ts';
+import { lateFall, type Results, renewed, sections } from '../../lab/reproduce/results-page.ts';
 
 test("the paper's averages are those of its five metrics", () => {
   const rows = [

@@ -1,12 +1,12 @@
 /** Weights that come with the minis stand for seed 1 of a table, so other seeds must be trained in the same way. */
 import { expect, test } from 'vitest';
+import { datasetKinds } from '../../lab/reproduce/data.ts';
+import { recipeFor } from '../../lab/reproduce/recipes.ts';
 import { readEditorWeights } from '../../src/editors/files.ts';
 import { findShippedWeights } from '../../src/editors/shipped.ts';
 import { veadSettings } from '../../src/editors/vead/train.ts';
 import { veadConfig } from '../../src/editors/vead/vead.ts';
 import { builtInModels, loadModel } from '../../src/models/load.ts';
-import { datasetKinds } from '../../src/reproduce/data.ts';
-import { recipeFor } from '../../src/reproduce/recipes.ts';
 
 test.each(builtInModels)('%s: the recipe of VEAD is that of its weights', async (model) => {
   const vlm = loadModel(model, { threads: 1 });
@@ -20,7 +20,7 @@ test.each(builtInModels)('%s: the recipe of VEAD is that of its weights', async 
     expect(records).toBeGreaterThan(0);
     expect(
       { ...veadSettings(veadConfig(vlm, recipeFor(model, dataset, 'vead'))) },
-      `src/reproduce/recipes.ts: ${model}/${dataset}/vead`,
+      `lab/reproduce/recipes.ts: ${model}/${dataset}/vead`,
     ).toEqual(settings);
   }
   await vlm.release();

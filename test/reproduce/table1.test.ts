@@ -2,11 +2,11 @@
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { readCells } from '../../src/reproduce/cell-store.ts';
-import { runCells } from '../../src/reproduce/cells.ts';
-import type { Column } from '../../src/reproduce/columns.ts';
-import { tableData } from '../../src/reproduce/data.ts';
-import { averageRows } from '../../src/reproduce/table-files.ts';
+import { readCells } from '../../lab/reproduce/cell-store.ts';
+import { runCells } from '../../lab/reproduce/cells.ts';
+import type { Column } from '../../lab/reproduce/columns.ts';
+import { tableData } from '../../lab/reproduce/data.ts';
+import { averageRows } from '../../lab/reproduce/table-files.ts';
 import { visedit } from '../cli/start.ts';
 import { viseditUntil } from '../evaluation/kill.ts';
 import { writeRandomLlava } from '../tiny-model.ts';

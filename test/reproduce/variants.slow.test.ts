@@ -2,11 +2,11 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { readCell } from '../../src/reproduce/cell-store.ts';
-import { tableData } from '../../src/reproduce/data.ts';
-import { table2 } from '../../src/reproduce/table2.ts';
-import { ablationNames, table3 } from '../../src/reproduce/table3.ts';
-import type { VariantOptions } from '../../src/reproduce/variants.ts';
+import { readCell } from '../../lab/reproduce/cell-store.ts';
+import { tableData } from '../../lab/reproduce/data.ts';
+import { table2 } from '../../lab/reproduce/table2.ts';
+import { ablationNames, table3 } from '../../lab/reproduce/table3.ts';
+import type { VariantOptions } from '../../lab/reproduce/variants.ts';
 import { writeRandomLlava } from '../tiny-model.ts';
 import { temporaryFolder, writeTinyWorld } from '../tiny-world.ts';
 

@@ -3,7 +3,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { buildWorld } from '../../src/data/world/build.ts';
+import { buildWorld } from '../../lab/world/build.ts';
 import { root } from '../cli/start.ts';
 import { type Harness, startHarness } from './harness.ts';
 

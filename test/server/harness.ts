@@ -1,8 +1,8 @@
 /** A server on mini-llava for the tests of one file, and short ways to ask it. */
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { type EditRecord, loadRecords } from '../../src/data/records.ts';
-import { type RunningServer, type ServerOptions, startServer } from '../../src/server/index.ts';
+import { type RunningServer, type ServerOptions, startServer } from '../../apps/server/index.ts';
+import { type EditRecord, loadRecords } from '../../src/input/records.ts';
 import { temporaryFolder, writeTinyWorld } from '../tiny-world.ts';
 
 export interface Answer {

@@ -4,12 +4,12 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { writeFileAtomic } from '../../src/checkpoints/atomic.ts';
-import { otherWording } from '../../src/data/world/wording.ts';
-import { buildApp } from '../../src/server/app.ts';
-import type { App } from '../../src/server/routes/app-types.ts';
-import { thinned } from '../../src/server/runs.ts';
-import { Services } from '../../src/server/services.ts';
+import { buildApp } from '../../apps/server/app.ts';
+import type { App } from '../../apps/server/routes/app-types.ts';
+import { thinned } from '../../apps/server/runs.ts';
+import { Services } from '../../apps/server/services.ts';
+import { otherWording } from '../../lab/world/wording.ts';
+import { writeFileAtomic } from '../../src/files/atomic.ts';
 import { temporaryFolder, writeTinyWorld } from '../tiny-world.ts';
 
 const folder = temporaryFolder();

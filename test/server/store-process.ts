@@ -1,7 +1,8 @@
 /** Changes a store of edits as fast as it can until it is killed, and says of each change when it is confirmed: a line of JSON each. */
+
+import { EditStore } from '../../apps/server/edits/store.ts';
 import { writeEdit } from '../../src/editors/files.ts';
 import { Random } from '../../src/random.ts';
-import { EditStore } from '../../src/server/edits/store.ts';
 
 const [folder, seed] = process.argv.slice(2) as [string, string];
 const random = new Random(seed);

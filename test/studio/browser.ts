@@ -3,8 +3,8 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
-import { builtStudio } from '../../src/cli/studio-build.ts';
-import { type ServerOptions, startServer } from '../../src/server/index.ts';
+import { builtStudio } from '../../apps/cli/studio-build.ts';
+import { type ServerOptions, startServer } from '../../apps/server/index.ts';
 
 const places = [
   process.env.VISEDIT_CHROMIUM ?? '',

@@ -1,6 +1,6 @@
 /** The sentences of "Why": what numbers become in words. */
 import { expect, test } from 'vitest';
-import { explainLens, explainMaps, explainModules, loudestLayer, placeOf } from '../../studio/src/views/why/explain.ts';
+import { explainLens, explainMaps, explainModules, loudestLayer, placeOf } from '../../apps/studio/src/views/why/explain.ts';
 
 const key = { id: 7, text: ' pizza', predicted: true, probability: 0.9 };
 const lens = (layer: number, id: number, text: string, probability: number, rank: number) => ({

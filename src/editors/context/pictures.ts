@@ -1,7 +1,7 @@
 /** Visual tokens of many pictures at once, for trainings: an evaluation keeps those that it has seen (`Vlm.visual`), a training sees most of them once. */
 
 import { f32, type Tensor } from '../../graph/dtype.ts';
-import { decodeImage } from '../../image/decode.ts';
+import { decodeImage } from '../../input/image/decode.ts';
 import { stack, type Vlm } from '../../models/vlm.ts';
 
 /** Visual tokens [v, d] by path. */

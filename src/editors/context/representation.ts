@@ -5,9 +5,9 @@
  * the similarity of two keys is the mean of the three cosines.
  */
 
-import type { EditRecord, Query } from '../../data/records.ts';
 import { f32, type Tensor } from '../../graph/dtype.ts';
-import { decodeImage } from '../../image/decode.ts';
+import { decodeImage } from '../../input/image/decode.ts';
+import type { EditRecord, Query } from '../../input/records.ts';
 import { batchRows } from '../../models/answer.ts';
 import type { RgbImage, Vlm } from '../../models/vlm.ts';
 

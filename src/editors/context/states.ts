@@ -2,8 +2,9 @@
  * States of samples between two parts of the frozen decoder, which trainings keep: what stands before a layer, and what the layers from there on
  * answer without an edit.
  */
-import type { Query } from '../../data/records.ts';
+
 import { f32, i64, type Tensor } from '../../graph/dtype.ts';
+import type { Query } from '../../input/records.ts';
 import { targetRows } from '../../models/answer.ts';
 import type { Sequence } from '../../models/sequence.ts';
 import { type Batch, causalBias, type Vlm } from '../../models/vlm.ts';

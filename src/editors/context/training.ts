@@ -4,14 +4,14 @@
  */
 
 import { join } from 'node:path';
-import type { EditRecord } from '../../data/records.ts';
 import type { Node, Tensor } from '../../graph/index.ts';
+import type { EditRecord } from '../../input/records.ts';
 import type { Vlm } from '../../models/vlm.ts';
+import { trainingLoop, warmHoldDecay } from '../../nn/loop.ts';
 import { Trainer } from '../../nn/trainer.ts';
 import { Random } from '../../random.ts';
 import { compile } from '../../runtime/node.ts';
 import type { Feeds } from '../../runtime/program.ts';
-import { trainingLoop, warmHoldDecay } from '../../training/loop.ts';
 import { type EditorWeights, modelId, type Settings, type TrainOptions } from '../editor.ts';
 import { readEditorWeights, writeEditorWeights } from '../files.ts';
 

@@ -1,7 +1,7 @@
 /** What training a hyper-network editor needs of a record and never changes: states before the first changed layer, and the unedited answers. */
 
-import type { EditRecord } from '../../data/records.ts';
 import { f32, i64, type Tensor } from '../../graph/index.ts';
+import type { EditRecord } from '../../input/records.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import type { Feeds } from '../../runtime/program.ts';
 import { picturesOf, type VisualTokens } from '../context/pictures.ts';

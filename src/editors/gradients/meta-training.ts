@@ -3,7 +3,7 @@
  * gradient factors of its edit.
  */
 
-import type { EditRecord } from '../../data/records.ts';
+import type { EditRecord } from '../../input/records.ts';
 import { checkTraining } from '../../models/memory.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import type { Feeds } from '../../runtime/program.ts';

@@ -1,6 +1,5 @@
 /** Training LTE: which inputs a step takes of a record, the objective over the whole decoder, and the threshold of retrieval. */
 
-import type { EditRecord, Query as RecordQuery } from '../../data/records.ts';
 import {
   add,
   crossEntropy,
@@ -18,6 +17,7 @@ import {
   sum,
   type Tensor,
 } from '../../graph/index.ts';
+import type { EditRecord, Query as RecordQuery } from '../../input/records.ts';
 import { checkTraining } from '../../models/memory.ts';
 import type { Sequence } from '../../models/sequence.ts';
 import { Sites } from '../../models/sites.ts';

@@ -1,7 +1,7 @@
 /** Training SERAC: the scope classifier on keys of the frozen backbone, and the counterfactual model on the edits' texts, in one step. */
 
-import type { EditRecord, Query } from '../../data/records.ts';
 import { add, crossEntropy, f32, i64, input, mul, parameter, sum, type Tensor } from '../../graph/index.ts';
+import type { EditRecord, Query } from '../../input/records.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import { zeros } from '../../nn/optimizers.ts';
 import { Weights } from '../../nn/weights.ts';

@@ -4,8 +4,8 @@
  */
 
 import { visibleUpTo } from '../../attribution/visual-attribution.ts';
-import type { EditRecord, Query } from '../../data/records.ts';
 import { f32, i64, type Tensor } from '../../graph/dtype.ts';
+import type { EditRecord, Query } from '../../input/records.ts';
 import type { Batch, Vlm } from '../../models/vlm.ts';
 import type { Random } from '../../random.ts';
 import { picturesOf } from '../context/pictures.ts';

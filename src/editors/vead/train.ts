@@ -1,13 +1,13 @@
 /** Training VEAD (VisEdit Eq. 17-24, Appendix A.4): frozen states from prepare.ts, the objective compiled with Adam, checkpoints and resume. */
 
 import { join } from 'node:path';
-import type { EditRecord } from '../../data/records.ts';
 import { f32, i64, type Tensor } from '../../graph/dtype.ts';
+import type { EditRecord } from '../../input/records.ts';
 import { checkTraining } from '../../models/memory.ts';
 import type { Vlm } from '../../models/vlm.ts';
+import { trainingLoop, warmHoldDecay } from '../../nn/loop.ts';
 import { Trainer } from '../../nn/trainer.ts';
 import { compile } from '../../runtime/node.ts';
-import { trainingLoop, warmHoldDecay } from '../../training/loop.ts';
 import { padHidden, stateBytes } from '../context/states.ts';
 import { epochOrder, preparationGroups, trainingRandom } from '../context/training.ts';
 import { type EditorWeights, modelId, type Settings, type TrainOptions } from '../editor.ts';

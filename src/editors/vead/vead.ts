@@ -5,9 +5,9 @@
  */
 
 import { insertLayer } from '../../attribution/insert-layer.ts';
-import type { EditRecord } from '../../data/records.ts';
 import { f32, type Tensor } from '../../graph/index.ts';
-import { decodeImage } from '../../image/decode.ts';
+import { decodeImage } from '../../input/image/decode.ts';
+import type { EditRecord } from '../../input/records.ts';
 import { type AnsweringModel, answerTargets, generateAll, type RewriteRows, readInput } from '../../models/answer.ts';
 import { sharedStates } from '../../models/shared-states.ts';
 import type { BatchShape, Rewrite, Vlm } from '../../models/vlm.ts';
@@ -32,7 +32,7 @@ const id = 'vead';
 
 /**
  * Layers that the paper inserts VEAD after, for the published sizes (Appendix A.4); and for the minis, which learned to read the picture again
- * after this layer (src/pretraining/stages.ts).
+ * after this layer (lab/pretraining/stages.ts).
  */
 const publishedLayers: Readonly<Record<string, number>> = {
   ...{ 'llava/32': 18, 'blip2-opt/32': 19, 'minigpt4/32': 17 },

@@ -1,0 +1,72 @@
+/** `visedit attribute modules`: module output attribution (VisEdit Eq. 2-5) of one question, as numbers and bars. */
+import { defineCommand } from '../../frame/command.ts';
+import { file, text } from '../../frame/values.ts';
+import { announceMemory, modelOptions } from '../../model-options.ts';
+import { key, layerList, layers, model, picture } from './values.ts';
+
+export const command = defineCommand({
+  details:
+    'Each module output at the last position goes through the final norm and the vocabulary matrix. Its contribution to the key token is sign(v) sqrt(|v| p): p the probability that it gives the token, v its logit over the largest of all modules. "layer" is the same map of the residual stream after each layer (a logit lens).',
+  options: {
+    model,
+    prompt: text('what to ask', { required: true }),
+    image: file('picture that the question is about'),
+    key,
+    layers,
+    out: picture,
+    ...modelOptions,
+  },
+  examples: [
+    'attribute modules --model mini-llava --image scene.png --prompt "What is in the middle? The answer is:" --out bars.svg',
+  ],
+  async run({ model, prompt, image: path, key, layers, out, dtype, maxMemory }, context) {
+    const [{ loadModel }, { decodeImage }, { moduleContribution }, { keyTokenId, tokenText }, { checkLayer }] = await Promise.all(
+      [
+        import('../../../../src/models/load.ts'),
+        import('../../../../src/input/image/decode.ts'),
+        import('../../../../src/attribution/module-contribution.ts'),
+        import('../../../../src/attribution/key-token.ts'),
+        import('../../../../src/attribution/visual-attribution.ts'),
+      ],
+    );
+    const vlm = loadModel(model, { dtype, maxMemory });
+    announceMemory(vlm, context);
+    const shown = layerList(layers, vlm.decoder.layers);
+    for (const layer of shown) checkLayer(vlm, layer);
+    const image = path === undefined ? undefined : await decodeImage(path);
+    const keyId = key === undefined ? undefined : keyTokenId(vlm, prompt, image !== undefined, key);
+    const batch = await vlm.batch([vlm.layout(prompt, image !== undefined)], [image]);
+    const [found] = await moduleContribution(vlm, batch, [keyId]);
+    const { tokenId, contribution, prob, logit } = found!;
+    await vlm.release();
+    const keyText = tokenText(vlm, tokenId);
+    const of = (values: readonly number[]): number[] => shown.map((layer) => values[layer]!);
+    const data = {
+      model: vlm.name,
+      prompt,
+      key: { id: tokenId, text: keyText, predicted: keyId === undefined },
+      layers: shown,
+      contribution: { attn: of(contribution.attn), mlp: of(contribution.mlp) },
+      prob: { attn: of(prob.attn), mlp: of(prob.mlp), layer: of(prob.layer) },
+      logit: { attn: of(logit.attn), mlp: of(logit.mlp), layer: of(logit.layer) },
+      ...(out === undefined ? {} : { out }),
+    };
+    if (out !== undefined) {
+      const { moduleBars, savePicture } = await import('../../../../src/figures/index.ts');
+      savePicture(out, await moduleBars({ layers: shown, ...data.contribution, keyToken: keyText }));
+    }
+    const rows = shown.map((layer, i) => [
+      layer,
+      data.contribution.attn[i]!.toFixed(4),
+      data.contribution.mlp[i]!.toFixed(4),
+      data.prob.layer[i]!.toFixed(4),
+    ]);
+    const head = ['layer', 'attention', 'MLP', 'probability after the layer'];
+    const lines = [
+      `Contribution to ${JSON.stringify(keyText)} (token ${tokenId}, ${keyId === undefined ? 'predicted' : 'given'})`,
+      context.table({ head, rows, align: ['right', 'right', 'right', 'right'] }),
+      ...(out === undefined ? [] : ['', `Picture in ${out}.`]),
+    ];
+    return { data, text: lines.join('\n') };
+  },
+});

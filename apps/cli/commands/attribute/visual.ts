@@ -1,0 +1,123 @@
+/** `visedit attribute visual`: visual representation attribution (VisEdit Eq. 6-8) of one question, as numbers and heat maps. */
+import { defineCommand } from '../../frame/command.ts';
+import { choice, file, integer, seed, text, type Value } from '../../frame/values.ts';
+import { announceMemory, modelOptions } from '../../model-options.ts';
+import { key, layerList, layers, model, picture } from './values.ts';
+
+const sigma: Value<number | 'paper' | undefined> = {
+  help: 'standard deviation of the noise: a number, or paper: 3 times that of the visual states (default: paper before the norm, 0.7 after it)',
+  placeholder: 'X',
+  required: false,
+  fallback: undefined,
+  repeatable: false,
+  parse: (given) => {
+    if (given.trim() === 'paper') return 'paper';
+    const value = Number(given);
+    if (given.trim() === '' || !Number.isFinite(value) || value <= 0)
+      throw new Error('is not a number above 0; give one such as 0.7, or paper');
+    return value;
+  },
+};
+
+export const command = defineCommand({
+  details:
+    'Noise is put on one visual token at a time; its contribution is half of 1 - cos between what the attention module says at the last position with the noise and without. It is about the place that the answer is read from, whatever the answer is: --key only names another token in the picture and says how probable it is.',
+  options: {
+    model,
+    image: file('picture that the question is about', { required: true }),
+    prompt: text('what to ask', { required: true }),
+    key,
+    layers,
+    draws: integer('draws of the noise to average over', { default: 10, min: 1, max: 10_000 }),
+    sigma,
+    noiseAt: choice('before the layer norm (the paper) or after it (the code of its authors)', ['hidden', 'norm'], {
+      default: 'hidden',
+    }),
+    seed: seed(),
+    scale: choice('colours of each map by its own largest value, or all by the same', ['each', 'all'], { default: 'each' }),
+    out: picture,
+    ...modelOptions,
+  },
+  examples: [
+    'attribute visual --model mini-llava --image scene.png --prompt "What is in the middle? The answer is:" --out maps.svg',
+    'attribute visual --model mini-llava --image scene.png --prompt "How many cats are there?" --layers 2,4 --noise-at norm --sigma 0.7 --json',
+  ],
+  async run({ model, image: path, prompt, key, layers, draws, sigma, noiseAt, seed, scale, out, dtype, maxMemory }, context) {
+    const [{ loadModel }, { decodeImage }, { checkLayer, visualAttributions }, { onPicture }, tokens, { nextToken }, { Random }] =
+      await Promise.all([
+        import('../../../../src/models/load.ts'),
+        import('../../../../src/input/image/decode.ts'),
+        import('../../../../src/attribution/visual-attribution.ts'),
+        import('../../../../src/attribution/on-picture.ts'),
+        import('../../../../src/attribution/key-token.ts'),
+        import('../../../../src/attribution/next-token.ts'),
+        import('../../../../src/random.ts'),
+      ]);
+    const vlm = loadModel(model, { dtype, maxMemory });
+    announceMemory(vlm, context);
+    const shown = layerList(layers, vlm.decoder.layers);
+    for (const layer of shown) checkLayer(vlm, layer);
+    const image = await decodeImage(path);
+    const keyId = key === undefined ? undefined : tokens.keyTokenId(vlm, prompt, true, key);
+    const batch = await vlm.batch([vlm.layout(prompt, true)], [image]);
+    const next = await nextToken(vlm, batch);
+    const answer = keyId ?? next.predicted;
+    const bar = context.progress(shown.length, 'Attributing', { unit: 'layers' });
+    const found = await visualAttributions(vlm, batch, shown, {
+      draws,
+      noiseAt,
+      ...(sigma === undefined ? {} : { sigma }),
+      random: new Random(`${seed}/attribute visual`),
+      onLayer: (done) => bar.update(done),
+    });
+    bar.finish();
+    const toPatches = await onPicture(vlm, image);
+    await vlm.release();
+    const maps = found.map(({ layer, sigma, values }) => ({ layer, sigma, values, patches: toPatches(values).values }));
+    const grid = vlm.architecture.patchGrid;
+    const keyText = tokens.tokenText(vlm, answer);
+    if (out !== undefined) {
+      const { heatMaps, savePicture } = await import('../../../../src/figures/index.ts');
+      savePicture(
+        out,
+        await heatMaps({
+          normalise: scale,
+          rows: [
+            {
+              image,
+              grid,
+              prompt,
+              answer: keyText,
+              maps: maps.map(({ layer, patches }) => ({ label: `Layer ${layer}`, values: patches })),
+            },
+          ],
+        }),
+      );
+    }
+    const rows = maps.map(({ layer, sigma, patches }) => {
+      const best = patches.reduce((at, value, i) => (value > patches[at]! ? i : at), 0);
+      const mean = patches.reduce((a, b) => a + b, 0) / patches.length;
+      const [row, column] = [Math.floor(best / grid[1]), best % grid[1]];
+      return [layer, sigma.toPrecision(3), mean.toExponential(2), patches[best]!.toExponential(2), `${row + 1}, ${column + 1}`];
+    });
+    const head = ['layer', 'noise', 'mean', 'largest', 'at row, column'];
+    return {
+      data: {
+        model: vlm.name,
+        prompt,
+        key: { id: answer, text: keyText, predicted: keyId === undefined, probability: next.probability(answer) },
+        grid,
+        draws,
+        noiseAt,
+        seed,
+        layers: maps,
+        ...(out === undefined ? {} : { out }),
+      },
+      text: [
+        `Contribution of ${vlm.architecture.visualTokens} visual tokens, on a grid of ${grid.join(' x ')}; the answer begins with ${JSON.stringify(keyText)} (probability ${next.probability(answer).toFixed(3)})`,
+        context.table({ head, rows, align: ['right', 'right', 'right', 'right', 'left'] }),
+        ...(out === undefined ? [] : ['', `Picture in ${out}.`]),
+      ].join('\n'),
+    };
+  },
+});

@@ -1,0 +1,85 @@
+/** `visedit evaluate`: the five metrics of an editor over a data set, and what stands beside them. */
+import { editorIds } from '../../../src/editors/index.ts';
+import type { PerEdit } from '../../../src/evaluation/costs.ts';
+import { defineCommand } from '../frame/command.ts';
+import { choice, file, flag, folder, integer, outFolder, text } from '../frame/values.ts';
+import { modelOptions } from '../model-options.ts';
+import { stoppable } from '../stoppable.ts';
+
+export const command = defineCommand({
+  details:
+    'Writes records.jsonl (a line per record), summary.json and manifest.json to --out. After Ctrl-C, a crash or a power cut the same command with --resume goes on; the results are the same bytes. The average is that of the five metrics; the localities close to the edit (same image, same question), free generation and the probability of the target stand beside it. Seconds, bytes and memory per edit are in manifest.json.\n\n--sequential N: edits stay in the model one after the other; after 1, 10, 100, 1000 (up to N) and N of them all edits made so far are asked for again. FT-L, FT-V, MEND, KE and TP make each edit on the model under those before; the edits of the others are made on the unedited model. All are joined to those before.',
+  options: {
+    model: text('model folder or built-in name', { required: true, placeholder: 'MODEL' }),
+    editor: choice('editor to evaluate', editorIds, { required: true }),
+    weights: file("the editor's trained weights (default: those that come with the model, for the kind of data)"),
+    data: file('records to evaluate (E-VQA or E-IC JSON)', { required: true }),
+    images: folder('folder that their image paths start from', { required: true }),
+    out: outFolder('folder to write', { required: true }),
+    limit: integer('at most N records', { min: 1 }),
+    seed: integer('with --limit: draw the records at random by this seed, instead of the first ones', { min: 0 }),
+    sequential: integer('keep N edits in the model, one after the other', { min: 1 }),
+    batch: integer('records asked together', { default: 16, min: 1, max: 4096 }),
+    maxNewTokens: integer('longest free answer, in tokens', { default: 32, min: 1, max: 4096 }),
+    jobs: integer('processes that share the work', { default: 1, min: 1, max: 256 }),
+    threads: integer('threads of one product, with one job (default: all cores)', { min: 1 }),
+    unedited: outFolder("folder where the unedited model's answers are kept: evaluations that share it ask that model once"),
+    ...modelOptions,
+    resume: flag('go on with the results in --out'),
+  },
+  examples: [
+    'evaluate --model mini-llava --editor vead --data runs/world/vqa_test.json --images runs/world/images --out runs/vqa',
+    'evaluate --model mini-llava --editor vead --weights runs/vead/weights.safetensors --data vqa_test.json --images images --limit 100 --jobs 2 --out runs/quick',
+    'evaluate --model mini-llava --editor ft-l --sequential 100 --data vqa_test.json --images images --out runs/sequential',
+  ],
+  async run({ out, jobs, threads, sequential, resume, maxMemory, ...rest }, context) {
+    const job = { ...rest, maxMemory: maxMemory === undefined ? undefined : maxMemory / jobs };
+    if (sequential !== undefined && jobs > 1)
+      throw new Error('--sequential works in one process, since all edits are in one model; leave out --jobs');
+    let bar: ReturnType<typeof context.progress> | undefined;
+    const options = {
+      out,
+      resume,
+      threads,
+      signal: context.signal,
+      command: ['visedit', ...process.argv.slice(2)].join(' '),
+      onProgress: (done: number, total: number) => {
+        bar ??= context.progress(total, 'Evaluating', { unit: 'records', start: done });
+        bar.update(done);
+      },
+    };
+    const goesOn = 'Run the same command with --resume to go on.';
+    const [{ runEvaluation }, { runSequential }, tables, { perEdit }] = await Promise.all([
+      import('../../../src/evaluation/runner.ts'),
+      import('../../../src/evaluation/sequential.ts'),
+      import('../../../src/evaluation/tables.ts'),
+      import('../../../src/evaluation/costs.ts'),
+    ]);
+    if (sequential !== undefined) {
+      const { points, manifest } = await stoppable(context, goesOn, () => runSequential(job, sequential, options));
+      bar?.finish();
+      return {
+        data: { points, out, seconds: manifest.timings.seconds, perEdit: perEdit(manifest.costs) },
+        text: `${context.table(tables.sequentialRows(points))}\n\nAfter so many edits, over all of them. Results in ${out}.`,
+      };
+    }
+    const { evaluation, manifest } = await stoppable(context, goesOn, () => runEvaluation(job, { ...options, jobs }));
+    bar?.finish();
+    const costs = perEdit(manifest.costs);
+    return {
+      data: { ...evaluation, out, seconds: manifest.timings.seconds, perEdit: costs },
+      text: [
+        context.table(tables.evaluationRows(evaluation)),
+        '',
+        'The average is that of the five metrics.',
+        ...(costs === null ? [] : [costsText(costs)]),
+        `Results in ${out}.`,
+      ].join('\n'),
+    };
+  },
+});
+
+function costsText({ editSeconds, askSeconds, editBytes, privateBytes }: PerEdit): string {
+  const memory = privateBytes === null ? '' : `; ${Math.round(privateBytes / 2 ** 20)} MiB of private memory`;
+  return `An edit: ${editSeconds.toFixed(3)} s to make, ${askSeconds.toFixed(3)} s to ask all its queries, ${(editBytes / 2 ** 10).toFixed(1)} KiB${memory}.`;
+}

@@ -1,0 +1,41 @@
+/** `visedit quantize`: a model with its matrices rounded to 4 or 8 bits, written once. */
+import { defineCommand } from '../frame/command.ts';
+import { choice, outFolder, text } from '../frame/values.ts';
+import { stoppable } from '../stoppable.ts';
+
+export const command = defineCommand({
+  details:
+    "Every 32 numbers of a matrix's row share a scale and a zero point. int4 rounds the decoder's layers to 4 bits and the picture's encoder and the head to 8; embeddings, norms and biases stay floats. The folder opens like any other, and edits and editors of the model fit it. --out must be new or empty; when it is stopped, nothing is left there.",
+  arguments: { model: text('model folder, built-in name or pulled model', { required: true }) },
+  options: {
+    out: outFolder('folder to write', { required: true }),
+    dtype: choice('what to round to', ['int4', 'int8'], { default: 'int4' }),
+  },
+  examples: ['quantize llava-hf/llava-1.5-7b-hf --out models/llava-int4'],
+  async run({ model, out, dtype }, context) {
+    const [{ quantize }, { gigabytes }] = await Promise.all([
+      import('../../../src/models/quantize.ts'),
+      import('../../../src/models/memory.ts'),
+    ]);
+    let bar: ReturnType<typeof context.progress> | undefined;
+    const megabytes = (bytes: number): number => Math.round(bytes / 1e6);
+    const result = await stoppable(context, 'Run the same command again.', () =>
+      quantize(model, {
+        out,
+        dtype,
+        signal: context.signal,
+        onPlan: (bytes, from) =>
+          context.log(`Rounding ${model} to ${dtype}: ${gigabytes(bytes)} on disk, from ${gigabytes(from)}.`),
+        onProgress: (done, total) => {
+          bar ??= context.progress(megabytes(total), 'Rounding', { unit: 'MB' });
+          bar.update(megabytes(done));
+        },
+      }),
+    );
+    bar?.finish();
+    return {
+      data: { ...result, dtype },
+      text: `${result.tensors} tensors, ${(result.bytes / 1e6).toFixed(1)} MB, written to ${result.out}.`,
+    };
+  },
+});

@@ -1,0 +1,82 @@
+/** `visedit train EDITOR`: trains an editor that learns on a data set's training split. */
+import { editorIds } from '../../../src/editors/index.ts';
+import { defineCommand } from '../frame/command.ts';
+import { choice, file, flag, folder, integer, number, outFolder, seed, text } from '../frame/values.ts';
+import { announceMemory, modelOptions } from '../model-options.ts';
+import { settings, toSettings } from '../settings.ts';
+import { stoppable } from '../stoppable.ts';
+
+export const command = defineCommand({
+  details:
+    'Writes checkpoints, log.jsonl, manifest.json and, chosen by the smallest smoothed loss, weights.safetensors to --out. After Ctrl-C, a crash or a power cut the same command with --resume goes on from the last checkpoint, as if nothing had happened.',
+  arguments: { editor: choice('what to train', editorIds, { required: true }) },
+  options: {
+    model: text('model folder or built-in name', { required: true, placeholder: 'MODEL' }),
+    data: file('records to train on (E-VQA or E-IC JSON)', { required: true }),
+    images: folder('folder that their image paths start from', { required: true }),
+    out: outFolder('folder to write', { required: true }),
+    layer: integer('decoder layer to edit at, from 0 (default: chosen for the model)', { min: 0 }),
+    steps: integer('optimizer steps', { min: 1 }),
+    batch: integer('records per step', { min: 1 }),
+    microBatch: integer(
+      'records whose gradients are computed at once (default: the whole batch): less memory, the same gradients',
+      {
+        min: 1,
+      },
+    ),
+    lr: number('learning rate', { above: 0 }),
+    seed: seed(),
+    limit: integer('use only the first N records', { min: 1 }),
+    threads: integer('threads of one product', { min: 1 }),
+    ...modelOptions,
+    set: settings,
+    resume: flag('go on from the last checkpoint in --out'),
+  },
+  examples: [
+    'train vead --model mini-llava --data runs/world/vqa_train.json --images runs/world/images --out runs/vead',
+    'train vead --model mini-llava --data vqa_train.json --images images --layer 3 --set lossDown=false --out runs/no-down',
+  ],
+  async run({ editor: id, model, data, images, out, lr, set, limit, threads, resume, dtype, maxMemory, ...rest }, context) {
+    const [{ editorNamed }, { trainEditor }] = await Promise.all([
+      import('../../../src/editors/index.ts'),
+      import('../../../src/evaluation/training.ts'),
+    ]);
+    const editor = await editorNamed(id);
+    let bar: ReturnType<typeof context.progress> | undefined;
+    const trained = await stoppable(context, 'Run the same command with --resume to go on.', () =>
+      trainEditor(
+        {
+          model,
+          editor,
+          data,
+          images,
+          limit,
+          opening: { dtype, maxMemory },
+          onOpen: (vlm) => announceMemory(vlm, context),
+        },
+        {
+          ...rest,
+          out,
+          rate: lr,
+          settings: toSettings(set),
+          resume,
+          threads,
+          command: ['visedit', ...process.argv.slice(2)].join(' '),
+          signal: context.signal,
+          onStep: ({ step, steps, loss }) => {
+            bar ??= context.progress(steps, `Training ${id}`, { unit: 'steps', start: step - 1 });
+            bar.update(step, { note: `loss ${loss.toPrecision(4)}` });
+          },
+        },
+      ),
+    );
+    bar?.finish(trained.loss === null ? '' : `loss ${trained.loss.toPrecision(4)}`);
+    return {
+      data: trained,
+      text: [
+        `Trained ${id} for ${trained.steps} steps on ${trained.records} records; weights in ${trained.weights}.`,
+        `Next: visedit evaluate --model ${model} --editor ${id} --weights ${trained.weights} --data TEST.json --images ${images} --out DIR`,
+      ].join('\n'),
+    };
+  },
+});

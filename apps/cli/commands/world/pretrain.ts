@@ -1,0 +1,47 @@
+/** `visedit world pretrain`: trains a mini backbone on the mini world, from nothing to a published-layout folder. */
+import { defineCommand } from '../../frame/command.ts';
+import { flag, integer, outFolder, seed, text } from '../../frame/values.ts';
+
+export const command = defineCommand({
+  details:
+    'The vision tower, then connector (and Q-Former) and decoder, in stages; mini-minigpt4 begins with parts of the other two, as the published one does. Progress is saved as it goes; the same command goes on where it stopped. The folder can be used wherever a MODEL is asked for.',
+  arguments: { model: text('mini-llava, mini-blip2-opt or mini-minigpt4', { required: true }) },
+  options: {
+    out: outFolder('folder to write', { required: true }),
+    seed: seed(),
+    visionSteps: integer('steps of the stage "vision"', { min: 1 }),
+    decoderSteps: integer('steps of the stage "decoder"', { min: 1 }),
+    threads: integer('threads of one product', { min: 1 }),
+    resume: flag('go on from the checkpoints in --out (the default when there are any)'),
+  },
+  examples: ['world pretrain mini-llava --seed 1 --out runs/mini-llava'],
+  async run({ model, out, seed, visionSteps, decoderSteps, threads, resume }, context) {
+    const { pretrain } = await import('../../../../lab/pretraining/pretrain.ts');
+    const bars = new Map<string, ReturnType<typeof context.progress>>();
+    const result = await pretrain({
+      model,
+      seed,
+      out,
+      threads,
+      resume: resume || undefined,
+      signal: context.signal,
+      settings: {
+        ...(visionSteps === undefined ? {} : { vision: { steps: visionSteps } }),
+        ...(decoderSteps === undefined ? {} : { decoder: { steps: decoderSteps } }),
+      },
+      onStep: (stage, step, steps, { loss }) => {
+        let bar = bars.get(stage);
+        if (bar === undefined) {
+          bar = context.progress(steps, `Stage ${stage}`, { unit: 'steps', start: step - 1 });
+          bars.set(stage, bar);
+        }
+        bar.update(step, { note: `loss ${loss.toFixed(3)}` });
+        if (step === steps) bar.finish();
+      },
+    });
+    return {
+      data: result,
+      text: `Written to ${result.folder} in ${Math.round(result.seconds)} s. Next: visedit world exam ${result.folder}`,
+    };
+  },
+});

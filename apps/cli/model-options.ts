@@ -1,0 +1,37 @@
+/** How a command opens its model: options that all of them share, and what is said of a large one before long work. */
+import { gigabytes, type MemoryEstimate, parseBytes } from '../../src/models/memory.ts';
+import { type WeightType, weightTypes } from '../../src/models/weight-types.ts';
+import type { CommandContext } from './frame/context.ts';
+import { choice, text, type Value } from './frame/values.ts';
+
+const bytes: Value<number | undefined> = {
+  ...text('memory that the model may take, such as 8GB (default: what the machine has)'),
+  placeholder: 'SIZE',
+  parse: parseBytes,
+} as Value<number | undefined>;
+
+export const modelOptions = {
+  dtype: choice(
+    'keep weights as this type (default: as they are stored); `visedit quantize` rounds once instead of each time',
+    weightTypes,
+  ),
+  maxMemory: bytes,
+};
+
+export interface ModelOptions {
+  dtype: WeightType | undefined;
+  maxMemory: number | undefined;
+}
+
+/** Small models need no announcement. */
+const WORTH_SAYING = 1e9;
+
+export function announceMemory(
+  { name, memory }: { name: string; memory: MemoryEstimate | undefined },
+  context: CommandContext,
+): void {
+  if (memory === undefined || (memory.bytes < WORTH_SAYING && memory.mapped < WORTH_SAYING)) return;
+  const mapped =
+    memory.mapped < WORTH_SAYING ? '' : `, and ${gigabytes(memory.mapped)} of weights read from disk as they are needed`;
+  context.log(`${name}: about ${gigabytes(memory.bytes)} of memory${mapped}.`);
+}

@@ -1,0 +1,49 @@
+/** Making edits, and taking over those that were made elsewhere. */
+
+import type { Edit } from '../../../src/editors/editor.ts';
+import { readEdit, writeEdit } from '../../../src/editors/files.ts';
+import { editorNamed } from '../../../src/editors/index.ts';
+import type { Vlm } from '../../../src/models/vlm.ts';
+import { clientsFault } from '../errors.ts';
+import { combined, type Models } from './models.ts';
+import type { AdoptOrder, EditFile, EditMade, EditOrder } from './tasks.ts';
+import type { Work } from './worker.ts';
+
+const made = ({ editor, request, model }: Edit): EditMade => ({ editor, ...request, fingerprint: model.fingerprint });
+
+/** @throws ApiError 409 when the edit does not combine with those that it would stand beside */
+async function checkCombines(models: Models, vlm: Vlm, edit: Edit, beside: readonly EditFile[]): Promise<void> {
+  await combined(vlm, [...(await Promise.all(beside.map((one) => models.edit(vlm, one)))), edit]);
+}
+
+/** The file is complete when this returns. */
+export async function edit(models: Models, order: EditOrder, { signal }: Work<never>): Promise<EditMade> {
+  const { model, editor: id, image, prompt, target, out, beside } = order;
+  const vlm = models.vlm(model);
+  const editor = await clientsFault('editor_not_found', 'editor', () => editorNamed(id));
+  const weights = await models.weights(model, id, order.weights);
+  await clientsFault('invalid_prompt', 'prompt', () => vlm.layout(prompt, true, target));
+  models.saw(vlm, image);
+  const [result] = await editor.edit(vlm, [{ image, prompt, target }], weights);
+  signal.throwIfAborted();
+  await checkCombines(models, vlm, result!, beside);
+  writeEdit(out, result!);
+  return made(result!);
+}
+
+export async function adopt(models: Models, { model, path, beside }: AdoptOrder): Promise<EditMade> {
+  const vlm = models.vlm(model);
+  const given = await clientsFault('invalid_edit_file', 'file', () => readAndCheck(vlm, path));
+  await checkCombines(models, vlm, given, beside);
+  return made(given);
+}
+
+/** Asks one short question under the edit, so that a file whose tensors do not fit is refused now. */
+async function readAndCheck(vlm: Vlm, path: string): Promise<Edit> {
+  const given = readEdit(path);
+  const editor = await editorNamed(given.editor);
+  const edited = editor.with(vlm, [given]);
+  const image = { width: 8, height: 8, data: new Uint8Array(8 * 8 * 3) };
+  await edited.generate([{ prompt: given.request.prompt, image }], { maxNewTokens: 1 });
+  return given;
+}

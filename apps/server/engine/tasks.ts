@@ -1,0 +1,206 @@
+/** What the engine's thread does, as plain values that cross between threads. */
+
+import type { RgbImage } from '../../../src/models/vlm.ts';
+import type { WeightType } from '../../../src/models/weight-types.ts';
+
+export interface EngineOptions {
+  readonly models: readonly string[];
+  readonly weights: readonly string[];
+  readonly threads?: number | undefined;
+  readonly dtype?: WeightType | undefined;
+  readonly maxMemory?: number | undefined;
+}
+
+export interface EditFile {
+  readonly id: string;
+  readonly path: string;
+}
+
+/** A model under edits, one after the other in their order. */
+export interface ModelUnder {
+  readonly model: string;
+  readonly edits: readonly EditFile[];
+}
+
+export interface Question {
+  readonly prompt: string;
+  readonly image?: RgbImage | undefined;
+}
+
+export interface NamedToken {
+  readonly id: number;
+  readonly text: string;
+  readonly logProb: number;
+}
+
+export interface SaidToken extends NamedToken {
+  /** what the token adds to the text; nothing while a character or a stop word is not complete */
+  readonly added: string;
+  readonly top: readonly NamedToken[];
+}
+
+export interface ModelFacts {
+  readonly id: string;
+  readonly architecture: string;
+  readonly layers: number;
+  readonly hidden: number;
+  readonly visualTokens: number;
+  readonly patchGrid: readonly [number, number];
+  /** height and width that pictures are scaled to */
+  readonly imageSize: readonly [number, number];
+  readonly vocabulary: number;
+  readonly maxPositions: number;
+  readonly fingerprint: string;
+}
+
+export interface EditorFacts {
+  readonly id: string;
+  readonly summary: string;
+  readonly trained: boolean;
+  readonly combines: boolean;
+  readonly explains: boolean;
+  readonly weights: readonly { readonly model: string; readonly name: string }[];
+}
+
+export interface Facts {
+  readonly models: readonly ModelFacts[];
+  readonly editors: readonly EditorFacts[];
+}
+
+export interface ChatOrder extends Question {
+  readonly under: ModelUnder;
+  readonly maxTokens: number;
+  readonly stop: readonly string[];
+  /** most probable tokens to tell beside each */
+  readonly top: number;
+  readonly temperature: number;
+  readonly topP: number;
+  readonly seed: number;
+}
+
+export interface Said {
+  readonly text: string;
+  readonly tokens: readonly SaidToken[];
+  readonly promptTokens: number;
+  readonly finish: 'stop' | 'length';
+}
+
+export interface EditOrder {
+  readonly model: string;
+  readonly editor: string;
+  readonly weights: string | undefined;
+  readonly image: RgbImage;
+  readonly prompt: string;
+  readonly target: string;
+  /** file to write */
+  readonly out: string;
+  /** edits that it must combine with */
+  readonly beside: readonly EditFile[];
+}
+
+/** An edit from a file that the client sent. */
+export interface AdoptOrder {
+  readonly model: string;
+  readonly path: string;
+  readonly beside: readonly EditFile[];
+}
+
+export interface EditMade {
+  readonly editor: string;
+  readonly prompt: string;
+  readonly target: string;
+  readonly fingerprint: string;
+}
+
+export type AttributionPart = 'modules' | 'visual' | 'lens';
+
+export interface AttributionOrder extends Question {
+  readonly under: ModelUnder;
+  readonly answer: readonly number[];
+  readonly position: number;
+  readonly key: string | number | undefined;
+  readonly parts: readonly AttributionPart[];
+  readonly layers: readonly number[] | undefined;
+  readonly draws: number;
+  readonly sigma: number | 'paper' | undefined;
+  readonly noiseAt: 'hidden' | 'norm';
+  readonly seed: number;
+  readonly top: number;
+  /** also under no edits */
+  readonly before: boolean;
+}
+
+export interface ByModule {
+  readonly attn: readonly number[];
+  readonly mlp: readonly number[];
+}
+
+export interface AttributionView {
+  readonly key: { readonly id: number; readonly text: string; readonly predicted: boolean; readonly probability: number };
+  readonly modules?: {
+    readonly contribution: ByModule;
+    readonly prob: ByModule & { readonly layer: readonly number[] };
+    readonly logit: ByModule & { readonly layer: readonly number[] };
+  };
+  readonly lens?: readonly {
+    readonly layer: number;
+    readonly keyProbability: number;
+    readonly keyRank: number;
+    readonly tokens: readonly NamedToken[];
+  }[];
+  readonly visual?: {
+    readonly grid: readonly [number, number];
+    readonly draws: number;
+    readonly noiseAt: string;
+    readonly layers: readonly {
+      readonly layer: number;
+      readonly sigma: number;
+      readonly values: readonly number[];
+      readonly patches: readonly number[];
+    }[];
+  };
+}
+
+export interface Attribution extends AttributionView {
+  readonly layers: readonly number[];
+  readonly before?: AttributionView;
+}
+
+export interface ComparisonOrder {
+  readonly before: ModelUnder;
+  readonly after: ModelUnder;
+  readonly queries: readonly (Question & { readonly kind: string; readonly target: string | undefined })[];
+  readonly maxTokens: number;
+  readonly top: number;
+}
+
+export interface ComparedAnswer {
+  readonly text: string;
+  readonly tokens: readonly SaidToken[];
+  readonly targetProbability: number | null;
+}
+
+export interface ComparedQuery {
+  readonly before: ComparedAnswer;
+  readonly after: ComparedAnswer;
+  readonly tokenAgreement: number | null;
+  readonly tokenAccuracy: number | null;
+}
+
+/** by name: what a task is given and what it returns; news come in between */
+export interface Tasks {
+  facts: { order: null; result: Facts; news: never };
+  chat: { order: ChatOrder; result: Said; news: SaidToken };
+  edit: { order: EditOrder; result: EditMade; news: never };
+  adopt: { order: AdoptOrder; result: EditMade; news: never };
+  attribution: { order: AttributionOrder; result: Attribution; news: Progress };
+  comparison: { order: ComparisonOrder; result: ComparedQuery[]; news: Progress };
+}
+
+export interface Progress {
+  readonly done: number;
+  readonly total: number;
+  readonly note: string;
+}
+
+export type TaskName = keyof Tasks;

@@ -1,0 +1,55 @@
+/** Pictures that clients keep here by their content, so that a link can name one. A bound: the oldest go first. */
+
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync } from 'node:fs';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { writeFileAtomic } from '../../../src/files/atomic.ts';
+import type { RgbImage } from '../../../src/models/vlm.ts';
+
+/** The picture as the model sees it, whatever it was sent as: a file that holds nothing else. */
+export const asPng = ({ width, height, data }: RgbImage): Promise<Buffer> =>
+  sharp(data, { raw: { width, height, channels: 3 } })
+    .png({ compressionLevel: 6 })
+    .toBuffer();
+
+export class Uploads {
+  constructor(
+    readonly folder: string,
+    readonly bounds: { count: number; bytes: number } = { count: 500, bytes: 256e6 },
+  ) {
+    mkdirSync(folder, { recursive: true });
+  }
+
+  /** @returns the picture's id */
+  async keep(image: RgbImage): Promise<string> {
+    const id = createHash('sha256').update(`${image.width}x${image.height}`).update(image.data).digest('hex').slice(0, 32);
+    const path = this.#path(id);
+    const now = new Date();
+    if (existsSync(path)) utimesSync(path, now, now);
+    else writeFileAtomic(path, await asPng(image));
+    this.#trim();
+    return id;
+  }
+
+  get(id: string): Uint8Array | undefined {
+    return /^[0-9a-f]{32}$/.test(id) && existsSync(this.#path(id)) ? readFileSync(this.#path(id)) : undefined;
+  }
+
+  #path(id: string): string {
+    return join(this.folder, `${id}.png`);
+  }
+
+  #trim(): void {
+    const files = readdirSync(this.folder).map((name) => {
+      const { size, mtimeMs } = statSync(join(this.folder, name));
+      return { name, size, mtimeMs };
+    });
+    files.sort((a, b) => b.mtimeMs - a.mtimeMs);
+    let bytes = 0;
+    for (const [i, { name, size }] of files.entries()) {
+      bytes += size;
+      if (i >= this.bounds.count || (i > 0 && bytes > this.bounds.bytes)) rmSync(join(this.folder, name), { force: true });
+    }
+  }
+}

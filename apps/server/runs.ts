@@ -1,0 +1,218 @@
+/** Evaluations and trainings in folders: what they are, their records, their curves. Read anew when their files change. */
+
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { basename, join, resolve } from 'node:path';
+import { z } from 'zod';
+import { manifestFile } from '../../src/evaluation/manifest.ts';
+import type { RecordResult } from '../../src/evaluation/metrics.ts';
+import { summaryFile } from '../../src/evaluation/runner.ts';
+import { readResults, recordsFile } from '../../src/evaluation/store.ts';
+import { type LogLine, logFile } from '../../src/nn/loop.ts';
+import type { Datasets } from './datasets.ts';
+import { ApiError } from './errors.ts';
+
+/** A cell of a table with variants is so deep below `results`. */
+const depth = 6;
+/** New folders are found after so long. */
+const anewMilliseconds = 2000;
+/** A run whose files did not change for so long has stopped. */
+const quietSeconds = 180;
+
+const manifestSchema = z.object({
+  command: z.string().optional(),
+  finished: z.boolean().optional(),
+  identity: z
+    .object({
+      model: z.object({ name: z.string() }).optional(),
+      editor: z.union([z.string(), z.object({ id: z.string() })]).optional(),
+      data: z.object({ file: z.string(), sha256: z.string(), records: z.number().optional() }).optional(),
+      options: z.record(z.string(), z.unknown()).optional(),
+    })
+    .optional(),
+  timings: z
+    .object({ seconds: z.number().optional(), sessions: z.array(z.object({ started: z.string().optional() })).optional() })
+    .optional(),
+});
+const summarySchema = z.record(z.string(), z.unknown());
+
+export interface RunFacts {
+  readonly object: 'run';
+  readonly id: string;
+  readonly kind: 'evaluation' | 'training';
+  readonly state: 'running' | 'finished' | 'stopped';
+  readonly editor: string | null;
+  readonly model: string | null;
+  /** name of the file of records */
+  readonly data: string | null;
+  readonly dataset: string | null;
+  readonly finished: boolean;
+  readonly started: string | null;
+  /** seconds since 1970 of the last change */
+  readonly updated: number;
+  readonly seconds: number | null;
+  readonly count: number | null;
+  readonly summary: Readonly<Record<string, number>> | null;
+  readonly loss: number | null;
+  readonly steps: { readonly done: number; readonly total: number | null } | null;
+}
+
+const five = ['reliability', 'textGenerality', 'modalGenerality', 'textLocality', 'modalLocality', 'average'] as const;
+
+/** A file's content as long as the file stays the same. */
+class Fresh<T> {
+  readonly #known = new Map<string, { stamp: string; value: T }>();
+  constructor(readonly read: (path: string) => T) {}
+
+  get(path: string): T | undefined {
+    const found = statSync(path, { throwIfNoEntry: false });
+    if (found === undefined) return undefined;
+    const stamp = `${found.mtimeMs}|${found.size}`;
+    const known = this.#known.get(path);
+    if (known?.stamp === stamp) return known.value;
+    const value = this.read(path);
+    this.#known.delete(path);
+    this.#known.set(path, { stamp, value });
+    if (this.#known.size > 64) this.#known.delete(this.#known.keys().next().value as string);
+    return value;
+  }
+}
+
+const json = (path: string): unknown => {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8'));
+  } catch {
+    return undefined;
+  }
+};
+
+export class Runs {
+  #found: { at: number; folders: Map<string, string> } | undefined;
+  readonly #roots: readonly { name: string; path: string }[];
+  readonly #manifests = new Fresh((path) => manifestSchema.safeParse(json(path)).data);
+  readonly #summaries = new Fresh((path) => summarySchema.safeParse(json(path)).data);
+  readonly #logs = new Fresh(readLog);
+  readonly #records = new Fresh((path) => readResults(join(path, '../../src')));
+
+  constructor(
+    folders: readonly string[],
+    readonly datasets: Datasets,
+  ) {
+    const used = new Set<string>();
+    this.#roots = folders.map((folder) => {
+      const path = resolve(folder);
+      let name = basename(path);
+      for (let n = 2; used.has(name); n++) name = `${basename(path)}-${n}`;
+      used.add(name);
+      return { name, path };
+    });
+  }
+
+  /** Folders by id; a client names only what is found here. Folders are looked through anew after a moment. */
+  #folders(): Map<string, string> {
+    const now = performance.now();
+    if (this.#found === undefined || now - this.#found.at > anewMilliseconds) this.#found = { at: now, folders: this.#look() };
+    return this.#found.folders;
+  }
+
+  #look(): Map<string, string> {
+    const found = new Map<string, string>();
+    const look = (path: string, id: string, left: number): void => {
+      if (existsSync(join(path, manifestFile))) found.set(id, path);
+      if (left === 0) return;
+      for (const entry of readdirSync(path, { withFileTypes: true }))
+        if (entry.isDirectory() && /^[\w.-]+$/.test(entry.name) && !entry.name.startsWith('.'))
+          look(join(path, entry.name), `${id}~${entry.name}`, left - 1);
+    };
+    for (const { name, path } of this.#roots) if (existsSync(path)) look(path, name, depth);
+    return found;
+  }
+
+  /** The latest first. */
+  list(): RunFacts[] {
+    return [...this.#folders()].map(([id, path]) => this.#facts(id, path)).sort((a, b) => b.updated - a.updated);
+  }
+
+  get(id: string): { facts: RunFacts; manifest: unknown; summary: unknown } {
+    const path = this.#folder(id);
+    return {
+      facts: this.#facts(id, path),
+      manifest: json(join(path, manifestFile)) ?? null,
+      summary: this.#summaries.get(join(path, summaryFile)) ?? null,
+    };
+  }
+
+  records(id: string): readonly RecordResult[] {
+    return this.#records.get(join(this.#folder(id), recordsFile)) ?? [];
+  }
+
+  log(id: string): readonly LogLine[] {
+    return this.#logs.get(join(this.#folder(id), logFile)) ?? [];
+  }
+
+  #folder(id: string): string {
+    const path = this.#folders().get(id);
+    if (path === undefined) throw new ApiError(404, 'run_not_found', `there is no run ${JSON.stringify(id)}`, { param: 'id' });
+    return path;
+  }
+
+  #facts(id: string, path: string): RunFacts {
+    const manifest = this.#manifests.get(join(path, manifestFile));
+    const { identity, timings, finished = false } = manifest ?? {};
+    const log = this.#logs.get(join(path, logFile));
+    const summary = this.#summaries.get(join(path, summaryFile));
+    const training = log !== undefined || (summary === undefined && identity?.options !== undefined);
+    const files = [manifestFile, logFile, recordsFile].flatMap((name) => {
+      const found = statSync(join(path, name), { throwIfNoEntry: false });
+      return found === undefined ? [] : [found.mtimeMs / 1000];
+    });
+    const updated = Math.max(0, ...files);
+    const quiet = Date.now() / 1000 - updated > quietSeconds;
+    const last = log?.at(-1);
+    const { editor, data } = identity ?? {};
+    const total = identity?.options?.steps;
+    return {
+      object: 'run',
+      id,
+      kind: training ? 'training' : 'evaluation',
+      state: finished ? 'finished' : quiet ? 'stopped' : 'running',
+      editor: editor === undefined ? null : typeof editor === 'string' ? editor : editor.id,
+      model: identity?.model?.name ?? null,
+      data: data?.file ?? null,
+      dataset: data === undefined ? null : this.datasets.bySha256(data.sha256),
+      finished,
+      started: timings?.sessions?.[0]?.started ?? null,
+      updated,
+      seconds: timings?.seconds ?? null,
+      count: typeof summary?.count === 'number' ? summary.count : (data?.records ?? null),
+      summary: training || summary === undefined ? null : fiveOf(summary),
+      loss: last?.loss ?? null,
+      steps: training ? { done: last?.step ?? 0, total: typeof total === 'number' ? total : null } : null,
+    };
+  }
+}
+
+function fiveOf(summary: Record<string, unknown>): Record<string, number> | null {
+  const found = five.flatMap((name): [string, number][] => (typeof summary[name] === 'number' ? [[name, summary[name]]] : []));
+  return found.length === 0 ? null : Object.fromEntries(found);
+}
+
+/** Lines of a training's log; one that is cut off is left out. */
+function readLog(path: string): LogLine[] {
+  return readFileSync(path, 'utf8')
+    .split('\n')
+    .flatMap((line) => {
+      try {
+        const value = JSON.parse(line) as LogLine;
+        return Number.isFinite(value.step) && Number.isFinite(value.loss) ? [value] : [];
+      } catch {
+        return [];
+      }
+    });
+}
+
+/** At most so many of some values, evenly spread, the last one among them. */
+export function thinned<T>(values: readonly T[], points: number): T[] {
+  if (values.length <= points) return [...values];
+  const step = (values.length - 1) / Math.max(1, points - 1);
+  return Array.from({ length: points }, (_, i) => values[Math.round(values.length - 1 - (points - 1 - i) * step)]!);
+}

@@ -1,0 +1,73 @@
+/** The model's own computation: embeddings, every layer, logits, greedy generation with the cache. */
+import type { Tensor } from '../../src/graph/dtype.ts';
+import { generate } from '../../src/models/generate.ts';
+import type { Batch, Vlm } from '../../src/models/vlm.ts';
+import { tolerances } from './checks.ts';
+import { batchOf, type Subject } from './subject.ts';
+import { couldSay, logitsAt } from './undecided.ts';
+
+export async function checkForward(subject: Subject): Promise<void> {
+  const { fixture, vlm, checks } = subject;
+  const { layers } = vlm.decoder;
+  const { hidden, logits } = tolerances;
+  const compared: [check: string, tolerance: number, site: string, tensor: string][] = [
+    ['embeddings', hidden, 'embeddings', 'inputs_embeds'],
+    ...Array.from({ length: layers }, (_, i): [string, number, string, string] => [
+      'hidden',
+      hidden,
+      `layers.${i}.out`,
+      `hidden.${i}`,
+    ]),
+    ['logits', logits, 'logits', 'logits'],
+  ];
+  for (const [c, { prompt, image }] of fixture.meta.cases.entries()) {
+    const out = await vlm.run(
+      { from: 0, to: layers, outputs: compared.map(([, , site]) => site) },
+      await batchOf(subject, prompt, image),
+    );
+    for (const [check, tolerance, site, tensor] of compared) {
+      const expected = fixture.tensor(`${c}.${tensor}`);
+      if (expected !== undefined)
+        checks.values(check, tolerance, `${c}.${tensor}`, (out[site] as Tensor<'float32'>).data, expected.data);
+    }
+  }
+}
+
+export async function checkGreedy(subject: Subject): Promise<void> {
+  const { fixture, vlm, checks } = subject;
+  for (const [c, { prompt, image, greedy_ids, greedy_text }] of fixture.meta.cases.entries()) {
+    if (greedy_ids === undefined) continue;
+    const { said, undecided } = await greedyIds(vlm, (ids) => batchOf(subject, prompt, image, undefined, ids), greedy_ids);
+    checks.equal('greedy.ids', `case ${c}`, said, greedy_ids);
+    for (const place of undecided) checks.note('greedy.ids', `case ${c}, token ${place}: two logits as good as equal`);
+    if (greedy_text !== undefined)
+      checks.equal('greedy.text', `case ${c}`, [vlm.codec.decode(said, { skipSpecial: false })], [greedy_text]);
+  }
+}
+
+/**
+ * What the model says; where rounding chooses between the expected token and another, the expected one, and on from there.
+ * @param after the case's input with tokens after it
+ */
+async function greedyIds(
+  vlm: Vlm,
+  after: (ids: readonly number[]) => Promise<Batch>,
+  expected: readonly number[],
+): Promise<{ said: number[]; undecided: number[] }> {
+  const undecided: number[] = [];
+  let said: number[] = [];
+  while (said.length < expected.length) {
+    // The reference's list holds an end token where one was said.
+    const [next] = await generate(vlm, await after(said), { maxNewTokens: expected.length - said.length, eosIds: [] });
+    if (next!.length === 0) break;
+    said = [...said, ...next!];
+    const first = said.findIndex((id, i) => id !== expected[i]);
+    if (first < 0) continue;
+    const batch = await after(said.slice(0, first));
+    const [logits] = await logitsAt(vlm, batch, [batch.length - 1]);
+    if (!couldSay(logits!, expected[first]!)) break;
+    undecided.push(first);
+    said = expected.slice(0, first + 1);
+  }
+  return { said, undecided };
+}

@@ -1,0 +1,98 @@
+/**
+ * Packing: all lessons about a scene share one sequence, `prefix lesson lesson ...`. A block mask lets a lesson see the prefix (with the
+ * picture) and itself; positions restart after the prefix, so every lesson stands where it would stand alone. Text-only facts see only themselves.
+ */
+
+import { f32, i64, type Tensor } from '../../src/graph/dtype.ts';
+import { MASKED } from '../../src/models/vlm.ts';
+import { encodeLesson, type LessonScene } from '../world/lessons.ts';
+
+export interface Prefix {
+  /** tokens before and after the visual tokens, shared by all lessons with a picture */
+  before: readonly number[];
+  after: readonly number[];
+  visualTokens: number;
+  /** the lesson's text begins what the tokenizer sees; otherwise a line break stands before it */
+  begins?: boolean;
+  /** tokens before a text without a picture */
+  text?: readonly number[];
+}
+
+export interface Packed {
+  /** ids [s, l], positions [s, l], bias [s, 1, l, l] */
+  feeds: Record<string, Tensor>;
+  length: number;
+  /** flat positions [r] whose next token is learned, that token, and its weight (weights sum to 1) */
+  rows: number[];
+  labels: number[];
+  weights: number[];
+  /** kind of the lesson that each row belongs to */
+  kinds: string[];
+}
+
+export function pack(scenes: readonly LessonScene[], prefix: Prefix, weightOf: (kind: string) => number = () => 1): Packed {
+  const start = prefix.before.length + prefix.visualTokens + prefix.after.length;
+  const blocks = scenes.map((scene) => [
+    ...scene.lessons.map((lesson) => ({
+      ...encodeLesson(lesson, prefix.begins ?? false),
+      kind: lesson.kind as string,
+      text: false,
+    })),
+    ...scene.facts.map((lesson) => {
+      const { prompt, answer, loss } = encodeLesson(lesson, true);
+      return { prompt: [...(prefix.text ?? []), ...prompt], answer, loss, kind: 'fact', text: true };
+    }),
+  ]);
+  const lengthOf = (block: { prompt: number[]; answer: number[] }): number => block.prompt.length + block.answer.length;
+  const length = Math.max(...blocks.map((list) => list.reduce((sum, block) => sum + lengthOf(block), start)));
+  const s = scenes.length;
+  const ids = new BigInt64Array(s * length);
+  const positions = new BigInt64Array(s * length);
+  const bias = new Float32Array(s * length * length).fill(MASKED);
+  const rows: number[] = [];
+  const labels: number[] = [];
+  const weights: number[] = [];
+  const kinds: string[] = [];
+  blocks.forEach((list, n) => {
+    const at = n * length;
+    const see = (i: number, from: number, to: number): void => {
+      bias.fill(0, (at + i) * length + from, (at + i) * length + to);
+    };
+    [...prefix.before, ...new Array<number>(prefix.visualTokens).fill(0), ...prefix.after].forEach((id, i) => {
+      ids[at + i] = BigInt(id);
+      positions[at + i] = BigInt(i);
+      see(i, 0, i + 1);
+    });
+    let cursor = start;
+    for (const { prompt, answer, loss, kind, text } of list) {
+      const tokens = [...prompt, ...answer];
+      const weight = weightOf(kind);
+      tokens.forEach((id, i) => {
+        const p = cursor + i;
+        ids[at + p] = BigInt(id);
+        positions[at + p] = BigInt(text ? i : start + i);
+        see(p, cursor, p + 1);
+        if (!text) see(p, 0, start);
+        const learned = i + 1 - prompt.length;
+        if (learned >= 0 && learned < answer.length && loss[learned] === 1) {
+          rows.push(at + p);
+          labels.push(answer[learned]!);
+          weights.push(weight);
+          kinds.push(kind);
+        }
+      });
+      cursor += tokens.length;
+    }
+    // Padding sees itself, so that its softmax is defined.
+    for (let p = cursor; p < length; p++) see(p, p, p + 1);
+  });
+  const total = weights.reduce((a, b) => a + b, 0);
+  return {
+    feeds: { ids: i64(ids, [s, length]), positions: i64(positions, [s, length]), bias: f32(bias, [s, 1, length, length]) },
+    length,
+    rows,
+    labels,
+    weights: weights.map((w) => w / total),
+    kinds,
+  };
+}

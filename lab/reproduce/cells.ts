@@ -1,0 +1,280 @@
+/**
+ * The machinery of all tables: trains and evaluates the cells that a table asks for and that are not finished in its folder yet. Each cell goes on
+ * where it was stopped; a cell that fails does not keep the others from being done. Work goes on in TABLE/work, finished cells stand beside it
+ * (cell-store.ts).
+ */
+import { createHash } from 'node:crypto';
+import { existsSync, rmSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import type { Settings } from '../../src/editors/editor.ts';
+import { readEditorWeights } from '../../src/editors/files.ts';
+import { editorNamed } from '../../src/editors/index.ts';
+import { findShippedWeights } from '../../src/editors/shipped.ts';
+import { noCosts } from '../../src/evaluation/costs.ts';
+import { protocolOf } from '../../src/evaluation/job.ts';
+import { differences, fileId, type Manifest, versions } from '../../src/evaluation/manifest.ts';
+import { runEvaluation } from '../../src/evaluation/runner.ts';
+import { readResults } from '../../src/evaluation/store.ts';
+import { trainEditor, weightsFile } from '../../src/evaluation/training.ts';
+import { writeFileAtomic } from '../../src/files/atomic.ts';
+import { readJson } from '../../src/files/json.ts';
+import type { DatasetKind } from '../../src/input/records.ts';
+import { loadModel, modelFolder } from '../../src/models/load.ts';
+import type { Vlm } from '../../src/models/vlm.ts';
+import type { WeightType } from '../../src/models/weight-types.ts';
+import { Stopped } from '../../src/nn/loop.ts';
+import { type Cell, type CellIdentity, type CellManifest, readCell, seedFolder, workFolder, writeCell } from './cell-store.ts';
+import { DataIdentities, datasets, type TableData } from './data.ts';
+import { expectedSeconds, WorkProgress, type WorkReport } from './progress.ts';
+import type { Recipe } from './recipes.ts';
+
+/** What a table asks for. */
+export interface CellRequest {
+  /** folder or built-in name */
+  readonly model: string;
+  readonly dataset: DatasetKind;
+  readonly editor: string;
+  /** of an editor that is trained in several ways, as `layer-3` */
+  readonly variant?: string;
+  readonly seed: number;
+  /** how to train, where the editor's own defaults are not meant */
+  readonly training?: Recipe | undefined;
+  /** whether weights that come with the model are taken, where they are of its seed */
+  readonly shipped: boolean;
+}
+
+export interface CellsOptions {
+  readonly out: string;
+  readonly data: TableData;
+  /** records evaluated: the first so many; all when absent */
+  readonly limit?: number | undefined;
+  /** records trained on: the first so many; all when absent */
+  readonly trainLimit?: number | undefined;
+  readonly jobs?: number | undefined;
+  readonly threads?: number | undefined;
+  readonly dtype?: WeightType | undefined;
+  /** finished cells that were made otherwise are made anew instead of refused */
+  readonly redo?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly command: string;
+  readonly log: (text: string) => void;
+  readonly onProgress?: ((report: WorkReport) => void) | undefined;
+}
+
+/** Longest free answers, in tokens: a few words, or a caption. */
+export const answerTokens: Readonly<Record<DatasetKind, number>> = { vqa: 8, caption: 24 };
+const batch = 16;
+
+interface Planned {
+  readonly request: CellRequest;
+  readonly place: string;
+  readonly identity: CellIdentity;
+  readonly shipped: string | undefined;
+  /** that the editor's training is set to, its own defaults included */
+  readonly settings: Settings | undefined;
+}
+
+/** The name of a model's folder in a table. */
+export const modelName = (model: string): string => basename(modelFolder(model));
+
+export const cellPlace = ({ model, dataset, editor, variant }: CellRequest, seed: number | null): string =>
+  [modelName(model), dataset, editor, ...(variant === undefined ? [] : [variant]), seedFolder(seed)].join('/');
+
+const label = ({ model, dataset, editor, variant }: CellRequest, seed: number | null): string =>
+  [
+    `${editor}${variant === undefined ? '' : ` ${variant}`} on ${modelName(model)}`,
+    datasets[dataset],
+    ...(seed === null ? [] : [`seed ${seed}`]),
+  ].join(', ');
+
+/**
+ * Does what is missing and returns the cells asked for.
+ * @throws Stopped when the signal asks, the same call goes on; Error that names finished cells which were made otherwise, before any work; Error that
+ * names the cells that failed, after the others
+ */
+export async function runCells(requests: readonly CellRequest[], options: CellsOptions): Promise<Cell[]> {
+  const plans = await planned(requests, options);
+  const missing = plans.filter((plan) => !isFinished(plan, options));
+  const progress = new WorkProgress(
+    missing.map(({ identity }) => expectedSeconds(identity)),
+    options.onProgress ?? (() => {}),
+  );
+  const { length } = plans;
+  options.log(
+    missing.length === 0
+      ? `All ${length} cells are finished in ${options.out}.`
+      : `${length} cells, ${length - missing.length} finished, ${missing.length} to do: about ${progress.expected()} on one core for models of the minis' size.`,
+  );
+  const failures: string[] = [];
+  for (const plan of missing) {
+    const what = label(plan.request, plan.identity.editor.seed);
+    progress.begin(what);
+    try {
+      await work(plan, options, progress);
+    } catch (error) {
+      if (error instanceof Stopped || options.signal?.aborted) throw error;
+      failures.push(`${what}: ${(error as Error).message}`);
+      options.log(`FAILED ${failures.at(-1)}`);
+    }
+    progress.end();
+  }
+  if (failures.length > 0)
+    throw new Error(
+      `${failures.length} of ${missing.length} cells failed; the others are finished, and the same command tries these again:\n  ${failures.join('\n  ')}`,
+    );
+  return plans.map(({ place }) => readCell(options.out, place)!);
+}
+
+/** Requests with all that their figures depend on, each place once. */
+async function planned(requests: readonly CellRequest[], options: CellsOptions): Promise<Planned[]> {
+  const { data, limit, trainLimit, dtype } = options;
+  const identities = new DataIdentities(data.images);
+  const models = new Map<string, Vlm>();
+  const plans = new Map<string, Planned>();
+  for (const request of requests) {
+    const { model, dataset, training } = request;
+    const editor = await editorNamed(request.editor);
+    const files = data.files[dataset];
+    if (files === undefined) throw new Error(`there are no records of ${datasets[dataset]}; name a file with --data-${dataset}`);
+    if (!models.has(model)) models.set(model, loadModel(model, { dtype }));
+    const vlm = models.get(model)!;
+    const { name, fingerprint } = vlm;
+    // What is not trained draws no random numbers.
+    const seed = editor.trained ? request.seed : null;
+    const shipped = request.shipped && seed !== null ? shippedFor(model, editor.id, dataset, fingerprint, seed) : undefined;
+    if (seed !== null && shipped === undefined && files.train === undefined)
+      throw new Error(
+        `${editor.id} has to be trained and there are no training records of ${datasets[dataset]}; name a second file with --data-${dataset}`,
+      );
+    const test = identities.of(files.test);
+    const identity: CellIdentity = {
+      model: { name, fingerprint, ...(dtype === undefined ? {} : { dtype }) },
+      editor: {
+        id: editor.id,
+        seed,
+        ...(shipped === undefined ? {} : { shipped: fileId(shipped).sha256 }),
+        ...(seed === null || shipped !== undefined
+          ? {}
+          : { training: { ...training, data: identities.of(files.train!), limit: trainLimit ?? null } }),
+      },
+      data: { ...test, kind: dataset, evaluated: Math.min(limit ?? test.records, test.records) },
+      protocol: protocolOf(batch, answerTokens[dataset]),
+    };
+    const place = cellPlace(request, seed);
+    const settings = identity.editor.training === undefined ? undefined : editor.trainingSettings?.(vlm, training ?? {});
+    plans.set(place, { request, place, identity, shipped, settings });
+  }
+  for (const vlm of models.values()) await vlm.release();
+  return [...plans.values()];
+}
+
+/** Weights that come with a model count for the seed that they were trained with. */
+function shippedFor(model: string, editor: string, dataset: DatasetKind, fingerprint: string, seed: number): string | undefined {
+  const path = findShippedWeights(model, editor, dataset);
+  if (path === undefined) return undefined;
+  const weights = readEditorWeights(path);
+  return weights.model.fingerprint === fingerprint && weights.settings.seed === String(seed) ? path : undefined;
+}
+
+function isFinished({ place, identity, request, settings = {} }: Planned, { out, redo }: CellsOptions): boolean {
+  const cell = readCell(out, place);
+  if (cell === undefined) return false;
+  const { weights } = cell.manifest;
+  // The weights' settings say more than how they are trained, such as what a threshold was fitted to.
+  const trained = Object.fromEntries(Object.keys(settings).map((name) => [name, weights?.settings[name]]));
+  const different = [...differences(cell.manifest.identity, identity), ...differences(trained, settings, 'settings')];
+  if (different.length === 0) return true;
+  if (redo) return false;
+  throw new Error(
+    `${join(out, place)} (${label(request, identity.editor.seed)}) was made otherwise; give --redo to make it anew, or another --out. What differs:\n  ${different.join('\n  ')}`,
+  );
+}
+
+async function work(plan: Planned, options: CellsOptions, progress: WorkProgress): Promise<void> {
+  const { identity, request, place, shipped, settings } = plan;
+  const { out, data, jobs, threads, signal, command, limit, dtype } = options;
+  const home = join(out, workFolder);
+  const name = place.replaceAll('/', '_');
+  const training =
+    identity.editor.training === undefined
+      ? undefined
+      : join(home, 'training', `${name}_${hash([identity.model, identity.editor, settings])}`);
+  const evaluating = join(home, 'evaluation', `${name}_${hash([identity, settings])}`);
+  const weights = training === undefined ? shipped : await trained(plan, training, options, progress);
+  const { evaluation, manifest } = await runEvaluation(
+    {
+      model: request.model,
+      editor: request.editor,
+      weights,
+      data: data.files[request.dataset]!.test,
+      images: data.images,
+      limit,
+      batch: identity.protocol.batch,
+      maxNewTokens: identity.protocol.maxNewTokens,
+      dtype,
+      unedited: join(home, 'unedited'),
+    },
+    {
+      out: evaluating,
+      resume: existsSync(evaluating),
+      jobs,
+      threads,
+      command,
+      signal,
+      onProgress: (done, total) => progress.evaluated(done, total),
+    },
+  );
+  const trainingManifest =
+    training === undefined ? undefined : (readJson(join(training, 'manifest.json')) as unknown as Manifest<unknown>);
+  const finished: CellManifest = {
+    command,
+    identity,
+    finished: true,
+    versions: versions(),
+    weights: weights === undefined ? null : { sha256: fileId(weights).sha256, settings: readEditorWeights(weights).settings },
+    seconds: { training: trainingManifest?.timings.seconds ?? null, evaluation: manifest.timings.seconds },
+    costs: manifest.costs ?? noCosts,
+  };
+  writeCell(out, place, { manifest: finished, evaluation, results: readResults(evaluating), training });
+  rmSync(evaluating, { recursive: true, force: true });
+}
+
+const hash = (value: unknown): string => createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, 10);
+
+/** The weights file of a training, which goes on where it was stopped. */
+async function trained(
+  { request, identity }: Planned,
+  folder: string,
+  options: CellsOptions,
+  progress: WorkProgress,
+): Promise<string> {
+  const { data, trainLimit, threads, signal, command, dtype } = options;
+  const done = join(folder, 'trained');
+  if (!existsSync(done)) {
+    const editor = await editorNamed(request.editor);
+    await trainEditor(
+      {
+        model: request.model,
+        editor,
+        data: data.files[request.dataset]!.train!,
+        images: data.images,
+        limit: trainLimit,
+        opening: { dtype },
+      },
+      {
+        ...request.training,
+        out: folder,
+        seed: identity.editor.seed!,
+        threads,
+        signal,
+        command,
+        resume: existsSync(folder),
+        onStep: ({ step, steps, loss }) => progress.trained(step, steps, loss),
+      },
+    );
+    // An index that was stopped half-way is not the editor's.
+    if (signal?.aborted) throw new Stopped('stopped before the training was finished');
+    writeFileAtomic(done, '');
+  }
+  return join(folder, weightsFile);
+}

@@ -1,0 +1,194 @@
+/**
+ * Loads edit records in the official JSON of E-VQA and E-IC (MMEdit; Cheng et al. 2023), as VisEdit evaluates them:
+ * a VQA prompt gets " The answer is:" after it, a caption prompt stays as it is (only its image-locality question gets the cue),
+ * and the text-locality prompt `loc` gets a question mark. All problems of a file are reported at once.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { basename, resolve } from 'node:path';
+import { z } from 'zod';
+
+/** What E-VQA's loader puts after a question. */
+export const answerCue = ' The answer is:';
+
+export type DatasetKind = 'vqa' | 'caption';
+
+export interface Query {
+  /** Path of the picture; null for text only. */
+  readonly image: string | null;
+  readonly prompt: string;
+  readonly target: string;
+}
+
+export interface EditRequest extends Query {
+  readonly image: string;
+}
+
+/** The five queries of a record, in the order of the metrics. */
+export const queryKinds = ['reliability', 'textGenerality', 'modalGenerality', 'textLocality', 'modalLocality'] as const;
+/** The name of one of the five queries, which is that of its metric, too. */
+export type QueryKind = (typeof queryKinds)[number];
+
+/** An edit to make, and the queries that say what it did. */
+export interface EditRecord {
+  /** Position in the file, from 0. */
+  readonly index: number;
+  readonly request: EditRequest;
+  readonly queries: Readonly<Record<QueryKind, Query>>;
+  /** Locality close to the edit, where the file has it: the same picture with another question, the same question on another picture. */
+  readonly hard?: { readonly sameImage?: Query; readonly sameQuestion?: Query };
+  /** What the model is expected to say before the edit. */
+  readonly pred?: string;
+  /** Question kind, in records of the mini world. */
+  readonly kind?: string;
+  readonly edit?: 'correction' | 'counterfactual';
+}
+
+export class RecordsError extends Error {
+  readonly problems: readonly string[];
+
+  constructor(file: string, problems: readonly string[]) {
+    const shown = problems.slice(0, 40).map((problem) => `  ${problem}`);
+    const more = problems.length > shown.length ? [`  and ${problems.length - shown.length} more`] : [];
+    super(
+      [
+        `${file}: ${problems.length} ${problems.length === 1 ? 'problem' : 'problems'} (records are counted from 0)`,
+        ...shown,
+        ...more,
+      ].join('\n'),
+    );
+    this.name = 'RecordsError';
+    this.problems = problems;
+  }
+}
+
+const text = z
+  .string({ error: (issue) => (issue.input === undefined ? 'is missing' : `must be text, not ${kindOf(issue.input)}`) })
+  .refine((value) => value.trim() !== '', { error: 'is empty' });
+
+const recordSchema = z.object({
+  src: text,
+  rephrase: text,
+  alt: text,
+  image: text,
+  image_rephrase: text,
+  loc: text,
+  loc_ans: text,
+  m_loc: text,
+  m_loc_q: text,
+  m_loc_a: text,
+  pred: z.string({ error: (issue) => `must be text, not ${kindOf(issue.input)}` }).optional(),
+  kind: text.optional(),
+  edit: z.enum(['correction', 'counterfactual'], { error: 'must be "correction" or "counterfactual"' }).optional(),
+  s_loc_q: text.optional(),
+  s_loc_a: text.optional(),
+  q_loc: text.optional(),
+  q_loc_a: text.optional(),
+});
+type RawRecord = z.infer<typeof recordSchema>;
+
+const pictureFields = ['image', 'image_rephrase', 'm_loc', 'q_loc'] as const;
+const companions = [
+  ['s_loc_q', 's_loc_a'],
+  ['q_loc', 'q_loc_a'],
+] as const;
+
+/**
+ * Records of a file in the layout of E-VQA and E-IC, as the authors evaluate them.
+ * @param imagesDir folder that the records' image paths start from
+ * @param kind what the file holds; found out from its name, else from its prompts, when absent
+ * @throws RecordsError that lists the problems of the whole file
+ */
+export function loadRecords(jsonPath: string, imagesDir: string, kind?: DatasetKind): EditRecord[] {
+  const raw = readRecords(jsonPath, imagesDir);
+  const dataset = kind ?? datasetKind(jsonPath, raw);
+  return raw.map((record, index) => toEditRecord(record, index, imagesDir, dataset));
+}
+
+/** File names of the published data contain "vqa" or "caption"; else questions end in a question mark and caption prompts do not. */
+export function datasetKind(jsonPath: string, records: readonly { readonly src: string }[]): DatasetKind {
+  const name = basename(jsonPath).toLowerCase();
+  if (name.includes('vqa') !== name.includes('caption')) return name.includes('vqa') ? 'vqa' : 'caption';
+  const questions = records.filter(({ src }) => src.trim().endsWith('?')).length;
+  return questions * 2 >= records.length ? 'vqa' : 'caption';
+}
+
+function readRecords(jsonPath: string, imagesDir: string): RawRecord[] {
+  if (!existsSync(jsonPath)) throw new RecordsError(jsonPath, ['there is no such file']);
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(readFileSync(jsonPath, 'utf8'));
+  } catch (error) {
+    throw new RecordsError(jsonPath, [`is not JSON: ${(error as Error).message}`]);
+  }
+  if (!Array.isArray(parsed)) throw new RecordsError(jsonPath, [`must hold a list of records, not ${kindOf(parsed)}`]);
+  if (parsed.length === 0) throw new RecordsError(jsonPath, ['holds no records']);
+  const problems: string[] = [];
+  if (!existsSync(imagesDir)) problems.push(`the folder of images ${imagesDir} does not exist`);
+  const seen = new Map<string, boolean>();
+  const found = (path: string): boolean => {
+    let there = seen.get(path);
+    if (there === undefined) {
+      there = existsSync(path);
+      seen.set(path, there);
+    }
+    return there;
+  };
+  const records = parsed.flatMap((item: unknown, index): RawRecord[] => {
+    const say = (problem: string) => problems.push(`record ${index}: ${problem}`);
+    if (typeof item !== 'object' || item === null || Array.isArray(item)) {
+      say(`must be an object, not ${kindOf(item)}`);
+      return [];
+    }
+    const fields = item as Record<string, unknown>;
+    for (const field of pictureFields) {
+      const file = fields[field];
+      if (typeof file !== 'string' || file.trim() === '' || problems[0]?.startsWith('the folder')) continue;
+      if (!found(resolve(imagesDir, file))) say(`${field}: there is no image ${file} in ${imagesDir}`);
+    }
+    for (const pair of companions) {
+      const [here, gone] = pair[0] in fields ? pair : [pair[1], pair[0]];
+      if (here in fields && !(gone in fields)) say(`${here} is given without ${gone}`);
+    }
+    const result = recordSchema.safeParse(item);
+    if (result.success) return [result.data];
+    for (const issue of result.error.issues) say(`${issue.path.join('../data')} ${issue.message}`);
+    return [];
+  });
+  if (problems.length > 0) throw new RecordsError(jsonPath, problems);
+  return records;
+}
+
+function toEditRecord(raw: RawRecord, index: number, imagesDir: string, dataset: DatasetKind): EditRecord {
+  const path = (file: string): string => resolve(imagesDir, file);
+  const asked = (prompt: string): string => (dataset === 'vqa' ? prompt + answerCue : prompt);
+  const request: EditRequest = { image: path(raw.image), prompt: asked(raw.src), target: raw.alt };
+  const sameImage =
+    raw.s_loc_q !== undefined && raw.s_loc_a !== undefined
+      ? { image: path(raw.image), prompt: raw.s_loc_q + answerCue, target: raw.s_loc_a }
+      : undefined;
+  const sameQuestion =
+    raw.q_loc !== undefined && raw.q_loc_a !== undefined
+      ? { image: path(raw.q_loc), prompt: asked(raw.src), target: raw.q_loc_a }
+      : undefined;
+  return {
+    index,
+    request,
+    queries: {
+      reliability: request,
+      textGenerality: { image: path(raw.image), prompt: asked(raw.rephrase), target: raw.alt },
+      modalGenerality: { image: path(raw.image_rephrase), prompt: asked(raw.src), target: raw.alt },
+      textLocality: { image: null, prompt: `${raw.loc}?`, target: raw.loc_ans },
+      modalLocality: { image: path(raw.m_loc), prompt: raw.m_loc_q + answerCue, target: raw.m_loc_a },
+    },
+    ...(sameImage || sameQuestion ? { hard: { sameImage, sameQuestion } } : {}),
+    ...(raw.pred === undefined ? {} : { pred: raw.pred }),
+    ...(raw.kind === undefined ? {} : { kind: raw.kind }),
+    ...(raw.edit === undefined ? {} : { edit: raw.edit }),
+  };
+}
+
+function kindOf(value: unknown): string {
+  if (value === null) return 'null';
+  if (Array.isArray(value)) return 'a list';
+  return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
+}

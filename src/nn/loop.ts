@@ -1,0 +1,125 @@
+/**
+ * The loop around a compiled training step: schedule, log, checkpoints, resume, stop. Everything a step needs is a function of the seed
+ * and the step number, so a run that was killed goes on from its last checkpoint as if nothing had happened.
+ */
+
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { writeFileAtomic } from '../files/atomic.ts';
+import { openSafetensors, writeSafetensors } from '../files/safetensors.ts';
+import type { Tensor } from '../graph/dtype.ts';
+import type { Feeds } from '../runtime/program.ts';
+import type { Trainer } from './trainer.ts';
+
+export interface LoopOptions {
+  trainer: Trainer;
+  steps: number;
+  /** learning rate of step 1..steps */
+  rate: (step: number) => number;
+  /** the batch of a step, whole or in parts */
+  feeds: (step: number) => Promise<Feeds | readonly Feeds[]> | Feeds;
+  /** where checkpoint and log are kept */
+  dir: string;
+  /** steps between checkpoints */
+  every: number;
+  /** what must be equal for a resume to make sense */
+  config: Record<string, unknown>;
+  resume?: boolean;
+  signal?: AbortSignal;
+  /** after each step; returned numbers go into the log */
+  onStep?: (step: number, loss: number, metrics: Record<string, Tensor>) => Record<string, number> | undefined;
+  /** at each checkpoint */
+  onCheckpoint?: (step: number) => void;
+  /** numbers that belong to the run's state, such as a smoothed loss */
+  extra?: { save(): Record<string, number>; restore(state: Record<string, number>): void };
+}
+
+export interface LogLine {
+  step: number;
+  loss: number;
+  rate: number;
+  gradientNorm: number;
+  seconds: number;
+  [metric: string]: number;
+}
+
+/** Warm-up, constant until `hold`, then linear to `last` (fractions of the peak). */
+export function warmHoldDecay(
+  peak: number,
+  steps: number,
+  { warmup = 100, hold = 0.6, last = 0 } = {},
+): (step: number) => number {
+  return (step) => {
+    const up = Math.min(1, step / Math.max(1, warmup));
+    const from = hold * steps;
+    const down = step <= from ? 1 : 1 - (1 - last) * ((step - from) / Math.max(1, steps - from));
+    return peak * up * down;
+  };
+}
+
+export const checkpointFile = 'checkpoint.safetensors';
+export const logFile = 'log.jsonl';
+
+export class Stopped extends Error {
+  override name = 'Stopped';
+}
+
+/** Runs to the last step; returns the log. @throws Stopped after saving, when the signal asks; LossError from the trainer */
+export async function trainingLoop(options: LoopOptions): Promise<LogLine[]> {
+  const { trainer, steps, rate, feeds, dir, every, config, signal, onStep, extra } = options;
+  mkdirSync(dir, { recursive: true });
+  const checkpoint = join(dir, checkpointFile);
+  const logPath = join(dir, logFile);
+  const configText = JSON.stringify(config);
+  let lines: LogLine[] = [];
+  if (options.resume && existsSync(checkpoint)) {
+    const file = openSafetensors(checkpoint);
+    if (file.metadata.config !== configText) {
+      throw new Error(
+        `${checkpoint} belongs to a run with other settings:\n  there: ${file.metadata.config}\n  here:  ${configText}\nuse the same settings, or another --out`,
+      );
+    }
+    const state = new Map(
+      [...file.entries].map(([name, entry]): [string, Tensor<'float32'>] => [
+        name,
+        file.readTensor(entry, { as: 'float32' }) as Tensor<'float32'>,
+      ]),
+    );
+    trainer.restore(Number(file.metadata.step), state);
+    extra?.restore(JSON.parse(file.metadata.extra ?? '{}') as Record<string, number>);
+    if (existsSync(logPath)) {
+      const all = readFileSync(logPath, 'utf8')
+        .split('\n')
+        .filter(Boolean)
+        .map((line) => JSON.parse(line) as LogLine);
+      lines = all.filter((line) => line.step <= trainer.step);
+    }
+  }
+  const save = (): void => {
+    writeSafetensors(checkpoint, trainer.state(), {
+      step: String(trainer.step),
+      config: configText,
+      extra: JSON.stringify(extra?.save() ?? {}),
+    });
+    writeFileAtomic(logPath, lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
+  };
+  while (trainer.step < steps) {
+    if (signal?.aborted) {
+      save();
+      throw new Stopped(`stopped after step ${trainer.step}; run again with --resume to go on`);
+    }
+    const step = trainer.step + 1;
+    const started = performance.now();
+    const lr = rate(step);
+    const given = await feeds(step);
+    const { loss, gradientNorm, metrics } = await trainer.run(given, lr);
+    const more = onStep?.(step, loss, metrics) ?? {};
+    lines.push({ step, loss, rate: lr, gradientNorm, seconds: (performance.now() - started) / 1000, ...more });
+    if (step % every === 0 || step === steps) {
+      // Before the state is saved, so that it holds what this changes.
+      options.onCheckpoint?.(step);
+      save();
+    }
+  }
+  return lines;
+}
