@@ -32,6 +32,7 @@ export async function openSubject(fixture: Fixture, checks: Checks, options: Com
   const vlm = new Vlm({
     name: own.name,
     architecture: own.architecture,
+    engine: own.engine,
     weights: own.weights,
     codec: own.codec,
     processor: (image) => stored.get(contentOf(image)) ?? own.processor(image),

@@ -2,6 +2,7 @@
 import type { Architecture } from '../../src/models/architecture.ts';
 import { loadModel } from '../../src/models/load.ts';
 import { Vlm } from '../../src/models/vlm.ts';
+import { cpuEngine } from '../../src/runtime/node.ts';
 import { shapes } from '../random-checkpoint.ts';
 
 /** A model that can be asked for its sizes and for what editors take by default, and never run. */
@@ -10,7 +11,7 @@ function sizesOnly(name: string, architecture: Architecture): Vlm {
     throw new Error(`${name} stands for its sizes and has no weights`);
   };
   return new Vlm({
-    ...{ name, architecture, weights: none, codec: { encode: none, decode: none }, processor: none },
+    ...{ name, architecture, engine: cpuEngine, weights: none, codec: { encode: none, decode: none }, processor: none },
     ...{ eosIds: [], fingerprint: none },
   });
 }

@@ -1,6 +1,7 @@
 export * from './dim.ts';
 export * from './dtype.ts';
 export * from './gradient.ts';
+export * from './hash.ts';
 export * from './node.ts';
 export * from './ops/elementwise.ts';
 export * from './ops/linear.ts';

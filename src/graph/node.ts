@@ -18,14 +18,15 @@ export interface Signature {
   shape: readonly Dim[];
 }
 
+/** An attribute of an ONNX operator with its type: whole numbers are ints, and floats are written `float(x)`. */
+export type OnnxAttribute = number | string | readonly number[] | { readonly float: number };
+/** A float attribute of an ONNX operator. */
+export const float = (x: number): OnnxAttribute => ({ float: x });
+
 /** What a lowering may ask of the ONNX emitter; every value is the name of an ONNX value. */
 export interface Emitter {
-  node(
-    op: string,
-    inputs: readonly string[],
-    attributes?: Record<string, number | string | readonly number[] | undefined>,
-    domain?: string,
-  ): string;
+  /** @throws Error when an attribute that is not written as a float is not a whole number */
+  node(op: string, inputs: readonly string[], attributes?: Record<string, OnnxAttribute | undefined>, domain?: string): string;
   constant(value: Tensor): string;
   /** the dimensions as a 1-D int64 tensor */
   shape(dims: readonly Dim[]): string;

@@ -19,6 +19,7 @@ import { openWeights } from '../files/torch-folder.ts';
 import type { Tensor } from '../graph/dtype.ts';
 import { type ImageProcessor, imageProcessor } from '../input/image/processor.ts';
 import { loadTokenizer, requireToken, type Tokenizer } from '../input/text/tokenizer.ts';
+import { cpuEngine } from '../runtime/node.ts';
 import type { CompileOptions } from '../runtime/program.ts';
 import type { Architecture } from './architecture.ts';
 import { blip2Opt } from './blip2-opt.ts';
@@ -117,6 +118,7 @@ function assemble(
   return new Vlm({
     name,
     architecture,
+    engine: cpuEngine,
     weights: weightsOf(checkpoint, uses, { derived, type: dtype }),
     codec: { encode: (text, o) => tokenizer.encode(text, o), decode: (ids, o) => tokenizer.decode(ids, o) },
     processor: (image) => processor.process(image),

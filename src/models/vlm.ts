@@ -23,8 +23,7 @@ import {
 import { causalBlocks } from '../nn/layers.ts';
 import { Weights } from '../nn/weights.ts';
 import type { WeightSource } from '../onnx/emit.ts';
-import { compile } from '../runtime/node.ts';
-import type { CompileOptions, Feeds, Program } from '../runtime/program.ts';
+import type { CompileOptions, Engine, Feeds, Program } from '../runtime/program.ts';
 import type { Architecture, TextCodec } from './architecture.ts';
 import { runLayered } from './layered.ts';
 import type { MemoryEstimate } from './memory.ts';
@@ -88,6 +87,8 @@ export type LayerOptions = (weights: readonly string[]) => CompileOptions;
 export interface VlmParts {
   name: string;
   architecture: Architecture;
+  /** makes its programs */
+  engine: Engine;
   weights: WeightSource;
   codec: TextCodec;
   /** picture -> pixel values [3, H, W] */
@@ -110,6 +111,7 @@ export interface VlmParts {
 export class Vlm {
   readonly name: string;
   readonly architecture: Architecture;
+  readonly engine: Engine;
   readonly codec: TextCodec;
   readonly weights: WeightSource;
   readonly processor: VlmParts['processor'];
@@ -128,6 +130,7 @@ export class Vlm {
   constructor(parts: VlmParts) {
     this.name = parts.name;
     this.architecture = parts.architecture;
+    this.engine = parts.engine;
     this.codec = parts.codec;
     this.weights = parts.weights;
     this.processor = parts.processor;
@@ -159,7 +162,7 @@ export class Vlm {
     if (program === undefined) {
       const outputs = build();
       const options = kind === 'layered' ? this.layered?.(parametersOf(outputs)) : undefined;
-      program = compile(outputs, { ...(options ?? this.compileOptions), weights: this.weights });
+      program = this.engine.compile(outputs, { ...(options ?? this.compileOptions), weights: this.weights });
       this.#programs.set(key, program);
     }
     return program;

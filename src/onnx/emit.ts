@@ -2,9 +2,18 @@
 
 import { type Dim, dimTerms, showShape } from '../graph/dim.ts';
 import { type DType, i64, type Tensor } from '../graph/dtype.ts';
-import { type Emitter, inputOp, type LoweredInputs, type Node, nameOf, parameterOp, topological } from '../graph/node.ts';
+import {
+  type Emitter,
+  inputOp,
+  type LoweredInputs,
+  type Node,
+  nameOf,
+  type OnnxAttribute,
+  parameterOp,
+  topological,
+} from '../graph/node.ts';
 import { onnxType } from '../graph/ops/elementwise.ts';
-import { type Attribute, encodeModel, type InitializerProto, type NodeProto, tensorBytes } from './proto.ts';
+import { encodeModel, type InitializerProto, type NodeProto, tensorBytes } from './proto.ts';
 import { type BlockWeight, type EmitOptions, WeightEmitter, type WeightLocation, type WeightSource } from './weights.ts';
 
 export type { BlockWeight, EmitOptions, WeightLocation, WeightSource };
@@ -35,7 +44,7 @@ class GraphEmitter implements Emitter {
     return `${hint}_${this.#count++}`;
   }
 
-  node(op: string, inputs: readonly string[], attributes: Record<string, Attribute | undefined> = {}, domain = ''): string {
+  node(op: string, inputs: readonly string[], attributes: Record<string, OnnxAttribute | undefined> = {}, domain = ''): string {
     // Equal nodes are emitted once: gradients ask for the same sub-expression in several rules.
     const key = `${op}|${inputs.join(',')}|${JSON.stringify(attributes)}`;
     const known = this.#memo.get(key);

@@ -3,15 +3,14 @@
 import { PbfWriter } from 'pbf';
 import type { Dim } from '../graph/dim.ts';
 import type { Tensor } from '../graph/dtype.ts';
-
-export type Attribute = number | string | readonly number[];
+import type { OnnxAttribute } from '../graph/node.ts';
 
 export interface NodeProto {
   op: string;
   domain: string;
   inputs: readonly string[];
   outputs: readonly string[];
-  attributes: Record<string, Attribute | undefined>;
+  attributes: Record<string, OnnxAttribute | undefined>;
 }
 
 export interface ExternalData {
@@ -42,24 +41,23 @@ export interface ModelProto {
   outputs: readonly ValueProto[];
 }
 
-/** Integer-valued attributes are ints to ONNX; these names are floats whatever their value. */
-const floatAttributes = new Set(['epsilon', 'alpha', 'scale']);
-
-function writeAttribute([name, value]: [string, Attribute], pbf: PbfWriter): void {
+function writeAttribute([name, value]: [string, OnnxAttribute], pbf: PbfWriter): void {
+  const whole = (x: number): number => {
+    if (!Number.isSafeInteger(x)) throw new Error(`ONNX attribute ${name}: ${x} is not a whole number; write float(${x})`);
+    return x;
+  };
   pbf.writeStringField(1, name);
   if (typeof value === 'string') {
     pbf.writeStringField(4, value);
     pbf.writeVarintField(20, 3);
   } else if (typeof value === 'number') {
-    if (floatAttributes.has(name)) {
-      pbf.writeFloatField(2, value);
-      pbf.writeVarintField(20, 1);
-    } else {
-      pbf.writeVarintField(3, value);
-      pbf.writeVarintField(20, 2);
-    }
+    pbf.writeVarintField(3, whole(value));
+    pbf.writeVarintField(20, 2);
+  } else if ('float' in value) {
+    pbf.writeFloatField(2, value.float);
+    pbf.writeVarintField(20, 1);
   } else {
-    for (const v of value) pbf.writeVarintField(8, v);
+    for (const v of value) pbf.writeVarintField(8, whole(v));
     pbf.writeVarintField(20, 7);
   }
 }

@@ -5,7 +5,7 @@ import * as ort from 'onnxruntime-node';
 import type { DType, Tensor } from '../graph/dtype.ts';
 import type { Node } from '../graph/node.ts';
 import type { Emitted } from '../onnx/emit.ts';
-import { type CompileOptions, compileWith, type Engine, type Program, type Session } from './program.ts';
+import { type Backend, type CompileOptions, compileWith, type Engine, type Program, type Session } from './program.ts';
 
 export function defaultThreads(): number {
   const named = process.env.VISEDIT_THREADS;
@@ -44,7 +44,7 @@ class NodeSession implements Session {
   }
 }
 
-export const nodeEngine: Engine = {
+const backend: Backend = {
   async open(emitted, options) {
     const provider = options.provider ?? 'cpu';
     const offered = ort.listSupportedBackends().map((b) => b.name);
@@ -75,5 +75,8 @@ export const nodeEngine: Engine = {
 
 /** Compiles named outputs into a program on this machine. */
 export function compile(outputs: Readonly<Record<string, Node>>, options: CompileOptions = {}): Promise<Program> {
-  return compileWith(nodeEngine, outputs, options);
+  return compileWith(backend, outputs, options);
 }
+
+/** This machine's processor. */
+export const cpuEngine: Engine = { device: { name: 'cpu' }, compile };

@@ -31,8 +31,20 @@ export interface Session {
   release(): Promise<void>;
 }
 
-export interface Engine {
+/** Opens sessions over emitted graphs: what a platform file (node.ts, web.ts) supplies. */
+export interface Backend {
   open(emitted: Emitted, options: CompileOptions): Promise<Session>;
+}
+
+/** Where programs run. */
+export interface Device {
+  readonly name: Provider;
+}
+
+/** Makes programs for one device. */
+export interface Engine {
+  readonly device: Device;
+  compile(outputs: Readonly<Record<string, Node>>, options?: CompileOptions): Promise<Program>;
 }
 
 export type Feeds = Readonly<Record<string, Tensor>>;
@@ -94,13 +106,13 @@ function checkInput(
   });
 }
 
-/** Compiles named outputs for an engine. */
+/** Compiles named outputs into a program of a platform's. */
 export async function compileWith(
-  engine: Engine,
+  backend: Backend,
   outputs: Readonly<Record<string, Node>>,
   options: CompileOptions = {},
 ): Promise<Program> {
   const castPerUse = options.half === 'perUse';
   const emitted = emit(new Map(Object.entries(outputs)), options.weights ?? (() => undefined), { castPerUse });
-  return new Program(emitted, await engine.open(emitted, options));
+  return new Program(emitted, await backend.open(emitted, options));
 }

@@ -12,6 +12,7 @@ import { weightShapes } from '../../src/models/load.ts';
 import { Vlm } from '../../src/models/vlm.ts';
 import { linear } from '../../src/nn/layers.ts';
 import { Random } from '../../src/random.ts';
+import { cpuEngine } from '../../src/runtime/node.ts';
 
 const [size, patch, features] = [12, 4, 24];
 
@@ -48,6 +49,7 @@ const stored = new Map([...shapes].map(([name, shape]) => [name, f32(random.norm
 const vlm = new Vlm({
   name: 'patch-llama',
   architecture,
+  engine: cpuEngine,
   weights: (name) => stored.get(name),
   codec: {
     encode: (text) => [...text.toLowerCase()].map((letter) => Math.max(0, letters.indexOf(letter))),

@@ -10,7 +10,6 @@ import type { Vlm } from '../../models/vlm.ts';
 import { trainingLoop, warmHoldDecay } from '../../nn/loop.ts';
 import { Trainer } from '../../nn/trainer.ts';
 import { Random } from '../../random.ts';
-import { compile } from '../../runtime/node.ts';
 import type { Feeds } from '../../runtime/program.ts';
 import { type EditorWeights, modelId, type Settings, type TrainOptions } from '../editor.ts';
 import { readEditorWeights, writeEditorWeights } from '../files.ts';
@@ -88,7 +87,7 @@ export async function trainOnRecords<T>(
     }),
     clip: config.clip,
     parts: microBatch < batch,
-    compile,
+    compile: vlm.engine.compile,
     options: {
       ...vlm.compileOptions,
       ...(options.threads === undefined ? {} : { threads: options.threads }),

@@ -7,7 +7,6 @@ import { checkTraining } from '../../models/memory.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import { trainingLoop, warmHoldDecay } from '../../nn/loop.ts';
 import { Trainer } from '../../nn/trainer.ts';
-import { compile } from '../../runtime/node.ts';
 import { padHidden, stateBytes } from '../context/states.ts';
 import { epochOrder, preparationGroups, trainingRandom } from '../context/training.ts';
 import { type EditorWeights, modelId, type Settings, type TrainOptions } from '../editor.ts';
@@ -191,7 +190,7 @@ export function veadTrainer(
       config.muonRate > 0 && isMatrix(name) ? { rule: 'muon', rate: config.muonRate / config.rate } : { rule: 'adam' },
     clip: config.clip,
     parts: config.microBatch < config.batch,
-    compile,
+    compile: vlm.engine.compile,
     options: { ...vlm.compileOptions, ...(threads === undefined ? {} : { threads }), weights: vlm.weights },
   });
 }

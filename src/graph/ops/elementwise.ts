@@ -2,7 +2,7 @@
 
 import { type Dim, showShape } from '../dim.ts';
 import { type DType, f32 } from '../dtype.ts';
-import { apply, constant, defineOp, type Node, ShapeError } from '../node.ts';
+import { apply, constant, defineOp, float, type Node, ShapeError } from '../node.ts';
 
 /**
  * Broadcast of two shapes.
@@ -109,7 +109,7 @@ export const gelu = unary(
 /** silu(x) = x s(x) of every element: d = s (1 + x (1 − s)) dx */
 export const silu = unary(
   'silu',
-  (e, x) => e.node('QuickGelu', [x], { alpha: 1.0 }, 'com.microsoft'),
+  (e, x) => e.node('QuickGelu', [x], { alpha: float(1) }, 'com.microsoft'),
   (dy, x, y) => {
     const s = sigmoid(x);
     return mul(dy, add(s, mul(y, sub(1, s))));
@@ -118,7 +118,7 @@ export const silu = unary(
 /** quickGelu(x) = x s(1.702 x) of every element: d = (s + 1.702 y (1 − s)) dx */
 export const quickGelu = unary(
   'quickGelu',
-  (e, x) => e.node('QuickGelu', [x], { alpha: 1.702 }, 'com.microsoft'),
+  (e, x) => e.node('QuickGelu', [x], { alpha: float(1.702) }, 'com.microsoft'),
   (dy, x, y) => {
     const s = sigmoid(mul(x, 1.702));
     return mul(dy, add(s, mul(mul(y, 1.702), sub(1, s))));

@@ -2,7 +2,7 @@
 
 import { type Dim, mulDim, showShape } from '../dim.ts';
 import { i64 } from '../dtype.ts';
-import { apply, defineOp, type Node, ShapeError } from '../node.ts';
+import { apply, defineOp, float, type Node, ShapeError } from '../node.ts';
 import { add, broadcast, div, exp, log, mul, neg, sqrt, square, sub } from './elementwise.ts';
 import { expand, normalizeAxis, oneHot, reshape, takeLast, unsqueeze } from './shape.ts';
 
@@ -22,7 +22,7 @@ const matmulOp = defineOp({
   onnx: (e, inputs, node) => {
     const { transA, transB } = node.attributes;
     if (!transA && !transB) return e.node('MatMul', inputs);
-    return e.node('FusedMatMul', inputs, { transA: transA ? 1 : 0, transB: transB ? 1 : 0, alpha: 1.0 }, 'com.microsoft');
+    return e.node('FusedMatMul', inputs, { transA: transA ? 1 : 0, transB: transB ? 1 : 0, alpha: float(1) }, 'com.microsoft');
   },
   // x W^T with W in blocks. Its gradient to x is a plain product with W as floats: exact, where a transposed copy would round twice.
   onnxStored: (e, inputs, node) => {
@@ -172,7 +172,8 @@ const layerNormOp = defineOp({
       if (w.rank !== 1 || w.dim(0) !== x!.dim(-1)) throw new ShapeError(`scale and bias need [${x!.dim(-1)}]`);
     return { dtype: x!.dtype, shape: x!.shape };
   },
-  onnx: (e, inputs, node) => e.node('LayerNormalization', inputs, { axis: -1, epsilon: node.attributes.epsilon as number }),
+  onnx: (e, inputs, node) =>
+    e.node('LayerNormalization', inputs, { axis: -1, epsilon: float(node.attributes.epsilon as number) }),
   // n = (x - mean) r, r = 1/sqrt(var + eps), g = dy scale: dx = r (g - mean(g) - n mean(g n))
   vjp: (dy, y) => {
     const [x, scale] = y.inputs as [Node, Node, Node];
@@ -195,7 +196,11 @@ const rmsNormOp = defineOp({
     return { dtype: x!.dtype, shape: x!.shape };
   },
   onnx: (e, inputs, node) =>
-    e.node('SimplifiedLayerNormalization', inputs, { axis: -1, epsilon: node.attributes.epsilon as number, stash_type: 1 }),
+    e.node('SimplifiedLayerNormalization', inputs, {
+      axis: -1,
+      epsilon: float(node.attributes.epsilon as number),
+      stash_type: 1,
+    }),
   // n = x r, r = 1/sqrt(mean(x^2) + eps), g = dy scale: dx = r (g - n mean(g n))
   vjp: (dy, y) => {
     const [x, scale] = y.inputs as [Node, Node];
