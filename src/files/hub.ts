@@ -180,6 +180,7 @@ const companions = new Set([
   'vocab.json',
   'merges.txt',
   'chat_template.json',
+  'chat_template.jinja',
 ]);
 const safetensors = /^model(-\d+-of-\d+)?\.safetensors(\.index\.json)?$/;
 const torch = /^pytorch_model(-\d+-of-\d+)?\.bin(\.index\.json)?$/;

@@ -31,6 +31,7 @@ export const companions = [
   'generation_config.json',
   'processor_config.json',
   'chat_template.json',
+  'chat_template.jinja',
 ];
 
 export interface FolderPlan {

@@ -1,0 +1,77 @@
+/** Messages with roles as one prompt: rendered by a chat template, then split where the pictures stand. */
+
+import { type RenderOptions, renderTemplate, type TemplateMessage } from './jinja.ts';
+import type { ChatTemplate } from './template.ts';
+
+/** A part of a message or of a prompt. */
+export type Part<P> = { readonly text: string } | { readonly picture: P };
+
+/** One turn of a conversation, with texts and pictures in their order. */
+export interface Message<P> {
+  /** system, user or assistant; a template may know others */
+  readonly role: string;
+  readonly content: string | readonly Part<P>[];
+}
+
+export interface ChatForm {
+  readonly template: ChatTemplate;
+  /** what stands for a picture in the rendered text */
+  readonly placeholder: string;
+}
+
+const partsOf = <P>({ content }: Message<P>): readonly Part<P>[] => (typeof content === 'string' ? [{ text: content }] : content);
+const picturesOf = <P>(messages: readonly Message<P>[]): P[] =>
+  messages.flatMap((message) => partsOf(message).flatMap((part) => ('picture' in part ? [part.picture] : [])));
+
+/**
+ * The prompt of a conversation, ready for the assistant's next answer.
+ * @throws Error that names the message or the template's file when a picture would be lost, or a text would be read as one
+ */
+export function renderChat<P>(messages: readonly Message<P>[], form: ChatForm, options: RenderOptions = {}): Part<P>[] {
+  if (messages.length === 0) throw new Error('the conversation has no messages; give at least one');
+  const { placeholder } = form;
+  for (const [m, message] of messages.entries()) {
+    if (partsOf(message).some((part) => 'text' in part && part.text.includes(placeholder)))
+      throw new Error(
+        `message ${m + 1} (${message.role}) has ${placeholder} in its text, which stands for a picture; give the picture as a part of its own, or leave the word out`,
+      );
+  }
+  const pictures = picturesOf(messages);
+  const texts = render(messages, form, options).split(placeholder);
+  if (texts.length - 1 !== pictures.length) throw new Error(mismatch(messages, form, options, texts.length - 1));
+  return texts.flatMap((text, i): Part<P>[] => [
+    ...(text === '' ? [] : [{ text }]),
+    ...(i < pictures.length ? [{ picture: pictures[i]! }] : []),
+  ]);
+}
+
+function render<P>(messages: readonly Message<P>[], { template, placeholder }: ChatForm, options: RenderOptions): string {
+  // A template that names no image was written for texts; the placeholder stands in them as any other word.
+  const plain = !/image/i.test(template.source);
+  const given = messages.map((message): TemplateMessage => {
+    const parts = partsOf(message);
+    const content = plain
+      ? parts.map((part) => ('text' in part ? part.text : placeholder)).join('\n')
+      : parts.map((part) => ('text' in part ? { type: 'text' as const, text: part.text } : { type: 'image' as const }));
+    return { role: message.role, content };
+  });
+  return renderTemplate(template, given, options);
+}
+
+/** Says which message's pictures the template does not write as many times as there are. */
+function mismatch<P>(messages: readonly Message<P>[], form: ChatForm, options: RenderOptions, written: number): string {
+  const { template, placeholder } = form;
+  const count = picturesOf(messages).length;
+  const first = messages.findIndex((_, m) => {
+    const until = messages.slice(0, m + 1);
+    try {
+      return render(until, form, options).split(placeholder).length - 1 !== picturesOf(until).length;
+    } catch {
+      // Some templates refuse conversations that end here.
+      return false;
+    }
+  });
+  const which = first < 0 ? '' : `, and it is message ${first + 1} (${messages[first]!.role}) that differs`;
+  const pictures = count === 1 ? '1 picture' : `${count} pictures`;
+  return `the messages have ${pictures}, but the chat template in ${template.origin} writes ${placeholder} ${written} times${which}; give pictures only in messages for which the template has a place, such as the user's`;
+}
