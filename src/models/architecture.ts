@@ -74,8 +74,10 @@ export interface Architecture {
   vision(pixels: Node, weights: Weights, sites: Sites): Node;
 }
 
-/** What `Architecture.layout` needs of a tokenizer. */
+/** What `Architecture.layout` and answers need of a tokenizer. */
 export interface TextCodec {
   encode(text: string, options?: { special?: boolean }): number[];
   decode(ids: readonly number[], options?: { skipSpecial?: boolean }): string;
+  /** UTF-8 bytes of a token that may be a part of a character; undefined: `decode` says its whole text */
+  bytesOf?(id: number): Uint8Array | undefined;
 }

@@ -120,7 +120,7 @@ function assemble(
     architecture,
     engine: cpuEngine,
     weights: weightsOf(checkpoint, uses, { derived, type: dtype }),
-    codec: { encode: (text, o) => tokenizer.encode(text, o), decode: (ids, o) => tokenizer.decode(ids, o) },
+    codec: tokenizer,
     processor: (image) => processor.process(image),
     eosIds: named.length > 0 ? named : eosIds,
     fingerprint: () => quantizedFrom(dir)?.source ?? checkpoint.fingerprint(),

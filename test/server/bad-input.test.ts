@@ -198,6 +198,23 @@ describe('chat', () => {
       await chat({ model }, 404, 'model_not_found', 'model');
     await chat({ messages: [] }, 400, 'invalid_value', 'messages');
     await chat({ messages: [{ role: 'user', content: '' }] }, 400, 'invalid_prompt', 'messages');
+    const user = { role: 'user', content: 'x' };
+    for (const [field, value] of [
+      ['refusal', 'no'],
+      ['tool_calls', [{}]],
+      ['audio', { id: 'x' }],
+      ['function_call', {}],
+      ['annotations', [{}]],
+      ['parsed', 1],
+    ])
+      await chat(
+        { messages: [user, { role: 'assistant', content: 'x', [field as string]: value }] },
+        400,
+        'invalid_value',
+        `messages.1.${field}`,
+      );
+    for (const role of ['user', 'system'])
+      await chat({ messages: [{ role, content: null }] }, 400, 'invalid_value', 'messages.0.content');
     await chat({ messages: [{ role: 'nobody', content: 'x' }] }, 400, 'invalid_value', 'messages.0.role');
     await chat({ messages: [{ role: 'user', content: 'x'.repeat(2001) }] }, 400, 'prompt_too_long', 'messages');
     await chat({ messages: [{ role: 'user', content: 'a '.repeat(999) }] }, 400, 'invalid_prompt', 'messages');

@@ -284,6 +284,61 @@ describe('pictures', () => {
     expect(codeOf(() => fromDataUrl('data:image/png;base64,AAA=A', 'x'))).toBe('invalid_image');
   });
 
+  test('data URLs in every form that RFC 2397 and RFC 4648 allow are the same bytes', () => {
+    const base64 = (bytes: Uint8Array) => Buffer.from(bytes).toString('base64');
+    const percent = (text: string, which: RegExp) =>
+      text.replace(which, (letter) => `%${letter.charCodeAt(0).toString(16).padStart(2, '0').toUpperCase()}`);
+    const lines = (text: string, width: number, end: string) =>
+      text.replace(new RegExp(`.{1,${width}}`, 'g'), (line) => line + end);
+    const forms: ((bytes: Uint8Array) => string)[] = [
+      (b) => `data:image/png;base64,${base64(b)}`,
+      (b) => `data:image/png;base64,${lines(base64(b), 76, '\n')}`,
+      (b) => `data:image/png;base64,${lines(base64(b), 64, '\r\n')}`,
+      (b) => `data:image/png;base64, ${base64(b)}\n`,
+      (b) => `data:image/png;base64,${lines(base64(b), 1, '\t')}`,
+      (b) => `data:image/png;base64,${base64(b).replace(/=+$/, '')}`,
+      (b) => `data:image/png;base64,${Buffer.from(b).toString('base64url')}`,
+      (b) => `data:image/png;base64,${percent(base64(b), /[+/=]/g)}`,
+      (b) => `data:image/png;base64,${lines(base64(b), 76, '%0A')}`,
+      (b) => `DATA:IMAGE/PNG;BASE64,${base64(b)}`,
+      (b) => ` data:image/png; base64,${base64(b)}`,
+      (b) => `data:;base64,${base64(b)}`,
+      (b) => `data:image/png;charset=utf-8;name="a picture.png";base64,${base64(b)}`,
+      (b) => `data:image/png,${percent(Buffer.from(b).toString('latin1'), /[\s\S]/g)}`,
+      (b) => `data:application/octet-stream,${percent(Buffer.from(b).toString('latin1'), /[^A-Za-z0-9_.~-]/g).toLowerCase()}`,
+    ];
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
+        forms.forEach((form, i) => {
+          // The last one is written in small letters.
+          const lower =
+            i === forms.length - 1 ? Buffer.from(Buffer.from(bytes).toString('latin1').replace(/[A-Z]/g, 'q'), 'latin1') : bytes;
+          expect([i, ...fromDataUrl(form(lower), 'x')]).toEqual([i, ...lower]);
+        });
+      }),
+    );
+    for (const wrong of [
+      'data:image/png;base64',
+      'image/png;base64,AAAA',
+      'data:;base64,A',
+      'data:;base64,A=AA',
+      'data:;base64,AA===',
+      'data:;base64,AA水A',
+      'data:;base64,A!AA',
+      'data:,%4',
+      'data:,%4g',
+      'data:,%',
+      `data:${'x'.repeat(2000)},`,
+    ])
+      expect([wrong, codeOf(() => fromDataUrl(wrong, 'x'))]).toEqual([wrong, 'invalid_image']);
+    // No form of many megabytes holds the thread for long, or runs out of stack.
+    const much = 'A'.repeat(24_000_000);
+    const began = performance.now();
+    for (const form of [much, `${much}!`, much.replaceAll('AAA', 'A \n'), much.replaceAll('AAA', '%41')])
+      codeOf(() => fromDataUrl(`data:;base64,${form}`, 'x'));
+    expect(performance.now() - began).toBeLessThan(4000);
+  });
+
   test('addresses of this machine and of private networks are known in every notation', () => {
     for (const address of [
       '127.0.0.1',

@@ -60,12 +60,12 @@ test('a stream says the same as a plain answer, token by token, with probabiliti
   const whole = await client.chat.completions.create(request);
   const stream = await client.chat.completions.create({ ...request, stream: true, stream_options: { include_usage: true } });
   let text = '';
-  const logprobs: { token: string; logprob: number }[] = [];
+  const logprobs: { token: string; logprob: number; bytes: number[] }[] = [];
   let usage: OpenAI.CompletionUsage | null | undefined;
   let finish: string | null | undefined;
   for await (const chunk of stream) {
     text += chunk.choices[0]?.delta.content ?? '';
-    logprobs.push(...(chunk.choices[0]?.logprobs?.content ?? []));
+    logprobs.push(...((chunk.choices[0]?.logprobs?.content ?? []) as typeof logprobs));
     finish = chunk.choices[0]?.finish_reason ?? finish;
     usage = chunk.usage ?? usage;
   }
@@ -79,6 +79,11 @@ test('a stream says the same as a plain answer, token by token, with probabiliti
       .join('')
       .trim(),
   ).toBe(text);
+  expect(
+    Buffer.from(logprobs.flatMap(({ bytes }) => bytes))
+      .toString()
+      .trim(),
+  ).toBe(text);
   for (const { logprob, top_logprobs: top } of choice.logprobs!.content!) {
     expect(top).toHaveLength(3);
     expect(top[0]!.logprob).toBeCloseTo(logprob, 10);
@@ -87,6 +92,41 @@ test('a stream says the same as a plain answer, token by token, with probabiliti
   expect(finish).toBe('stop');
   expect(usage).toEqual(whole.usage);
   expect(whole.usage!.completion_tokens).toBe(logprobs.length);
+});
+
+test('an answer goes back into the messages as it came, in the form of each client', async () => {
+  const ask = { role: 'user' as const, content: 'What is one plus five?' };
+  const first = (await client.chat.completions.create({ model: 'mini-llava', messages: [ask], max_tokens: 4 })).choices[0]!
+    .message;
+  const parsed = (
+    await client.chat.completions.stream({ model: 'mini-llava', messages: [ask], max_tokens: 4 }).finalChatCompletion()
+  ).choices[0]!.message;
+  const python = { ...first, annotations: null, audio: null, function_call: null, tool_calls: null };
+  const others = { ...first, name: null, annotations: [], tool_calls: [], reasoning_content: null };
+  const second = async (messages: unknown[]) =>
+    (await client.chat.completions.create({ model: 'mini-llava', messages: messages as (typeof ask)[], max_tokens: 4 }))
+      .choices[0]!.message.content;
+  const texts = [];
+  for (const answer of [first, parsed, python, others]) texts.push(await second([ask, answer, ask]));
+  expect(new Set(texts).size).toBe(1);
+  // An answer without text is one, too; so is a request whose fields are all null.
+  expect(typeof (await second([ask, { role: 'assistant', content: null, tool_calls: null }, ask]))).toBe('string');
+  const fields = [
+    'audio',
+    'functions',
+    'function_call',
+    'prediction',
+    'reasoning_effort',
+    'verbosity',
+    'web_search_options',
+    'tools',
+    'n',
+  ];
+  const nothing = Object.fromEntries(fields.map((field) => [field, null]));
+  expect(await second([ask])).toBe(first.content);
+  expect(
+    (await harness.ask('POST', '/v1/chat/completions', { model: 'mini-llava', messages: [ask], ...nothing }, headers)).status,
+  ).toBe(200);
 });
 
 test('length, stop words and seeds do what they say', async () => {

@@ -14,7 +14,10 @@ export function tokenText(vlm: Vlm, id: number): string {
   return twice.startsWith(alone) ? twice.slice(alone.length) : alone;
 }
 
-export const named = (vlm: Vlm, id: number, logProb: number): NamedToken => ({ id, text: tokenText(vlm, id), logProb });
+export function named(vlm: Vlm, id: number, logProb: number): NamedToken {
+  const text = tokenText(vlm, id);
+  return { id, text, bytes: vlm.codec.bytesOf?.(id) ?? Buffer.from(text), logProb };
+}
 
 export interface Listener {
   readonly onToken: NonNullable<GenerateOptions['onToken']>;

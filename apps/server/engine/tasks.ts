@@ -30,6 +30,8 @@ export interface Question {
 export interface NamedToken {
   readonly id: number;
   readonly text: string;
+  /** UTF-8; a token may be a part of a character, which `text` cannot show */
+  readonly bytes: Uint8Array;
   readonly logProb: number;
 }
 

@@ -13,24 +13,47 @@ import { type AddRoutes, type Ctx, clientOf } from './app-types.ts';
 const textPart = z.strictObject({ type: z.literal('text'), text: z.string().max(100_000) });
 const imagePart = z.strictObject({
   type: z.literal('image_url'),
-  image_url: z.strictObject({ url: z.string().min(1), detail: z.enum(['auto', 'low', 'high']).optional() }),
+  image_url: z.strictObject({ url: z.string().min(1), detail: z.enum(['auto', 'low', 'high']).nullish() }),
 });
-const message = z.strictObject({
-  role: z.enum(['system', 'developer', 'user', 'assistant']),
-  content: z.union(
-    [
-      z.string().max(100_000),
-      z
-        .array(z.discriminatedUnion('type', [textPart, imagePart]))
-        .min(1)
-        .max(64),
-    ],
-    {
-      error: 'must be text, or a list of parts of type text or image_url',
-    },
-  ),
-  name: z.string().max(64).optional(),
-});
+const absent = (what: string) => z.null({ error: `must be null: ${what} are not supported` }).optional();
+const absentOrNone = (what: string) =>
+  z
+    .array(z.unknown())
+    .max(0, { error: `must be empty: ${what} are not supported` })
+    .nullish();
+
+/** Clients send an answer back as they got it: fields of it that say nothing are taken. */
+const message = z
+  .strictObject({
+    role: z.enum(['system', 'developer', 'user', 'assistant']),
+    content: z
+      .union(
+        [
+          z.string().max(100_000),
+          z
+            .array(z.discriminatedUnion('type', [textPart, imagePart]))
+            .min(1)
+            .max(64),
+        ],
+        {
+          error: 'must be text, or a list of parts of type text or image_url',
+        },
+      )
+      .nullish(),
+    name: z.string().max(64).nullish(),
+    refusal: absent('refusals'),
+    annotations: absentOrNone('annotations'),
+    audio: absent('sounds'),
+    function_call: absent('functions'),
+    tool_calls: absentOrNone('tools'),
+    parsed: absent('parsed answers'),
+    reasoning: absent('reasoning texts'),
+    reasoning_content: absent('reasoning texts'),
+  })
+  .refine(({ role, content }) => role === 'assistant' || content != null, {
+    path: ['content'],
+    error: 'must be text, or a list of parts of type text or image_url',
+  });
 
 /** Fields that ask for what a greedy or sampled answer of one model has not; their values that ask for nothing are taken. */
 const asksNothing = {
@@ -45,8 +68,19 @@ const asksNothing = {
   parallel_tool_calls: z.boolean().nullish(),
   tools: z.array(z.unknown()).max(0, { error: 'must be empty: tools are not supported' }).nullish(),
   tool_choice: z.enum(['none', 'auto']).nullish(),
+  audio: absent('sounds'),
+  function_call: z.literal('none', { error: 'must be none: functions are not supported' }).nullish(),
+  functions: absentOrNone('functions'),
+  prediction: absent('predictions'),
+  moderation: absent('moderations'),
+  web_search_options: absent('searches'),
+  reasoning_effort: absent('efforts'),
+  verbosity: z.literal('medium', { error: 'must be medium: other lengths are not supported' }).nullish(),
   metadata: z.record(z.string().max(64), z.string().max(512)).nullish(),
   user: z.string().max(256).nullish(),
+  safety_identifier: z.string().max(256).nullish(),
+  prompt_cache_key: z.string().max(256).nullish(),
+  prompt_cache_retention: z.string().max(64).nullish(),
 };
 
 const request = z
@@ -140,8 +174,8 @@ async function orderOf(services: Services, asked: ChatRequest, signal: AbortSign
   const texts: string[] = [];
   let picture: { url: string; param: string } | undefined;
   for (const [m, { content }] of asked.messages.entries()) {
-    if (typeof content === 'string') {
-      texts.push(content);
+    if (content == null || typeof content === 'string') {
+      texts.push(content ?? '');
       continue;
     }
     for (const [p, part] of content.entries()) {
@@ -203,11 +237,11 @@ const usageOf = ({ promptTokens, tokens }: Said): z.infer<typeof usage> => ({
   total_tokens: promptTokens + tokens.length,
 });
 
-const bare = ({ id, text, logProb }: NamedToken): z.infer<typeof logprob> => ({
+const bare = ({ id, text, bytes, logProb }: NamedToken): z.infer<typeof logprob> => ({
   token: text,
   token_id: id,
   logprob: logProb,
-  bytes: [...Buffer.from(text)],
+  bytes: [...bytes],
 });
 
 const logprobOf = (token: SaidToken) => ({ ...bare(token), top_logprobs: token.top.map(bare) });

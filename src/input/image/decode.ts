@@ -5,6 +5,7 @@
  */
 import { readFileSync, statSync } from 'node:fs';
 import sharp, { type Sharp } from 'sharp';
+import { isGif, openGif } from './gif.ts';
 
 export interface RgbImage {
   readonly width: number;
@@ -13,38 +14,64 @@ export interface RgbImage {
   readonly data: Uint8Array;
 }
 
-/** Drawings and documents are left out: rendering them would read other files and needs a size. */
-const FORMATS = new Set(['jpeg', 'png', 'webp', 'gif', 'tiff', 'heif', 'avif']);
+/**
+ * How the files of each format begin; `?` is any byte. The format is settled here: drawings and documents, which a library might find in the same bytes, are
+ * left out, since rendering them would read other files and needs a size.
+ */
+const beginnings: Readonly<Record<string, readonly string[]>> = {
+  png: ['\x89PNG\r\n\x1a\n'],
+  jpeg: ['\xff\xd8\xff'],
+  webp: ['RIFF????WEBP'],
+  tiff: ['II*\0', 'II+\0', 'MM\0*', 'MM\0+'],
+  heif: ['avif', 'avis', 'mif1', 'msf1', 'heic', 'heix', 'hevc'].map((brand) => `????ftyp${brand}`),
+};
 const MAX_FILE = 512 * 1024 * 1024;
 
 /**
  * The pixels of a picture file, or of its bytes: 8-bit RGB, row by row.
- * @throws Error that names the file when it is missing, no PNG, JPEG, WebP, GIF or TIFF, damaged, or has more than `maxPixels` pixels
+ * @throws Error that names the file when it is missing, no PNG, JPEG, WebP, GIF, TIFF or AVIF, damaged, or has more than `maxPixels` pixels
  */
 export async function decodeImage(source: string | Uint8Array, { maxPixels = 64e6 } = {}): Promise<RgbImage> {
   const name = typeof source === 'string' ? source : 'the picture';
   const bytes = typeof source === 'string' ? readPicture(source) : source;
-  if (bytes.byteLength === 0) throw new Error(`${name} is empty; a picture file (PNG, JPEG, WebP, GIF, TIFF) is needed`);
+  if (bytes.byteLength === 0) throw new Error(`${name} is empty; a picture file (PNG, JPEG, WebP, GIF, TIFF, AVIF) is needed`);
+  const tooLarge = ({ width, height }: { width: number; height: number }): void => {
+    if (width * height > maxPixels)
+      throw new Error(`${name} is ${width} by ${height} pixels, more than the ${maxPixels} allowed; make it smaller first`);
+  };
+  const damaged = (error: unknown): Error =>
+    new Error(`${name} is damaged or cut off (${firstLine(error as Error)})`, { cause: error });
+  if (isGif(bytes)) {
+    const gif = await attempt(() => openGif(bytes), damaged);
+    tooLarge(gif);
+    return { width: gif.width, height: gif.height, data: await attempt(gif.pixels, damaged) };
+  }
+  const format = formatOf(bytes);
+  if (format === undefined) throw new Error(`${name} is not a picture; a PNG, JPEG, WebP, GIF, TIFF or AVIF file is needed`);
   const open = (): Sharp => sharp(bytes, { limitInputPixels: false, failOn: 'error', ignoreIcc: true });
-  const meta = await open()
-    .metadata()
-    .catch((error: Error) => {
-      throw new Error(
-        `${name} is not a picture, or is damaged; a PNG, JPEG, WebP, GIF or TIFF file is needed (${firstLine(error)})`,
-        { cause: error },
-      );
-    });
-  if (!FORMATS.has(meta.format))
-    throw new Error(`${name} is a ${meta.format} file; a PNG, JPEG, WebP, GIF or TIFF picture is needed`);
-  const { width } = meta;
-  const height = meta.pageHeight ?? meta.height;
-  if (width * height > maxPixels)
-    throw new Error(`${name} is ${width} by ${height} pixels, more than the ${maxPixels} allowed; make it smaller first`);
-  try {
+  const meta = await attempt(() => open().metadata(), damaged);
+  if (meta.format !== format) throw damaged(new Error(`it begins as ${format} and goes on as ${meta.format}`));
+  tooLarge({ width: meta.width, height: meta.pageHeight ?? meta.height });
+  return attempt(async () => {
     if (meta.space === 'cmyk') return fromCmyk(await raw(open().pipelineColourspace('cmyk').toColourspace('cmyk')));
-    return await raw(open().removeAlpha().toColourspace('srgb'));
+    const { width, height, data } = await raw(open().removeAlpha().toColourspace('srgb'));
+    return { width, height, data };
+  }, damaged);
+}
+
+/** The format that the first bytes name. libvips takes files for drawings that have a certain word among letters, whatever they begin with. */
+function formatOf(bytes: Uint8Array): string | undefined {
+  const head = Buffer.from(bytes.subarray(0, 2048)).toString('latin1');
+  if (/<svg/i.test(head) && bytes.subarray(0, 24).every((byte) => byte < 0x80)) return undefined;
+  const begins = (pattern: string): boolean => [...pattern].every((letter, i) => letter === '?' || letter === head[i]);
+  return Object.keys(beginnings).find((format) => beginnings[format]!.some(begins));
+}
+
+async function attempt<T>(run: () => T | Promise<T>, explain: (error: unknown) => Error): Promise<T> {
+  try {
+    return await run();
   } catch (error) {
-    throw new Error(`${name} is damaged or cut off (${firstLine(error as Error)})`, { cause: error });
+    throw explain(error);
   }
 }
 

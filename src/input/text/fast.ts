@@ -53,7 +53,9 @@ export function fastTokenizer(dir: string, path: string, config: TokenizerConfig
   for (const token of file.added_tokens) if (token.special) specialIds.add(token.id);
 
   const [before, after] = frame(file.post_processor ?? undefined, config, idOf);
-  const byteFallback = hasByteFallback(file.decoder ?? undefined);
+  const byteFallback = hasDecoder(file.decoder ?? undefined, 'ByteFallback');
+  const byteLevel = hasDecoder(file.decoder ?? undefined, 'ByteLevel');
+  const addedIds = new Set(file.added_tokens.map(({ id }) => id));
   const cleanUp = config.clean_up_tokenization_spaces ?? true;
 
   return {
@@ -65,6 +67,13 @@ export function fastTokenizer(dir: string, path: string, config: TokenizerConfig
     unkId: idOf(config.unk_token),
     idOf,
     tokenOf: (id) => library.id_to_token(id),
+    bytesOf(id) {
+      const token = addedIds.has(id) ? undefined : library.id_to_token(id);
+      if (token === undefined) return undefined;
+      if (byteLevel) return bytesOfLetters(token);
+      const byte = byteFallback ? byteOf(token) : undefined;
+      return byte === undefined ? undefined : Uint8Array.of(byte);
+    },
     encode(text, { special = true } = {}) {
       const { ids } = library.encode(text, { add_special_tokens: false });
       return special ? [...before, ...ids, ...after] : ids;
@@ -119,8 +128,26 @@ function templateFrame(step: Step): [number[], number[]] {
   return ids;
 }
 
-const hasByteFallback = (decoder: Step | undefined): boolean =>
-  decoder?.type === 'ByteFallback' || (decoder?.decoders ?? []).some((inner) => hasByteFallback(inner));
+const hasDecoder = (decoder: Step | undefined, type: string): boolean =>
+  decoder?.type === type || (decoder?.decoders ?? []).some((inner) => hasDecoder(inner, type));
+
+/** Byte-level vocabularies write each byte as one letter: visible ones of Latin-1 as themselves, the others as U+0100 and on, in their order. */
+const byteOfLetter = new Map<string, number>();
+for (let byte = 0, hidden = 0; byte < 256; byte++) {
+  const visible = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte !== 0xad);
+  byteOfLetter.set(String.fromCharCode(visible ? byte : 0x100 + hidden++), byte);
+}
+
+function bytesOfLetters(token: string): Uint8Array | undefined {
+  const bytes = [...token].map((letter) => byteOfLetter.get(letter));
+  return bytes.includes(undefined) ? undefined : Uint8Array.from(bytes as number[]);
+}
+
+/** The byte of a token `<0x0A>`. */
+function byteOf(token: string): number | undefined {
+  const hex = /^<0x([0-9A-F]{2})>$/.exec(token)?.[1];
+  return hex === undefined ? undefined : Number.parseInt(hex, 16);
+}
 
 /**
  * Runs of byte tokens as text. The Rust library turns a run that is not UTF-8 into one replacement character per byte;
@@ -136,8 +163,8 @@ function fuseBytes(tokens: readonly string[]): string[] {
     bytes = [];
   };
   for (const token of tokens) {
-    const hex = /^<0x([0-9A-F]{2})>$/.exec(token);
-    if (hex) bytes.push(Number.parseInt(hex[1]!, 16));
+    const byte = byteOf(token);
+    if (byte !== undefined) bytes.push(byte);
     else {
       flush();
       out.push(token);

@@ -61,6 +61,11 @@ export class SentencePiece {
     return this.model.pieces[id]?.text;
   }
 
+  byteOf(id: number): number | undefined {
+    const byte = this.bytes.indexOf(id);
+    return byte < 0 ? undefined : byte;
+  }
+
   /** `dummyPrefix: false` leaves out the space that the model puts before a text. */
   encode(text: string, { dummyPrefix = true } = {}): number[] {
     if (text === '') return [];

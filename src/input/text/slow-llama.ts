@@ -54,6 +54,10 @@ export function slowLlamaTokenizer(dir: string, path: string, config: TokenizerC
     unkId: idOf(unk),
     idOf,
     tokenOf,
+    bytesOf(id) {
+      const byte = tokens.has(id) ? undefined : model.byteOf(id);
+      return byte === undefined ? undefined : Uint8Array.of(byte);
+    },
     encode(text, { special: framed = true } = {}) {
       const parts = splitter ? text.split(splitter) : [text];
       const ids = parts.flatMap((part, i) => {

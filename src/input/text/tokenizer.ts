@@ -15,6 +15,8 @@ export interface Tokenizer {
   decode(ids: readonly number[], options?: { skipSpecial?: boolean }): string;
   idOf(token: string): number | undefined;
   tokenOf(id: number): string | undefined;
+  /** UTF-8 bytes of a token of bytes, which may be a part of a character; undefined: `decode` says its whole text. */
+  bytesOf(id: number): Uint8Array | undefined;
   readonly bosId: number | undefined;
   readonly eosId: number | undefined;
   readonly padId: number | undefined;

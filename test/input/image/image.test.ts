@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { deflateSync } from 'node:zlib';
+import fc from 'fast-check';
 import sharp from 'sharp';
 import { afterAll, describe, expect, test } from 'vitest';
 import { parseConfig, preprocessorConfig, readConfig } from '../../../src/files/config.ts';
@@ -11,6 +12,8 @@ import { decodeImage, type RgbImage } from '../../../src/input/image/decode.ts';
 import { imageProcessor, squareProcessor } from '../../../src/input/image/processor.ts';
 import { filters, resize } from '../../../src/input/image/resample.ts';
 import { fixturesDir, hasFixtures } from '../../shared.ts';
+
+fc.configureGlobal({ seed: 3 });
 
 const scratch = mkdtempSync(join(tmpdir(), 'visedit-image-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
@@ -87,6 +90,126 @@ test('EXIF orientation is not applied, as in PIL', async () => {
   expect([image.width, image.height]).toEqual([8, 6]);
 });
 
+/** A GIF of one frame, written with a code for each pixel and the table cleared before codes grow. */
+function gifOf(
+  screen: readonly [number, number],
+  {
+    left,
+    top,
+    width,
+    height,
+    indices,
+    palette,
+    transparent,
+    own,
+  }: {
+    left: number;
+    top: number;
+    width: number;
+    height: number;
+    indices: readonly number[];
+    palette: Uint8Array;
+    transparent: number | undefined;
+    own: boolean;
+  },
+): Buffer {
+  const u16 = (...values: number[]) => values.flatMap((value) => [value & 255, value >> 8]);
+  const flags = 0x80 | 7;
+  let bits = '';
+  // Nine bits each, the lowest first.
+  const put = (code: number) => {
+    bits = code.toString(2).padStart(9, '0') + bits;
+  };
+  indices.forEach((index, i) => {
+    if (i % 200 === 0) put(256);
+    put(index);
+  });
+  put(257);
+  const data = (bits.length % 8 === 0 ? bits : bits.padStart(bits.length + 8 - (bits.length % 8), '0')).match(/.{8}/g)!;
+  const bytes = data.map((byte) => Number.parseInt(byte, 2)).reverse();
+  const blocks = Array.from({ length: Math.ceil(bytes.length / 255) }, (_, i) => bytes.slice(i * 255, (i + 1) * 255));
+  return Buffer.from([
+    ...Buffer.from('GIF89a'),
+    ...u16(...screen),
+    own ? 0 : flags,
+    0,
+    0,
+    ...(own ? [] : palette),
+    ...(transparent === undefined ? [] : [0x21, 0xf9, 4, 1, 0, 0, transparent, 0]),
+    0x2c,
+    ...u16(left, top, width, height),
+    own ? flags : 0,
+    ...(own ? palette : []),
+    8,
+    ...blocks.flatMap((block) => [block.length, ...block]),
+    0,
+    0x3b,
+  ]);
+}
+
+describe('GIF', () => {
+  const frame = fc
+    .record({ left: fc.nat(5), top: fc.nat(5), width: fc.integer({ min: 1, max: 20 }), height: fc.integer({ min: 1, max: 20 }) })
+    .chain(({ width, height, ...place }) =>
+      fc.record({
+        ...{ left: fc.constant(place.left), top: fc.constant(place.top), width: fc.constant(width), height: fc.constant(height) },
+        indices: fc.array(fc.nat(255), { minLength: width * height, maxLength: width * height }),
+        palette: fc.uint8Array({ minLength: 768, maxLength: 768 }),
+        transparent: fc.option(fc.nat(255), { nil: undefined }),
+        own: fc.boolean(),
+      }),
+    );
+
+  test('every pixel has its colour of the palette, transparent ones too; so has what the frame leaves free, as in PIL', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.tuple(fc.integer({ min: 1, max: 24 }), fc.integer({ min: 1, max: 24 })), frame, async (screen, of) => {
+        const image = await decodeImage(gifOf(screen, of));
+        const size = [Math.max(screen[0], of.left + of.width), Math.max(screen[1], of.top + of.height)];
+        expect([image.width, image.height]).toEqual(size);
+        for (let y = 0; y < image.height; y++)
+          for (let x = 0; x < image.width; x++) {
+            const [column, row] = [x - of.left, y - of.top];
+            const inside = column >= 0 && row >= 0 && column < of.width && row < of.height;
+            const index = inside ? of.indices[row * of.width + column]! : (of.transparent ?? 0);
+            expect(pixel(image, x, y)).toEqual([...of.palette.subarray(3 * index, 3 * index + 3)]);
+          }
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  test('compressed and interlaced files are what libvips makes of them; damaged ones are refused', async () => {
+    const noise = await sharp(Buffer.from(Array.from({ length: 90 * 70 * 3 }, (_, i) => (i * i * 31 + (i >> 5)) % 256)), {
+      raw: { width: 90, height: 70, channels: 3 },
+    })
+      .gif({ dither: 0 })
+      .toBuffer();
+    const expected = await sharp(noise).removeAlpha().raw().toBuffer();
+    expect(Buffer.from((await decodeImage(noise)).data).equals(expected)).toBe(true);
+    await fc.assert(
+      fc.asyncProperty(fc.nat(noise.length - 2), fc.option(fc.uint8Array({ minLength: 1, maxLength: 8 })), async (cut, junk) => {
+        const bytes = Buffer.from(noise);
+        bytes.set(junk ?? [], Math.min(cut, bytes.length - 8));
+        // Any picture, or an error that says so.
+        await decodeImage(junk === null ? bytes.subarray(0, cut) : bytes).catch((error: Error) =>
+          expect(error.message).toMatch(/is empty|is not a picture|is damaged or cut off|more than the/),
+        );
+      }),
+      { numRuns: 200 },
+    );
+    await expect(decodeImage(noise.subarray(0, 2000))).rejects.toThrow('damaged or cut off');
+  });
+});
+
+test('what begins as a picture never reaches the decoder of another format', async () => {
+  const svg = '<svg xmlns="http://www.w3.org/2000/svg" width="4" height="4"><rect width="4" height="4"/></svg>';
+  for (const begin of ['<PNG:', 'II*\0\b\0\0\0', 'RIFF\0\0\0\0WEBP', '\0\0\0 ftypavif', 'GIF89a\x01\0\x01\0', 'MM\0*\0\0\0\b'])
+    for (const drawing of [svg, ` ${svg}`, svg.replaceAll('svg', 'SVG'), `<!-- ${'x'.repeat(800)} -->${svg}`])
+      await expect(decodeImage(Buffer.from(begin + drawing, 'latin1'))).rejects.toThrow(
+        /not a picture|damaged or cut off \(it has no frame\)/,
+      );
+});
+
 /** A PNG of which only the header says how large it is. */
 function pngHeader(width: number, height: number): Buffer {
   const chunk = (type: string, data: Buffer) => {
@@ -128,7 +251,7 @@ test('files that are no usable pictures are explained', async () => {
   await expect(decodeImage(join(scratch, 'none.png'))).rejects.toThrow(/none\.png does not exist/);
   await expect(decodeImage(scratch)).rejects.toThrow(/cannot read picture/);
   const svg = '<svg xmlns="http://www.w3.org/2000/svg" width="4" height="4"><rect width="4" height="4"/></svg>';
-  await expect(decodeImage(at('drawing.svg', svg))).rejects.toThrow(/drawing\.svg is a svg file/);
+  await expect(decodeImage(at('drawing.svg', svg))).rejects.toThrow(/drawing\.svg is not a picture/);
   await expect(decodeImage(at('bomb.png', pngHeader(60000, 60000)))).rejects.toThrow(
     /bomb\.png is 60000 by 60000 pixels, more than the 64000000 allowed/,
   );

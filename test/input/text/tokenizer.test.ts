@@ -43,6 +43,23 @@ describe.skipIf(!hasFixtures)('the reference tokenizers', () => {
     }
   });
 
+  test('tokens of bytes have their byte, whatever text it is a part of', () => {
+    const llava = loadTokenizer(join(fixturesDir, 'tiny-llava'));
+    const vicuna = loadTokenizer(join(fixturesDir, 'tiny-minigpt4', 'vicuna'), { slow: true });
+    for (const tokenizer of [llava, vicuna]) {
+      expect(tokenizer.bytesOf(tokenizer.idOf('<0x83>')!)).toEqual(Uint8Array.of(0x83));
+      expect(tokenizer.bytesOf(tokenizer.idOf('<0xEA>')!)).toEqual(Uint8Array.of(0xea));
+      for (const id of [tokenizer.bosId!, tokenizer.unkId!, 5000]) expect(tokenizer.bytesOf(id)).toBeUndefined();
+    }
+    // A byte-level vocabulary has letters for bytes: those of all tokens of a text are the text's.
+    const blip = loadTokenizer(join(fixturesDir, 'tiny-blip2-opt'));
+    for (const text of ['What is it?', ' été 水 🦊\n\u0000­']) {
+      const bytes = blip.encode(text, { special: false }).map((id) => blip.bytesOf(id)!);
+      expect(Buffer.concat(bytes).toString()).toBe(text);
+    }
+    expect(blip.bytesOf(blip.eosId!)).toBeUndefined();
+  });
+
   test('special tokens', () => {
     const llava = loadTokenizer(join(fixturesDir, 'tiny-llava'));
     expect([llava.bosId, llava.eosId, llava.padId, llava.unkId, llava.idOf('<image>')]).toEqual([1, 2, 1001, 0, 1000]);
