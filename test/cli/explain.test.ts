@@ -18,7 +18,7 @@ import { visedit } from './start.ts';
 const dir = mkdtempSync(join(tmpdir(), 'visedit-explain-'));
 const model = join(dir, 'model');
 const picture = join(dir, 'picture.png');
-const prompt = 'What is in the middle? The answer is:';
+const prompt = 'What is at the top left? The answer is:';
 const image = randomPicture(1);
 const asked = ['--model', model, '--image', picture, '--prompt', prompt];
 const edits = [join(dir, 'one.safetensors'), join(dir, 'two.safetensors')] as const;
@@ -78,7 +78,7 @@ test('inspect tells sizes, storage and the suggested layer', async () => {
 
 test('generate: greedy, drawn by a seed, and under edits', async () => {
   const plain = await json(['generate', ...asked, '--max-new-tokens', '6']);
-  expect(Object.keys(plain)).toEqual(['text', 'tokenIds']);
+  expect(Object.keys(plain)).toEqual(['text', 'tokenIds', 'warnings']);
   expect(plain.tokenIds.length).toBeGreaterThan(0);
   const drawn = ['generate', ...asked, '--max-new-tokens', '6', '--temperature', '2', '--top-p', '0.9', '--seed', '4'];
   const [once, again] = await Promise.all([json(drawn), json(drawn)]);
@@ -94,7 +94,7 @@ test('edits in a chain act one after the other: one is `with`, two are both, tex
   const vlm = loadModel(model, { threads: 1 });
   const [one, two] = edits.map(readEdit) as [ReturnType<typeof readEdit>, ReturnType<typeof readEdit>];
   const query = { image, prompt, target: 'a cat' };
-  const text = { prompt: 'What is in the middle?', target: 'a cat' };
+  const text = { prompt: 'What is at the top left?', target: 'a cat' };
   const read = async (of: readonly (typeof one)[]) =>
     (await (await editedModel(vlm, of)).answerTargets([query, text])).map(({ logProbs }) => logProbs);
   const [plain, first, second, both] = [await read([]), await read([one]), await read([two]), await read([one, two])];

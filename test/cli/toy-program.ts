@@ -52,7 +52,7 @@ const fail = defineCommand({
       }, 10);
       await sleep(5000);
     }
-    return { data: { passed: 3, failed: 1 }, passed: false };
+    return { data: { passed: 3, failed: 1 }, exitCode: 1 };
   },
 });
 

@@ -28,7 +28,17 @@ function change(n: number): void {
       settings: {},
       tensors: new Map([['x', { dtype: 'float32', shape: [data.length], data }]]),
     });
-    const more = { id, model: 'm', fingerprint: 'f', set: `s${n % 3}`, editor: 'vead', weights: null, note: null };
+    const more = {
+      id,
+      model: 'm',
+      fingerprint: 'f',
+      set: `s${n % 3}`,
+      editor: 'vead',
+      weights: null,
+      note: null,
+      check: null,
+      warnings: [],
+    };
     store.add({ ...more, ...about.request }, data.subarray(0, 100) as unknown as Uint8Array);
     say({ done: 'add', id, prompt: about.request.prompt });
   } else if (kind === 2) {

@@ -34,6 +34,9 @@ test('one script asks the edited and the unedited model and gets different answe
   const made = await ask('POST', '/v1/edits', { model: 'mini-llava', set: 'story', editor: 'vead', ...edit, note: 'first' });
   expect(made.status).toBe(201);
   expect(made.json).toMatchObject({ object: 'edit', set: 'story', editor: 'vead', weights: 'vqa', enabled: true, position: 0 });
+  expect(made.json).toMatchObject({ took: true, after: { text: edit.target }, warnings: [] });
+  expect(made.json.card).toHaveLength(7);
+  expect((await ask('GET', `/v1/edits/${made.json.id}`)).json).toEqual(made.json);
 
   const names = [];
   for await (const model of client.models.list()) names.push(model.id);

@@ -22,7 +22,11 @@ export const command = defineCommand({
       ({ model: name, checks }) => `${name}\n${context.table({ head, rows: checks.map(row), align })}${remarks(checks)}`,
     );
     const { passed, failed } = report;
-    return { data: report, text: `${tables.join('\n\n')}\n\n${passed} checks passed, ${failed} failed.`, passed: failed === 0 };
+    return {
+      data: report,
+      text: `${tables.join('\n\n')}\n\n${passed} checks passed, ${failed} failed.`,
+      exitCode: failed === 0 ? 0 : 1,
+    };
   },
 });
 

@@ -1,32 +1,37 @@
-/** `visedit edit`: one correction as a file, and what the model says before and after. */
+/** `visedit edit`: one correction as a file, whether it took, and what it changed around it. */
 import { editorIds } from '../../../src/editors/index.ts';
-import type { AnsweringModel } from '../../../src/models/answer.ts';
+import type { AskedKind } from '../../../src/evaluation/metrics.ts';
+import type { CardEntry, EditCheck } from '../../../src/evaluation/scope-card.ts';
 import { defineCommand } from '../frame/command.ts';
-import { choice, file, integer, outFile, text } from '../frame/values.ts';
+import type { CommandContext } from '../frame/context.ts';
+import { choice, file, integer, outFile, repeatable, text } from '../frame/values.ts';
 import { announceMemory, modelOptions } from '../model-options.ts';
 
 export const command = defineCommand({
   details:
-    'The file can be given to `generate --edit`; the model itself is not changed. The prompt is taken as it is: data sets of questions put " The answer is:" after theirs, and editors trained on them work best with it.',
+    'The model itself is not changed; `generate --edit FILE` answers with the edit.\n\nThe edited model is then asked for the target, and the questions of a scope card are asked before and after the edit: the prompt in other words and on a changed copy of the picture must give the target; other questions and other pictures must keep their answers. When the edited model does not answer with the target, the edit did not take: the file is written all the same, and the exit code is 2.\n\nThe prompt is used as it is given. The data sets put " The answer is:" after their questions, and editors trained on them work best with it.',
   options: {
     model: text('model folder or built-in name', { required: true, placeholder: 'MODEL' }),
     editor: choice('editor to use', editorIds, { required: true }),
     weights: file("the editor's trained weights (default: those that come with the model)"),
     image: file('picture', { required: true }),
-    prompt: text('what is asked about it', { required: true }),
-    target: text('what the model should answer', { required: true }),
+    prompt: text('question about the picture', { required: true }),
+    target: text('answer that the model should give', { required: true }),
     out: outFile('edit file to write', { required: true, endings: ['.safetensors'] }),
     for: choice('data that default weights were trained on', ['vqa', 'caption'], { default: 'vqa' }),
-    maxNewTokens: integer('longest answer shown, in tokens', { default: 32, min: 1, max: 4096 }),
+    probes: choice('questions asked around the edit: the scope card, or none', ['card', 'none'], { default: 'card' }),
+    rephrase: repeatable(text('the prompt in other words (default: made by a template)')),
+    sameImage: repeatable(
+      file('another picture to which the prompt has the same answer (default: a changed copy of the picture)'),
+    ),
+    otherImage: repeatable(file('a picture that the edit is not about (default: a drawn landscape)')),
+    maxNewTokens: integer('longest answer, in tokens', { default: 32, min: 1, max: 4096 }),
     ...modelOptions,
   },
   examples: [
-    'edit --model mini-llava --editor vead --image scene.png --prompt "What is in the middle? The answer is:" --target "a cat" --out cat.safetensors',
+    'edit --model mini-llava --editor vead --image scene.png --prompt "What is at the top left? The answer is:" --target "a cat" --out cat.safetensors',
   ],
-  async run(
-    { model, editor: id, weights: path, image: picture, prompt, target, out, for: kind, maxNewTokens, dtype, maxMemory },
-    context,
-  ) {
+  async run({ model, editor: id, image: picture, prompt, target, out, maxNewTokens, ...given }, context) {
     const [
       { editorNamed },
       { shippedWeights, weightsFor },
@@ -34,7 +39,9 @@ export const command = defineCommand({
       { loadModel },
       { decodeImage },
       { unedited },
-      { targetProbability },
+      { checkEdit },
+      { probesOf },
+      { warnOfWords },
     ] = await Promise.all([
       import('../../../src/editors/index.ts'),
       import('../../../src/editors/shipped.ts'),
@@ -42,33 +49,70 @@ export const command = defineCommand({
       import('../../../src/models/load.ts'),
       import('../../../src/input/image/decode.ts'),
       import('../../../src/models/answer.ts'),
-      import('../../../src/evaluation/metrics.ts'),
+      import('../../../src/evaluation/scope-card.ts'),
+      import('../../../src/evaluation/probes.ts'),
+      import('../unknown-words.ts'),
     ]);
     const editor = await editorNamed(id);
-    const vlm = loadModel(model, { dtype, maxMemory });
+    const vlm = loadModel(model, { dtype: given.dtype, maxMemory: given.maxMemory });
     announceMemory(vlm, context);
-    const weights = weightsFor(vlm, editor, path ?? (editor.trained ? shippedWeights(model, id, kind) : undefined));
-    const image = await decodeImage(picture);
+    const path = given.weights ?? (editor.trained ? shippedWeights(model, id, given.for) : undefined);
+    const weights = weightsFor(vlm, editor, path);
+    const pictures = (paths: readonly string[]) => Promise.all(paths.map((path) => decodeImage(path)));
+    const request = { image: await decodeImage(picture), prompt, target };
+    const around = {
+      rephrasings: given.rephrase,
+      samePictures: await pictures(given.sameImage),
+      otherPictures: await pictures(given.otherImage),
+    };
     // Says what is wrong with the prompt or target before any work.
     vlm.layout(prompt, true, target);
-    const query = { image, prompt, target };
-    const [edit] = await editor.edit(vlm, [query], weights);
+    const rephrasings = Object.fromEntries(given.rephrase.map((words) => [`the rephrasing ${JSON.stringify(words)}`, words]));
+    const warnings = warnOfWords(vlm.codec, { 'the prompt': prompt, 'the target': target, ...rephrasings }, context);
+    const [edit] = await editor.edit(vlm, [request], weights);
     writeEdit(out, edit!);
-    const ask = async (asking: AnsweringModel) => {
-      const forced = await asking.answerTargets([query]);
-      const free = await asking.generate([query], { maxNewTokens });
-      return { text: free[0]!.text, probability: targetProbability(forced[0]!) };
-    };
-    const [before, after] = [await ask(unedited(vlm)), await ask(editor.with(vlm, [edit!]))];
+    const probes = given.probes === 'none' ? [] : probesOf(request, vlm.codec, around);
+    const models = { before: unedited(vlm), after: editor.with(vlm, [edit!]) };
+    const check = await checkEdit(models, request, probes, { maxNewTokens, signal: context.signal });
     await vlm.release();
     return {
-      data: { out, editor: id, model: edit!.model, settings: edit!.settings, prompt, target, before, after },
-      text: [
-        `before: ${before.text}`,
-        `after:  ${after.text}`,
-        `probability of "${target}": ${before.probability.toPrecision(3)} before, ${after.probability.toPrecision(3)} after`,
-        `The edit is in ${out}.`,
-      ].join('\n'),
+      data: { out, editor: id, model: edit!.model, settings: edit!.settings, prompt, target, ...check, warnings },
+      text: report(check, target, out, context),
+      exitCode: check.took ? 0 : 2,
     };
   },
 });
+
+const titles: Readonly<Record<AskedKind, string>> = {
+  reliability: 'the question',
+  textGenerality: 'in other words',
+  modalGenerality: 'similar picture',
+  textLocality: 'no picture',
+  modalLocality: 'other question, other picture',
+  sameImage: 'other question, same picture',
+  sameQuestion: 'same question, other picture',
+};
+
+function report({ took, exact, before, after, card }: EditCheck, target: string, out: string, { table }: CommandContext): string {
+  const row = ({ kind, prompt, expected, before: then, after: now, ok }: CardEntry) => [
+    titles[kind],
+    prompt,
+    expected,
+    then,
+    now,
+    ok ? 'ok' : 'NO',
+  ];
+  const said = JSON.stringify(after.text);
+  return [
+    `before: ${before.text}`,
+    `after:  ${after.text}`,
+    `probability of "${target}": ${before.probability.toPrecision(3)} before, ${after.probability.toPrecision(3)} after`,
+    ...(card.length < 2
+      ? []
+      : ['', table({ head: ['asked', 'prompt', 'expected', 'before', 'after', ''], rows: card.map(row) }), '']),
+    took
+      ? `The edit took${exact ? '' : `, and the answer goes on after the target: ${said}`}.`
+      : `The edit did not take: the edited model answers ${said}, not ${JSON.stringify(target)}. Try another editor, or a target in words that the model knows.`,
+    `The edit is in ${out}.`,
+  ].join('\n');
+}

@@ -18,25 +18,27 @@ export const command = defineCommand({
     ...modelOptions,
   },
   examples: [
-    'generate --model mini-llava --image scene.png --prompt "What is in the middle? The answer is:"',
-    'generate --model mini-llava --image scene.png --prompt "What is in the middle? The answer is:" --edit cat.safetensors',
+    'generate --model mini-llava --image scene.png --prompt "What is at the top left? The answer is:"',
+    'generate --model mini-llava --image scene.png --prompt "What is at the top left? The answer is:" --edit cat.safetensors',
   ],
   async run({ model, prompt, image: picture, edit: paths, maxNewTokens, temperature, topP, seed, dtype, maxMemory }, context) {
-    const [{ loadModel }, { decodeImage }, { editedModel, readEdits }, { Random }] = await Promise.all([
+    const [{ loadModel }, { decodeImage }, { editedModel, readEdits }, { Random }, { warnOfWords }] = await Promise.all([
       import('../../../src/models/load.ts'),
       import('../../../src/input/image/decode.ts'),
       import('../../../src/editors/apply.ts'),
       import('../../../src/random.ts'),
+      import('../unknown-words.ts'),
     ]);
     const edits = readEdits(paths);
     const vlm = loadModel(model, { dtype, maxMemory });
     announceMemory(vlm, context);
+    const warnings = warnOfWords(vlm.codec, { 'the prompt': prompt }, context);
     const image = picture === undefined ? undefined : await decodeImage(picture);
     const asked = await editedModel(vlm, edits);
     const sampling = temperature === 0 ? {} : { temperature, topP, random: new Random(seed) };
     const [answer] = await asked.generate([{ image, prompt }], { maxNewTokens, ...sampling });
     await vlm.release();
     const { text, tokenIds } = answer!;
-    return { data: { text, tokenIds }, text };
+    return { data: { text, tokenIds, warnings }, text };
   },
 });

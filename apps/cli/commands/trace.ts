@@ -15,7 +15,7 @@ export const command = defineCommand({
     ...modelOptions,
   },
   examples: [
-    'trace --model mini-llava --image scene.png --prompt "What is in the middle?" --out trace.safetensors',
+    'trace --model mini-llava --image scene.png --prompt "What is at the top left?" --out trace.safetensors',
     'trace --model mini-llava --prompt "Hello" --sites "layers.*.attn.out,logits" --out trace.safetensors',
   ],
   async run({ model, prompt, image: picture, sites, out, dtype, maxMemory }, context) {

@@ -10,8 +10,8 @@ export interface CommandResult {
   data: unknown;
   /** What a person reads without `--json`; the data as `name: value` lines when absent. */
   text?: string | undefined;
-  /** False makes the exit code 1 though nothing went wrong in the run: checks that did not pass, for example. */
-  passed?: boolean;
+  /** Of a run that ended well with a bad result: 1 when checks did not pass, 2 when an edit did not take; 0 when absent. */
+  exitCode?: number;
 }
 
 export interface Command<A extends Values = Values, O extends Values = Values> {

@@ -1,4 +1,4 @@
-/** One run of the program: reads the arguments, runs a command, prints its result or its error, ends with code 0 or 1. */
+/** One run of the program: reads the arguments, runs a command, prints its result or its error, ends with code 0, 1, or the result's own. */
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -37,7 +37,7 @@ export async function runProgram(args: readonly string[], commands: Record<strin
     const result = await found.command.run(found.given as never, createContext(globals, interrupts));
     if (interrupts.signal.aborted) return;
     await printResult(result, globals.json);
-    process.exit(result.passed === false ? 1 : 0);
+    process.exit(result.exitCode ?? 0);
   } catch (error) {
     await fail(error);
   }

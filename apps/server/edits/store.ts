@@ -8,8 +8,10 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { hardKinds } from '../../../src/evaluation/metrics.ts';
 import { writeFileAtomic } from '../../../src/files/atomic.ts';
 import { readJson } from '../../../src/files/json.ts';
+import { queryKinds } from '../../../src/input/records.ts';
 import { ApiError } from '../errors.ts';
 import type { Limits } from '../options.ts';
 import { added, deleted, entriesOf, type History, reverted, switched } from './history.ts';
@@ -25,6 +27,28 @@ const revision = z.object({
   entries: z.array(entry),
   undo: z.number().nullable(),
 });
+const state = z.object({ text: z.string(), probability: z.number() });
+/** Whether an edit took, as it was made; see src/evaluation/scope-card.ts. */
+export const editCheck = z.object({
+  took: z.boolean(),
+  exact: z.boolean(),
+  forced: z.boolean(),
+  before: state,
+  after: state,
+  card: z
+    .array(
+      z.object({
+        kind: z.enum([...queryKinds, ...hardKinds]),
+        prompt: z.string(),
+        picture: z.enum(['own', 'copy', 'other', 'none']),
+        expected: z.string(),
+        before: z.string(),
+        after: z.string(),
+        ok: z.boolean(),
+      }),
+    )
+    .readonly(),
+});
 const stored = z.object({
   id: z.string().regex(/^edit_[0-9a-f]+$/),
   model: z.string(),
@@ -38,6 +62,8 @@ const stored = z.object({
   created: z.number(),
   bytes: z.number(),
   picture: z.boolean(),
+  check: editCheck.nullable().default(null),
+  warnings: z.array(z.string()).readonly().default([]),
 });
 const index = z.object({
   version: z.literal(1),

@@ -3,13 +3,20 @@
 import type { Edit } from '../../../src/editors/editor.ts';
 import { readEdit, writeEdit } from '../../../src/editors/files.ts';
 import { editorNamed } from '../../../src/editors/index.ts';
+import { probesOf } from '../../../src/evaluation/probes.ts';
+import { checkEdit } from '../../../src/evaluation/scope-card.ts';
+import { wordWarnings } from '../../../src/input/text/unknown-words.ts';
+import { unedited } from '../../../src/models/answer.ts';
 import type { Vlm } from '../../../src/models/vlm.ts';
 import { clientsFault } from '../errors.ts';
 import { combined, type Models } from './models.ts';
 import type { AdoptOrder, EditFile, EditMade, EditOrder } from './tasks.ts';
 import type { Work } from './worker.ts';
 
-const made = ({ editor, request, model }: Edit): EditMade => ({ editor, ...request, fingerprint: model.fingerprint });
+const made = (
+  { editor, request, model }: Edit,
+  { check, warnings }: Pick<EditMade, 'check' | 'warnings'> = { check: null, warnings: [] },
+): EditMade => ({ editor, ...request, fingerprint: model.fingerprint, check, warnings });
 
 /** @throws ApiError 409 when the edit does not combine with those that it would stand beside */
 async function checkCombines(models: Models, vlm: Vlm, edit: Edit, beside: readonly EditFile[]): Promise<void> {
@@ -24,11 +31,15 @@ export async function edit(models: Models, order: EditOrder, { signal }: Work<ne
   const weights = await models.weights(model, id, order.weights);
   await clientsFault('invalid_prompt', 'prompt', () => vlm.layout(prompt, true, target));
   models.saw(vlm, image);
-  const [result] = await editor.edit(vlm, [{ image, prompt, target }], weights);
+  const request = { image, prompt, target };
+  const [result] = await editor.edit(vlm, [request], weights);
   signal.throwIfAborted();
   await checkCombines(models, vlm, result!, beside);
+  const asked = { before: unedited(vlm), after: editor.with(vlm, [result!]) };
+  const check = await checkEdit(asked, request, order.card ? probesOf(request, vlm.codec) : [], { signal });
+  const warnings = [...wordWarnings(vlm.codec, 'the prompt', prompt), ...wordWarnings(vlm.codec, 'the target', target)];
   writeEdit(out, result!);
-  return made(result!);
+  return made(result!, { check, warnings });
 }
 
 export async function adopt(models: Models, { model, path, beside }: AdoptOrder): Promise<EditMade> {

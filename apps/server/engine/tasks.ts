@@ -1,5 +1,6 @@
 /** What the engine's thread does, as plain values that cross between threads. */
 
+import type { EditCheck } from '../../../src/evaluation/scope-card.ts';
 import type { RgbImage } from '../../../src/models/vlm.ts';
 import type { WeightType } from '../../../src/models/weight-types.ts';
 
@@ -98,6 +99,8 @@ export interface EditOrder {
   readonly out: string;
   /** edits that it must combine with */
   readonly beside: readonly EditFile[];
+  /** whether the questions of a scope card are asked, too */
+  readonly card: boolean;
 }
 
 /** An edit from a file that the client sent. */
@@ -112,6 +115,9 @@ export interface EditMade {
   readonly prompt: string;
   readonly target: string;
   readonly fingerprint: string;
+  /** null for an edit from a file */
+  readonly check: EditCheck | null;
+  readonly warnings: readonly string[];
 }
 
 export type AttributionPart = 'modules' | 'visual' | 'lens';

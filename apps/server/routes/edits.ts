@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
 import { createRoute, z } from '@hono/zod-openapi';
 import { entriesOf } from '../edits/history.ts';
-import { type EditSet, type StoredEdit, setId } from '../edits/store.ts';
+import { type EditSet, editCheck, type StoredEdit, setId } from '../edits/store.ts';
 import type { EditMade } from '../engine/tasks.ts';
 import { ApiError } from '../errors.ts';
 import { answers, background, body, image, list, page, promptText, setName, targetText } from '../http/schemas.ts';
@@ -30,6 +30,9 @@ const edit = z
     bytes: z.int(),
     picture: z.string().nullable(),
     position: z.int().nullable().openapi({ description: 'place in its set; null while its addition is undone' }),
+    warnings: z.array(z.string()).readonly(),
+    // Whether the edit took, asked when it was made; absent from an edit that came as a file.
+    ...editCheck.partial().shape,
   })
   .openapi('Edit');
 
@@ -64,6 +67,7 @@ const making = z.strictObject({
   image,
   prompt: promptText,
   target: targetText,
+  probes: z.enum(['card', 'none']).default('card').openapi({ description: 'questions asked around the edit' }),
   background: background.optional(),
 });
 const upload = z.strictObject({
@@ -237,7 +241,7 @@ function checkModel({ models }: Services, model: string): void {
 const makeEdit =
   (
     services: Services,
-    { model, set: name, editor, weights, image: url, prompt, target, note: text }: z.infer<typeof making>,
+    { model, set: name, editor, weights, image: url, prompt, target, probes, note: text }: z.infer<typeof making>,
   ): Make =>
   async ({ signal, onStart }) => {
     const { store, facts } = services;
@@ -255,7 +259,8 @@ const makeEdit =
     const picture = await services.readPicture(url, 'image', signal);
     const id = store.newId();
     const out = store.path(id);
-    const order = { model, editor, weights: used, image: picture.image, prompt, target, out, beside };
+    const card = probes === 'card';
+    const order = { model, editor, weights: used, image: picture.image, prompt, target, out, beside, card };
     return kept(services, { id, set: name, model, weights: used ?? null, note: text ?? null }, picture, () =>
       services.inEngine('edit', order, { signal, onStart }),
     );
@@ -294,7 +299,7 @@ async function kept(
 function describe({ store }: Services, one: StoredEdit): z.infer<typeof edit> {
   const entries = entriesOf(store.findSet(one.model, one.set)?.history ?? []);
   const position = entries.findIndex(({ id }) => id === one.id);
-  const { id, model, set: name, editor, weights, prompt, target, created, note: text, bytes, picture } = one;
+  const { id, model, set: name, editor, weights, prompt, target, created, note: text, bytes, picture, check, warnings } = one;
   return {
     object: 'edit',
     id,
@@ -310,6 +315,8 @@ function describe({ store }: Services, one: StoredEdit): z.infer<typeof edit> {
     bytes,
     picture: picture ? `/v1/edits/${id}/picture` : null,
     position: position < 0 ? null : position,
+    warnings,
+    ...check,
   };
 }
 

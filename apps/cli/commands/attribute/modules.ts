@@ -17,22 +17,23 @@ export const command = defineCommand({
     ...modelOptions,
   },
   examples: [
-    'attribute modules --model mini-llava --image scene.png --prompt "What is in the middle? The answer is:" --out bars.svg',
+    'attribute modules --model mini-llava --image scene.png --prompt "What is at the top left? The answer is:" --out bars.svg',
   ],
   async run({ model, prompt, image: path, key, layers, out, dtype, maxMemory }, context) {
-    const [{ loadModel }, { decodeImage }, { moduleContribution }, { keyTokenId, tokenText }, { checkLayer }] = await Promise.all(
-      [
+    const [{ loadModel }, { decodeImage }, { moduleContribution }, { keyTokenId, tokenText }, { checkLayer }, { warnOfWords }] =
+      await Promise.all([
         import('../../../../src/models/load.ts'),
         import('../../../../src/input/image/decode.ts'),
         import('../../../../src/attribution/module-contribution.ts'),
         import('../../../../src/attribution/key-token.ts'),
         import('../../../../src/attribution/visual-attribution.ts'),
-      ],
-    );
+        import('../../unknown-words.ts'),
+      ]);
     const vlm = loadModel(model, { dtype, maxMemory });
     announceMemory(vlm, context);
     const shown = layerList(layers, vlm.decoder.layers);
     for (const layer of shown) checkLayer(vlm, layer);
+    const warnings = warnOfWords(vlm.codec, { 'the prompt': prompt }, context);
     const image = path === undefined ? undefined : await decodeImage(path);
     const keyId = key === undefined ? undefined : keyTokenId(vlm, prompt, image !== undefined, key);
     const batch = await vlm.batch([vlm.layout(prompt, image !== undefined)], [image]);
@@ -50,6 +51,7 @@ export const command = defineCommand({
       prob: { attn: of(prob.attn), mlp: of(prob.mlp), layer: of(prob.layer) },
       logit: { attn: of(logit.attn), mlp: of(logit.mlp), layer: of(logit.layer) },
       ...(out === undefined ? {} : { out }),
+      warnings,
     };
     if (out !== undefined) {
       const { moduleBars, savePicture } = await import('../../../../src/figures/index.ts');

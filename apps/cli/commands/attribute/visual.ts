@@ -39,24 +39,34 @@ export const command = defineCommand({
     ...modelOptions,
   },
   examples: [
-    'attribute visual --model mini-llava --image scene.png --prompt "What is in the middle? The answer is:" --out maps.svg',
+    'attribute visual --model mini-llava --image scene.png --prompt "What is at the top left? The answer is:" --out maps.svg',
     'attribute visual --model mini-llava --image scene.png --prompt "How many cats are there?" --layers 2,4 --noise-at norm --sigma 0.7 --json',
   ],
   async run({ model, image: path, prompt, key, layers, draws, sigma, noiseAt, seed, scale, out, dtype, maxMemory }, context) {
-    const [{ loadModel }, { decodeImage }, { checkLayer, visualAttributions }, { onPicture }, tokens, { nextToken }, { Random }] =
-      await Promise.all([
-        import('../../../../src/models/load.ts'),
-        import('../../../../src/input/image/decode.ts'),
-        import('../../../../src/attribution/visual-attribution.ts'),
-        import('../../../../src/attribution/on-picture.ts'),
-        import('../../../../src/attribution/key-token.ts'),
-        import('../../../../src/attribution/next-token.ts'),
-        import('../../../../src/random.ts'),
-      ]);
+    const [
+      { loadModel },
+      { decodeImage },
+      { checkLayer, visualAttributions },
+      { onPicture },
+      tokens,
+      { nextToken },
+      { Random },
+      { warnOfWords },
+    ] = await Promise.all([
+      import('../../../../src/models/load.ts'),
+      import('../../../../src/input/image/decode.ts'),
+      import('../../../../src/attribution/visual-attribution.ts'),
+      import('../../../../src/attribution/on-picture.ts'),
+      import('../../../../src/attribution/key-token.ts'),
+      import('../../../../src/attribution/next-token.ts'),
+      import('../../../../src/random.ts'),
+      import('../../unknown-words.ts'),
+    ]);
     const vlm = loadModel(model, { dtype, maxMemory });
     announceMemory(vlm, context);
     const shown = layerList(layers, vlm.decoder.layers);
     for (const layer of shown) checkLayer(vlm, layer);
+    const warnings = warnOfWords(vlm.codec, { 'the prompt': prompt }, context);
     const image = await decodeImage(path);
     const keyId = key === undefined ? undefined : tokens.keyTokenId(vlm, prompt, true, key);
     const batch = await vlm.batch([vlm.layout(prompt, true)], [image]);
@@ -112,6 +122,7 @@ export const command = defineCommand({
         seed,
         layers: maps,
         ...(out === undefined ? {} : { out }),
+        warnings,
       },
       text: [
         `Contribution of ${vlm.architecture.visualTokens} visual tokens, on a grid of ${grid.join(' x ')}; the answer begins with ${JSON.stringify(keyText)} (probability ${next.probability(answer).toFixed(3)})`,

@@ -53,6 +53,12 @@ export interface Edit {
   bytes: number;
   picture: string | null;
   position: number;
+  /** What the tokenizer does not know of the prompt and the target. */
+  warnings: string[];
+  /** Whether the target came when the edit was made; absent from edits that came as files. */
+  took?: boolean;
+  after?: { text: string; probability: number };
+  card?: { kind: string; prompt: string; expected: string; before: string; after: string; ok: boolean }[];
 }
 
 export interface EditSet {

@@ -81,6 +81,7 @@ export function SetPanel({ set }: { set: EditSet }) {
             <Thumb picture={edit.picture} size={36} />
             <Text size="sm" className="grow">
               {fromPrompt(edit.prompt)} → <b>{edit.target}</b>
+              <Check edit={edit} />
             </Text>
           </li>
         ))}
@@ -89,5 +90,29 @@ export function SetPanel({ set }: { set: EditSet }) {
         <Link to={address('/edits', { set: set.name })}>All corrections, comparing two</Link>
       </Text>
     </section>
+  );
+}
+
+/** Whether a correction took when it was made, and what its scope card found. */
+function Check({ edit: { took, after, card = [], warnings } }: { edit: Edit }) {
+  const right = card.filter(({ ok }) => ok).length;
+  return (
+    <>
+      {took === false && (
+        <Text size="sm" c="red">
+          Did not take: the corrected model answers “{after?.text}”. Try another editor, or other words.
+        </Text>
+      )}
+      {took === true && card.length > 1 && (
+        <Text size="xs" c="dimmed">
+          Took; {right} of {card.length} questions around it were answered as expected when it was made.
+        </Text>
+      )}
+      {warnings.map((warning) => (
+        <Text key={warning} size="xs" c="orange">
+          {warning}
+        </Text>
+      ))}
+    </>
   );
 }

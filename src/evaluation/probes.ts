@@ -1,0 +1,116 @@
+/**
+ * Questions around an edit, by the kinds of the metrics: its prompt in other words and on a changed copy of its picture, where the target must
+ * come; other questions and other pictures, where nothing may change. What the caller does not give is made by templates.
+ */
+
+import type { EditRequest } from '../editors/editor.ts';
+import { answerCue } from '../input/records.ts';
+import { unknownWords } from '../input/text/unknown-words.ts';
+import type { TextCodec } from '../models/architecture.ts';
+import type { RgbImage } from '../models/vlm.ts';
+import type { AskedKind } from './metrics.ts';
+
+/** One question around an edit. */
+export interface Probe {
+  readonly kind: AskedKind;
+  readonly prompt: string;
+  readonly image?: RgbImage | undefined;
+  /** what is asked about: the edit's own picture, a changed copy of it, another picture, or none */
+  readonly picture: 'own' | 'copy' | 'other' | 'none';
+}
+
+/** What the caller has to ask with; what is left out is made. */
+export interface GivenProbes {
+  /** the prompt in other words */
+  readonly rephrasings?: readonly string[];
+  /** other pictures on which the prompt has the target as its answer, too */
+  readonly samePictures?: readonly RgbImage[];
+  /** pictures that the edit is not about */
+  readonly otherPictures?: readonly RgbImage[];
+}
+
+/** The questions around an edit; a rephrasing is left out where none is given and no template fits the prompt. */
+export function probesOf({ image, prompt }: EditRequest, codec: TextCodec, given: GivenProbes = {}): Probe[] {
+  const made = rephrased(prompt, codec);
+  const rephrasings = given.rephrasings?.length ? given.rephrasings : made === undefined ? [] : [made];
+  const copies = given.samePictures?.length ? given.samePictures : [changedCopy(image)];
+  const others = given.otherPictures?.length ? given.otherPictures : [landscape(image)];
+  const question = unrelatedQuestion(prompt);
+  return [
+    ...rephrasings.map((words): Probe => ({ kind: 'textGenerality', prompt: words, image, picture: 'own' })),
+    ...copies.map((copy): Probe => ({ kind: 'modalGenerality', prompt, image: copy, picture: 'copy' })),
+    { kind: 'textLocality', prompt: textQuestion, picture: 'none' },
+    ...others.map((other): Probe => ({ kind: 'modalLocality', prompt: question, image: other, picture: 'other' })),
+    { kind: 'sameImage', prompt: question, image, picture: 'own' },
+    ...others.map((other): Probe => ({ kind: 'sameQuestion', prompt, image: other, picture: 'other' })),
+  ];
+}
+
+const textQuestion = 'What is two plus three?';
+
+const unrelated = [
+  { question: 'What color is the background?', about: /colou?r|background/i },
+  { question: 'How many things are in the picture?', about: /./ },
+];
+
+function unrelatedQuestion(prompt: string): string {
+  const { question } = unrelated.find(({ about }) => !about.test(prompt)) ?? unrelated.at(-1)!;
+  return prompt.endsWith(answerCue) ? question + answerCue : question;
+}
+
+const wordings: readonly (readonly [RegExp, string])[] = [
+  [/^What (colou?r|animal|kind|number|shape|thing|object|food|vehicle)\b(.+)$/i, 'Which $1$2'],
+  [/^Which (\w+)\b(.+)$/i, 'What $1$2'],
+  [/^What is (in|at|on|left|right|above|below|under|behind|near|next) (.+)\?$/i, 'What can be seen $1 $2?'],
+  [/^What (?:do you see|can be seen|can you see|sits) (.+)\?$/i, 'What is $1?'],
+  [/^How many (.+) (?:are there|are in the picture|do you see|can you see)\?$/i, 'What is the number of $1?'],
+  [/^How many times does (.+) appear\?$/i, 'How often does $1 appear?'],
+  [/^How often does (.+) appear\?$/i, 'How many times does $1 appear?'],
+  [/^(?:Is|Are) there (.+)\?$/i, 'Do you see $1?'],
+  [/^(?:Do you see|Can you see|Does) (.+?)(?: appear)?\?$/i, 'Is there $1?'],
+  [/^Where (?:is|are) (.+)\?$/i, 'At which place is $1?'],
+  [/^(?:Describe|Caption|Write a caption|Tell|Say).*$/i, 'Give a short caption.'],
+  [/^Give a short caption.*$/i, 'Describe the picture.'],
+  [/^(.+)$/s, 'Look at the picture and answer. $1'],
+];
+
+/** The prompt in other words that the tokenizer knows, with the cue for the answer where it had one; undefined where no template fits. */
+export function rephrased(prompt: string, codec: TextCodec): string | undefined {
+  const cue = prompt.endsWith(answerCue) ? answerCue : '';
+  const question = cue === '' ? prompt : prompt.slice(0, -cue.length);
+  const strange = unknownWords(codec, question).length;
+  for (const [pattern, words] of wordings) {
+    if (!pattern.test(question)) continue;
+    const other = question.replace(pattern, words);
+    if (other !== question && unknownWords(codec, other).length <= strange) return other + cue;
+  }
+  return undefined;
+}
+
+/** The picture a little brighter and moved by a fiftieth of its size. */
+export function changedCopy({ width, height, data }: RgbImage): RgbImage {
+  const [dx, dy] = [Math.max(1, Math.round(width / 50)), Math.max(1, Math.round(height / 50))];
+  const out = new Uint8Array(data.length);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const from = 3 * (Math.max(0, y - dy) * width + Math.max(0, x - dx));
+      for (let c = 0; c < 3; c++) out[3 * (y * width + x) + c] = Math.min(255, Math.round(1.06 * data[from + c]!));
+    }
+  }
+  return { width, height, data: out };
+}
+
+/** A drawn picture of the same size: sky, sun and meadow. */
+export function landscape({ width, height }: Pick<RgbImage, 'width' | 'height'>): RgbImage {
+  const data = new Uint8Array(3 * width * height);
+  const radius = 0.12 * Math.min(width, height);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const down = y / height;
+      const sun = Math.hypot(x - 0.75 * width, y - 0.2 * height) < radius;
+      const colour = sun ? [250, 220, 90] : down < 0.6 ? [110 + 140 * down, 170 + 90 * down, 235] : [90, 190 - 100 * down, 60];
+      data.set(colour, 3 * (y * width + x));
+    }
+  }
+  return { width, height, data };
+}
