@@ -6,6 +6,7 @@ import { createRequire } from 'node:module';
 import { basename, join } from 'node:path';
 import { writeFileAtomic } from '../files/atomic.ts';
 import { readJson } from '../files/json.ts';
+import { packageVersion } from '../files/package-root.ts';
 import { addCosts, type Costs, noCosts } from './costs.ts';
 
 export interface FileId {
@@ -24,11 +25,9 @@ export interface Versions {
   readonly onnxruntime: string;
 }
 
-const require = createRequire(import.meta.url);
-
 export function versions(): Versions {
-  const of = (path: string): string => (require(path) as { version: string }).version;
-  return { visedit: of('../../package.json'), node: process.versions.node, onnxruntime: of('onnxruntime-node/package.json') };
+  const engine = createRequire(import.meta.url)('onnxruntime-node/package.json') as { version: string };
+  return { visedit: packageVersion, node: process.versions.node, onnxruntime: engine.version };
 }
 
 /** One stretch of work, from a start or resume to its end or stop. */

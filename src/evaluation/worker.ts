@@ -1,8 +1,7 @@
 /** A process of its own that evaluates batches of a job, one at a time, with one thread. It ends when its parent does. */
 
 import { type ChildProcess, fork } from 'node:child_process';
-import { createRequire } from 'node:module';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { ownProgram } from '../files/own-program.ts';
 import type { Costs } from './costs.ts';
 import type { Job } from './job.ts';
 
@@ -22,9 +21,10 @@ export class Worker {
   readonly ended: Promise<void>;
 
   constructor(job: Job, file: string) {
-    const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
-    this.#child = fork(fileURLToPath(new URL('./worker-process.ts', import.meta.url)), [], {
-      execArgv: ['--import', tsx],
+    const program = ownProgram('./worker-process', import.meta.url);
+    this.#child = fork(program.file, program.argv, {
+      // Options of this process, an inspector's port for one, are its own.
+      execArgv: [],
       env: { ...process.env, VISEDIT_THREADS: '1' },
       // Stdout belongs to the parent's result.
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],

@@ -17,3 +17,6 @@ function find(folder: string): string {
 
 /** The folder of this package's package.json: models/, assets/ and results/ lie in it. */
 export const packageRoot = find(dirname(fileURLToPath(import.meta.url)));
+
+export const packageVersion = (JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string })
+  .version;

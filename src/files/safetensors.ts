@@ -70,6 +70,13 @@ export interface ReadOptions {
   as?: 'float32';
 }
 
+/** What tells that a file is the one that was opened. */
+interface FileState {
+  readonly size: number;
+  readonly mtimeMs: number;
+  readonly ino: number;
+}
+
 /** An opened file: its checked header, and reading by range. No file handle stays open. */
 export class SafetensorsFile {
   constructor(
@@ -77,7 +84,7 @@ export class SafetensorsFile {
     readonly size: number,
     readonly metadata: Readonly<Record<string, string>>,
     readonly entries: ReadonlyMap<string, SafetensorsEntry>,
-    private readonly stats: Stats,
+    private readonly stats: FileState,
   ) {}
 
   names(): string[] {

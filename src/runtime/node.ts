@@ -1,5 +1,7 @@
 /** ONNX Runtime on Node (CPU; CUDA and WebGPU where the installed package offers them). The only file that imports onnxruntime-node. */
 
+// Before ONNX Runtime is loaded.
+import './no-telemetry.ts';
 import { availableParallelism } from 'node:os';
 import * as ort from 'onnxruntime-node';
 import type { DType, Tensor } from '../graph/dtype.ts';

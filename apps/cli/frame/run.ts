@@ -1,8 +1,6 @@
 /** One run of the program: reads the arguments, runs a command, prints its result or its error, ends with code 0, 1, or the result's own. */
 
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { packageRoot } from '../../../src/files/package-root.ts';
+import { packageVersion } from '../../../src/files/package-root.ts';
 import type { CommandEntry } from './command.ts';
 import { createContext, type Globals } from './context.ts';
 import { describeError } from './errors.ts';
@@ -12,7 +10,7 @@ import { parse } from './program.ts';
 
 export async function runProgram(args: readonly string[], commands: Record<string, CommandEntry>): Promise<void> {
   const globals = readGlobals(args);
-  const parsed = parse(args, commands, version());
+  const parsed = parse(args, commands, packageVersion);
   endQuietlyOnClosedPipe();
   if (globals.json) sendConsoleToStderr();
   const interrupts = watchInterrupts();
@@ -48,9 +46,4 @@ function readGlobals(args: readonly string[]): Globals {
   const end = args.indexOf('--');
   const options = new Set(end < 0 ? args : args.slice(0, end));
   return { json: options.has('--json'), quiet: options.has('--quiet'), debug: options.has('--debug') };
-}
-
-function version(): string {
-  const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string };
-  return version;
 }

@@ -4,6 +4,8 @@
  */
 
 import { Worker } from 'node:worker_threads';
+import { ownProgram } from '../../../src/files/own-program.ts';
+import '../../../src/runtime/no-telemetry.ts';
 import { fromPlainError, stopped } from '../errors.ts';
 import type { FromEngine, ToEngine } from './messages.ts';
 import type { EngineOptions, TaskName, Tasks } from './tasks.ts';
@@ -74,7 +76,8 @@ export class Engine {
   }
 
   #start(): Worker {
-    const thread = new Worker(new URL('./thread.mjs', import.meta.url), { workerData: this.options });
+    const { file, argv } = ownProgram('./worker', import.meta.url);
+    const thread = new Worker(file, { argv, workerData: this.options });
     thread.on('message', (message: FromEngine) => {
       const running = this.#running.get(message.id);
       if (running === undefined) return;

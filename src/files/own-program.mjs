@@ -1,0 +1,6 @@
+// Begins a program of its own, a thread or a process, from TypeScript source: neither takes over the loader of the program that starts it.
+import { pathToFileURL } from 'node:url';
+import { register } from 'tsx/esm/api';
+
+register();
+await import(pathToFileURL(process.argv[2]).href);
