@@ -154,7 +154,7 @@ export function openFixture(dir: string, name: string): Fixture {
     picture(image) {
       let picture = pictures.get(image);
       if (picture === undefined) {
-        picture = decodeImage(join(dir, 'images', image));
+        picture = decodeImage(join(dir, 'images', image), { orientation: 'stored' });
         pictures.set(image, picture);
       }
       return picture;

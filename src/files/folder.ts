@@ -56,6 +56,23 @@ export class Checkpoint {
     return file.readTensor(entry, options);
   }
 
+  /**
+   * The same tensors by other names.
+   * @throws Error when two tensors would have one name
+   */
+  renamed(rename: (name: string) => string): Checkpoint {
+    const places = new Map<string, TensorPlace>();
+    const before = new Map<string, string>();
+    for (const [name, place] of this.places) {
+      const to = rename(name);
+      if (places.has(to))
+        throw new Error(`${this.dir} has both ${before.get(to)} and ${name}, which are one weight; remove one of them`);
+      places.set(to, place);
+      before.set(to, name);
+    }
+    return new Checkpoint(this.dir, places);
+  }
+
   /** Throws one error that lists all of `names` that are missing. */
   require(names: Iterable<string>): void {
     const missing = [...names].filter((name) => !this.has(name));

@@ -3,12 +3,12 @@
  * `eva_vit.py`). Class token, learned positions, pre-norm blocks, queries, keys and values from one fused weight. No norm at the end.
  */
 
-import type { Blip2VisionConfig } from '../files/config.ts';
 import { add, concat, expand, layerNorm, matmul, mul, type Node, scope, slice } from '../graph/index.ts';
 import { activations } from '../nn/activations.ts';
 import { attend, linear, mergeHeads, splitHeads } from '../nn/layers.ts';
 import type { Weights } from '../nn/weights.ts';
 import { patchEmbedding, patchesOf } from './clip-vit.ts';
+import type { Blip2VisionConfig } from './configs/blip2.ts';
 import type { Sites } from './sites.ts';
 
 /** What a published file calls the parts of the encoder. */

@@ -3,12 +3,12 @@
  * folder: config.json, safetensors (single or sharded) or pytorch_model*.bin, tokenizer.json, preprocessor_config.json.
  */
 
-import type { Blip2Config } from '../files/config.ts';
 import { layerNorm, scope } from '../graph/index.ts';
 import { linear } from '../nn/layers.ts';
 import type { Architecture } from './architecture.ts';
 import { blip2VitNames, blipVit } from './blip-vit.ts';
 import { patchesOf } from './clip-vit.ts';
+import type { Blip2Config } from './configs/blip2.ts';
 import { opt } from './opt.ts';
 import { blip2QFormerNames, qFormer } from './q-former.ts';
 

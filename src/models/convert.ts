@@ -50,7 +50,7 @@ function planFolder(dir: string, dtype: FloatDType | undefined): FolderPlan {
       return storedPiece(name, file, entry, dtype);
     }),
     json: { 'config.json': dtype === undefined ? config : { ...config, torch_dtype: dtype } },
-    copies: present(dir, [...companions, 'preprocessor_config.json']),
+    copies: present(dir, companions),
   };
 }
 
@@ -76,6 +76,9 @@ function planMiniGpt4(dir: string, dtype: FloatDType | undefined): FolderPlan {
         ...(std ? { image_std: std } : {}),
       },
     },
-    copies: present(llamaFolder, companions),
+    copies: present(
+      llamaFolder,
+      companions.filter((name) => !name.includes('processor_config')),
+    ),
   };
 }

@@ -16,7 +16,8 @@ import { Sites } from './sites.ts';
 import { type Batch, type BatchShape, MASKED, type Rewrite, type Vlm } from './vlm.ts';
 
 export interface GenerateOptions {
-  maxNewTokens?: number;
+  /** default: what generation_config.json says, or 32 */
+  maxNewTokens?: number | undefined;
   /** 0 is greedy */
   temperature?: number;
   topP?: number;
@@ -94,7 +95,8 @@ export async function generateFrom(
   options: GenerateOptions,
   read: (ends: readonly number[]) => Promise<ReadPrompt>,
 ): Promise<number[][]> {
-  const { maxNewTokens = 32, rewrite, onToken, signal } = options;
+  const { rules } = vlm;
+  const { maxNewTokens = rules?.maxNewTokens ?? 32, rewrite, onToken, signal } = options;
   const eos = new Set(options.eosIds ?? vlm.eosIds);
   const { decoder } = vlm;
   const b = batch.sequences.length;
@@ -108,10 +110,12 @@ export async function generateFrom(
   );
   const out: number[][] = batch.sequences.map(() => []);
   const done = batch.sequences.map(() => false);
+  const prompts = batch.sequences.map((s) => rules?.promptOf(s.ids) ?? []);
   for (let t = 0; t < maxNewTokens; t++) {
     signal?.throwIfAborted();
     const next = batch.sequences.map((_, n) => {
-      const row = logits.data.subarray(n * decoder.vocabulary, (n + 1) * decoder.vocabulary);
+      const scores = logits.data.subarray(n * decoder.vocabulary, (n + 1) * decoder.vocabulary);
+      const row = done[n] ? scores : (rules?.apply(scores, prompts[n]!, out[n]!, t === maxNewTokens - 1) ?? scores);
       const id = chooseToken(row, options);
       if (done[n]) return id;
       if (eos.has(id)) done[n] = true;

@@ -4,13 +4,14 @@
  * h[l] = h[l-1] + a[l] + m[l] (VisEdit Eq. 1), with a = attention(norm(h)), m = mlp(norm(h + a)).
  */
 
-import type { LlamaConfig as FileConfig } from '../files/config.ts';
-import { f32 } from '../graph/dtype.ts';
-import { add, constant, expand, gather, matmul, mul, type Node, reshape, rmsNorm, rotary, scope } from '../graph/index.ts';
+import { add, expand, gather, matmul, mul, type Node, reshape, rmsNorm, rotary, scope } from '../graph/index.ts';
 import { activations } from '../nn/activations.ts';
 import { attend, attendRuns, linear, mergeHeads, splitHeads } from '../nn/layers.ts';
 import type { Weights } from '../nn/weights.ts';
 import type { Decoder, LayerContext } from './architecture.ts';
+import type { LlamaConfig as FileConfig } from './configs/llama.ts';
+import type { RopeScaling } from './configs/rope.ts';
+import { rotaryTables } from './rotary.ts';
 
 export type LlamaConfig = Pick<
   FileConfig,
@@ -23,47 +24,11 @@ export type LlamaConfig = Pick<
   | 'hidden_act'
   | 'rms_norm_eps'
   | 'rope_theta'
-  | 'rope_scaling'
   | 'max_position_embeddings'
   | 'tie_word_embeddings'
   | 'attention_bias'
   | 'mlp_bias'
->;
-
-/** Turns per position of the j-th pair of a head's numbers, scaled for longer texts where the model is. */
-export function rotaryFrequency(j: number, width: number, theta: number, scaling: LlamaConfig['rope_scaling']): number {
-  const inverse = Math.fround(1 / Math.fround(theta ** ((2 * j) / width)));
-  if (scaling?.rope_type === 'linear') return Math.fround(inverse / scaling.factor);
-  if (scaling?.rope_type !== 'llama3') return inverse;
-  // Short waves stay, waves longer than the first training's texts are stretched, and those between are mixed.
-  const { factor, low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings: length } = scaling;
-  const waves = length / ((2 * Math.PI) / inverse);
-  if (waves > high) return inverse;
-  if (waves < low) return Math.fround(inverse / factor);
-  const share = (waves - low) / (high - low);
-  return Math.fround(((1 - share) * inverse) / factor + share * inverse);
-}
-
-/** Rotary tables [positions, k/2], rounded to float32 where the reference rounds. */
-export function rotaryTables(
-  positions: number,
-  width: number,
-  theta: number,
-  scaling?: LlamaConfig['rope_scaling'],
-): { cos: Node; sin: Node } {
-  const half = width / 2;
-  const cos = new Float32Array(positions * half);
-  const sin = new Float32Array(positions * half);
-  for (let j = 0; j < half; j++) {
-    const inverse = rotaryFrequency(j, width, theta, scaling);
-    for (let p = 0; p < positions; p++) {
-      const angle = Math.fround(p * inverse);
-      cos[p * half + j] = Math.cos(angle);
-      sin[p * half + j] = Math.sin(angle);
-    }
-  }
-  return { cos: constant(f32(cos, [positions, half])), sin: constant(f32(sin, [positions, half])) };
-}
+> & { rope_scaling?: RopeScaling | null | undefined };
 
 /** @param prefix of the weight names, such as `language_model.` */
 export function llama(config: LlamaConfig, prefix: string): Decoder {
@@ -72,7 +37,7 @@ export function llama(config: LlamaConfig, prefix: string): Decoder {
   const scale = 1 / Math.sqrt(k);
   const { attention_bias: biased, mlp_bias: mlpBiased } = config;
   const act = activations[config.hidden_act];
-  const tables = rotaryTables(config.max_position_embeddings, k, config.rope_theta, config.rope_scaling);
+  const tables = rotaryTables(config.max_position_embeddings, k, config.rope_theta, config.rope_scaling ?? undefined);
   const at = (i: number, name: string): string => `${prefix}model.layers.${i}.${name}`;
   const norm = (w: Weights, name: string, x: Node): Node => rmsNorm(x, w.get(name, [d]), config.rms_norm_eps);
   const embedding = (w: Weights): Node => w.get(`${prefix}model.embed_tokens.weight`, [vocabulary, d]);

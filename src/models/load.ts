@@ -3,32 +3,29 @@
 import { existsSync } from 'node:fs';
 import { freemem, totalmem } from 'node:os';
 import { basename, join, resolve } from 'node:path';
-import {
-  blip2Config,
-  generationConfig,
-  llavaConfig,
-  parseConfig,
-  preprocessorConfig,
-  readConfig,
-  readJson,
-} from '../files/config.ts';
-import { Checkpoint } from '../files/folder.ts';
+import { parseConfig, readConfig } from '../files/config.ts';
+import type { Checkpoint } from '../files/folder.ts';
 import { isHubId, pulledFolder } from '../files/hub.ts';
 import { packageRoot } from '../files/package-root.ts';
-import { openWeights } from '../files/torch-folder.ts';
 import type { Tensor } from '../graph/dtype.ts';
+import { preprocessorConfig, readImageSettings } from '../input/image/config.ts';
 import { type ImageProcessor, imageProcessor } from '../input/image/processor.ts';
 import { loadTokenizer, requireToken, type Tokenizer } from '../input/text/tokenizer.ts';
 import { cpuEngine } from '../runtime/node.ts';
 import type { CompileOptions } from '../runtime/program.ts';
 import type { Architecture } from './architecture.ts';
 import { blip2Opt } from './blip2-opt.ts';
+import type { Blip2Config } from './configs/blip2.ts';
+import { generationConfig } from './configs/generation.ts';
+import type { LlavaConfig } from './configs/llava.ts';
+import { checkLayers, describeFolder, openNamed } from './layouts.ts';
 import { llava } from './llava.ts';
 import { batchWithin, checkFree, chooseResidency, type Residency } from './memory.ts';
-import { miniGpt4, miniGpt4Config } from './minigpt4.ts';
+import { type MiniGpt4Config, miniGpt4, miniGpt4Layout } from './minigpt4.ts';
 import { isMiniGpt4Folder, openMiniGpt4 } from './minigpt4-folder.ts';
 import { checkType, quantizedFrom, storedTypeOf } from './quantized.ts';
 import { modelSize } from './size.ts';
+import { type RuleOptions, tokenRules } from './token-rules.ts';
 import { Vlm } from './vlm.ts';
 import type { WeightType } from './weight-types.ts';
 import { blocksOf, checkWeights, isLarge, storedBlocks, weightsOf, weightUses } from './weights.ts';
@@ -72,16 +69,17 @@ export interface LoadOptions extends CompileOptions {
  */
 export function loadModel(model: string, options: LoadOptions = {}): Vlm {
   const dir = modelFolder(model);
-  const path = join(dir, 'config.json');
-  if (!existsSync(path) && isMiniGpt4Folder(dir)) return loadPublishedMiniGpt4(dir, options);
-  const config = readJson(path) as { model_type?: unknown };
-  const load = loaders[String(config.model_type) as keyof typeof loaders];
-  if (load === undefined) {
-    throw new Error(
-      `${path}: model_type ${JSON.stringify(config.model_type)} is not known; known: ${Object.keys(loaders).join(', ')}`,
-    );
+  if (!existsSync(join(dir, 'config.json')) && isMiniGpt4Folder(dir)) return loadPublishedMiniGpt4(dir, options);
+  const described = describeFolder(dir);
+  const checkpoint = openNamed(dir, described);
+  switch (described.family) {
+    case 'llava':
+      return loadLlava(dir, described.config, checkpoint, options);
+    case 'blip-2':
+      return loadBlip2(dir, described.config, checkpoint, options);
+    case 'minigpt4':
+      return loadMiniGpt4(dir, described.config, checkpoint, options);
   }
-  return load(dir, options);
 }
 
 /** Weights stay mapped from disk and are widened at each use. */
@@ -89,17 +87,23 @@ const mappedOptions: CompileOptions = { half: 'perUse', prepack: false };
 /** Programs of one layer hold packed blocks; what they hold beside them is given back after each run. */
 const packedOptions: CompileOptions = { arena: false };
 
-/** The parts of every model: its checked weights, its tokenizer, and what ends an answer. */
-function assemble(
-  dir: string,
-  architecture: Architecture,
-  checkpoint: Checkpoint,
-  tokenizer: Tokenizer,
-  processor: ImageProcessor,
-  eosIds: readonly number[],
-  options: LoadOptions,
-  derived?: ReadonlyMap<string, () => Tensor>,
-): Vlm {
+/** The parts of every model. */
+interface Parts {
+  readonly dir: string;
+  readonly architecture: Architecture;
+  readonly checkpoint: Checkpoint;
+  /** weights that are made from stored ones */
+  readonly derived?: ReadonlyMap<string, () => Tensor>;
+  readonly tokenizer: Tokenizer;
+  readonly processor: ImageProcessor;
+  /** what ends an answer where generation_config.json does not say it */
+  readonly eosIds: readonly number[];
+  readonly prompt: RuleOptions['prompt'];
+}
+
+/** Checks the weights and chooses how the model is run. */
+function assemble(parts: Parts, options: LoadOptions): Vlm {
+  const { dir, architecture, checkpoint, derived, tokenizer, processor } = parts;
   const { dtype, maxMemory, residency, training, ...compileOptions } = options;
   const name = basename(dir);
   checkType(name, dtype, storedTypeOf(dir));
@@ -109,8 +113,9 @@ function assemble(
   const budget = maxMemory ?? totalmem();
   const memory = chooseResidency(name, size, budget, { given: residency, training });
   if (maxMemory === undefined) checkFree(name, memory, freemem());
-  const generation = join(tokenizer.dir, 'generation_config.json');
-  const named = existsSync(generation) ? readConfig(generation, generationConfig).eos_token_id : [];
+  const path = join(tokenizer.dir, 'generation_config.json');
+  const generation = existsSync(path) ? readConfig(path, generationConfig) : parseConfig(path, generationConfig, {});
+  const eosIds = generation.eos_token_id.length > 0 ? generation.eos_token_id : parts.eosIds;
   const inBlocks = (weight: string): boolean =>
     (storedBlocks(checkpoint, weight) ?? blocksOf(dtype ?? 'float32', uses.get(weight)!)) !== undefined;
   const packs = (read: readonly string[]): boolean =>
@@ -122,7 +127,8 @@ function assemble(
     weights: weightsOf(checkpoint, uses, { derived, type: dtype }),
     codec: tokenizer,
     processor: (image) => processor.process(image),
-    eosIds: named.length > 0 ? named : eosIds,
+    eosIds,
+    rules: tokenRules(generation, { eosIds, prompt: parts.prompt, path }),
     fingerprint: () => quantizedFrom(dir)?.source ?? checkpoint.fingerprint(),
     compileOptions: memory.residency === 'whole' ? compileOptions : { ...compileOptions, ...mappedOptions },
     layered:
@@ -135,20 +141,19 @@ function assemble(
   });
 }
 
-/** The processor that preprocessor_config.json describes; its pictures must have the size that the model takes. */
+/** The processor that the folder describes; its pictures must have the size that the model takes. */
 function processorOf(dir: string, [height, width]: readonly [number, number]): ImageProcessor {
-  const path = join(dir, 'preprocessor_config.json');
-  const processor = imageProcessor(readConfig(path, preprocessorConfig), path);
+  const { name, settings, resizer } = readImageSettings(dir);
+  const processor = imageProcessor(parseConfig(name, preprocessorConfig, settings), name, resizer);
   if (processor.height !== height || processor.width !== width) {
     throw new Error(
-      `${path} makes pictures of ${processor.height} by ${processor.width}, config.json asks for ${height} by ${width}`,
+      `${name} makes pictures of ${processor.height} by ${processor.width}, config.json asks for ${height} by ${width}`,
     );
   }
   return processor;
 }
 
-function loadLlava(dir: string, options: LoadOptions): Vlm {
-  const config = readConfig(join(dir, 'config.json'), llavaConfig);
+function loadLlava(dir: string, config: LlavaConfig, checkpoint: Checkpoint, options: LoadOptions): Vlm {
   const architecture = llava(config);
   const tokenizer = loadTokenizer(dir);
   const image = requireToken(tokenizer, '<image>');
@@ -156,54 +161,84 @@ function loadLlava(dir: string, options: LoadOptions): Vlm {
     throw new Error(
       `${join(dir, 'config.json')}: image_token_index is ${config.image_token_index}, but <image> is token ${image} of ${tokenizer.dir}; use the tokenizer files that were published with this model`,
     );
-  const processor = processorOf(dir, architecture.imageSize);
-  return assemble(dir, architecture, openWeights(dir), tokenizer, processor, config.text_config.eos_token_id, options);
+  return assemble(
+    {
+      dir,
+      architecture,
+      checkpoint,
+      tokenizer,
+      processor: processorOf(dir, architecture.imageSize),
+      eosIds: config.text_config.eos_token_id,
+      prompt: { imageId: image },
+    },
+    options,
+  );
 }
 
-function loadBlip2(dir: string, options: LoadOptions): Vlm {
-  const config = readConfig(join(dir, 'config.json'), blip2Config);
+function loadBlip2(dir: string, config: Blip2Config, weights: Checkpoint, options: LoadOptions): Vlm {
   const architecture = blip2Opt(config);
-  const tied = config.text_config.tie_word_embeddings;
-  const checkpoint = tied ? withTiedEmbeddings(openWeights(dir)) : openWeights(dir);
-  const processor = processorOf(dir, architecture.imageSize);
-  return assemble(dir, architecture, checkpoint, loadTokenizer(dir), processor, config.text_config.eos_token_id, options);
+  return assemble(
+    {
+      dir,
+      architecture,
+      checkpoint: config.text_config.tie_word_embeddings ? withTiedEmbeddings(weights) : weights,
+      tokenizer: loadTokenizer(dir),
+      processor: processorOf(dir, architecture.imageSize),
+      eosIds: config.text_config.eos_token_id,
+      prompt: { imageId: undefined },
+    },
+    options,
+  );
 }
 
 /** Files that keep one name of a tied pair may keep the head's. */
 function withTiedEmbeddings(checkpoint: Checkpoint): Checkpoint {
   const [embedding, head] = ['language_model.model.decoder.embed_tokens.weight', 'language_model.lm_head.weight'] as const;
   if (checkpoint.has(embedding) || !checkpoint.has(head)) return checkpoint;
-  const places = checkpoint.names().map((name) => [name === head ? embedding : name, checkpoint.place(name)] as const);
-  return new Checkpoint(checkpoint.dir, new Map(places));
+  return checkpoint.renamed((name) => (name === head ? embedding : name));
 }
 
 /** A MiniGPT-4 in one folder, as `convert` writes it. */
-function loadMiniGpt4(dir: string, options: LoadOptions): Vlm {
-  const config = readConfig(join(dir, 'config.json'), miniGpt4Config);
+function loadMiniGpt4(dir: string, config: MiniGpt4Config, checkpoint: Checkpoint, options: LoadOptions): Vlm {
   const architecture = miniGpt4(config);
-  const tokenizer = loadTokenizer(dir, { slow: existsSync(join(dir, 'tokenizer.model')) });
-  const processor = processorOf(dir, architecture.imageSize);
-  return assemble(dir, architecture, openWeights(dir), tokenizer, processor, config.text_config.eos_token_id, options);
+  return assemble(
+    {
+      dir,
+      architecture,
+      checkpoint,
+      tokenizer: loadTokenizer(dir, { slow: existsSync(join(dir, 'tokenizer.model')) }),
+      processor: processorOf(dir, architecture.imageSize),
+      eosIds: config.text_config.eos_token_id,
+      prompt: 'unseen',
+    },
+    options,
+  );
 }
 
 /** MiniGPT-4 as published: model_config.yaml, a LLaMA folder, three torch files. */
 function loadPublishedMiniGpt4(dir: string, options: LoadOptions): Vlm {
   const { config, checkpoint, derived, llamaFolder, processor: settings } = openMiniGpt4(dir);
-  const processor = imageProcessor(
-    parseConfig(join(dir, 'processor_config.yaml'), preprocessorConfig, {
-      image_processor_type: 'BlipImageProcessor',
-      size: settings.size,
-      image_mean: settings.mean,
-      image_std: settings.std,
-    }),
+  checkLayers(dir, checkpoint, miniGpt4Layout.layers(config));
+  const path = join(dir, 'processor_config.yaml');
+  return assemble(
+    {
+      dir,
+      architecture: miniGpt4(config),
+      checkpoint,
+      derived,
+      tokenizer: loadTokenizer(llamaFolder, { slow: true }),
+      processor: imageProcessor(
+        parseConfig(path, preprocessorConfig, {
+          image_processor_type: 'BlipImageProcessor',
+          size: settings.size,
+          image_mean: settings.mean,
+          image_std: settings.std,
+        }),
+        path,
+      ),
+      eosIds: config.text_config.eos_token_id,
+      prompt: 'unseen',
+    },
+    options,
   );
-  const tokenizer = loadTokenizer(llamaFolder, { slow: true });
-  return assemble(dir, miniGpt4(config), checkpoint, tokenizer, processor, config.text_config.eos_token_id, options, derived);
 }
-
-/** One line per published layout. */
-const loaders = {
-  llava: loadLlava,
-  'blip-2': loadBlip2,
-  minigpt4: loadMiniGpt4,
-};

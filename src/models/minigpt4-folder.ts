@@ -7,12 +7,14 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'yaml';
 import { z } from 'zod';
-import { layerCount, llamaConfig, parseConfig, qFormerConfig, readConfig, width } from '../files/config.ts';
+import { layerCount, parseConfig, readConfig, width } from '../files/config.ts';
 import { Checkpoint, type TensorPlace } from '../files/folder.ts';
 import { openWeights, placesOf } from '../files/torch-folder.ts';
 import { openTorch } from '../files/torch-pickle.ts';
 import { f32, type Tensor } from '../graph/dtype.ts';
-import { type MiniGpt4Config, miniGpt4Config } from './minigpt4.ts';
+import { qFormerConfig } from './configs/blip2.ts';
+import { llamaConfig } from './configs/llama.ts';
+import { type MiniGpt4Config, miniGpt4Config, miniGpt4Layout } from './minigpt4.ts';
 
 const MAX_YAML = 1024 * 1024;
 const POSITIONS = 'visual_encoder.pos_embed';
@@ -119,7 +121,7 @@ function gather(dir: string, llamaFolder: string, model: z.output<typeof modelSc
     placesOf(openTorch(join(dir, model.ckpt), 'model')),
   ];
   for (const layer of layers) for (const [name, place] of layer) places.set(name, place);
-  return new Checkpoint(dir, places);
+  return new Checkpoint(dir, places).renamed(miniGpt4Layout.rename);
 }
 
 /** Position embeddings for another picture size are interpolated from the stored ones, as the reference does. */

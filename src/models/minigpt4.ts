@@ -4,12 +4,15 @@
  */
 
 import { z } from 'zod';
-import { blip2VisionConfig, llamaConfig, qFormerConfig, width } from '../files/config.ts';
+import { width } from '../files/config.ts';
 import { layerNorm, scope } from '../graph/index.ts';
 import { linear } from '../nn/layers.ts';
 import type { Architecture } from './architecture.ts';
 import { blipVit, evaVitNames } from './blip-vit.ts';
 import { patchesOf } from './clip-vit.ts';
+import { blip2VisionConfig, qFormerConfig } from './configs/blip2.ts';
+import { type Layout, renameBy } from './configs/layout.ts';
+import { llamaConfig } from './configs/llama.ts';
 import { llama } from './llama.ts';
 import { lavisQFormerNames, qFormer } from './q-former.ts';
 
@@ -22,6 +25,20 @@ export const miniGpt4Config = z.looseObject({
   qformer_config: qFormerConfig.prefault({}),
 });
 export type MiniGpt4Config = z.output<typeof miniGpt4Config>;
+
+/** The image encoder's file may hold more blocks than are read: the published code leaves out the last. */
+export const miniGpt4Layout: Layout<MiniGpt4Config> = {
+  schema: miniGpt4Config,
+  rename: renameBy([
+    [/^llama_model\.(?=(layers|embed_tokens|norm)\.)/, 'llama_model.model.'],
+    [/^(Qformer\.bert\..*\bLayerNorm\.)gamma$/, '$1weight'],
+    [/^(Qformer\.bert\..*\bLayerNorm\.)beta$/, '$1bias'],
+  ]),
+  layers: ({ text_config, qformer_config }) => [
+    { prefix: 'llama_model.model.layers.', field: 'text_config.num_hidden_layers', count: text_config.num_hidden_layers },
+    { prefix: 'Qformer.bert.encoder.layer.', field: 'qformer_config.num_hidden_layers', count: qformer_config.num_hidden_layers },
+  ],
+};
 
 const PLACEHOLDER = '<ImageHere>';
 /** `ln_vision` is a plain LayerNorm; the encoder's own norms have a smaller epsilon. */

@@ -5,13 +5,13 @@
  * y = norm(h[l-1] + a[l]), h[l] = norm(y + m[l]), and have no norm before the vocabulary matrix.
  */
 
-import type { OptConfig } from '../files/config.ts';
 import { i64 } from '../graph/dtype.ts';
 import { add, constant, expand, gather, layerNorm, matmul, type Node, scope } from '../graph/index.ts';
 import { activations } from '../nn/activations.ts';
 import { attend, attendRuns, linear, mergeHeads, splitHeads } from '../nn/layers.ts';
 import type { Weights } from '../nn/weights.ts';
 import type { Decoder, LayerContext } from './architecture.ts';
+import type { OptConfig } from './configs/opt.ts';
 
 /** The position table begins with rows that the reference never reads. */
 const POSITION_OFFSET = 2;

@@ -3,11 +3,11 @@
  * through BERT layers with a norm after each module; every n-th layer also looks at the picture (cross-attention).
  */
 
-import type { QFormerConfig } from '../files/config.ts';
 import { add, concat, expand, layerNorm, matmul, mean, mul, type Node, reshape, scope, slice, softmax } from '../graph/index.ts';
 import { activations } from '../nn/activations.ts';
 import { linear, mergeHeads, splitHeads } from '../nn/layers.ts';
 import type { Weights } from '../nn/weights.ts';
+import type { QFormerConfig } from './configs/blip2.ts';
 import type { Sites } from './sites.ts';
 
 /** What a published file calls the parts. */

@@ -9,8 +9,8 @@ import { blockName, blockShapes, quantizeBlocks, widened } from '../files/blocks
 import { readJson } from '../files/config.ts';
 import type { TensorPlace } from '../files/folder.ts';
 import { type Piece, storedPiece } from '../files/stream.ts';
-import { openWeights } from '../files/torch-folder.ts';
 import { sizeOf } from '../graph/dtype.ts';
+import { describeFolder, openNamed } from './layouts.ts';
 import { loadModel, modelFolder } from './load.ts';
 import { isMiniGpt4Folder } from './minigpt4-folder.ts';
 import { type Quantized, quantizedConfig, quantizedFrom } from './quantized.ts';
@@ -42,7 +42,7 @@ export async function quantize(model: string, { out, dtype, signal, onPlan, onPr
   const uses = weightUses(vlm.architecture);
   const { fingerprint } = vlm;
   await vlm.release();
-  const checkpoint = openWeights(from);
+  const checkpoint = openNamed(from, describeFolder(from));
   const words: Piece[] = [];
   const blocks: Piece[] = [];
   const halves: Piece[] = [];
@@ -79,7 +79,7 @@ export async function quantize(model: string, { out, dtype, signal, onPlan, onPr
         quantization_config: quantizedConfig(dtype, fingerprint),
       },
     },
-    copies: present(from, [...companions, 'preprocessor_config.json']),
+    copies: present(from, companions),
   };
   return writeFolder(to, plan, { what: 'rounding', signal, onProgress });
 }

@@ -3,7 +3,8 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { parseConfig, readJson } from '../files/config.ts';
+import { parseConfig } from '../files/config.ts';
+import { type Json, readJson } from '../files/json.ts';
 import type { WeightType } from './weight-types.ts';
 
 const METHOD = 'visedit-blocks';
@@ -26,7 +27,12 @@ export const quantizedConfig = (dtype: Quantized['dtype'], source: string): Quan
 export function quantizedFrom(dir: string): Quantized | undefined {
   const path = join(dir, 'config.json');
   if (!existsSync(path)) return undefined;
-  const { quantization_config: given } = readJson(path) as { quantization_config?: { quant_method?: unknown } };
+  return quantizedIn(path, readJson(path));
+}
+
+/** @throws Error when the weights are rounded in a way that is not read here */
+export function quantizedIn(path: string, config: Json): Quantized | undefined {
+  const { quantization_config: given } = (config ?? {}) as { quantization_config?: { quant_method?: unknown } | null };
   if (given === undefined || given === null) return undefined;
   if (given.quant_method !== METHOD) {
     throw new Error(

@@ -31,6 +31,7 @@ import { layout, type Sequence } from './sequence.ts';
 import type { SharedStates } from './shared-states.ts';
 import { type Patch, Sites } from './sites.ts';
 import { splitLayer, splitStates } from './split.ts';
+import type { TokenRules } from './token-rules.ts';
 
 /** An 8-bit RGB picture. */
 export interface RgbImage {
@@ -94,6 +95,8 @@ export interface VlmParts {
   /** picture -> pixel values [3, H, W] */
   processor: (image: RgbImage) => Tensor<'float32'>;
   eosIds: readonly number[];
+  /** what changes the choice of tokens beside the model's scores */
+  rules?: TokenRules | undefined;
   /** hash of the weights: edits and adapters name the model they belong to */
   fingerprint: () => string;
   /** of programs of many layers */
@@ -116,6 +119,7 @@ export class Vlm {
   readonly weights: WeightSource;
   readonly processor: VlmParts['processor'];
   readonly eosIds: readonly number[];
+  readonly rules: TokenRules | undefined;
   readonly compileOptions: CompileOptions;
   readonly layered: LayerOptions | undefined;
   readonly memory: MemoryEstimate | undefined;
@@ -135,6 +139,7 @@ export class Vlm {
     this.weights = parts.weights;
     this.processor = parts.processor;
     this.eosIds = parts.eosIds;
+    this.rules = parts.rules;
     this.compileOptions = parts.compileOptions ?? {};
     this.layered = parts.layered;
     this.memory = parts.memory;

@@ -29,6 +29,7 @@ export const companions = [
   'vocab.json',
   'merges.txt',
   'generation_config.json',
+  'preprocessor_config.json',
   'processor_config.json',
   'chat_template.json',
   'chat_template.jinja',

@@ -2,9 +2,10 @@
  * Visual attribution the slow way, as Eq. 7 is written: the attention module runs again for every perturbed token and draw, and its outputs at
  * the query position are compared. Also a decoder of any shape with random weights to try it on.
  */
-import type { OptConfig } from '../../src/files/config.ts';
+
 import { f32, i64, input, nameOf, parameterOp, type Tensor, topological } from '../../src/graph/index.ts';
 import type { Decoder } from '../../src/models/architecture.ts';
+import type { OptConfig } from '../../src/models/configs/opt.ts';
 import { type LlamaConfig, llama } from '../../src/models/llama.ts';
 import { opt } from '../../src/models/opt.ts';
 import { Sites } from '../../src/models/sites.ts';

@@ -2,17 +2,15 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import {
-  blip2Config,
-  generationConfig,
-  llamaConfig,
-  llavaConfig,
-  parseConfig,
-  preprocessorConfig,
-} from '../../src/files/config.ts';
+import { parseConfig } from '../../src/files/config.ts';
 import { openCheckpoint } from '../../src/files/folder.ts';
 import { writeSafetensors } from '../../src/files/safetensors.ts';
 import { f32 } from '../../src/graph/dtype.ts';
+import { preprocessorConfig } from '../../src/input/image/config.ts';
+import { blip2Config } from '../../src/models/configs/blip2.ts';
+import { generationConfig } from '../../src/models/configs/generation.ts';
+import { llamaConfig } from '../../src/models/configs/llama.ts';
+import { llavaConfig } from '../../src/models/configs/llava.ts';
 import { fixturesDir, hasFixtures } from '../shared.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'visedit-folder-'));
@@ -120,11 +118,11 @@ test('all faults of a file come in one error with field and value', () => {
     model_type: 'llama',
     hidden_size: 'wide',
     num_hidden_layers: 0,
-    rope_scaling: { type: 'yarn' },
+    rope_scaling: { type: 'su' },
     hidden_act: 'tanh',
   };
   expect(() => parseConfig('dir/config.json', llamaConfig, config)).toThrow(
-    /dir\/config\.json does not fit:\n {2}hidden_size: expected a whole number, but it is "wide"\n {2}num_hidden_layers: .*but it is 0\n {2}hidden_act: .*"tanh"\n {2}rope_scaling\.rope_type: expected default, linear, dynamic or llama3/,
+    /dir\/config\.json does not fit:\n {2}hidden_size: expected a whole number, but it is "wide"\n {2}num_hidden_layers: .*but it is 0\n {2}hidden_act: .*"tanh"\n {2}rope_scaling\.rope_type: expected default, linear, dynamic, llama3, yarn/,
   );
   expect(() => parseConfig('c', llamaConfig, { hidden_size: 10, num_attention_heads: 3 })).toThrow(
     /num_attention_heads: 3 heads do not divide hidden_size 10/,

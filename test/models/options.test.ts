@@ -5,10 +5,14 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { z } from 'zod';
-import { activation, blip2Config, llamaConfig, llavaConfig, optConfig, parseConfig } from '../../src/files/config.ts';
+import { activation, parseConfig } from '../../src/files/config.ts';
 import { f32, i64, input } from '../../src/graph/index.ts';
 import type { Decoder } from '../../src/models/architecture.ts';
 import { patchEmbedding } from '../../src/models/clip-vit.ts';
+import { blip2Config } from '../../src/models/configs/blip2.ts';
+import { llamaConfig } from '../../src/models/configs/llama.ts';
+import { llavaConfig } from '../../src/models/configs/llava.ts';
+import { optConfig } from '../../src/models/configs/opt.ts';
 import { llama } from '../../src/models/llama.ts';
 import { llava } from '../../src/models/llava.ts';
 import { opt } from '../../src/models/opt.ts';
@@ -324,8 +328,12 @@ describe('options', () => {
   });
 
   test.each<[string, z.ZodType, object]>([
-    ['rope_scaling', llamaConfig, { rope_scaling: { type: 'yarn', factor: 2 } }],
+    ['rope_scaling', llamaConfig, { rope_scaling: { type: 'su', factor: 2 } }],
     ['rope_scaling', llamaConfig, { rope_scaling: { rope_type: 'longrope' } }],
+    ['rope_parameters.rope_type', llamaConfig, { rope_parameters: { rope_type: 'mrope', mrope_section: [1, 1] } }],
+    ['rope_parameters.rope_type', llamaConfig, { rope_parameters: { full_attention: { rope_type: 'default' } } }],
+    ['rope_parameters.partial_rotary_factor', llamaConfig, { rope_parameters: { partial_rotary_factor: 0.5 } }],
+    ['rope_theta', llamaConfig, { rope_parameters: { rope_theta: -1 } }],
     ['head_dim', llamaConfig, { head_dim: 64 }],
     ['num_attention_heads', llamaConfig, { hidden_size: 9, num_attention_heads: 3 }],
     ['hidden_act', llamaConfig, { hidden_act: 'tanh' }],

@@ -1,7 +1,7 @@
 /** mini-blip2-opt: BLIP-2's ViT and Q-Former, a linear projection, OPT. */
 
-import { blip2Config } from '../../../src/files/config.ts';
 import { blip2Opt } from '../../../src/models/blip2-opt.ts';
+import { blip2Config } from '../../../src/models/configs/blip2.ts';
 import { eosId, padId, vocabulary } from '../../world/vocabulary.ts';
 import type { Mini, Part } from '../minis.ts';
 import { relateStage, rereadStage, settleStage } from '../stages.ts';

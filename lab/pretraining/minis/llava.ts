@@ -1,6 +1,6 @@
 /** mini-llava: CLIP ViT, a two-layer projector, LLaMA. 36 visual tokens, one per patch of the world's canvas. */
 
-import { llavaConfig } from '../../../src/files/config.ts';
+import { llavaConfig } from '../../../src/models/configs/llava.ts';
 import { llava } from '../../../src/models/llava.ts';
 import { canvas } from '../../world/scene.ts';
 import { bosId, eosId, imageId, padId, vocabulary } from '../../world/vocabulary.ts';

@@ -1,7 +1,8 @@
 /**
  * Picture files to RGB bytes, with the choices of PIL's `Image.open(...).convert('RGB')`, which the reference
- * processors use: the first frame of an animation; alpha is dropped, not blended; EXIF orientation is not applied;
- * colour profiles are ignored. One difference: 16-bit grey is scaled to 8 bits, where PIL cuts it off at 255.
+ * processors use: the first frame of an animation; alpha is dropped, not blended; colour profiles are ignored. Two differences: pictures are
+ * turned as their EXIF orientation says, as people see them, unless the pixels are asked for as they are stored; 16-bit grey is scaled to 8 bits,
+ * where PIL cuts it off at 255.
  */
 import { readFileSync, statSync } from 'node:fs';
 import sharp, { type Sharp } from 'sharp';
@@ -27,11 +28,20 @@ const beginnings: Readonly<Record<string, readonly string[]>> = {
 };
 const MAX_FILE = 512 * 1024 * 1024;
 
+export interface DecodeOptions {
+  maxPixels?: number;
+  /** `upright` as people see the picture, `stored` as the file has its rows (Pillow's way) */
+  orientation?: 'upright' | 'stored';
+}
+
 /**
  * The pixels of a picture file, or of its bytes: 8-bit RGB, row by row.
  * @throws Error that names the file when it is missing, no PNG, JPEG, WebP, GIF, TIFF or AVIF, damaged, or has more than `maxPixels` pixels
  */
-export async function decodeImage(source: string | Uint8Array, { maxPixels = 64e6 } = {}): Promise<RgbImage> {
+export async function decodeImage(
+  source: string | Uint8Array,
+  { maxPixels = 64e6, orientation = 'upright' }: DecodeOptions = {},
+): Promise<RgbImage> {
   const name = typeof source === 'string' ? source : 'the picture';
   const bytes = typeof source === 'string' ? readPicture(source) : source;
   if (bytes.byteLength === 0) throw new Error(`${name} is empty; a picture file (PNG, JPEG, WebP, GIF, TIFF, AVIF) is needed`);
@@ -48,7 +58,8 @@ export async function decodeImage(source: string | Uint8Array, { maxPixels = 64e
   }
   const format = formatOf(bytes);
   if (format === undefined) throw new Error(`${name} is not a picture; a PNG, JPEG, WebP, GIF, TIFF or AVIF file is needed`);
-  const open = (): Sharp => sharp(bytes, { limitInputPixels: false, failOn: 'error', ignoreIcc: true });
+  const autoOrient = orientation === 'upright';
+  const open = (): Sharp => sharp(bytes, { limitInputPixels: false, failOn: 'error', ignoreIcc: true, autoOrient });
   const meta = await attempt(() => open().metadata(), damaged);
   if (meta.format !== format) throw damaged(new Error(`it begins as ${format} and goes on as ${meta.format}`));
   tooLarge({ width: meta.width, height: meta.pageHeight ?? meta.height });

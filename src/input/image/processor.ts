@@ -1,14 +1,17 @@
 /**
- * Pictures to `pixel_values [3,H,W]`, as transformers' CLIPImageProcessor and BlipImageProcessor do: resize, centre
- * crop, rescale, normalise. MiniGPT-4's processor is BLIP's with one size.
+ * Pictures to `pixel_values [3,H,W]`, as transformers' processors of CLIP, LLaVA and BLIP do: pad, resize, centre crop, rescale, normalise. The
+ * slow ones (and all of transformers 4.43) use Pillow and NumPy, the fast ones torchvision. MiniGPT-4's processor is BLIP's with one size.
  */
-import { type PreprocessorConfig, parseConfig, preprocessorConfig } from '../../files/config.ts';
+import { parseConfig } from '../../files/config.ts';
 import { f32, type Tensor } from '../../graph/dtype.ts';
+import { type PreprocessorConfig, preprocessorConfig, type Resizer } from './config.ts';
 import type { RgbImage } from './decode.ts';
 import { filters, resize } from './resample.ts';
 
 /** PIL would take hours for a picture one pixel high stretched to thousands. */
 const MAX_RATIO = 100;
+/** of a resized picture, before it is cropped */
+const MAX_PIXELS = 2 ** 24;
 
 export interface ImageProcessor {
   /** size of the result */
@@ -17,43 +20,45 @@ export interface ImageProcessor {
   process(image: RgbImage): Tensor<'float32'>;
 }
 
-/** `name` is where the configuration comes from, for messages. */
-export function imageProcessor(config: PreprocessorConfig, name = 'preprocessor_config.json'): ImageProcessor {
-  const { do_resize, resample, do_rescale, rescale_factor, do_normalize } = config;
-  const isClip = /^CLIP/.test(config.image_processor_type ?? 'CLIP');
-  const size = config.size ?? (isClip ? 224 : 384);
+/**
+ * @param name where the configuration comes from, for messages
+ * @param otherwise who resizes where the processor's name does not say it
+ */
+export function imageProcessor(
+  config: PreprocessorConfig,
+  name = 'preprocessor_config.json',
+  otherwise: Resizer = 'pillow',
+): ImageProcessor {
+  const { do_resize, resample, do_pad, image_mean } = config;
+  const kind = config.image_processor_type ?? 'CLIPImageProcessor';
+  const isBlip = kind.startsWith('Blip');
+  const resizer = kind.endsWith('Fast') ? 'torchvision' : kind.endsWith('Pil') ? 'pillow' : otherwise;
+  const size = config.size ?? (isBlip ? 384 : 224);
   // a single number means the shortest edge to CLIP, a square to BLIP
-  const target = typeof size !== 'number' ? size : isClip ? { shortest_edge: size } : { height: size, width: size };
-  // BLIP's processor does not know cropping
-  const crop = isClip && (config.do_center_crop ?? true) ? (config.crop_size ?? { height: 224, width: 224 }) : undefined;
+  const isSquare = config.default_to_square ?? isBlip;
+  const target = typeof size !== 'number' ? size : isSquare ? { height: size, width: size } : { shortest_edge: size };
+  // BLIP's processor does not know cropping before transformers 5 and in its slow form
+  const crops = isBlip ? kind !== 'BlipImageProcessor' && config.do_center_crop === true : (config.do_center_crop ?? true);
+  const crop = crops ? (config.crop_size ?? { height: 224, width: 224 }) : undefined;
   const exact = 'height' in target ? (target as { height: number; width: number }) : undefined;
   const output = crop ?? (do_resize ? exact : undefined);
   if (!output)
     throw new Error(
       `${name}: pictures would come out in different sizes; set size to {height, width}, or do_center_crop with crop_size`,
     );
-
-  // one value per byte and channel, rounded to float32 after every step as NumPy does
-  const table = [0, 1, 2].map((channel) =>
-    Float32Array.from({ length: 256 }, (_, value) => {
-      const scaled = Math.fround(do_rescale ? value * rescale_factor : value);
-      if (!do_normalize) return scaled;
-      return Math.fround(
-        Math.fround(scaled - Math.fround(config.image_mean[channel]!)) / Math.fround(config.image_std[channel]!),
-      );
-    }),
-  );
+  const table = valuesOf(config, resizer);
 
   return {
     height: output.height,
     width: output.width,
     process(image) {
       let picture = image;
+      if (do_pad && kind.startsWith('Llava')) picture = padToSquare(picture, image_mean);
       if (do_resize) {
-        const { width, height } = exact ?? shortestEdge(image, (target as { shortest_edge: number }).shortest_edge);
-        picture = resize(image, width, height, filters[resample]);
+        const { width, height } = exact ?? shortestEdge(picture, (target as { shortest_edge: number }).shortest_edge);
+        picture = resize(picture, width, height, filters[resample], resizer);
       }
-      if (crop) picture = centerCrop(picture, crop.width, crop.height);
+      if (crop) picture = centerCrop(picture, crop.width, crop.height, resizer);
       const plane = output.height * output.width;
       const data = new Float32Array(3 * plane);
       for (let c = 0; c < 3; c++) {
@@ -63,6 +68,26 @@ export function imageProcessor(config: PreprocessorConfig, name = 'preprocessor_
       return f32(data, [3, output.height, output.width]);
     },
   };
+}
+
+/** The value of each byte in each channel, rounded to float32 after every step as NumPy and torch do. */
+export function valuesOf(
+  config: Pick<PreprocessorConfig, 'do_rescale' | 'rescale_factor' | 'do_normalize' | 'image_mean' | 'image_std'>,
+  resizer: Resizer,
+): Float32Array[] {
+  const { do_rescale, rescale_factor, do_normalize } = config;
+  const f = Math.fround;
+  return [0, 1, 2].map((channel) => {
+    const [mean, std] = [f(config.image_mean[channel]!), f(config.image_std[channel]!)];
+    // torchvision's processors rescale mean and deviation instead of the picture.
+    const fused = resizer === 'torchvision' && do_rescale && do_normalize;
+    const by = f(1 / rescale_factor);
+    return Float32Array.from({ length: 256 }, (_, value) => {
+      if (fused) return f(value - f(mean * by)) / f(std * by);
+      const scaled = f(do_rescale ? value * rescale_factor : value);
+      return do_normalize ? f(scaled - mean) / std : scaled;
+    });
+  });
 }
 
 /** MiniGPT-4's evaluation processor: a square, bicubic, CLIP's mean and deviation. */
@@ -78,25 +103,39 @@ function shortestEdge({ width, height }: RgbImage, edge: number): { width: numbe
   if (long > short * MAX_RATIO)
     throw new Error(`a picture of ${width} by ${height} pixels is too narrow; at most ${MAX_RATIO} to 1 is allowed`);
   const longEdge = Math.trunc((edge * long) / short);
+  if (edge * longEdge > MAX_PIXELS)
+    throw new Error(
+      `a picture of ${width} by ${height} pixels would become one of ${edge * longEdge} pixels, more than the ${MAX_PIXELS} allowed; cut it, or use a smaller shortest_edge`,
+    );
   return width <= height ? { width: edge, height: longEdge } : { width: longEdge, height: edge };
 }
 
 /** transformers' center_crop: the middle of the picture, black where it is too small. */
-function centerCrop(image: RgbImage, width: number, height: number): RgbImage {
+function centerCrop(image: RgbImage, width: number, height: number, resizer: Resizer): RgbImage {
   if (image.width === width && image.height === height) return image;
-  const left = cropStart(image.width, width);
-  const top = cropStart(image.height, height);
-  const data = new Uint8Array(width * height * 3);
-  for (let y = Math.max(0, -top); y < height && y + top < image.height; y++) {
-    const first = Math.max(0, -left);
-    const last = Math.min(width, image.width - left);
-    const from = ((y + top) * image.width + first + left) * 3;
-    data.set(image.data.subarray(from, from + (last - first) * 3), (y * width + first) * 3);
-  }
-  return { width, height, data };
+  // Half a pixel goes up and left in NumPy, to where the picture is smaller in torchvision.
+  const round = resizer === 'pillow' ? Math.floor : Math.trunc;
+  const [left, top] = [round((image.width - width) / 2), round((image.height - height) / 2)];
+  return paste(image, { width, height, data: new Uint8Array(width * height * 3) }, -left, -top);
 }
 
-/** Where the crop starts in the picture; below zero when the picture is smaller. */
-function cropStart(from: number, to: number): number {
-  return Math.floor((from - to) / 2);
+/** The picture in the middle of a square of a colour between 0 and 1. */
+function padToSquare(image: RgbImage, colour: readonly number[]): RgbImage {
+  const { width, height } = image;
+  const side = Math.max(width, height);
+  if (width === height) return image;
+  const bytes = colour.map((value) => Math.trunc(value * 255));
+  const data = Uint8Array.from({ length: side * side * 3 }, (_, i) => bytes[i % 3]!);
+  return paste(image, { width: side, height: side, data }, (side - width) >> 1, (side - height) >> 1);
+}
+
+/** Copies a picture into another, whose data it changes; what stands over is cut. Left and top may be below zero. */
+function paste(image: RgbImage, into: RgbImage, left: number, top: number): RgbImage {
+  const first = Math.max(0, -left);
+  const last = Math.min(image.width, into.width - left);
+  for (let y = Math.max(0, -top); y < image.height && y + top < into.height; y++) {
+    const row = y * image.width;
+    into.data.set(image.data.subarray((row + first) * 3, (row + last) * 3), ((y + top) * into.width + left + first) * 3);
+  }
+  return into;
 }

@@ -1,9 +1,10 @@
 /**
  * PIL's resampling of 8-bit pictures (src/libImaging/Resample.c): a horizontal and a vertical pass, each with
- * fixed-point weights and rounded to bytes, the filter widened when shrinking. Reproduced to the bit, because the
+ * fixed-point weights and rounded to bytes, the filter widened when shrinking. torch and torchvision do the same with weights of 16 bits. Reproduced to the bit, because the
  * reference processors use it and other libraries round differently. The horizontal pass comes first, as in Pillow 10; Pillow 13 takes the order
  * that costs less, which differs by a level or two in photographs and by more in pictures of pure black and white.
  */
+import type { Resizer } from './config.ts';
 import type { RgbImage } from './decode.ts';
 
 interface Filter {
@@ -30,7 +31,7 @@ export const filters: Readonly<Record<1 | 2 | 3, Filter>> = {
   },
 };
 
-/** 32 bits less 8 for the pixel and 2 for the overshoot of the weights */
+/** bits of Pillow's weights: 32 less 8 for the pixel and 2 for the overshoot */
 const PRECISION = 22;
 
 interface Taps {
@@ -39,33 +40,55 @@ interface Taps {
   /** `size` weights per output pixel, zero beyond those used */
   weights: Int32Array;
   size: number;
+  /** bits of the weights behind the point */
+  precision: number;
 }
 
-function tapsOf(from: number, to: number, filter: Filter): Taps {
+function tapsOf(from: number, to: number, filter: Filter, resizer: Resizer): Taps {
   const scale = from / to;
   const widening = Math.max(scale, 1);
   const support = filter.support * widening;
   const size = Math.ceil(support) * 2 + 1;
   const starts = new Int32Array(to);
-  const weights = new Int32Array(to * size);
+  const exact = new Float64Array(to * size);
   for (let i = 0; i < to; i++) {
     const center = (i + 0.5) * scale;
     const start = Math.max(0, Math.trunc(center - support + 0.5));
     const end = Math.min(from, Math.trunc(center + support + 0.5));
-    const exact = Array.from({ length: end - start }, (_, k) => filter.weight((k + start - center + 0.5) * (1 / widening)));
-    const sum = exact.reduce((a, b) => a + b, 0);
+    const row = exact.subarray(i * size, i * size + end - start);
+    for (let k = 0; k < row.length; k++) row[k] = filter.weight((k + start - center + 0.5) * (1 / widening));
+    const sum = row.reduce((a, b) => a + b, 0);
+    if (sum !== 0) for (let k = 0; k < row.length; k++) row[k] = row[k]! / sum;
     starts[i] = start;
-    exact.forEach((weight, k) => {
-      const fixed = (sum === 0 ? weight : weight / sum) * 2 ** PRECISION;
-      weights[i * size + k] = Math.trunc(fixed < 0 ? fixed - 0.5 : fixed + 0.5);
-    });
   }
-  return { starts, weights, size };
+  const precision = resizer === 'pillow' ? PRECISION : shortPrecision(exact);
+  const weights = new Int32Array(exact.length);
+  exact.forEach((weight, k) => {
+    const fixed = weight * 2 ** precision;
+    weights[k] = Math.trunc(fixed < 0 ? fixed - 0.5 : fixed + 0.5);
+  });
+  return { starts, weights, size, precision };
+}
+
+/** torch keeps weights in 16 bits: as many bits as the largest leaves room for (ATen/native/cpu/UpSampleKernel.cpp). */
+function shortPrecision(weights: Float64Array): number {
+  const largest = weights.reduce((a, b) => Math.max(a, b), 0);
+  let precision = 0;
+  while (precision < 22 && Math.trunc(0.5 + largest * 2 ** (precision + 1)) < 2 ** 15) precision++;
+  return precision;
 }
 
 /** One pass over `lines` lines; `step` lies between neighbouring pixels of a line, `next` between lines, in pixels. */
-function pass(source: Uint8Array, from: number, lines: number, to: number, vertical: boolean, filter: Filter): Uint8Array {
-  const { starts, weights, size } = tapsOf(from, to, filter);
+function pass(
+  source: Uint8Array,
+  from: number,
+  lines: number,
+  to: number,
+  vertical: boolean,
+  filter: Filter,
+  resizer: Resizer,
+): Uint8Array {
+  const { starts, weights, size, precision } = tapsOf(from, to, filter, resizer);
   const out = new Uint8Array(lines * to * 3);
   const [step, next] = vertical ? [lines * 3, 3] : [3, from * 3];
   const [outStep, outNext] = vertical ? [lines * 3, 3] : [3, to * 3];
@@ -73,7 +96,7 @@ function pass(source: Uint8Array, from: number, lines: number, to: number, verti
     const start = starts[i]!;
     const used = Math.min(size, from - start);
     for (let line = 0; line < lines; line++) {
-      let red = 1 << (PRECISION - 1);
+      let red = 1 << (precision - 1);
       let green = red;
       let blue = red;
       let at = line * next + start * step;
@@ -84,19 +107,25 @@ function pass(source: Uint8Array, from: number, lines: number, to: number, verti
         blue += source[at + 2]! * weight;
       }
       const to = line * outNext + i * outStep;
-      out[to] = byte(red);
-      out[to + 1] = byte(green);
-      out[to + 2] = byte(blue);
+      out[to] = byte(red >> precision);
+      out[to + 1] = byte(green >> precision);
+      out[to + 2] = byte(blue >> precision);
     }
   }
   return out;
 }
 
-const byte = (sum: number) => Math.max(0, Math.min(255, sum >> PRECISION));
+const byte = (value: number) => Math.max(0, Math.min(255, value));
 
-export function resize(image: RgbImage, width: number, height: number, filter: Filter = filters[3]): RgbImage {
+export function resize(
+  image: RgbImage,
+  width: number,
+  height: number,
+  filter: Filter = filters[3],
+  resizer: Resizer = 'pillow',
+): RgbImage {
   let data = image.data;
-  if (width !== image.width) data = pass(data, image.width, image.height, width, false, filter);
-  if (height !== image.height) data = pass(data, image.height, width, height, true, filter);
+  if (width !== image.width) data = pass(data, image.width, image.height, width, false, filter, resizer);
+  if (height !== image.height) data = pass(data, image.height, width, height, true, filter, resizer);
   return { width, height, data };
 }

@@ -6,8 +6,9 @@ import { deflateSync } from 'node:zlib';
 import fc from 'fast-check';
 import sharp from 'sharp';
 import { afterAll, describe, expect, test } from 'vitest';
-import { parseConfig, preprocessorConfig, readConfig } from '../../../src/files/config.ts';
+import { parseConfig, readConfig } from '../../../src/files/config.ts';
 import { openSafetensors } from '../../../src/files/safetensors.ts';
+import { preprocessorConfig } from '../../../src/input/image/config.ts';
 import { decodeImage, type RgbImage } from '../../../src/input/image/decode.ts';
 import { imageProcessor, squareProcessor } from '../../../src/input/image/processor.ts';
 import { filters, resize } from '../../../src/input/image/resample.ts';
@@ -84,10 +85,25 @@ test.each(['gif', 'webp'] as const)('an animated %s gives its first frame', asyn
   expect([image.width, image.height, ...pixel(image, 2, 2)]).toEqual([8, 6, 255, 0, 0]);
 });
 
-test('EXIF orientation is not applied, as in PIL', async () => {
-  const turned = await plain({ r: 1, g: 2, b: 3 }).jpeg().withMetadata({ orientation: 6 }).toBuffer();
-  const image = await decodeImage(turned);
-  expect([image.width, image.height]).toEqual([8, 6]);
+test.each([
+  // orientation, the corner of the seen picture that is the first pixel of the file
+  [1, [0, 0]],
+  [2, [7, 0]],
+  [3, [7, 5]],
+  [4, [0, 5]],
+  [5, [0, 0]],
+  [6, [5, 0]],
+  [7, [5, 7]],
+  [8, [0, 7]],
+] as const)('EXIF orientation %i: upright as people see it, or as the file has it', async (orientation, [x, y]) => {
+  const data = new Uint8Array(8 * 6 * 3);
+  data.fill(255, 0, 3);
+  const raw = { raw: { width: 8, height: 6, channels: 3 as const } };
+  const turned = await sharp(data, raw).png().withMetadata({ orientation }).toBuffer();
+  const stored = await decodeImage(turned, { orientation: 'stored' });
+  expect([stored.width, stored.height, ...pixel(stored, 0, 0)]).toEqual([8, 6, 255, 255, 255]);
+  const seen = await decodeImage(turned);
+  expect([seen.width, seen.height, ...pixel(seen, x, y)]).toEqual([...(orientation > 4 ? [6, 8] : [8, 6]), 255, 255, 255]);
 });
 
 /** A GIF of one frame, written with a code for each pixel and the table cleared before codes grow. */

@@ -1,0 +1,102 @@
+/**
+ * Settings of image processors: preprocessor_config.json, or `image_processor` of processor_config.json in folders that transformers 5 wrote. A
+ * setting that is null is not set.
+ */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { flag, parseConfig, positive, withoutNulls } from '../../files/config.ts';
+import { type Json, readJson } from '../../files/json.ts';
+
+/** Pixels on one side that a processor may ask for: above the largest pictures of published models. */
+const edge = z
+  .int('expected a whole number of pixels')
+  .positive('expected a number above 0')
+  .max(2048, 'expected at most 2048 pixels');
+
+/**
+ * Who resizes: Pillow, or torchvision, whose weights have fewer bits. The pixels differ by one grey level here and there.
+ */
+export type Resizer = 'pillow' | 'torchvision';
+
+const length = z.union(
+  [edge.transform((n) => ({ height: n, width: n })), z.looseObject({ height: edge, width: edge })],
+  'expected a size: a number, or {height, width}, of at most 2048 pixels',
+);
+const rgb = (number: z.ZodNumber) =>
+  z
+    .array(number)
+    .length(3, 'expected three numbers, one per colour')
+    .transform((list) => list as [number, number, number]);
+
+/** Processors of CLIP, LLaVA and BLIP. */
+export const preprocessorConfig = z.looseObject({
+  image_processor_type: z
+    .string()
+    .regex(
+      /^(CLIP|Llava|Blip)(ImageProcessor(Fast|Pil)?|FeatureExtractor)$/,
+      'only CLIPImageProcessor, LlavaImageProcessor and BlipImageProcessor, and their Fast and Pil forms, are supported',
+    )
+    .nullish(),
+  do_resize: flag(true),
+  /** LLaVA's: the picture is padded to a square with the mean colour */
+  do_pad: flag(false),
+  /** one number means the shortest edge for CLIP and LLaVA, a square for BLIP; transformers keeps it under `size` too */
+  size: z
+    .union(
+      [
+        edge,
+        z.looseObject({ shortest_edge: edge, longest_edge: z.undefined('is not supported beside shortest_edge').optional() }),
+        z.looseObject({ height: edge, width: edge }),
+      ],
+      'expected a size: {shortest_edge}, {height, width} or a number, of at most 2048 pixels',
+    )
+    .nullish(),
+  default_to_square: z.boolean('expected true or false').nullish(),
+  /** PIL's codes */
+  resample: z.union([z.literal(1), z.literal(2), z.literal(3)], 'expected 1 (Lanczos), 2 (bilinear) or 3 (bicubic)').default(3),
+  do_center_crop: z.boolean('expected true or false').nullish(),
+  crop_size: length.nullish(),
+  do_rescale: flag(true),
+  rescale_factor: positive.default(1 / 255),
+  do_normalize: flag(true),
+  image_mean: rgb(z.number()).default([0.48145466, 0.4578275, 0.40821073]),
+  image_std: rgb(positive).default([0.26862954, 0.26130258, 0.27577711]),
+});
+export type PreprocessorConfig = z.output<typeof preprocessorConfig>;
+
+export interface ImageSettings {
+  /** the file and the field that they stand in, for messages */
+  readonly name: string;
+  readonly settings: Json;
+  /** what transformers resizes by where the name of the processor does not say it */
+  readonly resizer: Resizer;
+}
+
+/**
+ * The settings of a folder's image processor. As in transformers, those inside processor_config.json come first. The version that wrote the folder
+ * says who resizes where the processor's name does not: before transformers 5 that was Pillow.
+ */
+export function readImageSettings(dir: string): ImageSettings {
+  const [nested, path, config] = ['processor_config.json', 'preprocessor_config.json', 'config.json'].map((name) =>
+    join(dir, name),
+  ) as [string, string, string];
+  if (existsSync(nested)) {
+    const { image_processor: settings } = parseConfig(nested, processorConfig, readJson(nested));
+    if (settings != null)
+      return { name: `${nested} (image_processor)`, settings: withoutNulls(settings), resizer: 'torchvision' };
+  }
+  if (existsSync(path)) {
+    const { transformers_version: version } = existsSync(config) ? parseConfig(config, versionConfig, readJson(config)) : {};
+    const major = Number.parseInt(version ?? '4', 10);
+    return { name: path, settings: withoutNulls(readJson(path)), resizer: major >= 5 ? 'torchvision' : 'pillow' };
+  }
+  throw new Error(
+    `${dir} says nothing about pictures: it has neither preprocessor_config.json nor a processor_config.json with image_processor; copy that file from the place where the model was published`,
+  );
+}
+
+const versionConfig = z.looseObject({ transformers_version: z.string().nullish() });
+const processorConfig = z.looseObject({
+  image_processor: z.record(z.string(), z.json(), 'expected the settings of an image processor').nullish(),
+});

@@ -1,0 +1,86 @@
+/** What a folder's config.json says it holds, before anything of it is built: the family, its configuration, and the names of its weights. */
+
+import { join } from 'node:path';
+import { parseConfig, withoutNulls } from '../files/config.ts';
+import type { Checkpoint } from '../files/folder.ts';
+import { type Json, readJson } from '../files/json.ts';
+import { openWeights } from '../files/torch-folder.ts';
+import { blip2Layout } from './configs/blip2.ts';
+import type { LayerCount, Layout } from './configs/layout.ts';
+import { llavaLayout } from './configs/llava.ts';
+import { miniGpt4Layout } from './minigpt4.ts';
+import { quantizedIn } from './quantized.ts';
+
+/** One line per family that can be opened, by its `model_type`. */
+const layouts = {
+  llava: llavaLayout,
+  'blip-2': blip2Layout,
+  minigpt4: miniGpt4Layout,
+} as const;
+
+type Layouts = typeof layouts;
+type ConfigOf<L> = L extends Layout<infer C> ? C : never;
+/** The configuration of a folder, by its family. */
+export type Described = { [F in keyof Layouts]: { readonly family: F; readonly config: ConfigOf<Layouts[F]> } }[keyof Layouts];
+
+/** What a model that cannot be opened is nearest to. */
+const nearest: readonly (readonly [RegExp, string])[] = [
+  [/llava|mistral3|pixtral|paligemma/, 'LLaVA-1.5 (llava-hf/llava-1.5-7b-hf)'],
+  [/blip/, 'BLIP2-OPT (Salesforce/blip2-opt-2.7b)'],
+  [/mini-?gpt/, 'MiniGPT-4 as one folder, as `visedit convert` writes it'],
+];
+
+/**
+ * Reads a config.json as that of a family that can be opened.
+ * @param path for messages
+ * @throws Error that says what is not supported, and what is nearest or how to convert it
+ */
+export function describeConfig(path: string, value: Json): Described {
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new Error(`${path} is not the configuration of a model: expected an object with model_type`);
+  if ('mm_vision_tower' in value || value.model_type === 'llava_llama')
+    throw new Error(
+      `${path} is of a LLaVA in the layout of its authors' code (mm_vision_tower, without the image encoder's weights). Open the same model in transformers' layout (llava-hf/llava-1.5-7b-hf, llava-hf/llava-1.5-13b-hf), or convert the folder with convert_llava_weights_to_hf.py of transformers 4.57 (src/transformers/models/llava)`,
+    );
+  const family = String(value.model_type);
+  if (!Object.hasOwn(layouts, family)) {
+    const near = nearest.find(([names]) => names.test(family))?.[1];
+    const hint = near === undefined ? '' : `; nearest to it is ${near}`;
+    throw new Error(
+      `${path}: model_type ${JSON.stringify(value.model_type)} is not known; known: ${Object.keys(layouts).join(', ')}${hint}`,
+    );
+  }
+  quantizedIn(path, value);
+  const { schema } = layouts[family as keyof Layouts];
+  return { family, config: parseConfig(path, schema as Layout<unknown>['schema'], withoutNulls(value)) } as Described;
+}
+
+/** The configuration of a folder that has config.json. */
+export function describeFolder(dir: string): Described {
+  const path = join(dir, 'config.json');
+  return describeConfig(path, readJson(path));
+}
+
+/**
+ * Opens the weights of a described folder by the names that its architecture reads.
+ * @throws Error when the folder has other numbers of layers than its configuration
+ */
+export function openNamed(dir: string, described: Described): Checkpoint {
+  const layout = layouts[described.family] as Layout<unknown>;
+  const checkpoint = openWeights(dir).renamed(layout.rename);
+  checkLayers(join(dir, 'config.json'), checkpoint, layout.layers(described.config));
+  return checkpoint;
+}
+
+/** More layers than the configuration says would be left out of the answer without a word; far too few would be built before they are missed. */
+export function checkLayers(path: string, checkpoint: Checkpoint, counts: readonly LayerCount[]): void {
+  for (const { prefix, field, count } of counts) {
+    let there = 0;
+    for (const name of checkpoint.names())
+      if (name.startsWith(prefix)) there = Math.max(there, Number.parseInt(name.slice(prefix.length), 10) + 1);
+    if (there > count || (there > 0 && 2 * there < count))
+      throw new Error(
+        `${path}: ${field} is ${count}, but the weights have ${there} layers (${prefix}0 to ${there - 1}); copy config.json from the place where the model was published`,
+      );
+  }
+}
