@@ -18,7 +18,15 @@ export { openCheckpoint } from './files/folder.ts';
 export { openSafetensors, writeSafetensors } from './files/safetensors.ts';
 export * as graph from './graph/index.ts';
 export { decodeImage } from './input/image/decode.ts';
-export { type EditRecord, loadRecords, type QueryKind, queryKinds } from './input/records.ts';
+export {
+  type EditRecord,
+  loadRecords,
+  openRecords,
+  type QueryKind,
+  queryKinds,
+  type RecordChoice,
+  type RecordFile,
+} from './input/records.ts';
 export { type AnsweringModel, type Query, unedited } from './models/answer.ts';
 export type { Architecture, Decoder } from './models/architecture.ts';
 export { generate } from './models/generate.ts';

@@ -4,8 +4,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { buildWorld, type WorldSizes, worldVersion } from '../../lab/world/build.ts';
-import { kindOfRecords } from '../../src/evaluation/job.ts';
-import { type DatasetKind, datasetKind, type EditRecord, loadRecords, type Query, queryKinds } from '../../src/input/records.ts';
+import { type DatasetKind, datasetKind, type EditRecord, openRecords, type Query, queryKinds } from '../../src/input/records.ts';
 import { ApiError } from './errors.ts';
 import type { DatasetFile } from './options.ts';
 
@@ -134,11 +133,10 @@ function miniWorld(folder: string, seed: number): Source[] {
 
 async function open({ id, file: { data, images }, make }: Source): Promise<Dataset> {
   if (make !== undefined && !existsSync(dirname(data))) await make();
-  const records = loadRecords(data, images);
+  const { kind, records } = openRecords(data, images);
   const pictures = [
     ...new Set(records.flatMap((record) => queriesOf(record).flatMap(([, { image }]) => (image === null ? [] : [image])))),
   ];
-  const kind = kindOfRecords(records);
   const sha256 = createHash('sha256').update(readFileSync(data)).digest('hex');
   return { id, kind, records, pictures, numberOf: new Map(pictures.map((path, i) => [path, i])), sha256 };
 }

@@ -146,7 +146,7 @@ async function planned(requests: readonly CellRequest[], options: CellsOptions):
       throw new Error(
         `${editor.id} has to be trained and there are no training records of ${datasets[dataset]}; name a second file with --data-${dataset}`,
       );
-    const test = identities.of(files.test);
+    const test = identities.of(files.test, limit);
     const identity: CellIdentity = {
       model: { name, fingerprint, ...(dtype === undefined ? {} : { dtype }) },
       editor: {
@@ -155,7 +155,7 @@ async function planned(requests: readonly CellRequest[], options: CellsOptions):
         ...(shipped === undefined ? {} : { shipped: fileId(shipped).sha256 }),
         ...(seed === null || shipped !== undefined
           ? {}
-          : { training: { ...training, data: identities.of(files.train!), limit: trainLimit ?? null } }),
+          : { training: { ...training, data: identities.of(files.train!, trainLimit), limit: trainLimit ?? null } }),
       },
       data: { ...test, kind: dataset, evaluated: Math.min(limit ?? test.records, test.records) },
       protocol: protocolOf(batch, answerTokens[dataset]),

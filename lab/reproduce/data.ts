@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { type FileId, fileId } from '../../src/evaluation/manifest.ts';
-import { type DatasetKind, loadRecords } from '../../src/input/records.ts';
+import { type DatasetKind, openRecords } from '../../src/input/records.ts';
 import { buildWorld, type WorldSizes } from '../world/build.ts';
 
 export const datasets = { vqa: 'E-VQA', caption: 'E-IC' } as const satisfies Record<DatasetKind, string>;
@@ -99,14 +99,15 @@ export interface DataIdentity extends FileId {
   readonly records: number;
 }
 
-/** What the figures depend on, of one file. Reading checks every record and its pictures. */
+/** What the figures depend on, of one file. Reading checks the records that are used, and their pictures. */
 export class DataIdentities {
   readonly #known = new Map<string, DataIdentity>();
 
   constructor(readonly images: string) {}
 
-  of(path: string): DataIdentity {
-    const known = this.#known.get(path) ?? { ...fileId(path), records: loadRecords(path, this.images).length };
+  /** @param limit of the records that are used: the first so many */
+  of(path: string, limit: number | undefined): DataIdentity {
+    const known = this.#known.get(path) ?? { ...fileId(path), records: openRecords(path, this.images, { limit }).total };
     this.#known.set(path, known);
     return known;
   }

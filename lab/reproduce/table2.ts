@@ -10,7 +10,7 @@ import { lineChart, moduleBars, savePicture } from '../../src/figures/index.ts';
 import { writeFileAtomic } from '../../src/files/atomic.ts';
 import { readJson } from '../../src/files/json.ts';
 import { decodeImage } from '../../src/input/image/decode.ts';
-import { loadRecords } from '../../src/input/records.ts';
+import { openRecords } from '../../src/input/records.ts';
 import { loadModel } from '../../src/models/load.ts';
 import { modelName } from './cells.ts';
 import { type VariantOptions, type VariantRow, variantRows, variantTable } from './variants.ts';
@@ -66,7 +66,7 @@ async function contributionsOf(
   fingerprint: string,
 ): Promise<Contributions> {
   const path = join(out, 'contributions.json');
-  const records = loadRecords(data.files.vqa!.test, data.images).slice(0, Math.min(limit ?? 200, 200));
+  const { records } = openRecords(data.files.vqa!.test, data.images, { limit: Math.min(limit ?? 200, 200) });
   const known = existsSync(path)
     ? (readJson(path) as unknown as { fingerprint: string; records: number } & Contributions)
     : undefined;

@@ -2,10 +2,9 @@
 
 import { editorNamed } from '../editors/index.ts';
 import { shippedWeights, weightsFor } from '../editors/shipped.ts';
-import { answerCue, type DatasetKind, type EditRecord, loadRecords } from '../input/records.ts';
+import { type DatasetKind, type EditRecord, openRecords } from '../input/records.ts';
 import { loadModel } from '../models/load.ts';
 import type { WeightType } from '../models/weight-types.ts';
-import { Random } from '../random.ts';
 import { checkRecords, type Subject } from './asking.ts';
 import { type FileId, fileId, type Versions, versions } from './manifest.ts';
 import { AnswerStore, Unedited } from './unedited.ts';
@@ -69,16 +68,10 @@ export interface OpenJob {
   readonly before: Unedited;
 }
 
-/** Prompts of questions got the cue when they were loaded. */
-export const kindOfRecords = (records: readonly EditRecord[]): DatasetKind =>
-  records[0]!.request.prompt.endsWith(answerCue) ? 'vqa' : 'caption';
-
 /** @throws Error when anything that can be checked before the work does not fit */
 export async function openJob(job: Job, options: { threads?: number | undefined; check?: boolean } = {}): Promise<OpenJob> {
   const editor = await editorNamed(job.editor);
-  const records = loadRecords(job.data, job.images);
-  const kind = kindOfRecords(records);
-  const chosen = chooseRecords(records, job.limit, job.seed);
+  const { kind, total, records: chosen } = openRecords(job.data, job.images, { limit: job.limit, seed: job.seed });
   const { dtype, maxMemory } = job;
   const vlm = loadModel(job.model, { dtype, maxMemory, ...(options.threads === undefined ? {} : { threads: options.threads }) });
   const path = job.weights ?? (editor.trained ? shippedWeights(job.model, editor.id, kind) : undefined);
@@ -89,7 +82,7 @@ export async function openJob(job: Job, options: { threads?: number | undefined;
   const identity: JobIdentity = {
     model: { name: vlm.name, fingerprint: vlm.fingerprint, ...(dtype === undefined ? {} : { dtype }) },
     editor: { id: editor.id, weights: path === undefined ? null : fileId(path) },
-    data: { ...fileId(job.data), kind, records: records.length, evaluated: chosen.length },
+    data: { ...fileId(job.data), kind, records: total, evaluated: chosen.length },
     seed: job.limit === undefined ? null : (job.seed ?? null),
     protocol: protocolOf(job.batch, job.maxNewTokens),
     versions: versions(),
@@ -110,11 +103,4 @@ export async function openJob(job: Job, options: { threads?: number | undefined;
 export async function closeJob({ subject, before }: OpenJob): Promise<void> {
   before.store?.close();
   await subject.vlm.release();
-}
-
-export function chooseRecords(records: readonly EditRecord[], limit?: number, seed?: number): readonly EditRecord[] {
-  if (limit === undefined || limit >= records.length) return records;
-  if (seed === undefined) return records.slice(0, limit);
-  const places = new Random(`${seed}/evaluated records`).shuffle(records.map((_, i) => i)).slice(0, limit);
-  return places.sort((a, b) => a - b).map((i) => records[i]!);
 }

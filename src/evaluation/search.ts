@@ -9,11 +9,10 @@ import type { Edit, EditorWeights, Settings } from '../editors/editor.ts';
 import { editorNamed } from '../editors/index.ts';
 import { weightsFor } from '../editors/shipped.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
-import { type DatasetKind, loadRecords, type QueryKind, queryKinds } from '../input/records.ts';
+import { type DatasetKind, openRecords, type QueryKind, queryKinds } from '../input/records.ts';
 import { type TargetAnswer, unedited } from '../models/answer.ts';
 import { loadModel } from '../models/load.ts';
 import type { Vlm } from '../models/vlm.ts';
-import { chooseRecords, kindOfRecords } from './job.ts';
 import { type FileId, fileId, type Versions, versions } from './manifest.ts';
 import { type FiveMetrics, tokenAccuracy } from './metrics.ts';
 import { type Loaded, load, requestOf } from './queries.ts';
@@ -70,14 +69,13 @@ export async function searchSettings(
 ): Promise<SearchResult> {
   const editor = await editorNamed(job.editor);
   if (job.grid.length === 0) throw new Error('the grid is empty; give at least one value of one setting');
-  const all = loadRecords(job.data, job.images);
-  const records = chooseRecords(all, job.edits, job.seed);
+  const { kind, records } = openRecords(job.data, job.images, { limit: job.edits, seed: job.seed });
   const vlm = loadModel(job.model, job.threads === undefined ? {} : { threads: job.threads });
   const weights = weightsFor(vlm, editor, job.weights);
   const identity: SearchResult['identity'] = {
     model: { name: vlm.name, fingerprint: vlm.fingerprint },
     editor: { id: editor.id, weights: job.weights === undefined ? null : fileId(job.weights) },
-    data: { ...fileId(job.data), kind: kindOfRecords(all), edits: records.length },
+    data: { ...fileId(job.data), kind, edits: records.length },
     seed: job.seed,
     versions: versions(),
   };

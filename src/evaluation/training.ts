@@ -5,12 +5,11 @@ import { join } from 'node:path';
 import type { Editor, Settings, TrainOptions, TrainProgress } from '../editors/editor.ts';
 import { readEditorWeights } from '../editors/files.ts';
 import { openSafetensors } from '../files/safetensors.ts';
-import { type DatasetKind, loadRecords } from '../input/records.ts';
+import { type DatasetKind, openRecords } from '../input/records.ts';
 import { type LoadOptions, loadModel } from '../models/load.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { checkpointFile } from '../nn/loop.ts';
 import { checkRecords } from './asking.ts';
-import { kindOfRecords } from './job.ts';
 import { type FileId, fileId, ManifestKeeper, type Versions, versions } from './manifest.ts';
 
 export interface TrainingJob {
@@ -69,7 +68,7 @@ export async function trainEditor(
   const checkpoint = join(out, checkpointFile);
   if (!resume && existsSync(checkpoint))
     throw new Error(`${out} holds a training already; go on with --resume, or name another folder with --out`);
-  const records = loadRecords(data, images).slice(0, limit);
+  const { kind, records } = openRecords(data, images, { limit });
   const vlm = loadModel(job.model, { ...job.opening, training: true, ...(threads === undefined ? {} : { threads }) });
   job.onOpen?.(vlm);
   checkRecords(vlm, records);
@@ -77,7 +76,7 @@ export async function trainEditor(
   const identity: TrainingIdentity = {
     model: { name: vlm.name, fingerprint: vlm.fingerprint },
     editor: editor.id,
-    data: { ...fileId(data), kind: kindOfRecords(records), records: records.length },
+    data: { ...fileId(data), kind, records: records.length },
     seed: String(seed),
     options: { ...given },
     versions: versions(),

@@ -1,11 +1,12 @@
 /**
  * Loads edit records in the official JSON of E-VQA and E-IC (MMEdit; Cheng et al. 2023), as VisEdit evaluates them:
  * a VQA prompt gets " The answer is:" after it, a caption prompt stays as it is (only its image-locality question gets the cue),
- * and the text-locality prompt `loc` gets a question mark. All problems of a file are reported at once.
+ * and the text-locality prompt `loc` gets a question mark. All problems of the records that are read are reported at once.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
 import { z } from 'zod';
+import { Random } from '../random.ts';
 
 /** What E-VQA's loader puts after a question. */
 export const answerCue = ' The answer is:';
@@ -46,7 +47,7 @@ export interface EditRecord {
 export class RecordsError extends Error {
   readonly problems: readonly string[];
 
-  constructor(file: string, problems: readonly string[]) {
+  constructor(file: string, problems: readonly string[], advice?: string) {
     const shown = problems.slice(0, 40).map((problem) => `  ${problem}`);
     const more = problems.length > shown.length ? [`  and ${problems.length - shown.length} more`] : [];
     super(
@@ -54,6 +55,7 @@ export class RecordsError extends Error {
         `${file}: ${problems.length} ${problems.length === 1 ? 'problem' : 'problems'} (records are counted from 0)`,
         ...shown,
         ...more,
+        ...(advice === undefined ? [] : [advice]),
       ].join('\n'),
     );
     this.name = 'RecordsError';
@@ -92,27 +94,68 @@ const companions = [
   ['q_loc', 'q_loc_a'],
 ] as const;
 
+/** Which records of a file are read; the others, and their pictures, are not looked at. */
+export interface RecordChoice {
+  /** what the file holds; found out from its name, else from its prompts, when absent */
+  readonly kind?: DatasetKind | undefined;
+  /** at most so many records: the first, or with a seed a random choice */
+  readonly limit?: number | undefined;
+  readonly seed?: number | undefined;
+}
+
+export interface RecordFile {
+  readonly kind: DatasetKind;
+  /** records in the file */
+  readonly total: number;
+  /** the chosen ones, in the order of the file */
+  readonly records: readonly EditRecord[];
+}
+
 /**
  * Records of a file in the layout of E-VQA and E-IC, as the authors evaluate them.
+ * @param imagesDir folder that the records' image paths start from
+ * @throws RecordsError that lists the problems of all chosen records
+ */
+export function openRecords(jsonPath: string, imagesDir: string, choice: RecordChoice = {}): RecordFile {
+  const items = readItems(jsonPath);
+  const kind = choice.kind ?? datasetKind(jsonPath, items);
+  const places = chosenPlaces(items.length, choice);
+  const records = checkedRecords(jsonPath, imagesDir, items, places).map((raw, i) =>
+    toEditRecord(raw, places[i]!, imagesDir, kind),
+  );
+  return { kind, total: items.length, records };
+}
+
+/**
+ * All records of a file in the layout of E-VQA and E-IC, as the authors evaluate them.
  * @param imagesDir folder that the records' image paths start from
  * @param kind what the file holds; found out from its name, else from its prompts, when absent
  * @throws RecordsError that lists the problems of the whole file
  */
 export function loadRecords(jsonPath: string, imagesDir: string, kind?: DatasetKind): EditRecord[] {
-  const raw = readRecords(jsonPath, imagesDir);
-  const dataset = kind ?? datasetKind(jsonPath, raw);
-  return raw.map((record, index) => toEditRecord(record, index, imagesDir, dataset));
+  return [...openRecords(jsonPath, imagesDir, { kind }).records];
+}
+
+function chosenPlaces(count: number, { limit, seed }: RecordChoice): number[] {
+  const places = Array.from({ length: count }, (_, i) => i);
+  if (limit === undefined || limit >= count) return places;
+  if (seed === undefined) return places.slice(0, limit);
+  const drawn = new Random(`${seed}/evaluated records`).shuffle(places).slice(0, limit);
+  return drawn.sort((a, b) => a - b);
 }
 
 /** File names of the published data contain "vqa" or "caption"; else questions end in a question mark and caption prompts do not. */
-export function datasetKind(jsonPath: string, records: readonly { readonly src: string }[]): DatasetKind {
+export function datasetKind(jsonPath: string, records: readonly unknown[]): DatasetKind {
   const name = basename(jsonPath).toLowerCase();
   if (name.includes('vqa') !== name.includes('caption')) return name.includes('vqa') ? 'vqa' : 'caption';
-  const questions = records.filter(({ src }) => src.trim().endsWith('?')).length;
-  return questions * 2 >= records.length ? 'vqa' : 'caption';
+  const asks = (record: unknown): boolean =>
+    String((record as { src?: unknown } | null)?.src)
+      .trim()
+      .endsWith('?');
+  return records.filter(asks).length * 2 >= records.length ? 'vqa' : 'caption';
 }
 
-function readRecords(jsonPath: string, imagesDir: string): RawRecord[] {
+function readItems(jsonPath: string): unknown[] {
   if (!existsSync(jsonPath)) throw new RecordsError(jsonPath, ['there is no such file']);
   let parsed: unknown;
   try {
@@ -122,8 +165,14 @@ function readRecords(jsonPath: string, imagesDir: string): RawRecord[] {
   }
   if (!Array.isArray(parsed)) throw new RecordsError(jsonPath, [`must hold a list of records, not ${kindOf(parsed)}`]);
   if (parsed.length === 0) throw new RecordsError(jsonPath, ['holds no records']);
+  return parsed;
+}
+
+function checkedRecords(jsonPath: string, imagesDir: string, items: readonly unknown[], places: readonly number[]): RawRecord[] {
   const problems: string[] = [];
-  if (!existsSync(imagesDir)) problems.push(`the folder of images ${imagesDir} does not exist`);
+  let whole = places.length;
+  const isFolder = existsSync(imagesDir);
+  if (!isFolder) problems.push(`the folder of images ${imagesDir} does not exist`);
   const seen = new Map<string, boolean>();
   const found = (path: string): boolean => {
     let there = seen.get(path);
@@ -133,7 +182,8 @@ function readRecords(jsonPath: string, imagesDir: string): RawRecord[] {
     }
     return there;
   };
-  const records = parsed.flatMap((item: unknown, index): RawRecord[] => {
+  const records = places.flatMap((index, place): RawRecord[] => {
+    const item = items[index];
     const say = (problem: string) => problems.push(`record ${index}: ${problem}`);
     if (typeof item !== 'object' || item === null || Array.isArray(item)) {
       say(`must be an object, not ${kindOf(item)}`);
@@ -142,8 +192,10 @@ function readRecords(jsonPath: string, imagesDir: string): RawRecord[] {
     const fields = item as Record<string, unknown>;
     for (const field of pictureFields) {
       const file = fields[field];
-      if (typeof file !== 'string' || file.trim() === '' || problems[0]?.startsWith('the folder')) continue;
-      if (!found(resolve(imagesDir, file))) say(`${field}: there is no image ${file} in ${imagesDir}`);
+      if (typeof file !== 'string' || file.trim() === '' || !isFolder) continue;
+      if (found(resolve(imagesDir, file))) continue;
+      say(`${field}: there is no image ${file} in ${imagesDir}`);
+      whole = Math.min(whole, place);
     }
     for (const pair of companions) {
       const [here, gone] = pair[0] in fields ? pair : [pair[1], pair[0]];
@@ -151,10 +203,14 @@ function readRecords(jsonPath: string, imagesDir: string): RawRecord[] {
     }
     const result = recordSchema.safeParse(item);
     if (result.success) return [result.data];
-    for (const issue of result.error.issues) say(`${issue.path.join('../data')} ${issue.message}`);
+    for (const issue of result.error.issues) say(`${issue.path.join('.')} ${issue.message}`);
     return [];
   });
-  if (problems.length > 0) throw new RecordsError(jsonPath, problems);
+  const advice =
+    whole === 0 || whole === places.length
+      ? undefined
+      : `The first ${whole} of the records that were asked for have all their pictures: a limit of ${whole} takes only those.`;
+  if (problems.length > 0) throw new RecordsError(jsonPath, problems, advice);
   return records;
 }
 

@@ -5,11 +5,11 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { EditorWeights } from '../../src/editors/editor.ts';
 import { readEditorWeights, writeEditorWeights } from '../../src/editors/files.ts';
 import { vead } from '../../src/editors/vead/vead.ts';
-import { chooseRecords, openJob } from '../../src/evaluation/job.ts';
+import { openJob } from '../../src/evaluation/job.ts';
 import { askedOf, isLocality, type RecordResult } from '../../src/evaluation/metrics.ts';
 import { readResults } from '../../src/evaluation/store.ts';
 import { decodeImage } from '../../src/input/image/decode.ts';
-import { loadRecords } from '../../src/input/records.ts';
+import { loadRecords, openRecords, type RecordChoice } from '../../src/input/records.ts';
 import { unedited } from '../../src/models/answer.ts';
 import { loadModel } from '../../src/models/load.ts';
 import { visedit } from '../cli/start.ts';
@@ -299,12 +299,13 @@ describe('edit', () => {
     const { code, stdout } = await visedit(
       words('--prompt', 'What is this?', '--target', 'a cat', '--max-new-tokens', '4', '--json'),
     );
-    expect(code).toBe(0);
-    const { before, after, prompt } = JSON.parse(stdout) as {
+    const { took, before, after, prompt } = JSON.parse(stdout) as {
+      took: boolean;
       before: { probability: number };
       after: { probability: number };
       prompt: string;
     };
+    expect(code).toBe(took ? 0 : 2);
     expect(prompt).toBe('What is this?');
     expect(after.probability).not.toBe(before.probability);
     expect(existsSync(at('edit.safetensors'))).toBe(true);
@@ -323,10 +324,11 @@ describe('edit', () => {
 });
 
 test('a limit takes the first records, or with a seed a choice that the seed decides', () => {
-  const records = loadRecords(world.test, world.images);
-  expect(chooseRecords(records, 3).map(({ index }) => index)).toEqual([0, 1, 2]);
-  const drawn = chooseRecords(records, 5, 7).map(({ index }) => index);
+  const chosen = (choice: RecordChoice) => openRecords(world.test, world.images, choice).records.map(({ index }) => index);
+  expect(chosen({ limit: 3 })).toEqual([0, 1, 2]);
+  const drawn = chosen({ limit: 5, seed: 7 });
+  expect(drawn).toHaveLength(5);
   expect(drawn).toEqual([...drawn].sort((a, b) => a - b));
-  expect(chooseRecords(records, 5, 7).map(({ index }) => index)).toEqual(drawn);
-  expect(chooseRecords(records, 50)).toHaveLength(11);
+  expect(chosen({ limit: 5, seed: 7 })).toEqual(drawn);
+  expect(chosen({ limit: 50 })).toHaveLength(11);
 });

@@ -4,9 +4,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { ftL } from '../../src/editors/ft-l.ts';
 import { evaluateRecords } from '../../src/evaluation/asking.ts';
-import { chooseRecords } from '../../src/evaluation/job.ts';
 import { type Combination, gridOf, type SearchJob, searchSettings } from '../../src/evaluation/search.ts';
-import { loadRecords } from '../../src/input/records.ts';
+import { openRecords } from '../../src/input/records.ts';
 import { loadModel } from '../../src/models/load.ts';
 import { writeRandomLlava } from '../tiny-model.ts';
 import { temporaryFolder, writeTinyWorld } from '../tiny-world.ts';
@@ -56,7 +55,7 @@ test('the best average is the choice, its metrics are those of an evaluation, an
     vlm,
     edited,
     undefined,
-    chooseRecords(loadRecords(job.data, job.images), job.edits, job.seed),
+    openRecords(job.data, job.images, { limit: job.edits, seed: job.seed }).records,
     {
       maxNewTokens: 2,
     },

@@ -1,8 +1,9 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
-import { datasetKind, loadRecords, RecordsError } from '../../src/input/records.ts';
+import { datasetKind, loadRecords, openRecords, RecordsError } from '../../src/input/records.ts';
 import { fixturesDir, hasFixtures } from '../shared.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'visedit-records-'));
@@ -108,6 +109,46 @@ describe('problems', () => {
       'record 5: s_loc_q is given without s_loc_a',
       'record 6: edit must be "correction" or "counterfactual"',
     ]);
+  });
+
+  test('only of the records that are asked for: a part of a data set, with a part of its pictures, is enough', () => {
+    const lost = { ...good, image: 'not-downloaded.png' };
+    const path = write('vqa.json', [good, good, lost, { src: 3 }]);
+    expect(openRecords(path, folder, { limit: 2 })).toMatchObject({
+      kind: 'vqa',
+      total: 4,
+      records: [{ index: 0 }, { index: 1 }],
+    });
+    expect(() => openRecords(path, folder, { limit: 3 })).toThrow(
+      /1 problem .*\n {2}record 2: image: there is no image not-downloaded.png in .*\nThe first 2 of the records .* a limit of 2 takes/,
+    );
+    fc.assert(
+      fc.property(
+        fc.array(fc.boolean(), { minLength: 1, maxLength: 12 }),
+        fc.integer({ min: 1, max: 12 }),
+        fc.nat(5),
+        (whole, limit, seed) => {
+          const some = write(
+            'vqa.json',
+            whole.map((there) => (there ? good : lost)),
+          );
+          for (const choice of [{ limit }, { limit, seed }]) {
+            const asked = openRecords(
+              write(
+                'all.json',
+                whole.map(() => good),
+              ),
+              folder,
+              choice,
+            ).records.map(({ index }) => index);
+            const read = () => openRecords(some, folder, choice).records.map(({ index }) => index);
+            if (asked.every((index) => whole[index])) expect(read()).toEqual(asked);
+            else expect(read).toThrow(RecordsError);
+          }
+        },
+      ),
+      { numRuns: 40 },
+    );
   });
 
   test('files that hold no records', () => {

@@ -7,7 +7,7 @@ import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Box } from '../../../src/attribution/map-measures.ts';
 import { readJson } from '../../../src/files/json.ts';
-import { type EditRecord, loadRecords } from '../../../src/input/records.ts';
+import { type EditRecord, openRecords } from '../../../src/input/records.ts';
 import type { RgbImage } from '../../../src/models/vlm.ts';
 import { Random } from '../../../src/random.ts';
 import { Atlas } from '../../world/atlas.ts';
@@ -89,7 +89,7 @@ export interface FigureRecords {
 export async function figureRecords({ world, out, seed, log }: FigureOptions, limit: number): Promise<FigureRecords> {
   const folder = world ?? join(out, 'world');
   if (world === undefined) await drawWorld(folder, seed, limit, log);
-  const records = loadRecords(join(folder, 'vqa_test.json'), join(folder, 'images'), 'vqa').slice(0, limit);
+  const { records } = openRecords(join(folder, 'vqa_test.json'), join(folder, 'images'), { kind: 'vqa', limit });
   const path = join(folder, 'manifest.json');
   const manifest = existsSync(path) ? (readJson(path) as unknown as Partial<WorldManifest>) : undefined;
   if (manifest?.version !== worldVersion || manifest.seed === undefined)
