@@ -25,6 +25,9 @@ import { addStudio } from './studio.ts';
 /** One line for each group of routes. */
 const groups = [addService, addModels, addChat, addEdits, addAttributions, addComparisons, addDatasets, addRuns, addJobs];
 
+/** A drawing that is opened by itself may use its own styles and pictures; nothing of an answer runs, or is shown in another page. */
+const policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; frame-ancestors 'none'; sandbox";
+
 export function buildApp(services: Services): App {
   const { options, limits, metrics, logger } = services;
   const app: App = new OpenAPIHono<AppEnv>({
@@ -41,6 +44,8 @@ export function buildApp(services: Services): App {
     c.res.headers.set('x-request-id', id);
     c.res.headers.set('x-content-type-options', 'nosniff');
     c.res.headers.set('referrer-policy', 'no-referrer');
+    c.res.headers.set('cross-origin-resource-policy', 'same-origin');
+    if (!c.res.headers.has('content-security-policy')) c.res.headers.set('content-security-policy', policy);
     const seconds = (performance.now() - began) / 1000;
     // The pattern of the route, never the path: paths hold names that clients chose.
     const route = c.res.status === 404 ? 'none' : routePath(c, -1);
@@ -61,8 +66,9 @@ export function buildApp(services: Services): App {
       onMethodNotAllowed: (c, methods) =>
         respondError(
           c as Ctx,
-          new ApiError(405, 'method_not_allowed', `${c.req.method} is not possible here; possible: ${methods.join(', ')}`),
-          { allow: methods.join(', ') },
+          new ApiError(405, 'method_not_allowed', `${c.req.method} is not possible here; possible: ${methods.join(', ')}`, {
+            headers: { allow: methods.join(', ') },
+          }),
         ),
     }),
   );
@@ -88,14 +94,10 @@ export function buildApp(services: Services): App {
   return app;
 }
 
-function respondError(c: Ctx, error: ApiError, headers: Record<string, string> = {}): Response {
-  if (error.retryAfter !== undefined) headers['retry-after'] = String(error.retryAfter);
-  return c.json(error.body(), error.status, headers);
-}
+const respondError = (c: Ctx, error: ApiError): Response => c.json(error.body(), error.status, { ...error.headers });
 
 function ofHono({ status, message }: HTTPException): ApiError {
   if (status === 415)
     return new ApiError(415, 'unsupported_media_type', 'bodies are JSON: send the header "Content-Type: application/json"');
-  if (status === 400) return new ApiError(400, 'invalid_json', 'the body is not valid JSON');
-  return new ApiError(500, 'internal', message);
+  return new ApiError(status === 400 ? 400 : 500, status === 400 ? 'invalid_value' : 'internal', message);
 }

@@ -31,6 +31,8 @@ export interface ErrorOptions {
   readonly param?: string | undefined;
   /** seconds until it is worth asking again */
   readonly retryAfter?: number;
+  /** of the response */
+  readonly headers?: Readonly<Record<string, string>>;
   readonly cause?: unknown;
 }
 
@@ -38,17 +40,17 @@ export interface ErrorOptions {
 export class ApiError extends Error {
   override name = 'ApiError';
   readonly param: string | undefined;
-  readonly retryAfter: number | undefined;
+  readonly headers: Readonly<Record<string, string>>;
 
   constructor(
     readonly status: ErrorStatus,
     readonly code: string,
     message: string,
-    { param, retryAfter, cause }: ErrorOptions = {},
+    { param, retryAfter, headers, cause }: ErrorOptions = {},
   ) {
     super(message, { cause });
     this.param = param;
-    this.retryAfter = retryAfter;
+    this.headers = { ...(retryAfter === undefined ? {} : { 'retry-after': String(retryAfter) }), ...headers };
   }
 
   body(): ErrorBody {
@@ -79,13 +81,24 @@ export function fromPlainError({ message, status, code = 'error', param, stack }
   return error;
 }
 
-/** Runs a check of what the client gave; what it throws is the client's to mend. */
-export async function clientsFault<T>(code: string, param: string | undefined, check: () => T | Promise<T>): Promise<T> {
+/**
+ * Runs a check of what the client gave; what it throws is the client's to mend.
+ * @param path of a file of this server, which the client is not told
+ */
+export async function clientsFault<T>(
+  code: string,
+  param: string | undefined,
+  check: () => T | Promise<T>,
+  path?: string,
+): Promise<T> {
   try {
     return await check();
   } catch (error) {
     if (error instanceof ApiError || isStop(error)) throw error;
-    throw new ApiError(400, code, (error as Error).message, { param, cause: error });
+    const { message, constructor } = error as Error;
+    // Anything but a plain Error was not written for people.
+    const told = constructor === Error ? message : 'it cannot be used';
+    throw new ApiError(400, code, path === undefined ? told : told.replaceAll(path, 'the file'), { param, cause: error });
   }
 }
 

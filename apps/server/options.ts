@@ -9,6 +9,8 @@ export interface Limits {
   readonly bodyBytes: number;
   /** nested lists and objects of a body */
   readonly jsonDepth: number;
+  /** values of lists and fields of objects in a body */
+  readonly jsonValues: number;
   /** pixels of one picture */
   readonly pixels: number;
   readonly promptCharacters: number;
@@ -29,6 +31,7 @@ export interface Limits {
 export const defaultLimits: Limits = {
   bodyBytes: 32 * 1024 * 1024,
   jsonDepth: 16,
+  jsonValues: 100_000,
   pixels: 16_000_000,
   promptCharacters: 32_768,
   maxTokens: 4096,

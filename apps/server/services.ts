@@ -9,6 +9,7 @@ import { EditStore } from './edits/store.ts';
 import { Engine } from './engine/engine.ts';
 import type { Facts, TaskName, Tasks } from './engine/tasks.ts';
 import { ApiError, type ErrorBody, isStop, stopped } from './errors.ts';
+import { parseHost } from './http/host.ts';
 import { Jobs } from './jobs.ts';
 import { Metrics } from './metrics.ts';
 import { defaultLimits, type Limits, type ServerOptions } from './options.ts';
@@ -65,7 +66,7 @@ export class Services {
     this.runs = new Runs(options.runs ?? [], this.datasets);
     this.pictures = new Pictures({
       limits: this.limits,
-      allowedHosts: options.allowImageHosts ?? [],
+      allowedHosts: (options.allowImageHosts ?? []).map(parseHost),
       find: (path) => this.ownPicture(path),
     });
     this.jobs = new Jobs(this.limits.jobs, (error) => this.asError(error).body().error);

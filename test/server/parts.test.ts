@@ -11,7 +11,7 @@ import { EditStore } from '../../apps/server/edits/store.ts';
 import { Engine } from '../../apps/server/engine/engine.ts';
 import { TextStream } from '../../apps/server/engine/text-stream.ts';
 import { ApiError, stopped } from '../../apps/server/errors.ts';
-import { checkDepth } from '../../apps/server/http/json.ts';
+import { checkShape } from '../../apps/server/http/json.ts';
 import { checkReach } from '../../apps/server/options.ts';
 import { fromDataUrl, Pictures } from '../../apps/server/pictures/pictures.ts';
 import { fetchPicture, isInward } from '../../apps/server/pictures/remote.ts';
@@ -215,11 +215,11 @@ test('JSON that is nested too deeply is refused, whatever its strings hold', () 
   fc.assert(
     fc.property(fc.json({ maxDepth: 6 }), fc.integer({ min: 1, max: 6 }), (text, limit) => {
       const deep = depthOf(JSON.parse(text)) > limit;
-      expect(codeOf(() => checkDepth(text, limit))).toBe(deep ? 'json_too_deep' : 'nothing');
+      expect(codeOf(() => checkShape(text, limit))).toBe(deep ? 'json_too_deep' : 'nothing');
     }),
   );
-  expect(codeOf(() => checkDepth('['.repeat(1e6), 16))).toBe('json_too_deep');
-  expect(codeOf(() => checkDepth('"[[[[\\"[[[\\\\"', 1))).toBe('nothing');
+  expect(codeOf(() => checkShape('['.repeat(1e6), 16))).toBe('json_too_deep');
+  expect(codeOf(() => checkShape('"[[[[\\"[[[\\\\"', 1))).toBe('nothing');
 });
 
 test('without a key only this machine is listened to', () => {

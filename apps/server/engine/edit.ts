@@ -44,7 +44,7 @@ export async function edit(models: Models, order: EditOrder, { signal }: Work<ne
 
 export async function adopt(models: Models, { model, path, beside }: AdoptOrder): Promise<EditMade> {
   const vlm = models.vlm(model);
-  const given = await clientsFault('invalid_edit_file', 'file', () => readAndCheck(vlm, path));
+  const given = await clientsFault('invalid_edit_file', 'file', () => readAndCheck(vlm, path), path);
   await checkCombines(models, vlm, given, beside);
   return made(given);
 }

@@ -133,11 +133,12 @@ export class Models {
 
   /** An edit as its file has it, the same value each time. @throws ApiError when it was made for another model */
   edit(vlm: Vlm, { id, path }: EditFile): Promise<Edit> {
-    return clientsFault('edit_not_usable', 'model', () => {
+    const read = (): Edit => {
       const edit = this.#edits.get(id, () => readEdit(path));
       checkModel('this edit', edit.model, vlm);
       return edit;
-    });
+    };
+    return clientsFault('edit_not_usable', 'model', read, path);
   }
 
   /** The model under some edits. @throws ApiError 409 when they do not combine */

@@ -4,7 +4,9 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { isIP } from 'node:net';
 import type { MiddlewareHandler } from 'hono';
 import { ApiError } from '../errors.ts';
-import { checkDepth } from './json.ts';
+import type { Limits } from '../options.ts';
+import { parseHost, parseOrigin } from './host.ts';
+import { parseJson } from './json.ts';
 
 /** Routes that tell whether the server is well: no key, and answered while it drains. */
 const health = new Set(['/healthz', '/readyz']);
@@ -13,7 +15,7 @@ const guarded = (path: string): boolean => /^\/(v1(\/|$)|metrics$|openapi\.json$
 
 /** Names a server is reached by: a page that made its own name lead here is refused. */
 export function checkHost(allowed: readonly string[]): MiddlewareHandler {
-  const names = new Set(['localhost', ...allowed.map((name) => name.toLowerCase())]);
+  const names = new Set(['localhost', ...allowed.map((name) => parseHost(name).name.replace(/^\[|\]$/g, ''))]);
   return async (c, next) => {
     const name = hostName(c.req.header('host'));
     if (name === undefined || !(isIP(name) !== 0 || names.has(name)))
@@ -27,21 +29,32 @@ export function checkHost(allowed: readonly string[]): MiddlewareHandler {
 }
 
 function hostName(host: string | undefined): string | undefined {
-  const found = /^(\[[0-9a-f:.]+\]|[\w.-]+)(:\d{1,5})?$/i.exec(host ?? '');
+  const found = /^(\[[0-9a-f:.]+\]|[\w.-]+?)\.?(:\d{1,5})?$/i.exec(host ?? '');
   return found?.[1]?.replace(/^\[|\]$/g, '').toLowerCase();
 }
 
-/** Pages of other origins may not ask, unless they are on the list. */
-export function checkOrigin(allowed: readonly string[]): MiddlewareHandler {
+/**
+ * Pages of other origins may not ask, unless they are on the list. Browsers name the origin only where a script asks; of pictures, frames and
+ * links they say that they belong to another site (Fetch Metadata). A link may lead to a page of the web app.
+ */
+export function checkOrigin(given: readonly string[]): MiddlewareHandler {
+  const allowed = given.map(parseOrigin);
+  const refuse = (): ApiError =>
+    new ApiError(
+      403,
+      'forbidden_origin',
+      'pages of this origin may not use this server; start it with --allow-origin to allow it',
+    );
   return async (c, next) => {
     const origin = c.req.header('origin');
-    if (origin === undefined || sameOrigin(origin, c.req.header('host'))) return next();
-    if (!allowed.includes(origin))
-      throw new ApiError(
-        403,
-        'forbidden_origin',
-        'pages of this origin may not use this server; start it with --allow-origin to allow it',
-      );
+    if (origin === undefined) {
+      const fromElsewhere = ['cross-site', 'same-site'].includes(c.req.header('sec-fetch-site') ?? 'none');
+      const isLink = c.req.header('sec-fetch-mode') === 'navigate' && c.req.header('sec-fetch-dest') === 'document';
+      if (fromElsewhere && !(isLink && c.req.method === 'GET' && !guarded(c.req.path))) throw refuse();
+      return next();
+    }
+    if (sameOrigin(origin, c.req.header('host'))) return next();
+    if (!allowed.includes(origin)) throw refuse();
     if (c.req.method === 'OPTIONS') {
       c.res = new Response(null, {
         status: 204,
@@ -76,8 +89,13 @@ export function checkKey(key: string | undefined): MiddlewareHandler {
     if (wanted !== undefined && guarded(c.req.path)) {
       const given = /^Bearer +(\S+)$/i.exec(c.req.header('authorization') ?? '')?.[1];
       if (given === undefined)
-        throw new ApiError(401, 'missing_api_key', 'this server needs a key: send the header "Authorization: Bearer KEY"');
-      if (!timingSafeEqual(digest(given), wanted)) throw new ApiError(401, 'invalid_api_key', 'the key is wrong');
+        throw new ApiError(401, 'missing_api_key', 'this server needs a key: send the header "Authorization: Bearer KEY"', {
+          headers: { 'www-authenticate': 'Bearer realm="visedit"' },
+        });
+      if (!timingSafeEqual(digest(given), wanted))
+        throw new ApiError(401, 'invalid_api_key', 'the key is wrong', {
+          headers: { 'www-authenticate': 'Bearer realm="visedit", error="invalid_token"' },
+        });
     }
     await next();
   };
@@ -95,7 +113,8 @@ export function checkDraining(draining: () => boolean): MiddlewareHandler {
 }
 
 /** Bodies are JSON, within bounds, and read once. */
-export function checkBody({ bodyBytes, jsonDepth }: { bodyBytes: number; jsonDepth: number }): MiddlewareHandler {
+export function checkBody(limits: Pick<Limits, 'bodyBytes' | 'jsonDepth' | 'jsonValues'>): MiddlewareHandler {
+  const { bodyBytes } = limits;
   const tooLarge = (): ApiError =>
     new ApiError(413, 'body_too_large', `the body has more than the ${bodyBytes} bytes that are allowed; send a smaller picture`);
   return async (c, next) => {
@@ -125,9 +144,9 @@ export function checkBody({ bodyBytes, jsonDepth }: { bodyBytes: number; jsonDep
     } catch {
       throw new ApiError(400, 'invalid_json', 'the body is not written in UTF-8');
     }
-    checkDepth(text, jsonDepth);
-    // Read once: what reads the body behind this finds the text. The cache holds promises, whatever its type says.
-    c.req.bodyCache.text = Promise.resolve(text) as unknown as string;
+    // Read once: what asks for the body behind this gets its value.
+    const value = parseJson(text, limits);
+    c.req.json = () => Promise.resolve(value) as Promise<never>;
     await next();
   };
 }

@@ -1,10 +1,30 @@
-/** Checks of JSON text before it is read. */
+/** Bodies of JSON, checked as text before they are read as values. */
 
 import { ApiError } from '../errors.ts';
+import type { Limits } from '../options.ts';
 
-/** @throws ApiError 400 when lists and objects are nested deeper than allowed; strings are jumped over, so a picture costs nothing */
-export function checkDepth(text: string, limit: number): void {
+/** @throws ApiError 400 when the text is no JSON, is nested deeper or has more values than allowed */
+export function parseJson(text: string, limits: Pick<Limits, 'jsonDepth' | 'jsonValues'>): unknown {
+  checkShape(text, limits);
+  try {
+    return JSON.parse(text, checkLength);
+  } catch (error) {
+    if (error instanceof ApiError) throw error;
+    throw new ApiError(400, 'invalid_json', 'the body is not valid JSON');
+  }
+}
+
+/** Checks of lengths compare what they find under this name with a number; an object there may fail to become one. */
+function checkLength(key: string, value: unknown): unknown {
+  if ((key === 'length' || key === 'size') && typeof value === 'object' && value !== null)
+    throw new ApiError(400, 'invalid_value', `no field ${JSON.stringify(key)} holds a list or an object`, { param: key });
+  return value;
+}
+
+/** Strings are jumped over, so a picture costs nothing. */
+export function checkShape(text: string, { jsonDepth, jsonValues }: Pick<Limits, 'jsonDepth' | 'jsonValues'>): void {
   let depth = 0;
+  let values = 0;
   for (let i = 0; i < text.length; i++) {
     const c = text.charCodeAt(i);
     if (c === 0x22) {
@@ -12,13 +32,15 @@ export function checkDepth(text: string, limit: number): void {
       if (i < 0) return;
     } else if (c === 0x7b || c === 0x5b) {
       depth++;
-      if (depth > limit)
+      if (depth > jsonDepth)
         throw new ApiError(
           400,
           'json_too_deep',
-          `lists and objects of the body are nested deeper than ${limit}, which is not allowed`,
+          `lists and objects of the body are nested deeper than ${jsonDepth}, which is not allowed`,
         );
     } else if (c === 0x7d || c === 0x5d) depth--;
+    else if (c === 0x2c && ++values >= jsonValues)
+      throw new ApiError(400, 'json_too_large', `the body has more than the ${jsonValues} values that are allowed`);
   }
 }
 

@@ -49,12 +49,47 @@ export const errorSchema = z
 export const body = <T extends z.ZodType>(schema: T) =>
   ({ content: { 'application/json': { schema } }, required: true }) as const;
 
-/** A successful answer, and the errors of every route. */
-export const answers = <S extends number, T extends z.ZodType>(status: S, description: string, schema: T) =>
-  ({ [status]: { description, content: { 'application/json': { schema } } }, ...errors }) as unknown as Record<
+export const drawings = ['image/svg+xml', 'image/png'] as const;
+
+const bytesOf = (types: readonly string[]) =>
+  Object.fromEntries(types.map((type) => [type, { schema: z.string().openapi({ format: 'binary' }) }]));
+
+/** A successful answer, and the errors of every route. @param types of the same in other forms */
+export const answers = <S extends number, T extends z.ZodType>(
+  status: S,
+  description: string,
+  schema: T,
+  ...types: readonly string[]
+) =>
+  ({ [status]: { description, content: { 'application/json': { schema }, ...bytesOf(types) } }, ...errors }) as unknown as Record<
     S,
     { description: string; content: { 'application/json': { schema: T } } }
   >;
+
+/** As `answers`, of work that may be asked for as a job. */
+export const workAnswers: typeof answers = (status, description, schema, ...types) => ({
+  ...answers(status, description, schema, ...types),
+  202: { description: 'with `background`: the job', content: { 'application/json': { schema: jobSchema } } },
+});
+
+/** Bytes of some type. */
+export const file = (description: string, ...types: string[]) => ({
+  200: { description, content: bytesOf(types) },
+  ...errors,
+});
+
+export const jobSchema = z
+  .object({
+    object: z.literal('job'),
+    id: z.string(),
+    kind: z.string(),
+    state: z.enum(['queued', 'running', 'done', 'failed', 'cancelled']),
+    created: z.int(),
+    progress: z.object({ done: z.int(), total: z.int(), note: z.string() }),
+    result: z.unknown().optional(),
+    error: z.unknown().optional(),
+  })
+  .openapi('Job');
 
 const errors = {
   default: { description: 'what went wrong', content: { 'application/json': { schema: errorSchema } } },

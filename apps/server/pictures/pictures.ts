@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { decodeImage } from '../../../src/input/image/decode.ts';
 import type { RgbImage } from '../../../src/models/vlm.ts';
 import { ApiError } from '../errors.ts';
+import type { HostName } from '../http/host.ts';
 import type { Limits } from '../options.ts';
 import { fetchPicture } from './remote.ts';
 
@@ -18,7 +19,7 @@ export interface SentPicture {
 
 export interface PictureOptions {
   readonly limits: Pick<Limits, 'pixels' | 'bodyBytes'>;
-  readonly allowedHosts: readonly string[];
+  readonly allowedHosts: readonly HostName[];
   /** a picture of this server by its path; undefined: there is none */
   find(path: string): Promise<Uint8Array | string | undefined> | Uint8Array | string | undefined;
 }

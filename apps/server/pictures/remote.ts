@@ -6,45 +6,40 @@
 import { lookup } from 'node:dns/promises';
 import { request as requestHttp } from 'node:http';
 import { request as requestHttps } from 'node:https';
-import { BlockList, isIP, isIPv6 } from 'node:net';
+import { BlockList, isIP, isIPv4, isIPv6 } from 'node:net';
 import { ApiError } from '../errors.ts';
+import { type HostName, lists } from '../http/host.ts';
 
 const redirects = 3;
 const seconds = 10;
 
-const inward = new BlockList();
-for (const [address, bits] of [
-  ['0.0.0.0', 8],
-  ['10.0.0.0', 8],
-  ['100.64.0.0', 10],
-  ['127.0.0.0', 8],
-  ['169.254.0.0', 16],
-  ['172.16.0.0', 12],
-  ['192.0.0.0', 24],
-  ['192.168.0.0', 16],
-  ['198.18.0.0', 15],
-  ['224.0.0.0', 4],
-  ['240.0.0.0', 4],
-] as const)
-  inward.addSubnet(address, bits, 'ipv4');
-for (const [address, bits] of [
-  ['::', 128],
-  ['::1', 128],
-  ['64:ff9b::', 96],
-  ['fc00::', 7],
-  ['fe80::', 10],
-  ['ff00::', 8],
-  ['2001:db8::', 32],
-  ['2002::', 16],
-] as const)
-  inward.addSubnet(address, bits, 'ipv6');
+/** Of IPv4 what is no public address (IANA's register of special ones); of IPv6 the same within 2000::/3, beside which nothing is public. */
+const special = new BlockList();
+for (const net of [
+  ...[
+    '0.0.0.0/8',
+    '10.0.0.0/8',
+    '100.64.0.0/10',
+    '127.0.0.0/8',
+    '169.254.0.0/16',
+    '172.16.0.0/12',
+    '192.0.0.0/24',
+    '192.0.2.0/24',
+  ],
+  ...['192.88.99.0/24', '192.168.0.0/16', '198.18.0.0/15', '198.51.100.0/24', '203.0.113.0/24', '224.0.0.0/4', '240.0.0.0/4'],
+  ...['2001::/23', '2001:db8::/32', '2002::/16', '3fff::/20'],
+]) {
+  const [address, bits] = net.split('/') as [string, string];
+  special.addSubnet(address, Number(bits), isIPv6(address) ? 'ipv6' : 'ipv4');
+}
+const unicast = new BlockList();
+unicast.addSubnet('2000::', 3, 'ipv6');
 
 /** Whether an address belongs to this machine or a private network; IPv4 written as IPv6 counts as IPv4. */
 export function isInward(address: string): boolean {
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
-  if (mapped !== undefined) return inward.check(mapped, 'ipv4');
-  if (/^::ffff:/i.test(address)) return true;
-  return inward.check(address, isIPv6(address) ? 'ipv6' : 'ipv4');
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1] ?? address;
+  if (isIPv4(mapped)) return special.check(mapped, 'ipv4');
+  return !isIPv6(address) || address.includes('%') || !unicast.check(address, 'ipv6') || special.check(address, 'ipv6');
 }
 
 const refuse = (message: string, param: string | undefined): ApiError =>
@@ -53,13 +48,13 @@ const refuse = (message: string, param: string | undefined): ApiError =>
 /** The address to connect to. @throws ApiError unless the host is on the list and leads outward; an address on the list may be any */
 async function addressOf(
   url: URL,
-  allowed: readonly string[],
+  allowed: readonly HostName[],
   param: string | undefined,
 ): Promise<{ address: string; family: number }> {
   if (url.protocol !== 'https:' && url.protocol !== 'http:')
     throw refuse(`pictures come from http or https addresses, not from ${url.protocol}`, param);
   if (url.username !== '' || url.password !== '') throw refuse('the address of a picture must hold no name or password', param);
-  if (!allowed.includes(url.host) && !(url.port === '' && allowed.includes(url.hostname)))
+  if (!lists(allowed, url))
     throw refuse(
       allowed.length === 0
         ? 'this server fetches no pictures from other machines; send the picture as a data URL'
@@ -89,7 +84,7 @@ export async function fetchPicture(
     maxBytes,
     signal,
     param,
-  }: { allowed: readonly string[]; maxBytes: number; signal: AbortSignal; param?: string | undefined },
+  }: { allowed: readonly HostName[]; maxBytes: number; signal: AbortSignal; param?: string | undefined },
 ): Promise<Uint8Array> {
   let url = parse(from, param);
   for (let hop = 0; hop <= redirects; hop++) {

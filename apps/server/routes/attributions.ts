@@ -4,7 +4,7 @@ import { createRoute, z } from '@hono/zod-openapi';
 import type { Attribution, AttributionView, NamedToken } from '../engine/tasks.ts';
 import { ApiError } from '../errors.ts';
 import { attributionFigure } from '../figures.ts';
-import { answers, background, body, format, image, modelRef, promptText, seed, token } from '../http/schemas.ts';
+import { background, body, drawings, format, image, modelRef, promptText, seed, token, workAnswers } from '../http/schemas.ts';
 import { modelUnder } from '../model-ref.ts';
 import type { AddRoutes } from './app-types.ts';
 import { formatOf, respond } from './respond.ts';
@@ -69,11 +69,7 @@ const route = createRoute({
   path: '/v1/attributions',
   summary: 'Which layers and which parts of the picture a token of an answer comes from',
   request: { body: body(request) },
-  responses: answers(
-    200,
-    'numbers; a drawing with `format` or the Accept header; a job with `background`, status 202',
-    attribution,
-  ),
+  responses: workAnswers(200, 'numbers; a drawing with `format` or the Accept header', attribution, ...drawings),
 });
 
 export const addAttributions: AddRoutes = (app, services) => {

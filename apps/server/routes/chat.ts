@@ -135,7 +135,7 @@ const route = createRoute({
   path: '/v1/chat/completions',
   summary: 'Answer a question about a picture, or without one',
   request: { body: body(request) },
-  responses: answers(200, 'the answer; with `stream` as server-sent events of chunks', completion),
+  responses: answers(200, 'the answer; with `stream` as server-sent events of chunks', completion, 'text/event-stream'),
 });
 
 /** Most new tokens where the client does not say. */

@@ -4,7 +4,18 @@ import { createRoute, z } from '@hono/zod-openapi';
 import type { ComparedAnswer } from '../engine/tasks.ts';
 import { ApiError } from '../errors.ts';
 import { comparisonFigure, passed, wanted } from '../figures.ts';
-import { answers, background, body, format, image, modelRef, promptText, targetText, token } from '../http/schemas.ts';
+import {
+  background,
+  body,
+  drawings,
+  format,
+  image,
+  modelRef,
+  promptText,
+  targetText,
+  token,
+  workAnswers,
+} from '../http/schemas.ts';
 import { modelUnder } from '../model-ref.ts';
 import type { AddRoutes } from './app-types.ts';
 import { tokenOf } from './attributions.ts';
@@ -66,7 +77,7 @@ const route = createRoute({
   path: '/v1/comparisons',
   summary: 'The same queries to a model before and after edits',
   request: { body: body(request) },
-  responses: answers(200, 'answers side by side; a drawing with `format`; a job with `background`, status 202', comparison),
+  responses: workAnswers(200, 'answers side by side; a drawing with `format` or the Accept header', comparison, ...drawings),
 });
 
 export const addComparisons: AddRoutes = (app, services) => {
@@ -77,10 +88,20 @@ export const addComparisons: AddRoutes = (app, services) => {
     const { limits } = services;
     if (asked.queries.length > limits.queries)
       throw new ApiError(400, 'invalid_value', `at most ${limits.queries} queries are allowed`, { param: 'queries' });
+    const drawn = formatOf(c, asked.format);
+    if (drawn !== 'json' && asked.queries.every(({ image: url }) => url == null))
+      throw new ApiError(
+        400,
+        'invalid_value',
+        'a drawing of a comparison needs a query with a picture; ask for the format json',
+        {
+          param: 'format',
+        },
+      );
     return (await respond(c, services, {
       kind: 'comparison',
       background: asked.background,
-      format: formatOf(c, asked.format),
+      format: drawn,
       work: async ({ signal, onProgress, onStart }) => {
         const queries = [];
         for (const [i, { kind, prompt, image: url, target }] of asked.queries.entries()) {

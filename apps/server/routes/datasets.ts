@@ -8,7 +8,7 @@ import type { EditRecord, Query } from '../../../src/input/records.ts';
 import { Random } from '../../../src/random.ts';
 import { type Dataset, queriesOf } from '../datasets.ts';
 import { ApiError } from '../errors.ts';
-import { answers, body, image, list, modelRef, order, page, promptText, targetText } from '../http/schemas.ts';
+import { answers, body, file, image, list, modelRef, order, page, promptText, targetText } from '../http/schemas.ts';
 import type { AddRoutes } from './app-types.ts';
 import { clientOf } from './app-types.ts';
 
@@ -66,6 +66,20 @@ const routes = {
     summary: 'One record',
     request: { params: z.object({ id, index: z.coerce.number().int().min(0).max(1e9) }) },
     responses: answers(200, 'the record', record),
+  }),
+  picture: createRoute({
+    method: 'get',
+    path: '/v1/datasets/{id}/pictures/{number}',
+    summary: 'A picture of a data set',
+    request: { params: z.object({ id, number: z.string().max(9) }) },
+    responses: file('the picture', 'image/*', 'application/octet-stream'),
+  }),
+  kept: createRoute({
+    method: 'get',
+    path: '/v1/pictures/{id}',
+    summary: 'A picture that was kept',
+    request: { params: z.object({ id: z.string().max(100) }) },
+    responses: file('the picture', 'image/png'),
   }),
   keep: createRoute({
     method: 'post',
@@ -132,9 +146,9 @@ export const addDatasets: AddRoutes = (app, services) => {
       });
     return c.json(describe(found, one), 200);
   });
-  app.get('/v1/datasets/:id/pictures/:number', async (c) => {
-    const number = Number(c.req.param('number'));
-    const path = (await datasets.get(c.req.param('id'))).pictures[number];
+  app.openapi(routes.picture, async (c) => {
+    const { id: name, number } = c.req.valid('param');
+    const path = (await datasets.get(name)).pictures[Number(number)];
     if (path === undefined) throw new ApiError(404, 'picture_not_found', 'the data set has no such picture', { param: 'number' });
     return c.body(new Uint8Array(readFileSync(path)), 200, {
       'content-type': types[extname(path).toLowerCase()] ?? 'application/octet-stream',
@@ -147,8 +161,8 @@ export const addDatasets: AddRoutes = (app, services) => {
     const kept = await uploads.keep(picture);
     return c.json({ id: kept, url: `/v1/pictures/${kept}`, width: picture.width, height: picture.height }, 201);
   });
-  app.get('/v1/pictures/:id', (c) => {
-    const bytes = uploads.get(c.req.param('id'));
+  app.openapi(routes.kept, (c) => {
+    const bytes = uploads.get(c.req.valid('param').id);
     if (bytes === undefined)
       throw new ApiError(404, 'picture_not_found', 'there is no such picture, or it had to make room', { param: 'id' });
     return c.body(new Uint8Array(bytes), 200, {

@@ -7,7 +7,19 @@ import { entriesOf } from '../edits/history.ts';
 import { type EditSet, editCheck, type StoredEdit, setId } from '../edits/store.ts';
 import type { EditMade } from '../engine/tasks.ts';
 import { ApiError } from '../errors.ts';
-import { answers, background, body, image, list, page, promptText, setName, targetText } from '../http/schemas.ts';
+import {
+  answers,
+  background,
+  body,
+  file,
+  image,
+  list,
+  page,
+  promptText,
+  setName,
+  targetText,
+  workAnswers,
+} from '../http/schemas.ts';
 import { fromDataUrl, type SentPicture } from '../pictures/pictures.ts';
 import { asPng } from '../pictures/uploads.ts';
 import type { Services } from '../services.ts';
@@ -60,25 +72,32 @@ const set = z
 const note = z.string().max(500);
 const modelName = z.string().min(1).max(200);
 const common = { model: modelName, set: setName.default('default'), note: note.nullish() };
-const making = z.strictObject({
-  ...common,
-  editor: z.string().min(1).max(40),
-  weights: z.string().min(1).max(200).optional(),
-  image,
-  prompt: promptText,
-  target: targetText,
-  probes: z.enum(['card', 'none']).default('card').openapi({ description: 'questions asked around the edit' }),
-  background: background.optional(),
-});
-const upload = z.strictObject({
-  ...common,
-  file: z.string().min(1).openapi({ description: 'a file that `visedit edit` wrote, as a data URL' }),
-  image: image.optional(),
-  background: background.optional(),
-});
-const creation = z.object({ file: z.unknown().optional() }).loose().openapi('EditRequest', {
-  description: 'editor, image, prompt and target; or the file of an edit',
-});
+const making = z
+  .strictObject({
+    ...common,
+    editor: z.string().min(1).max(40),
+    weights: z.string().min(1).max(200).optional(),
+    image,
+    prompt: promptText,
+    target: targetText,
+    probes: z.enum(['card', 'none']).default('card').openapi({ description: 'questions asked around the edit' }),
+    background: background.optional(),
+  })
+  .openapi('EditToMake');
+const upload = z
+  .strictObject({
+    ...common,
+    file: z.string().min(1).openapi({ description: 'a file that `visedit edit` wrote, as a data URL' }),
+    image: image.optional(),
+    background: background.optional(),
+  })
+  .openapi('EditFromFile');
+const creation = z
+  .object({ file: z.unknown().optional(), background: z.unknown().optional() })
+  .loose()
+  .openapi('EditRequest', {
+    oneOf: [{ $ref: '#/components/schemas/EditToMake' }, { $ref: '#/components/schemas/EditFromFile' }],
+  });
 
 const editId = z.object({ id: z.string().max(100) });
 const params = { params: editId };
@@ -92,7 +111,7 @@ const routes = {
     path: '/v1/edits',
     summary: 'Correct an answer, or take over an edit from a file',
     request: { body: body(creation) },
-    responses: answers(201, 'the edit; with `background` a job, status 202', edit),
+    responses: workAnswers(201, 'the edit', edit),
   }),
   list: createRoute({
     method: 'get',
@@ -129,6 +148,20 @@ const routes = {
     request: params,
     responses: answers(200, 'what was deleted', deletedOf('edit')),
   }),
+  picture: createRoute({
+    method: 'get',
+    path: '/v1/edits/{id}/picture',
+    summary: 'The picture of an edit',
+    request: params,
+    responses: file('the picture', 'image/png'),
+  }),
+  file: createRoute({
+    method: 'get',
+    path: '/v1/edits/{id}/file',
+    summary: 'The file of an edit, as `visedit edit` writes it',
+    request: params,
+    responses: file('the file', 'application/octet-stream'),
+  }),
   sets: createRoute({
     method: 'get',
     path: '/v1/sets',
@@ -161,6 +194,8 @@ const routes = {
 
 export const addEdits: AddRoutes = (app, services) => {
   const { store } = services;
+  app.openAPIRegistry.register('EditToMake', making);
+  app.openAPIRegistry.register('EditFromFile', upload);
   const shown = (one: StoredEdit): z.infer<typeof edit> => describe(services, one);
 
   app.openapi(routes.add, async (c) => {
@@ -196,13 +231,13 @@ export const addEdits: AddRoutes = (app, services) => {
     store.delete(id);
     return c.json({ id, object: 'edit' as const, deleted: true as const }, 200);
   });
-  app.get('/v1/edits/:id/picture', (c) => {
-    const picture = store.picture(c.req.param('id'));
+  app.openapi(routes.picture, (c) => {
+    const picture = store.picture(c.req.valid('param').id);
     if (picture === undefined) throw new ApiError(404, 'picture_not_found', 'this edit came without a picture', { param: 'id' });
     return c.body(new Uint8Array(picture), 200, { 'content-type': 'image/png', 'cache-control': 'private, max-age=3600' });
   });
-  app.get('/v1/edits/:id/file', (c) => {
-    const { id } = store.edit(c.req.param('id'));
+  app.openapi(routes.file, (c) => {
+    const { id } = store.edit(c.req.valid('param').id);
     return c.body(new Uint8Array(readFileSync(store.path(id))), 200, {
       'content-type': 'application/octet-stream',
       'content-disposition': `attachment; filename="${id}.safetensors"`,

@@ -2,11 +2,10 @@
 
 import { createRoute, z } from '@hono/zod-openapi';
 import { eventStream } from '../http/events.ts';
-import { answers, list } from '../http/schemas.ts';
+import { answers, file, jobSchema, list } from '../http/schemas.ts';
 import { isEnded, type Job } from '../jobs.ts';
 import type { AddRoutes } from './app-types.ts';
 import { clientOf } from './app-types.ts';
-import { jobSchema } from './respond.ts';
 import { watching } from './watching.ts';
 
 const params = z.object({ id: z.string().max(100) });
@@ -31,6 +30,13 @@ const routes = {
     request: { params },
     responses: answers(200, 'the job', jobSchema),
   }),
+  events: createRoute({
+    method: 'get',
+    path: '/v1/jobs/{id}/events',
+    summary: 'News of a job until its end',
+    request: { params },
+    responses: file('events `progress`, and `end` with the result: jobs as JSON', 'text/event-stream'),
+  }),
 };
 
 const plain = ({ result: _, ...job }: Job): z.infer<typeof jobSchema> => ({ ...job, progress: { ...job.progress } });
@@ -41,8 +47,8 @@ export const addJobs: AddRoutes = (app, services) => {
   app.openapi(routes.list, (c) => c.json({ object: 'list' as const, data: jobs.all.map(plain) }, 200));
   app.openapi(routes.get, (c) => c.json(whole(jobs.get(c.req.valid('param').id)), 200));
   app.openapi(routes.remove, (c) => c.json(plain(jobs.remove(c.req.valid('param').id)), 200));
-  app.get('/v1/jobs/:id/events', (c) => {
-    const id = c.req.param('id');
+  app.openapi(routes.events, (c) => {
+    const { id } = c.req.valid('param');
     jobs.get(id);
     const { signal, leave } = watching(services, clientOf(c));
     return eventStream(async (sink) => {

@@ -1,25 +1,11 @@
 /** How routes of long work answer: with the result, with a drawing of it, or at once with a job. */
 
-import { z } from '@hono/zod-openapi';
 import { drawFigure, type Figure, figureJson, toPng } from '../../../src/figures/index.ts';
 import type { Progress } from '../engine/tasks.ts';
 import type { Services } from '../services.ts';
 import { type Ctx, clientOf } from './app-types.ts';
 
 export type Format = 'json' | 'figure' | 'svg' | 'png';
-
-export const jobSchema = z
-  .object({
-    object: z.literal('job'),
-    id: z.string(),
-    kind: z.string(),
-    state: z.enum(['queued', 'running', 'done', 'failed', 'cancelled']),
-    created: z.int(),
-    progress: z.object({ done: z.int(), total: z.int(), note: z.string() }),
-    result: z.unknown().optional(),
-    error: z.unknown().optional(),
-  })
-  .openapi('Job');
 
 /** The format that is asked for by field or by the Accept header. */
 export function formatOf(c: Ctx, field: Format | undefined): Format {

@@ -6,7 +6,7 @@ import { curves } from '../../../lab/reproduce/figures/training-curves.ts';
 import type { AskedKind, QueryResult, RecordResult } from '../../../src/evaluation/metrics.ts';
 import { ApiError } from '../errors.ts';
 import { eventStream } from '../http/events.ts';
-import { answers, format, list, order, page } from '../http/schemas.ts';
+import { answers, drawings, file, format, list, order, page } from '../http/schemas.ts';
 import { thinned } from '../runs.ts';
 import type { AddRoutes } from './app-types.ts';
 import { clientOf } from './app-types.ts';
@@ -80,7 +80,19 @@ const routes = {
         format: format.optional(),
       }),
     },
-    responses: answers(200, 'lines of log.jsonl, evenly thinned', list(z.record(z.string(), z.number()))),
+    responses: answers(
+      200,
+      'lines of log.jsonl, evenly thinned; a drawing with `format` or the Accept header',
+      list(z.record(z.string(), z.number())),
+      ...drawings,
+    ),
+  }),
+  events: createRoute({
+    method: 'get',
+    path: '/v1/runs/{id}/events',
+    summary: 'News of a run as they come',
+    request: { params, query: z.strictObject({ after }) },
+    responses: file('events `run` and `log`: the facts of the run, and new lines of its log', 'text/event-stream'),
   }),
 };
 
@@ -113,11 +125,9 @@ export const addRuns: AddRoutes = (app, services) => {
     if (lines.length < 2) throw new ApiError(404, 'log_not_found', `${id} has no curve yet`, { param: 'id' });
     return (await sendFigure(c, curves([{ name: id, lines }]), wanted)) as never;
   });
-  app.get('/v1/runs/:id/events', (c) => {
-    const id = c.req.param('id');
-    let step = Number(c.req.query('after') ?? 0);
-    if (!Number.isInteger(step) || step < 0)
-      throw new ApiError(400, 'invalid_value', '"after" must be a step, from 0', { param: 'after' });
+  app.openapi(routes.events, (c) => {
+    const { id } = c.req.valid('param');
+    let { after: step } = c.req.valid('query');
     runs.get(id);
     const { signal, leave } = watching(services, clientOf(c));
     return eventStream(async (sink) => {
