@@ -40,6 +40,7 @@ export interface ErrorOptions {
 export class ApiError extends Error {
   override name = 'ApiError';
   readonly param: string | undefined;
+  readonly retryAfter: number | undefined;
   readonly headers: Readonly<Record<string, string>>;
 
   constructor(
@@ -50,6 +51,7 @@ export class ApiError extends Error {
   ) {
     super(message, { cause });
     this.param = param;
+    this.retryAfter = retryAfter;
     this.headers = { ...(retryAfter === undefined ? {} : { 'retry-after': String(retryAfter) }), ...headers };
   }
 
@@ -95,9 +97,10 @@ export async function clientsFault<T>(
     return await check();
   } catch (error) {
     if (error instanceof ApiError || isStop(error)) throw error;
-    const { message, constructor } = error as Error;
-    // Anything but a plain Error was not written for people.
-    const told = constructor === Error ? message : 'it cannot be used';
+    const { message } = error as Error;
+    // Errors of the language were not written for people.
+    const raw = [TypeError, RangeError, SyntaxError, ReferenceError].some((kind) => error instanceof kind);
+    const told = raw ? 'it cannot be used' : message;
     throw new ApiError(400, code, path === undefined ? told : told.replaceAll(path, 'the file'), { param, cause: error });
   }
 }

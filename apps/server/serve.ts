@@ -8,12 +8,14 @@ import { pino } from 'pino';
 import { buildApp } from './app.ts';
 import { ApiError } from './errors.ts';
 import { checkReach, type ServerOptions } from './options.ts';
+import type { App } from './routes/app-types.ts';
 import { Services } from './services.ts';
 
 export interface RunningServer {
   /** without a slash at its end */
   readonly url: string;
   readonly services: Services;
+  readonly app: App;
   /** Drains: new requests are refused, running ones have time to finish. The same promise when called again. */
   stop(): Promise<void>;
 }
@@ -56,6 +58,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     return {
       url: `http://${host}:${port}`,
       services,
+      app,
       stop: () => {
         stopping ??= drain(server, services);
         return stopping;

@@ -1,4 +1,6 @@
 /** Whatever is sent to a route, the answer is an error of the API's shape with the right status, nothing secret is logged, and the server stays up. */
+import { once } from 'node:events';
+import { get, type IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import fc from 'fast-check';
 import { pino } from 'pino';
@@ -127,6 +129,9 @@ test('fields of any wrong kind, and fields that there are not, are refused by na
     fc.constantFrom<unknown>(null, {}, [], [[]], -1, 1.5, 1e308, -1e308, '', 'x', true, 'a'.repeat(5000), '\u0000', {
       type: 'x',
     }),
+    fc.constantFrom<unknown>(
+      ...['length', 'size', 'toString', 'valueOf', 'then', '__proto__'].map((key) => ({ [key]: { toString: 1 } })),
+    ),
     fc.jsonValue({ maxDepth: 2 }),
   );
   await fc.assert(
@@ -165,6 +170,7 @@ test('bodies of any JSON, and bodies that are none, are refused', async () => {
   const { path, body } = valid.chat!;
   await refused('POST', path, `${'['.repeat(1000)}${']'.repeat(1000)}`, 400, 'json_too_deep');
   await refused('POST', path, '{"model": "mini-llava"', 400, 'invalid_json');
+  await refused('POST', path, { ...body, model: { length: { toString: 1 } } }, 400, 'invalid_value', 'length');
   const large = await ask('POST', path, { ...body, user: 'x'.repeat(300_000) });
   expect([large.status, large.json.error.code]).toEqual([413, 'body_too_large']);
   for (const type of ['text/plain', 'multipart/form-data; boundary=x', 'application/jsonx']) {
@@ -308,6 +314,15 @@ test('edits, sets, attributions and comparisons that cannot be', async () => {
   const query = (valid.comparison!.body.queries as object[])[0];
   const compared = (change: Record<string, unknown>) => ({ ...valid.comparison!.body, ...change });
   await refused('POST', '/v1/comparisons', compared({ queries: [query, query, query, query] }), 400, 'invalid_value', 'queries');
+  for (const format of ['svg', 'png', 'figure'])
+    await refused(
+      'POST',
+      '/v1/comparisons',
+      compared({ queries: [{ ...query, image: null }], format }),
+      400,
+      'invalid_value',
+      'format',
+    );
   await refused(
     'POST',
     '/v1/comparisons',
@@ -318,6 +333,60 @@ test('edits, sets, attributions and comparisons that cannot be', async () => {
   );
   await isUp();
 }, 60_000);
+
+test('a body of very many values holds nobody up', async () => {
+  const large = await startHarness({ limits: { bodyBytes: 64e6 } });
+  const body = `{${Array.from({ length: 2_000_000 }, (_, i) => `"k${i}":1`).join()}}`;
+  const sent = large.ask('POST', '/v1/chat/completions', body);
+  let longest = 0;
+  for (let at = performance.now(); ; at = performance.now()) {
+    const over = await Promise.race([sent.then(() => true), large.ask('GET', '/healthz').then(() => false)]);
+    longest = Math.max(longest, performance.now() - at);
+    if (over) break;
+  }
+  expect((await sent).json.error.code).toBe('json_too_large');
+  expect(longest).toBeLessThan(1500);
+  await large.close();
+}, 60_000);
+
+test('drawings of any text are drawn', async () => {
+  const texts = ['\u0000\u0001\u001f', '\ud800', '</svg><script>', '&amp;&#0;', '\ufffe\uffff', '🦊 \u202e', 'x'.repeat(300)];
+  for (const prompt of texts)
+    for (const format of ['svg', 'png']) {
+      const query = { ...(valid.comparison!.body.queries as object[])[0], prompt };
+      const { status, json } = await ask('POST', '/v1/comparisons', { ...valid.comparison!.body, queries: [query], format });
+      expect([prompt, format, status, json?.error?.message]).toEqual([
+        prompt,
+        format,
+        status === 400 ? 400 : 200,
+        json?.error?.message,
+      ]);
+      const why = await ask('POST', '/v1/attributions', { ...valid.attribution!.body, prompt, parts: undefined, format });
+      expect([prompt, format, why.status]).toEqual([prompt, format, why.status === 400 ? 400 : 200]);
+    }
+}, 60_000);
+
+test('a placeholder for the picture at any place of a prompt is no failure of the server', async () => {
+  for (const prompt of [
+    '<image>',
+    'What <image> is this?',
+    'What is this? <image>',
+    '<image>\n<image>\nTwo?',
+    '<s></s><unk>',
+    '<ImageHere>',
+  ])
+    for (const image of [valid.picture!.body.image as string, undefined]) {
+      const { status } = await ask('POST', '/v1/chat/completions', { ...valid.chat!.body, messages: messages(prompt, image) });
+      expect([prompt, [200, 400].includes(status)]).toEqual([prompt, true]);
+      const edit = { ...valid.edit!.body, set: 'placeholders', prompt, image };
+      expect([prompt, [201, 400, 409].includes((await ask('POST', '/v1/edits', edit)).status)]).toEqual([prompt, true]);
+      const why = { ...valid.attribution!.body, prompt, image, parts: undefined };
+      expect([prompt, [200, 400].includes((await ask('POST', '/v1/attributions', why)).status)]).toEqual([prompt, true]);
+      const query = { ...(valid.comparison!.body.queries as object[])[0], prompt, image };
+      const compared = await ask('POST', '/v1/comparisons', { ...valid.comparison!.body, queries: [query] });
+      expect([prompt, [200, 400].includes(compared.status)]).toEqual([prompt, true]);
+    }
+}, 120_000);
 
 test('methods that a path does not have, and what is no HTTP', async () => {
   for (const [method, path, allow] of [
@@ -348,6 +417,7 @@ test('the key, the name and the origin are checked; health needs no key', async 
     for (const authorization of [undefined, 'Bearer wrong-key-altogether', `Basic ${key}`, `Bearer ${key}x`]) {
       const answer = await harness.ask('GET', path, undefined, authorization === undefined ? {} : { authorization });
       expect([path, answer.status, isErrorBody(answer.json)]).toEqual([path, 401, true]);
+      expect(answer.headers.get('www-authenticate')).toMatch(/^Bearer realm="visedit"/);
     }
     expect((await ask('GET', path)).status).toBe(200);
   }
@@ -373,6 +443,25 @@ test('the key, the name and the origin are checked; health needs no key', async 
   for (const from of ['http://evil.example.org', 'null', 'http://127.0.0.1:1', 'file://'])
     expect([from, await origin(from)]).toEqual([from, 403]);
   for (const from of ['http://studio.example.org', harness.server.url]) expect([from, await origin(from)]).toEqual([from, 200]);
+  // Pictures, frames and links of other sites say no origin, but that they are of another site.
+  const from = async (site: string, path: string, more: Record<string, string> = {}) => {
+    // `fetch` has these headers of its own.
+    const request = get(`${harness.server.url}${path}`, { headers: { ...headers, 'sec-fetch-site': site, ...more } });
+    const [response] = (await once(request, 'response')) as [IncomingMessage];
+    response.resume();
+    expect(response.headers['cross-origin-resource-policy']).toBe('same-origin');
+    expect(response.headers['content-security-policy']).toContain("frame-ancestors 'none'");
+    return response.statusCode;
+  };
+  const picture = `/v1/edits/${editId}/picture`;
+  const link = { 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'document' };
+  for (const site of ['same-origin', 'none']) expect(await from(site, picture)).toBe(200);
+  for (const site of ['cross-site', 'same-site'])
+    for (const more of [{ 'sec-fetch-mode': 'no-cors', 'sec-fetch-dest': 'image' }, {}, link])
+      expect(await from(site, picture, more)).toBe(403);
+  expect(await from('cross-site', '/healthz', link)).toBe(200);
+  expect(await from('cross-site', '/healthz', { ...link, 'sec-fetch-dest': 'iframe' })).toBe(403);
+  expect(await from('cross-site', '/v1/models', { origin: 'http://studio.example.org' })).toBe(200);
   const preflight = await harness.ask('OPTIONS', '/v1/chat/completions', undefined, {
     origin: 'http://studio.example.org',
     'access-control-request-method': 'POST',

@@ -17,6 +17,8 @@ export interface Harness {
   server: RunningServer;
   folder: string;
   records: EditRecord[];
+  /** what `ask` asked, and what came */
+  asked: { method: string; path: string; status: number; type: string }[];
   ask(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Answer>;
   close(): Promise<void>;
 }
@@ -57,11 +59,18 @@ export async function startHarness(options: Partial<ServerOptions> = {}): Promis
     rmSync(folder, { recursive: true, force: true });
     throw error;
   });
+  const asked: Harness['asked'] = [];
   return {
     server,
     folder,
     records: loadRecords(world.test, world.images),
-    ask: (method, path, body, headers) => ask(server.url, method, path, body, headers),
+    asked,
+    ask: async (method, path, body, headers) => {
+      const answer = await ask(server.url, method, path, body, headers);
+      const type = (answer.headers.get('content-type') ?? '').split(';')[0]!;
+      asked.push({ method, path, status: answer.status, type });
+      return answer;
+    },
     close: async () => {
       await server.stop();
       rmSync(folder, { recursive: true, force: true });

@@ -11,7 +11,8 @@ import { EditStore } from '../../apps/server/edits/store.ts';
 import { Engine } from '../../apps/server/engine/engine.ts';
 import { TextStream } from '../../apps/server/engine/text-stream.ts';
 import { ApiError, stopped } from '../../apps/server/errors.ts';
-import { checkShape } from '../../apps/server/http/json.ts';
+import { parseHost, parseOrigin } from '../../apps/server/http/host.ts';
+import { parseJson } from '../../apps/server/http/json.ts';
 import { checkReach } from '../../apps/server/options.ts';
 import { fromDataUrl, Pictures } from '../../apps/server/pictures/pictures.ts';
 import { fetchPicture, isInward } from '../../apps/server/pictures/remote.ts';
@@ -209,17 +210,25 @@ describe('turns', () => {
   });
 });
 
-test('JSON that is nested too deeply is refused, whatever its strings hold', () => {
+test('JSON that is nested too deeply or has too many values is refused, whatever its strings hold', () => {
   const depthOf = (value: unknown): number =>
     typeof value === 'object' && value !== null ? 1 + Math.max(0, ...Object.values(value).map(depthOf)) : 0;
   fc.assert(
     fc.property(fc.json({ maxDepth: 6 }), fc.integer({ min: 1, max: 6 }), (text, limit) => {
       const deep = depthOf(JSON.parse(text)) > limit;
-      expect(codeOf(() => checkShape(text, limit))).toBe(deep ? 'json_too_deep' : 'nothing');
+      expect(codeOf(() => parseJson(text, { jsonDepth: limit, jsonValues: 1e6 }))).toBe(deep ? 'json_too_deep' : 'nothing');
     }),
   );
-  expect(codeOf(() => checkShape('['.repeat(1e6), 16))).toBe('json_too_deep');
-  expect(codeOf(() => checkShape('"[[[[\\"[[[\\\\"', 1))).toBe('nothing');
+  const limits = { jsonDepth: 16, jsonValues: 1000 };
+  expect(codeOf(() => parseJson('['.repeat(1e6), limits))).toBe('json_too_deep');
+  expect(codeOf(() => parseJson('"[[[[\\"[[[\\\\"', { ...limits, jsonDepth: 1 }))).toBe('nothing');
+  expect(codeOf(() => parseJson(`[${'1,'.repeat(998)}1]`, limits))).toBe('nothing');
+  expect(codeOf(() => parseJson(`[${'1,'.repeat(1000)}1]`, limits))).toBe('json_too_large');
+  expect(codeOf(() => parseJson(`[${'",",'.repeat(800)}""]`, limits))).toBe('nothing');
+  for (const key of ['length', 'size'])
+    expect(codeOf(() => parseJson(`{"${key}": {"toString": 1}}`, limits))).toBe('invalid_value');
+  for (const text of ['', '{', '{"a"}', 'nul', '"\\x"', '[1,]'])
+    expect(codeOf(() => parseJson(text, limits))).toBe('invalid_json');
 });
 
 test('without a key only this machine is listened to', () => {
@@ -333,9 +342,9 @@ describe('pictures', () => {
       expect([wrong, codeOf(() => fromDataUrl(wrong, 'x'))]).toEqual([wrong, 'invalid_image']);
     // No form of many megabytes holds the thread for long, or runs out of stack.
     const much = 'A'.repeat(24_000_000);
+    const long = [much, `${much}!`, 'AAA \n'.repeat(6_000_000), '%41'.repeat(8_000_000)];
     const began = performance.now();
-    for (const form of [much, `${much}!`, much.replaceAll('AAA', 'A \n'), much.replaceAll('AAA', '%41')])
-      codeOf(() => fromDataUrl(`data:;base64,${form}`, 'x'));
+    for (const form of long) codeOf(() => fromDataUrl(`data:;base64,${form}`, 'x'));
     expect(performance.now() - began).toBeLessThan(4000);
   });
 
@@ -354,10 +363,68 @@ describe('pictures', () => {
       'fd00::1',
       '::ffff:10.0.0.1',
       '::ffff:7f00:1',
+      '::127.0.0.1',
+      '::a00:1',
+      'fec0::1',
+      'feff::1',
+      '64:ff9b::8.8.8.8',
+      '64:ff9b:1::1',
+      '64:ff9b:1:ffff::10.0.0.1',
+      '100::1',
+      '2001::1',
+      '2001:0:a00:1::',
+      '2001:10::1',
+      '2002:7f00:1::',
+      '3fff::1',
+      '5f00::1',
+      '4000::1',
+      'ff02::1',
+      'fe80::1%eth0',
+      '192.0.2.1',
+      '198.51.100.1',
+      '203.0.113.1',
+      '192.88.99.1',
+      '224.0.0.1',
+      '255.255.255.255',
+      'no address',
     ])
       expect([address, isInward(address)]).toEqual([address, true]);
-    for (const address of ['8.8.8.8', '172.32.0.1', '2606:4700::1111'])
+    for (const address of ['8.8.8.8', '172.32.0.1', '::ffff:8.8.8.8', '2001:200::1', '2606:4700::1111', '2a00:1450::1'])
       expect([address, isInward(address)]).toEqual([address, false]);
+  });
+
+  test('names of hosts and origins have one form, whatever the notation', () => {
+    for (const [text, name, port] of [
+      ['Images.Example.ORG', 'images.example.org', undefined],
+      ['images.example.org.', 'images.example.org', undefined],
+      ['images.example.org.:8443', 'images.example.org', 8443],
+      ['bücher.example', 'xn--bcher-kva.example', undefined],
+      ['xn--bcher-kva.example:80', 'xn--bcher-kva.example', 80],
+      ['127.1', '127.0.0.1', undefined],
+      ['0x7f000001:443', '127.0.0.1', 443],
+      ['[::1]:8080', '[::1]', 8080],
+      ['::1', '[::1]', undefined],
+      ['0:0:0:0:0:0:0:1', '[::1]', undefined],
+    ] as const)
+      expect([text, parseHost(text)]).toEqual([text, { name, port }]);
+    for (const wrong of [
+      '',
+      'a b',
+      'http://example.org',
+      'example.org/path',
+      'user@example.org',
+      'example.org:99999',
+      '[::1',
+      'a?b',
+      '*',
+    ])
+      expect([wrong, codeOf(() => parseHost(wrong))]).toEqual([
+        wrong,
+        expect.stringMatching(/is not the name of a host|port above/),
+      ]);
+    expect(parseOrigin('HTTP://LocalHost:80/')).toBe('http://localhost');
+    for (const wrong of ['localhost:5173', 'ftp://x', 'http://x/path', '*', 'null'])
+      expect(codeOf(() => parseOrigin(wrong))).toContain('not an origin');
   });
 
   describe('from other machines', () => {
@@ -372,7 +439,8 @@ describe('pictures', () => {
       server.listen(0, '127.0.0.1', () => resolve((server.address() as AddressInfo).port)),
     );
     afterAll(() => void server.close());
-    const fetched = (from: string, allowed: readonly string[]) => fetchPicture(from, { allowed, maxBytes: 50_000, signal });
+    const fetched = (from: string, allowed: readonly string[]) =>
+      fetchPicture(from, { allowed: allowed.map(parseHost), maxBytes: 50_000, signal });
 
     test('only from hosts on the list, and never inward by a name or a redirect', async () => {
       const port = await listening;
@@ -385,6 +453,8 @@ describe('pictures', () => {
           code: 'image_url_refused',
           message: expect.stringContaining(why),
         });
+      expect(Buffer.from(await fetched(`${here}/picture`, [`127.1:${port}`])).toString()).toBe('picture');
+      await refused('https://127.0.0.1/picture', ['127.0.0.1:80'], 'no pictures from 127.0.0.1');
       await refused(`${here}/picture`, [], 'no pictures from other machines');
       await refused(`http://127.0.0.1:1/picture`, list, 'no pictures from 127.0.0.1:1');
       await refused(`http://2130706433:${port}/picture`, ['elsewhere'], 'no pictures from 127.0.0.1');

@@ -303,10 +303,23 @@ test('pictures that are kept are named by their path, and suggestions complete a
   expect(json.queries[0]).toMatchObject({ same: true, passed: true });
 });
 
-test('the description names every route, and the metrics count what was done', async () => {
+test('the description names every route and whatever they answered, and the metrics count what was done', async () => {
   const { json } = await ask('GET', '/openapi.json');
-  for (const path of ['/v1/chat/completions', '/v1/edits/{id}', '/v1/attributions', '/v1/comparisons', '/v1/runs/{id}/log'])
-    expect(Object.keys(json.paths)).toContain(path);
+  const { paths } = json as {
+    paths: Record<string, Record<string, { summary?: string; responses: Record<string, { content?: object }> }>>;
+  };
+  const routes = harness.server.app.routes.filter(({ method, path }) => method !== 'ALL' && path !== '*' && path !== '/*');
+  for (const { method, path } of routes) {
+    const operation = paths[path.replace(/:(\w+)/g, '{$1}')]?.[method.toLowerCase()];
+    expect([method, path, operation?.summary]).toEqual([method, path, expect.any(String)]);
+  }
+  const described = Object.keys(paths).map((path) => [path, new RegExp(`^${path.replace(/\{\w+\}/g, '[^/]+')}$`)] as const);
+  for (const { method, path, status, type } of harness.asked) {
+    const [template] = described.find(([, fits]) => fits.test(path.split('?')[0]!))!;
+    const { responses } = paths[template]![method.toLowerCase()]!;
+    const types = Object.keys((responses[status] ?? responses.default)!.content!);
+    expect([method, template, status, types]).toEqual([method, template, status, expect.arrayContaining([type])]);
+  }
   const { text } = await ask('GET', '/metrics');
   expect(text).toMatch(/visedit_http_requests_total\{method="POST",route="\/v1\/chat\/completions",status="200"\} [1-9]/);
   expect(text).toMatch(/visedit_tokens_total\{model="mini-llava",kind="completion"\} [1-9]/);

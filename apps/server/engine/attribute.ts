@@ -8,7 +8,7 @@ import type { AnsweringModel } from '../../../src/models/answer.ts';
 import type { Vlm } from '../../../src/models/vlm.ts';
 import { Random } from '../../../src/random.ts';
 import { ApiError, clientsFault } from '../errors.ts';
-import type { Models } from './models.ts';
+import { layoutOf, type Models } from './models.ts';
 import { named } from './said.ts';
 import type { Attribution, AttributionOrder, AttributionView, Progress } from './tasks.ts';
 import type { Work } from './worker.ts';
@@ -26,7 +26,7 @@ export async function attribute(models: Models, order: AttributionOrder, work: W
     if (id > largest)
       throw new ApiError(400, 'invalid_value', `there is no token ${id}; ids go up to ${largest}`, { param: `answer.${i}` });
   const keyId = await clientsFault('invalid_value', 'key', () => keyOf(vlm, prompt, image !== undefined, key, answer[position]));
-  await clientsFault('invalid_prompt', 'prompt', () => vlm.layout(prompt, image !== undefined));
+  await layoutOf(vlm, 'prompt', prompt, image !== undefined);
   models.saw(vlm, image);
   const looked = { prompt, image, answer: before };
   const rounds = order.before && under.edits.length > 0 ? 2 : 1;

@@ -1,8 +1,7 @@
 /** One answer, token by token. */
 
 import { Random } from '../../../src/random.ts';
-import { clientsFault } from '../errors.ts';
-import type { Models } from './models.ts';
+import { layoutOf, type Models } from './models.ts';
 import { listen } from './said.ts';
 import type { ChatOrder, Said, SaidToken } from './tasks.ts';
 import type { Work } from './worker.ts';
@@ -10,7 +9,7 @@ import type { Work } from './worker.ts';
 export async function chat(models: Models, order: ChatOrder, { signal, tell }: Work<SaidToken>): Promise<Said> {
   const { under, prompt, image, maxTokens, stop, top, temperature, topP, seed } = order;
   const { vlm, asked } = await models.under(under);
-  const sequence = await clientsFault('invalid_prompt', 'messages', () => vlm.layout(prompt, image !== undefined));
+  const sequence = await layoutOf(vlm, 'messages', prompt, image !== undefined);
   models.saw(vlm, image);
   const listener = listen(vlm, 1, { top, stop, tell });
   const sampling = temperature === 0 ? {} : { temperature, topP, random: new Random(`${seed}/chat`) };

@@ -4,8 +4,8 @@ import { type AskedKind, hardKinds, targetProbability, tokenAccuracy } from '../
 import { queryKinds } from '../../../src/input/records.ts';
 import type { AnsweringModel, TargetAnswer } from '../../../src/models/answer.ts';
 import type { Vlm } from '../../../src/models/vlm.ts';
-import { ApiError, clientsFault } from '../errors.ts';
-import type { Models } from './models.ts';
+import { ApiError } from '../errors.ts';
+import { layoutOf, type Models } from './models.ts';
 import { listen } from './said.ts';
 import type { ComparedAnswer, ComparedQuery, ComparisonOrder, Progress } from './tasks.ts';
 import type { Work } from './worker.ts';
@@ -21,7 +21,7 @@ export async function compare(models: Models, order: ComparisonOrder, work: Work
     throw new ApiError(400, 'invalid_value', 'before and after must be the same model under different edits', { param: 'after' });
   const [before, after] = [await models.under(order.before), await models.under(order.after)];
   for (const [i, { prompt, image, target }] of queries.entries()) {
-    await clientsFault('invalid_prompt', `queries.${i}.prompt`, () => before.vlm.layout(prompt, image !== undefined, target));
+    await layoutOf(before.vlm, `queries.${i}.prompt`, prompt, image !== undefined, target);
     models.saw(before.vlm, image);
   }
   const then = await ask(before.vlm, before.asked, order, work.signal);

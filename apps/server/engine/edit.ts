@@ -9,7 +9,7 @@ import { wordWarnings } from '../../../src/input/text/unknown-words.ts';
 import { unedited } from '../../../src/models/answer.ts';
 import type { Vlm } from '../../../src/models/vlm.ts';
 import { clientsFault } from '../errors.ts';
-import { combined, type Models } from './models.ts';
+import { combined, layoutOf, type Models } from './models.ts';
 import type { AdoptOrder, EditFile, EditMade, EditOrder } from './tasks.ts';
 import type { Work } from './worker.ts';
 
@@ -29,7 +29,7 @@ export async function edit(models: Models, order: EditOrder, { signal }: Work<ne
   const vlm = models.vlm(model);
   const editor = await clientsFault('editor_not_found', 'editor', () => editorNamed(id));
   const weights = await models.weights(model, id, order.weights);
-  await clientsFault('invalid_prompt', 'prompt', () => vlm.layout(prompt, true, target));
+  await layoutOf(vlm, 'prompt', prompt, true, target);
   models.saw(vlm, image);
   const request = { image, prompt, target };
   const [result] = await editor.edit(vlm, [request], weights);

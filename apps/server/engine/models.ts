@@ -8,6 +8,7 @@ import { editorIds, editorNamed } from '../../../src/editors/index.ts';
 import { findShippedWeights } from '../../../src/editors/shipped.ts';
 import type { AnsweringModel } from '../../../src/models/answer.ts';
 import { loadModel } from '../../../src/models/load.ts';
+import type { Sequence } from '../../../src/models/sequence.ts';
 import type { RgbImage, Vlm } from '../../../src/models/vlm.ts';
 import { ApiError, clientsFault } from '../errors.ts';
 import type { EditFile, EditorFacts, EngineOptions, Facts, ModelUnder } from './tasks.ts';
@@ -173,6 +174,15 @@ export class Models {
       seen.clear();
     }
   }
+}
+
+/** A prompt as the model reads it. @throws ApiError 400 when it is too long, or has its picture where the model reads none */
+export function layoutOf(vlm: Vlm, param: string, prompt: string, image: boolean, target?: string): Promise<Sequence> {
+  return clientsFault('invalid_prompt', param, () => {
+    const sequence = vlm.layout(prompt, image, target);
+    vlm.batchShape([sequence]);
+    return sequence;
+  });
 }
 
 /** @throws ApiError 409 */

@@ -15,7 +15,11 @@ export function parseHost(text: string): HostName {
   // An address of IPv6 may stand without its brackets.
   const plain = text.includes('[') || (text.match(/:/g) ?? []).length < 2;
   const url = parsed(`http://${plain ? host : `[${text.trim()}]`}/`);
-  if (url === undefined || url.pathname !== '/' || url.search !== '' || url.hash !== '' || url.username !== '' || url.port !== '')
+  if (
+    url === undefined ||
+    url.href !== `http://${url.hostname}/` ||
+    !/^(\[[0-9a-f:.]+\]|[\w-]+(\.[\w-]+)*\.?)$/.test(url.hostname)
+  )
     throw new Error(
       `${JSON.stringify(text)} is not the name of a host; write it as images.example.org or images.example.org:8443`,
     );
