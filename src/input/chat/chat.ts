@@ -1,6 +1,6 @@
 /** Messages with roles as one prompt: rendered by a chat template, then split where the pictures stand. */
 
-import { type RenderOptions, renderTemplate, type TemplateMessage } from './jinja.ts';
+import { EndlessTemplate, type RenderOptions, renderTemplate, type TemplateMessage } from './jinja.ts';
 import type { ChatTemplate } from './template.ts';
 
 /** A part of a message or of a prompt. */
@@ -45,17 +45,34 @@ export function renderChat<P>(messages: readonly Message<P>[], form: ChatForm, o
   ]);
 }
 
+/** How a list of parts looks that a template writes as it is, since it expected a text. */
+const LIST = '{"type": "text"';
+
+/**
+ * Templates differ in what they expect. One that names no image was written for texts, and the placeholder stands in them as any other word; the
+ * others get lists of parts, and where that fails, texts for messages that are only text.
+ */
 function render<P>(messages: readonly Message<P>[], { template, placeholder }: ChatForm, options: RenderOptions): string {
-  // A template that names no image was written for texts; the placeholder stands in them as any other word.
-  const plain = !/image/i.test(template.source);
-  const given = messages.map((message): TemplateMessage => {
-    const parts = partsOf(message);
-    const content = plain
-      ? parts.map((part) => ('text' in part ? part.text : placeholder)).join('\n')
-      : parts.map((part) => ('text' in part ? { type: 'text' as const, text: part.text } : { type: 'image' as const }));
-    return { role: message.role, content };
-  });
-  return renderTemplate(template, given, options);
+  const listOf = (parts: readonly Part<P>[]): TemplateMessage['content'] =>
+    parts.map((part) => ('text' in part ? { type: 'text', text: part.text } : { type: 'image' }));
+  const textOf = (parts: readonly Part<P>[]): string =>
+    parts.map((part) => ('text' in part ? part.text : placeholder)).join('\n');
+  const shorter = (parts: readonly Part<P>[]): TemplateMessage['content'] =>
+    parts.every((part) => 'text' in part) ? textOf(parts) : listOf(parts);
+  const said = messages.some((message) => textOf(partsOf(message)).includes(LIST));
+  let fault: unknown;
+  for (const contentOf of /image/i.test(template.source) ? [listOf, shorter] : [textOf]) {
+    try {
+      const given = messages.map((message) => ({ role: message.role, content: contentOf(partsOf(message)) }));
+      const text = renderTemplate(template, given, options);
+      if (said || !text.includes(LIST)) return text;
+      fault ??= new Error(`the chat template in ${template.origin} writes parts of messages as lists, not as texts`);
+    } catch (error) {
+      if (error instanceof EndlessTemplate) throw error;
+      fault ??= error;
+    }
+  }
+  throw fault;
 }
 
 /** Says which message's pictures the template does not write as many times as there are. */

@@ -78,7 +78,9 @@ export function renderTemplate(
   try {
     return within(timeLimit, () => String(interpreter.run(programOf(template)).value));
   } catch (error) {
-    throw new Error(`the chat template in ${template.origin} ${faultOf(error as Error, timeLimit)}`, { cause: error });
+    const { endless, what } = faultOf(error as Error, timeLimit);
+    const message = `the chat template in ${template.origin} ${what}`;
+    throw endless ? new EndlessTemplate(message, { cause: error }) : new Error(message, { cause: error });
   }
 }
 
@@ -90,6 +92,9 @@ function programOf(template: ChatTemplate): object {
   }
   return program;
 }
+
+/** A template met its limits. */
+export class EndlessTemplate extends Error {}
 
 class TooMuchWork extends Error {}
 
@@ -116,11 +121,13 @@ function within<T>(milliseconds: number, work: () => T): T {
   return new Script('work()').runInNewContext({ work }, { timeout: milliseconds }) as T;
 }
 
-function faultOf(error: Error & { code?: unknown }, timeLimit: number): string {
-  if (error.code === 'ERR_SCRIPT_EXECUTION_TIMEOUT') return `did not end within ${timeLimit / 1000} seconds`;
-  if (error instanceof TooMuchWork || error.message === 'Invalid string length') return 'writes or computes without end';
-  if (error instanceof RangeError) return 'calls itself without end';
-  return `stops with: ${error.message}`;
+function faultOf(error: Error & { code?: unknown }, timeLimit: number): { endless: boolean; what: string } {
+  if (error.code === 'ERR_SCRIPT_EXECUTION_TIMEOUT')
+    return { endless: true, what: `did not end within ${timeLimit / 1000} seconds` };
+  if (error instanceof TooMuchWork || error.message === 'Invalid string length')
+    return { endless: true, what: 'writes or computes without end' };
+  if (error instanceof RangeError) return { endless: true, what: 'calls itself without end' };
+  return { endless: false, what: `stops with: ${error.message}` };
 }
 
 /** Python's range, with the limit of Jinja's sandbox. */

@@ -187,6 +187,20 @@ describe('pictures', () => {
     ]);
   });
 
+  test('a template that takes parts from the user and texts from the others gets both', () => {
+    const mixed = form(
+      "{% for m in messages %}{% if m.role == 'user' %}{% for c in m.content %}{{ '<image>' if c.type == 'image' else c.text }}{% endfor %}{% else %}{{ m.role + ': ' + m.content + '. ' }}{% endif %}{% endfor %}",
+    );
+    const system: Message<number> = { role: 'system', content: [{ text: 'short' }] };
+    expect(renderChat([system, ask({ picture: 7 }, { text: 'What?' })], mixed)).toEqual([
+      { text: 'system: short. ' },
+      { picture: 7 },
+      { text: 'What?' },
+    ]);
+    const never = form("{% for m in messages %}{{ m.content ~ '' }}{% endfor %}{# image #}");
+    expect(() => renderChat([ask({ picture: 7 }, { text: 'What?' })], never)).toThrow('writes parts of messages as lists');
+  });
+
   test('no messages', () => {
     expect(() => renderChat([], simple)).toThrow('no messages');
   });
