@@ -76,6 +76,19 @@ test('only src/runtime/node.ts and src/runtime/web.ts know ONNX Runtime', () => 
   expect(users.filter((name) => name !== 'src/runtime/node.ts' && name !== 'src/runtime/web.ts')).toEqual([]);
 });
 
+test('JSON and YAML of files and of the network are read in one place each, which limits depth and names the place of a fault', () => {
+  const readers = sources.flatMap(({ path, name }) =>
+    /\bJSON\.parse\(|from 'yaml'/.test(readFileSync(path, 'utf8')) ? [name] : [],
+  );
+  // The two others read what they wrote a moment before.
+  expect(readers.sort()).toEqual([
+    'apps/server/routes/respond.ts',
+    'lab/reproduce/figures/figure.ts',
+    'src/files/json.ts',
+    'src/files/yaml.ts',
+  ]);
+});
+
 test('imports of own files end in .ts', () => {
   const wrong = sources.flatMap(({ name, imports }) =>
     imports.filter((one) => one.startsWith('.') && !/\.(ts|json)$/.test(one)).map((one) => `${name} -> ${one}`),

@@ -1,13 +1,15 @@
 /** Evaluations and trainings in folders: what they are, their records, their curves. Read anew when their files change. */
 
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { basename, join, resolve } from 'node:path';
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { manifestFile } from '../../src/evaluation/manifest.ts';
 import type { RecordResult } from '../../src/evaluation/metrics.ts';
 import { summaryFile } from '../../src/evaluation/runner.ts';
 import { readResults, recordsFile } from '../../src/evaluation/store.ts';
-import { type LogLine, logFile } from '../../src/nn/loop.ts';
+import { readJson } from '../../src/files/json.ts';
+import { readJsonLines } from '../../src/files/schema.ts';
+import { type LogLine, logFile, logLine } from '../../src/nn/loop.ts';
 import type { Datasets } from './datasets.ts';
 import { ApiError } from './errors.ts';
 
@@ -79,7 +81,7 @@ class Fresh<T> {
 
 const json = (path: string): unknown => {
   try {
-    return JSON.parse(readFileSync(path, 'utf8'));
+    return readJson(path);
   } catch {
     return undefined;
   }
@@ -91,7 +93,7 @@ export class Runs {
   readonly #manifests = new Fresh((path) => manifestSchema.safeParse(json(path)).data);
   readonly #summaries = new Fresh((path) => summarySchema.safeParse(json(path)).data);
   readonly #logs = new Fresh(readLog);
-  readonly #records = new Fresh((path) => readResults(join(path, '../../src')));
+  readonly #records = new Fresh((path) => readResults(dirname(path)));
 
   constructor(
     folders: readonly string[],
@@ -198,16 +200,7 @@ function fiveOf(summary: Record<string, unknown>): Record<string, number> | null
 
 /** Lines of a training's log; one that is cut off is left out. */
 function readLog(path: string): LogLine[] {
-  return readFileSync(path, 'utf8')
-    .split('\n')
-    .flatMap((line) => {
-      try {
-        const value = JSON.parse(line) as LogLine;
-        return Number.isFinite(value.step) && Number.isFinite(value.loss) ? [value] : [];
-      } catch {
-        return [];
-      }
-    });
+  return readJsonLines(path, logLine, 'skip');
 }
 
 /** At most so many of some values, evenly spread, the last one among them. */

@@ -1,14 +1,16 @@
 /** `world pretrain`: trains a mini backbone on the world in two stages and writes it as a published-layout folder with its log and seed. */
 
-import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { z } from 'zod';
 import { writeFileAtomic } from '../../src/files/atomic.ts';
 import { openSafetensors } from '../../src/files/safetensors.ts';
+import { readJsonAs, readJsonLines } from '../../src/files/schema.ts';
 import type { Tensor } from '../../src/graph/dtype.ts';
 import type { Architecture } from '../../src/models/architecture.ts';
 import { loadModel, modelFolder, weightShapes } from '../../src/models/load.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
-import { checkpointFile, type LogLine, logFile, trainingLoop, warmHoldDecay } from '../../src/nn/loop.ts';
+import { checkpointFile, logFile, logLine, trainingLoop, warmHoldDecay } from '../../src/nn/loop.ts';
 import { Atlas } from '../world/atlas.ts';
 import { examScene } from '../world/exam.ts';
 import { canvas } from '../world/scene.ts';
@@ -52,7 +54,7 @@ function takeParts(mini: Mini): Map<string, Tensor<'float32'>> {
     const stored = new Map(
       [...file.entries].map(([name, entry]) => [name, file.readTensor(entry, { as: 'float32' }) as Tensor<'float32'>]),
     );
-    const { residualFactor } = JSON.parse(readFileSync(join(dir, trainingFile), 'utf8')) as { residualFactor: number };
+    const { residualFactor } = readJsonAs(join(dir, trainingFile), z.looseObject({ residualFactor: z.number() }));
     for (const [name, t] of rescaleResidual(miniNamed(basename(dir)), stored, 1 / residualFactor))
       for (const [own, part] of take(name, t)) out.set(own, part);
   }
@@ -247,11 +249,7 @@ export async function pretrain(options: PretrainOptions): Promise<{ folder: stri
   writeMini(mini.withEpsilon(1 / factor ** 2), rescaleResidual(mini, trained, factor), options.out, metadata);
   rmSync(draft, { recursive: true });
   const curve = (stage: string): unknown[] =>
-    readFileSync(join(options.out, stage, logFile), 'utf8')
-      .split('\n')
-      .filter(Boolean)
-      .map((line) => JSON.parse(line) as LogLine)
-      .filter(({ step }) => step % 50 === 0);
+    readJsonLines(join(options.out, stage, logFile), logLine).filter(({ step }) => step % 50 === 0);
   const curves = Object.fromEntries(Object.keys(stages).map((stage) => [stage, curve(stage)]));
   writeFileAtomic(
     join(options.out, trainingFile),

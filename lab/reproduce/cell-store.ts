@@ -7,6 +7,7 @@
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join, relative, sep } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
+import { z } from 'zod';
 import type { Settings } from '../../src/editors/editor.ts';
 import type { Costs } from '../../src/evaluation/costs.ts';
 import type { JobIdentity } from '../../src/evaluation/job.ts';
@@ -14,9 +15,9 @@ import { manifestFile, type Versions } from '../../src/evaluation/manifest.ts';
 import { type Evaluation, hardKinds, type RecordResult } from '../../src/evaluation/metrics.ts';
 import { summaryFile } from '../../src/evaluation/runner.ts';
 import { writeFileAtomic } from '../../src/files/atomic.ts';
-import { readJson } from '../../src/files/json.ts';
+import { anyObject, parseJsonLines, readJsonAs } from '../../src/files/schema.ts';
 import { type DatasetKind, queryKinds } from '../../src/input/records.ts';
-import { logFile } from '../../src/nn/loop.ts';
+import { logFile, logLine } from '../../src/nn/loop.ts';
 import type { DataIdentity } from './data.ts';
 import type { Recipe } from './recipes.ts';
 
@@ -53,6 +54,12 @@ export interface CellRecord {
   readonly exact: readonly (0 | 1 | null)[];
 }
 
+const storedRecord = z.object({
+  index: z.int(),
+  accuracy: z.array(z.number().nullable()),
+  exact: z.array(z.union([z.literal(0), z.literal(1), z.null()])),
+}) satisfies z.ZodType<CellRecord>;
+
 export const askedKinds = [...queryKinds, ...hardKinds] as const;
 
 export interface Cell {
@@ -71,9 +78,9 @@ export const seedFolder = (seed: number | null): string => (seed === null ? 'onc
 export function readCell(table: string, place: string): Cell | undefined {
   const dir = join(table, place);
   if (!existsSync(join(dir, manifestFile)) || !existsSync(join(dir, summaryFile))) return undefined;
-  const manifest = readJson(join(dir, manifestFile)) as unknown as CellManifest;
+  const manifest = readJsonAs(join(dir, manifestFile), anyObject) as unknown as CellManifest;
   if (manifest.finished !== true) return undefined;
-  return { place, manifest, evaluation: readJson(join(dir, summaryFile)) as unknown as Evaluation };
+  return { place, manifest, evaluation: readJsonAs(join(dir, summaryFile), anyObject) as unknown as Evaluation };
 }
 
 /** All finished cells below a folder, by place. */
@@ -99,11 +106,8 @@ export function readCells(table: string): Cell[] {
 export const workFolder = 'work';
 
 export function readCellRecords(table: string, { place }: Cell): CellRecord[] {
-  const text = gunzipSync(readFileSync(join(table, place, recordsArchive))).toString('utf8');
-  return text
-    .split('\n')
-    .filter(Boolean)
-    .map((line) => JSON.parse(line) as CellRecord);
+  const path = join(table, place, recordsArchive);
+  return parseJsonLines(gunzipSync(readFileSync(path)).toString('utf8'), path, storedRecord);
 }
 
 /** Six digits tell all fractions of a caption's tokens apart. */
@@ -146,10 +150,7 @@ const CURVE_POINTS = 40;
 
 /** A log's lines as at most 40, each the mean of its neighbours under the step of the last of them; seconds add up. */
 export function thinnedCurve(log: string): string {
-  const lines = log
-    .split('\n')
-    .filter(Boolean)
-    .map((line) => JSON.parse(line) as Record<string, number>);
+  const lines = parseJsonLines(log, logFile, logLine);
   const size = Math.max(1, Math.ceil(lines.length / CURVE_POINTS));
   const short = (x: number): number => Number(x.toPrecision(5));
   const points: string[] = [];

@@ -17,7 +17,7 @@ import { runEvaluation } from '../../src/evaluation/runner.ts';
 import { readResults } from '../../src/evaluation/store.ts';
 import { trainEditor, weightsFile } from '../../src/evaluation/training.ts';
 import { writeFileAtomic } from '../../src/files/atomic.ts';
-import { readJson } from '../../src/files/json.ts';
+import { anyObject, readJsonAs } from '../../src/files/schema.ts';
 import type { DatasetKind } from '../../src/input/records.ts';
 import { loadModel, modelFolder } from '../../src/models/load.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
@@ -225,14 +225,14 @@ async function work(plan: Planned, options: CellsOptions, progress: WorkProgress
     },
   );
   const trainingManifest =
-    training === undefined ? undefined : (readJson(join(training, 'manifest.json')) as unknown as Manifest<unknown>);
+    training === undefined ? undefined : (readJsonAs(join(training, 'manifest.json'), anyObject) as Partial<Manifest<unknown>>);
   const finished: CellManifest = {
     command,
     identity,
     finished: true,
     versions: versions(),
     weights: weights === undefined ? null : { sha256: fileId(weights).sha256, settings: readEditorWeights(weights).settings },
-    seconds: { training: trainingManifest?.timings.seconds ?? null, evaluation: manifest.timings.seconds },
+    seconds: { training: trainingManifest?.timings?.seconds ?? null, evaluation: manifest.timings.seconds },
     costs: manifest.costs ?? noCosts,
   };
   writeCell(out, place, { manifest: finished, evaluation, results: readResults(evaluating), training });

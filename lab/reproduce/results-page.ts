@@ -2,12 +2,12 @@
  * The page that sets results beside the paper's. Sections are written between `<!-- NAME -->` and `<!-- end -->`; what stands outside of them, such as
  * why something does not hold, is people's and stays.
  */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { SequentialIdentity, SequentialPoint } from '../../src/evaluation/sequential.ts';
 import { sequentialRows, toMarkdown } from '../../src/evaluation/tables.ts';
-import { readJson } from '../../src/files/json.ts';
-import type { LogLine } from '../../src/nn/loop.ts';
+import { anyObject, readJsonAs, readJsonLines } from '../../src/files/schema.ts';
+import { type LogLine, logLine } from '../../src/nn/loop.ts';
 import { type Cell, curveFile, readCells } from './cell-store.ts';
 import { type Column, columnsOf, significance, VEAD, veadIsBest } from './columns.ts';
 import { datasets } from './data.ts';
@@ -43,7 +43,7 @@ export function readTables(from: string, warn: (text: string) => void): Results 
   const cells = readCells(table1);
   const json = <T>(...parts: string[]): T | undefined => {
     const path = join(from, ...parts);
-    return existsSync(path) ? (readJson(path) as unknown as T) : undefined;
+    return existsSync(path) ? (readJsonAs(path, anyObject) as unknown as T) : undefined;
   };
   const runs = existsSync(join(from, 'sequential')) ? readdirSync(join(from, 'sequential')).sort() : [];
   return {
@@ -230,10 +230,7 @@ function curveSection({ cells, table1 }: Results): string | undefined {
   const rows = cells.flatMap(({ place, manifest }) => {
     const path = join(table1, place, curveFile);
     if (!existsSync(path)) return [];
-    const curve = readFileSync(path, 'utf8')
-      .split('\n')
-      .filter(Boolean)
-      .map((line) => JSON.parse(line) as LogLine);
+    const curve = readJsonLines(path, logLine);
     const fall = lateFall(curve);
     const { model, data, editor } = manifest.identity;
     return fall === null

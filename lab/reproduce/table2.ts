@@ -4,11 +4,12 @@
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { averageModuleContribution } from '../../src/attribution/dataset-average.ts';
 import { type Rows, toCsv, toLatex, toMarkdown } from '../../src/evaluation/tables.ts';
 import { lineChart, moduleBars, savePicture } from '../../src/figures/index.ts';
 import { writeFileAtomic } from '../../src/files/atomic.ts';
-import { readJson } from '../../src/files/json.ts';
+import { readJsonAs } from '../../src/files/schema.ts';
 import { decodeImage } from '../../src/input/image/decode.ts';
 import { openRecords } from '../../src/input/records.ts';
 import { loadModel } from '../../src/models/load.ts';
@@ -60,6 +61,13 @@ export async function table2(options: Table2Options): Promise<Table2> {
   return table;
 }
 
+const knownContributions = z.object({
+  fingerprint: z.string(),
+  records: z.number(),
+  attn: z.array(z.number()),
+  mlp: z.array(z.number()),
+});
+
 /** Over the first 200 records that are evaluated; kept, since a resumed table needs them again. */
 async function contributionsOf(
   { model, out, data, limit, dtype, log }: Table2Options,
@@ -67,9 +75,7 @@ async function contributionsOf(
 ): Promise<Contributions> {
   const path = join(out, 'contributions.json');
   const { records } = openRecords(data.files.vqa!.test, data.images, { limit: Math.min(limit ?? 200, 200) });
-  const known = existsSync(path)
-    ? (readJson(path) as unknown as { fingerprint: string; records: number } & Contributions)
-    : undefined;
+  const known = existsSync(path) ? readJsonAs(path, knownContributions) : undefined;
   if (known?.fingerprint === fingerprint && known.records === records.length) return { attn: known.attn, mlp: known.mlp };
   log('Attributing the unedited answers ...');
   const inputs = await Promise.all(

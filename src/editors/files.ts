@@ -1,7 +1,9 @@
 /** Edits and editors' weights as files: one safetensors file each, whose metadata says what it is, for which model, and how it was made. */
 
 import { z } from 'zod';
+import { parseJson } from '../files/json.ts';
 import { openSafetensors, type SafetensorsFile, writeSafetensors } from '../files/safetensors.ts';
+import { parseConfig } from '../files/schema.ts';
 import type { Tensor } from '../graph/dtype.ts';
 import type { Edit, EditorWeights, ModelId, Settings } from './editor.ts';
 
@@ -28,18 +30,11 @@ function metadata(
 }
 
 function field<T>(file: SafetensorsFile, name: string, schema: z.ZodType<T>): T {
-  const text = file.metadata[name];
-  let value: unknown;
-  try {
-    value = JSON.parse(text ?? '');
-  } catch {
-    throw new Error(
-      `${file.path}: metadata ${name} is ${text === undefined ? 'missing' : 'not JSON'}; this is not a file that visedit wrote, or it is damaged`,
-    );
-  }
-  const result = schema.safeParse(value);
-  if (!result.success) throw new Error(`${file.path}: metadata ${name} does not fit: ${result.error.issues[0]?.message}`);
-  return result.data;
+  const text = Object.hasOwn(file.metadata, name) ? file.metadata[name] : undefined;
+  if (text === undefined)
+    throw new Error(`${file.path}: metadata ${name} is missing; this is not a file that visedit wrote, or it is damaged`);
+  const what = `${file.path}: metadata ${name}`;
+  return parseConfig(what, schema, parseJson(text, what));
 }
 
 function open(

@@ -4,9 +4,10 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, join } from 'node:path';
+import { z } from 'zod';
 import { writeFileAtomic } from '../files/atomic.ts';
-import { readJson } from '../files/json.ts';
 import { packageVersion } from '../files/package-root.ts';
+import { readJsonAs } from '../files/schema.ts';
 import { addCosts, type Costs, noCosts } from './costs.ts';
 
 export interface FileId {
@@ -51,6 +52,29 @@ export interface Manifest<I> {
 
 export const manifestFile = 'manifest.json';
 
+const costs = z.object({
+  edits: z.number(),
+  editSeconds: z.number(),
+  askSeconds: z.number(),
+  uneditedSeconds: z.number(),
+  editBytes: z.number(),
+  privateBytes: z.number().nullable(),
+}) satisfies z.ZodType<Costs>;
+const earlierManifest = z.looseObject({
+  identity: z.unknown(),
+  timings: z.looseObject({
+    sessions: z.array(
+      z.looseObject({
+        started: z.string(),
+        seconds: z.number(),
+        done: z.number(),
+        jobs: z.number().optional(),
+        costs: costs.optional(),
+      }),
+    ),
+  }),
+});
+
 /** The manifest of a folder while work goes on in it. */
 export class ManifestKeeper<I extends object> {
   readonly #earlier: readonly Session[];
@@ -70,7 +94,7 @@ export class ManifestKeeper<I extends object> {
     readonly jobs?: number,
   ) {
     this.#path = join(folder, manifestFile);
-    const earlier = same && existsSync(this.#path) ? (readJson(this.#path) as unknown as Partial<Manifest<I>>) : undefined;
+    const earlier = same && existsSync(this.#path) ? readJsonAs(this.#path, earlierManifest) : undefined;
     const different = earlier === undefined ? [] : differences(earlier.identity, identity);
     if (different.length > 0) {
       throw new Error(

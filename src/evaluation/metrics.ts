@@ -4,6 +4,7 @@
  * same positions. Beside them: exact match of free greedy generation, and the probability of the target before and after.
  */
 
+import { z } from 'zod';
 import { type EditRecord, type Query, type QueryKind, queryKinds } from '../input/records.ts';
 import type { TargetAnswer } from '../models/answer.ts';
 
@@ -70,6 +71,22 @@ export interface RecordResult {
   readonly target: string;
   readonly queries: Readonly<Partial<Record<AskedKind, QueryResult>>>;
 }
+
+const queryResult = z.looseObject({
+  accuracy: z.number(),
+  text: z.string(),
+  exact: z.boolean(),
+  textBefore: z.string(),
+  accuracyBefore: z.number(),
+  probability: z.tuple([z.number(), z.number()]),
+});
+export const recordResult: z.ZodType<RecordResult> = z.looseObject({
+  index: z.int(),
+  kind: z.string().optional(),
+  edit: z.enum(['correction', 'counterfactual']).optional(),
+  target: z.string(),
+  queries: z.partialRecord(z.enum([...queryKinds, ...hardKinds]), queryResult),
+});
 
 // Six digits: results stay readable, and the last bits of a sum do not show.
 const rounded = (x: number): number => Number(x.toFixed(6));

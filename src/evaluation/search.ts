@@ -3,12 +3,14 @@
  * best average of the five metrics is the choice. Teacher forced, as the metrics are. What is finished in the file is not done again.
  */
 
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { z } from 'zod';
 import type { Edit, EditorWeights, Settings } from '../editors/editor.ts';
 import { editorNamed } from '../editors/index.ts';
 import { weightsFor } from '../editors/shipped.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
+import { readJsonAs } from '../files/schema.ts';
 import { type DatasetKind, openRecords, type QueryKind, queryKinds } from '../input/records.ts';
 import { type TargetAnswer, unedited } from '../models/answer.ts';
 import { loadModel } from '../models/load.ts';
@@ -53,6 +55,18 @@ export interface SearchResult {
   readonly best: Settings;
 }
 
+/** What is needed of a file to go on with it; that its identity agrees is checked apart. */
+const earlierSearch = z.looseObject({
+  identity: z.unknown(),
+  combinations: z.array(
+    z.looseObject({
+      settings: z.record(z.string(), z.unknown()),
+      metrics: z.looseObject({ average: z.number() }),
+      secondsPerEdit: z.number(),
+    }),
+  ),
+});
+
 /** Every combination of the values of some settings, the last one varying fastest. */
 export function gridOf(values: Readonly<Record<string, readonly number[]>>): Settings[] {
   return Object.entries(values).reduce<Settings[]>(
@@ -79,7 +93,7 @@ export async function searchSettings(
     seed: job.seed,
     versions: versions(),
   };
-  const earlier = existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as SearchResult) : undefined;
+  const earlier = existsSync(path) ? (readJsonAs(path, earlierSearch) as unknown as SearchResult) : undefined;
   if (earlier !== undefined && JSON.stringify(earlier.identity) !== JSON.stringify(identity))
     throw new Error(`${path} holds a search of something else; name another file with --out, or remove it`);
   mkdirSync(dirname(path), { recursive: true });

@@ -6,7 +6,8 @@
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeFileAtomic } from '../files/atomic.ts';
-import type { RecordResult } from './metrics.ts';
+import { parseJsonLines } from '../files/schema.ts';
+import { type RecordResult, recordResult } from './metrics.ts';
 
 export const recordsFile = 'records.jsonl';
 export const partFile = (part: number): string => `records.part-${part}.jsonl`;
@@ -20,12 +21,8 @@ function readLines(path: string, into: Map<number, string>): void {
   // Without its newline the last line may be cut off, even where it happens to be JSON.
   lines.pop();
   for (const line of lines) {
-    try {
-      const { index, queries } = JSON.parse(line) as Partial<RecordResult>;
-      if (typeof index === 'number' && queries !== undefined) into.set(index, line);
-    } catch {
-      // a line cut off by a kill, followed by those of the run that went on
-    }
+    // What does not fit is a line cut off by a kill, followed by those of the run that went on.
+    for (const { index } of parseJsonLines(line, path, recordResult, 'skip')) into.set(index, line);
   }
 }
 
@@ -50,7 +47,7 @@ export function gather(folder: string, batches: readonly (readonly number[])[]):
 export function readResults(folder: string): RecordResult[] {
   const lines = new Map<number, string>();
   readLines(join(folder, recordsFile), lines);
-  return [...lines.values()].map((line) => JSON.parse(line) as RecordResult);
+  return [...lines.values()].flatMap((line) => parseJsonLines(line, folder, recordResult));
 }
 
 /** Appends batches to a results file; each is on disk when `append` returns. */

@@ -4,13 +4,15 @@
  */
 
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { writeFileAtomic } from '../files/atomic.ts';
-import type { EditRecord } from '../input/records.ts';
+import { readJsonLines } from '../files/schema.ts';
+import { type EditRecord, queryKinds } from '../input/records.ts';
 import { unedited } from '../models/answer.ts';
 import type { Vlm } from '../models/vlm.ts';
-import type { Answer, AskedKind } from './metrics.ts';
+import { type Answer, type AskedKind, hardKinds } from './metrics.ts';
 import { type Answers, type AskOptions, askAll, type Loaded } from './queries.ts';
 import { Appender } from './store.ts';
 
@@ -47,6 +49,20 @@ export class Unedited {
   }
 }
 
+const ids = z.array(z.int());
+const storedAnswers = z.object({
+  index: z.int(),
+  answers: z.array(
+    z.tuple([
+      z.enum([...queryKinds, ...hardKinds]),
+      z.looseObject({
+        forced: z.looseObject({ targetIds: ids, predictedIds: ids, logProbs: z.array(z.number()) }),
+        text: z.string(),
+      }),
+    ]),
+  ),
+}) satisfies z.ZodType<{ index: number; answers: [AskedKind, Answer][] }>;
+
 interface Line {
   readonly index: number;
   readonly answers: Answers;
@@ -65,15 +81,9 @@ export class AnswerStore {
     mkdirSync(dir, { recursive: true });
     if (!existsSync(join(dir, 'identity.json'))) writeFileAtomic(join(dir, 'identity.json'), `${text}\n`);
     for (const name of readdirSync(dir).filter((file) => file.endsWith('.jsonl'))) {
-      // A line without its newline may be cut off.
-      for (const line of readFileSync(join(dir, name), 'utf8').split('\n').slice(0, -1)) {
-        try {
-          const { index, answers } = JSON.parse(line) as { index: number; answers: [AskedKind, Answer][] };
-          this.#known.set(index, new Map(answers));
-        } catch {
-          // cut off by a kill; those answers are asked for again
-        }
-      }
+      // Answers of a line that a kill cut off are asked for again.
+      for (const { index, answers } of readJsonLines(join(dir, name), storedAnswers, 'skip'))
+        this.#known.set(index, new Map(answers));
     }
     this.#path = join(dir, `${process.pid}-${Date.now()}.jsonl`);
   }

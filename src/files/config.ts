@@ -1,25 +1,10 @@
 /** Configuration files: reading, checking, and the kinds of fields that they have. */
 import { z } from 'zod';
 import { type Json, readJson } from './json.ts';
+import { parseConfig } from './schema.ts';
 
 export { readJson } from './json.ts';
-
-/** Checks `value` against `schema`; all faults of one file go into one error that names file and fields. */
-export function parseConfig<S extends z.ZodType>(path: string, schema: S, value: unknown): z.output<S> {
-  const result = schema.safeParse(value, { reportInput: true });
-  if (result.success) return result.data;
-  const faults = result.error.issues.map((issue) => {
-    const field = issue.path.map(String).join('.') || 'the whole file';
-    const given = issue.code === 'custom' || issue.input === undefined ? '' : `, but it is ${shortened(issue.input)}`;
-    return `  ${field}: ${issue.message}${given}`;
-  });
-  throw new Error(`${path} does not fit:\n${faults.join('\n')}`);
-}
-
-function shortened(value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value);
-  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
-}
+export { parseConfig } from './schema.ts';
 
 /** Reads and checks one JSON file. A field that is null is not set: transformers writes all fields that it knows. */
 export function readConfig<S extends z.ZodType>(path: string, schema: S): z.output<S> {

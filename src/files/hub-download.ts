@@ -2,7 +2,7 @@
 
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream, existsSync, renameSync, rmSync, statSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { constants, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type HubAddress, HubError, hubRequest, persistently, type RemoteFile, reason, TransferError } from './hub-request.ts';
 
@@ -112,7 +112,9 @@ async function append(
       throw new TransferError(`${new URL(file.url).origin} cannot go on with ${file.name} where it stopped`);
     }
     const hash = resumed ? await sha256(part) : createHash('sha256');
-    const handle = await open(part, resumed ? 'a' : 'w');
+    // Not through a link that somebody put there.
+    const how = resumed ? constants.O_APPEND : constants.O_TRUNC;
+    const handle = await open(part, constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW | how);
     try {
       if (response.body !== null) {
         for await (const chunk of response.body as AsyncIterable<Uint8Array>) {

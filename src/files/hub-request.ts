@@ -37,6 +37,7 @@ export interface HubResponse {
 }
 
 const MAX_REDIRECTS = 8;
+const MAX_ANSWER = 16 * 1024 * 1024;
 
 export async function hubRequest(
   address: HubAddress,
@@ -114,6 +115,18 @@ function failure({ endpoint, id, revision }: HubAddress, at: URL, { status, head
   }
   const message = `${at.origin} answered HTTP ${status} for ${at.pathname}`;
   return status === 429 || status >= 500 ? new TransferError(`${message}; try again later`) : new HubError(message);
+}
+
+/** An answer's text; a hub's list of files is far below the limit. */
+export async function answerText(response: Response, url: string): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
+    bytes += chunk.length;
+    if (bytes > MAX_ANSWER) throw new HubError(`${url} answered with more than ${MAX_ANSWER} bytes; is it a hub?`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
 }
 
 /**

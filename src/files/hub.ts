@@ -3,14 +3,16 @@
  * `/ORG/NAME/resolve/REV/FILE` gives one. Only what loadModel reads is fetched. A stopped download goes on where it stopped.
  */
 
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statfsSync, statSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, readdirSync, realpathSync, rmSync, statfsSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { dirname, join, resolve, sep } from 'node:path';
 import { z } from 'zod';
 import { writeFileAtomic } from './atomic.ts';
-import { parseConfig } from './config.ts';
+
 import { downloadFile, partOf } from './hub-download.ts';
-import { type HubAddress, HubError, hubRequest, persistently, type RemoteFile } from './hub-request.ts';
+import { answerText, type HubAddress, HubError, hubRequest, persistently, type RemoteFile } from './hub-request.ts';
+import { type Json, parseJson } from './json.ts';
+import { parseConfig, readJsonAs } from './schema.ts';
 
 export { HubError } from './hub-request.ts';
 
@@ -22,19 +24,28 @@ export const hubFolder = (id: string): string => join(homedir(), '.cache', 'vise
 /** ORG/NAME, as hubs name models; no part may lead elsewhere. */
 export const isHubId = (id: string): boolean => /^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(id) && !id.includes('..');
 
+/** FILE or FOLDER/FILE, as a hub may name what it has; nothing hidden, nothing above. */
+function isPlainName(name: string): boolean {
+  const parts = name.split('/');
+  return parts.length <= 2 && parts.every((part) => /^[\w-][\w.-]*$/.test(part));
+}
+
 /** Written when a download begins, completed when it ends: what is there, and whether all of it. */
 const MANIFEST = '.visedit-pull.json';
 const manifestSchema = z.looseObject({
   id: z.string(),
   revision: z.string(),
   complete: z.boolean(),
-  files: z.record(z.string(), z.looseObject({ size: z.number().optional(), etag: z.string().optional() })),
+  files: z.record(
+    z.string().refine(isPlainName, 'expected the name of a file in this folder, or in a folder of it'),
+    z.looseObject({ size: z.number().optional(), etag: z.string().optional() }),
+  ),
 });
 type Manifest = z.output<typeof manifestSchema>;
 
 function readManifest(folder: string): Manifest | undefined {
   try {
-    return manifestSchema.parse(JSON.parse(readFileSync(join(folder, MANIFEST), 'utf8')));
+    return readJsonAs(join(folder, MANIFEST), manifestSchema);
   } catch {
     return undefined;
   }
@@ -106,8 +117,10 @@ async function pullFiles(id: string, options: PullOptions): Promise<Pulled> {
     const then = before?.files[file.name];
     return then !== undefined && then.size === file.size && then.etag === file.etag;
   };
+  const old = Object.keys(before?.files ?? {});
+  for (const name of [...chosen, ...old]) refuseLink(out, name);
   for (const file of remote) if (!known(file)) rmSync(partOf(out, file.name), { force: true });
-  for (const name of Object.keys(before?.files ?? {})) if (!chosen.includes(name)) rmSync(join(out, name), { force: true });
+  for (const name of old) if (!chosen.includes(name)) rmSync(join(out, name), { force: true });
   const left = remote.reduce((sum, file) => sum + Math.max(0, (file.size ?? 0) - bytesThere(out, file)), 0);
   const nearest = existingParent(out);
   const free = (options.freeBytes ?? freeBytes)(nearest);
@@ -141,6 +154,15 @@ async function pullFiles(id: string, options: PullOptions): Promise<Pulled> {
   return { id, revision, commit, out, files, bytes: done };
 }
 
+/** A folder that is a link would take what is written and deleted there to another place. */
+function refuseLink(out: string, name: string): void {
+  const part = lstatSync(partOf(out, name), { throwIfNoEntry: false });
+  if (part?.isSymbolicLink()) rmSync(partOf(out, name));
+  const folder = dirname(join(out, name));
+  if (existsSync(folder) && !`${realpathSync(folder)}${sep}`.startsWith(`${realpathSync(out)}${sep}`))
+    throw new Error(`${folder} is a link that leads out of ${out}; remove it, or name a new folder with --out`);
+}
+
 function checkEndpoint(endpoint: string): void {
   if (!/^https?:$/.test(URL.canParse(endpoint) ? new URL(endpoint).protocol : ''))
     throw new Error(`${JSON.stringify(endpoint)} is not the address of a hub; give one such as https://huggingface.co`);
@@ -157,9 +179,10 @@ async function listFiles(
 ): Promise<{ names: string[]; commit: string | undefined }> {
   const url = `${address.endpoint}/api/models/${address.id}/revision/${encodeURIComponent(address.revision)}`;
   const { response } = await hubRequest(address, url, { signal });
-  let value: unknown;
+  const text = await answerText(response, url);
+  let value: Json;
   try {
-    value = JSON.parse(await response.text());
+    value = parseJson(text, url);
   } catch (error) {
     throw new HubError(`${url} did not answer with JSON; is ${address.endpoint} a hub?`, { cause: error });
   }
@@ -192,7 +215,7 @@ export function neededFiles(names: readonly string[]): string[] {
   const folders = new Map<string, string[]>();
   for (const name of names) {
     const parts = name.split('/');
-    if (!parts.every((part) => /^[\w-][\w.-]*$/.test(part)) || (parts.length > 1 && !miniGpt4) || parts.length > 2) continue;
+    if (!isPlainName(name) || (parts.length > 1 && !miniGpt4)) continue;
     const folder = parts.slice(0, -1).join('/');
     folders.set(folder, [...(folders.get(folder) ?? []), parts.at(-1)!]);
   }

@@ -1,44 +1,56 @@
-/** Reading JSON files with errors that name the file, and a check for duplicate keys, which JSON.parse lets pass. */
-import { readFileSync } from 'node:fs';
+/**
+ * Reading JSON that others wrote: errors name the file and the place, and text that is too long or too deeply nested is refused, since what
+ * walks a value afterwards (schemas, figures, printing) calls itself at every level.
+ */
+import { MAX_DEPTH, strictJson } from './strict-json.ts';
+import { MEBIBYTE, readText } from './text.ts';
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
-/** The content of a JSON file. */
-export function readJson(path: string): Json {
-  let text: string;
+/** A long vocabulary is a tenth of this. */
+export const MAX_BYTES = 256 * MEBIBYTE;
+
+/**
+ * The value of a JSON text.
+ * @param what names the text in errors: its file, or what it is a part of
+ */
+export function parseJson(text: string, what: string): Json {
+  let value: Json;
   try {
-    text = readFileSync(path, 'utf8');
+    value = JSON.parse(text) as Json;
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === 'ENOENT') throw new Error(`${path} does not exist`, { cause: error });
-    throw new Error(`cannot read ${path}: ${(error as Error).message}`, { cause: error });
+    throw new Error(`${what} is not valid JSON: ${placeOf(text) ?? (error as Error).message}`, { cause: error });
   }
+  if (isDeeper(value, MAX_DEPTH))
+    throw new Error(`${what} is not read: its lists and objects are nested deeper than ${MAX_DEPTH}`);
+  return value;
+}
+
+/** What is wrong, and where: JSON.parse tells neither line nor column. */
+function placeOf(text: string): string | undefined {
   try {
-    return JSON.parse(text.replace(/^\uFEFF/, '')) as Json;
+    strictJson(text);
+    return undefined;
   } catch (error) {
-    throw new Error(`${path} is not valid JSON: ${(error as Error).message}`, { cause: error });
+    return (error as Error).message;
   }
 }
 
-/** The first key that occurs twice in one object of `text` (which must be valid JSON), or undefined. */
-export function duplicateKey(text: string): string | undefined {
-  const objects: (Set<string> | null)[] = [];
-  for (let i = 0; i < text.length; i++) {
-    const c = text[i];
-    if (c === '{') objects.push(new Set());
-    else if (c === '[') objects.push(null);
-    else if (c === '}' || c === ']') objects.pop();
-    else if (c === '"') {
-      const start = i;
-      for (i++; text[i] !== '"'; i++) if (text[i] === '\\') i++;
-      let after = i + 1;
-      while (' \t\r\n'.includes(text[after] ?? 'x')) after++;
-      const keys = objects.at(-1);
-      if (text[after] !== ':' || !keys) continue;
-      const key = JSON.parse(text.slice(start, i + 1)) as string;
-      if (keys.has(key)) return key;
-      keys.add(key);
+/** Whether lists and objects are nested deeper. */
+export function isDeeper(value: Json, most: number): boolean {
+  let level: Json[] = [value];
+  for (let depth = 0; level.length > 0; depth++) {
+    const inner: Json[] = [];
+    for (const one of level) {
+      if (typeof one !== 'object' || one === null) continue;
+      if (depth === most) return true;
+      for (const item of Array.isArray(one) ? one : Object.values(one))
+        if (typeof item === 'object' && item !== null) inner.push(item);
     }
+    level = inner;
   }
-  return undefined;
+  return false;
 }
+
+/** The content of a JSON file. */
+export const readJson = (path: string, most = MAX_BYTES): Json => parseJson(readText(path, most), path);

@@ -1,11 +1,12 @@
 /** Where this package lies, whether it runs from its TypeScript source or from what was compiled of it. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { readJson } from './json.ts';
 
 const isPackage = (folder: string): boolean => {
   const path = join(folder, 'package.json');
-  return existsSync(path) && (JSON.parse(readFileSync(path, 'utf8')) as { name?: unknown }).name === 'visedit';
+  return existsSync(path) && (readJson(path) as { name?: unknown } | null)?.name === 'visedit';
 };
 
 function find(folder: string): string {
@@ -18,5 +19,4 @@ function find(folder: string): string {
 /** The folder of this package's package.json: models/, assets/ and results/ lie in it. */
 export const packageRoot = find(dirname(fileURLToPath(import.meta.url)));
 
-export const packageVersion = (JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string })
-  .version;
+export const packageVersion = (readJson(join(packageRoot, 'package.json')) as { version: string }).version;

@@ -7,34 +7,41 @@ import { closeSync, fstatSync, openSync, readSync, type Stats } from 'node:fs';
 import { bytesPerElement, type DType, sizeOf, type Tensor } from '../graph/dtype.ts';
 import { writeFileAtomic } from './atomic.ts';
 import { fromBfloat16, fromFloat16 } from './half.ts';
-import { duplicateKey } from './json.ts';
+import { type StrictJson, strictJson } from './strict-json.ts';
 
 export { assertFinite, toFloat16 } from './half.ts';
 
 const MAX_HEADER = 100_000_000;
+const METADATA = '__metadata__';
 const CHUNK = 1024 * 1024 * 1024;
 
-/** Bytes per element of every element type a file may hold; those of `readable` become tensors. */
-const widths = {
-  F64: 8,
-  F32: 4,
-  F16: 2,
-  BF16: 2,
-  F8_E4M3: 1,
-  F8_E5M2: 1,
-  C64: 8,
-  I64: 8,
-  I32: 4,
-  I16: 2,
-  I8: 1,
-  U64: 8,
-  U32: 4,
-  U16: 2,
-  U8: 1,
-  BOOL: 1,
+/** Bits per element of every element type a file may hold; those of `readable` become tensors. */
+const bits = {
+  F64: 64,
+  F32: 32,
+  F16: 16,
+  BF16: 16,
+  F8_E4M3: 8,
+  F8_E4M3FNUZ: 8,
+  F8_E5M2: 8,
+  F8_E5M2FNUZ: 8,
+  F8_E8M0: 8,
+  F6_E2M3: 6,
+  F6_E3M2: 6,
+  F4: 4,
+  C64: 64,
+  I64: 64,
+  I32: 32,
+  I16: 16,
+  I8: 8,
+  U64: 64,
+  U32: 32,
+  U16: 16,
+  U8: 8,
+  BOOL: 8,
 } as const;
 
-export type FileDType = keyof typeof widths;
+export type FileDType = keyof typeof bits;
 
 const readable: Partial<Record<FileDType, DType>> = {
   F32: 'float32',
@@ -165,29 +172,10 @@ function parseHeader(path: string, header: Uint8Array, dataStart: number, size: 
   const fail = (what: string): never => {
     throw new Error(`${path}: damaged header: ${what}`);
   };
-  let parsed: unknown;
-  let text = '';
-  if (header[0] !== 0x7b) fail('it does not begin with "{"');
-  try {
-    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(header);
-  } catch {
-    fail('it is not UTF-8 text');
-  }
-  try {
-    parsed = JSON.parse(text);
-  } catch (error) {
-    fail(`it is not JSON (${(error as Error).message})`);
-  }
-  const twice = duplicateKey(text);
-  if (twice !== undefined) fail(`the key ${JSON.stringify(twice)} occurs twice`);
-
-  let metadata: Record<string, string> = {};
+  const parsed = parseStrict(header, fail);
+  if (!(parsed instanceof Map)) return fail('an object of tensors is needed');
   const entries: SafetensorsEntry[] = [];
-  for (const [name, value] of Object.entries(parsed as Record<string, unknown>)) {
-    if (name === '__metadata__') {
-      metadata = checkedMetadata(value, fail);
-    } else entries.push(parseEntry(name, value, dataStart, fail));
-  }
+  for (const [name, value] of parsed) if (name !== METADATA) entries.push(parseEntry(name, value, dataStart, fail));
   // equal offsets only for empty tensors: sorting by end too keeps an empty tensor before the one that starts there
   entries.sort((a, b) => a.begin - b.begin || a.bytes - b.bytes);
   let end = dataStart;
@@ -203,49 +191,91 @@ function parseHeader(path: string, header: Uint8Array, dataStart: number, size: 
     throw new Error(`${path} is cut off: it should have ${end} bytes (tensor ${last.name} is the last), but has ${size}`);
   }
   if (end < size) throw new Error(`${path}: damaged: ${size - end} bytes after the last tensor belong to none`);
-  return { metadata, entries: new Map(entries.map((entry) => [entry.name, entry])) };
+  return {
+    metadata: checkedMetadata(parsed.get(METADATA), fail),
+    entries: new Map(entries.map((entry) => [entry.name, entry])),
+  };
 }
 
-function checkedMetadata(value: unknown, fail: (what: string) => never): Record<string, string> {
-  if (!isRecord(value)) return fail('__metadata__ must be an object of texts');
-  for (const [key, item] of Object.entries(value))
-    if (typeof item !== 'string') fail(`__metadata__ ${JSON.stringify(key)} must be a text`);
-  return value as Record<string, string>;
+type Fail = (what: string) => never;
+
+function parseStrict(header: Uint8Array, fail: Fail): StrictJson {
+  let text: string;
+  try {
+    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(header);
+  } catch {
+    return fail('it is not UTF-8 text');
+  }
+  try {
+    return strictJson(text);
+  } catch (error) {
+    return fail(`it is not JSON as this format needs it: ${(error as Error).message}`);
+  }
 }
 
-function parseEntry(name: string, value: unknown, dataStart: number, fail: (what: string) => never): SafetensorsEntry {
-  if (!isRecord(value)) return fail(`tensor ${name}: an object with dtype, shape and data_offsets is needed`);
-  const { dtype, shape, data_offsets: offsets } = value;
-  if (typeof dtype !== 'string' || !Object.hasOwn(widths, dtype))
-    return fail(`tensor ${name}: unknown dtype ${JSON.stringify(dtype)}`);
+function checkedMetadata(value: StrictJson | undefined, fail: Fail): Record<string, string> {
+  if (value === undefined || value === null) return {};
+  if (!(value instanceof Map)) return fail(`${METADATA} must be an object of texts`);
+  for (const [key, item] of value) if (typeof item !== 'string') fail(`${METADATA} ${JSON.stringify(key)} must be a text`);
+  return Object.fromEntries(value as Map<string, string>);
+}
+
+/** As the reference's reader takes it: the three fields by name, or in this order as a list. */
+const fields = ['dtype', 'shape', 'data_offsets'] as const;
+
+function parseEntry(name: string, value: StrictJson, dataStart: number, fail: Fail): SafetensorsEntry {
+  const given = Array.isArray(value) && value.length === 3 ? new Map(value.map((item, i) => [fields[i]!, item])) : value;
+  if (!(given instanceof Map)) return fail(`tensor ${name}: an object with dtype, shape and data_offsets is needed`);
+  const [named, shape, offsets] = fields.map((field) => given.get(field));
+  const dtype = unitOf(named);
+  if (typeof dtype !== 'string' || !Object.hasOwn(bits, dtype)) return fail(`tensor ${name}: unknown dtype ${shown(dtype)}`);
   if (!Array.isArray(shape) || !shape.every(isCount))
-    return fail(`tensor ${name}: shape ${JSON.stringify(shape)} must list whole numbers`);
+    return fail(`tensor ${name}: shape ${shown(shape)} must list whole numbers`);
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount))
-    return fail(`tensor ${name}: data_offsets ${JSON.stringify(offsets)} must be two whole numbers`);
-  const [start, end] = offsets as [number, number];
+    return fail(`tensor ${name}: data_offsets ${shown(offsets)} must be two whole numbers`);
+  const [start, end] = offsets as [bigint, bigint];
   if (start > end) return fail(`tensor ${name}: it starts at offset ${start}, after its end ${end}`);
-  const bytes = product([...shape, widths[dtype as FileDType]]);
-  if (bytes === undefined) return fail(`tensor ${name}: shape [${shape.join(', ')}] is too large`);
-  if (bytes !== end - start)
+  const size = product([...shape, BigInt(bits[dtype as FileDType])]);
+  if (size === undefined) return fail(`tensor ${name}: shape [${shape.join(', ')}] is too large`);
+  if (size % 8n !== 0n) return fail(`tensor ${name}: shape [${shape.join(', ')}] of ${dtype} does not end with a whole byte`);
+  if (size / 8n !== end - start)
     return fail(
-      `tensor ${name}: shape [${shape.join(', ')}] of ${dtype} takes ${bytes} bytes, but offsets ${start}..${end} hold ${end - start}`,
+      `tensor ${name}: shape [${shape.join(', ')}] of ${dtype} takes ${size / 8n} bytes, but offsets ${start}..${end} hold ${end - start}`,
     );
-  return { name, dtype: dtype as FileDType, shape: shape as number[], begin: dataStart + start, bytes };
+  return {
+    name,
+    dtype: dtype as FileDType,
+    shape: shape.map(Number),
+    begin: dataStart + Number(start),
+    bytes: Number(end - start),
+  };
 }
 
-/** The product, or undefined when any partial product is too large to be exact. */
-function product(factors: readonly number[]): number | undefined {
-  let result = 1;
+/** A name may also be written `{"F32": null}`. */
+function unitOf(value: StrictJson | undefined): StrictJson | undefined {
+  if (!(value instanceof Map) || value.size !== 1) return value;
+  const [[name, nothing]] = [...value] as [[string, StrictJson]];
+  return nothing === null ? name : value;
+}
+
+/** The product, or undefined when a partial product does not fit 64 bits. */
+function product(factors: readonly bigint[]): bigint | undefined {
+  let result = 1n;
   for (const factor of factors) {
     result *= factor;
-    if (!Number.isSafeInteger(result)) return undefined;
+    if (result >= 2n ** 64n) return undefined;
   }
   return result;
 }
 
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
-const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+const isCount = (value: StrictJson | undefined): value is bigint => typeof value === 'bigint' && value >= 0n;
+
+/** A value of the header for a message. */
+function shown(value: StrictJson | undefined): string {
+  if (value instanceof Map) return 'an object';
+  if (Array.isArray(value)) return `[${value.slice(0, 8).map(shown).join(', ')}${value.length > 8 ? ', ...' : ''}]`;
+  return typeof value === 'bigint' ? String(value) : (JSON.stringify(value) ?? 'none');
+}
 
 /** A short list of names for a message. */
 function listed(names: readonly string[]): string {
@@ -311,7 +341,7 @@ export function writeSafetensors(
   if (kept.length > 0) header.push(['__metadata__', Object.fromEntries(kept)]);
   let offset = 0;
   for (const [name, tensor] of list) {
-    if (name === '__metadata__') throw new Error(`${path}: a tensor cannot be named __metadata__`);
+    if (name === METADATA) throw new Error(`${path}: a tensor cannot be named ${METADATA}`);
     if (tensor.data.length !== sizeOf(tensor.shape))
       throw new Error(`${path}: ${name} has ${tensor.data.length} elements, but its shape is [${tensor.shape.join(', ')}]`);
     const end = offset + tensor.data.byteLength;

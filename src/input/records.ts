@@ -3,9 +3,10 @@
  * a VQA prompt gets " The answer is:" after it, a caption prompt stays as it is (only its image-locality question gets the cue),
  * and the text-locality prompt `loc` gets a question mark. All problems of the records that are read are reported at once.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
 import { z } from 'zod';
+import { readJson } from '../files/json.ts';
 import { Random } from '../random.ts';
 
 /** What E-VQA's loader puts after a question. */
@@ -159,9 +160,9 @@ function readItems(jsonPath: string): unknown[] {
   if (!existsSync(jsonPath)) throw new RecordsError(jsonPath, ['there is no such file']);
   let parsed: unknown;
   try {
-    parsed = JSON.parse(readFileSync(jsonPath, 'utf8'));
+    parsed = readJson(jsonPath);
   } catch (error) {
-    throw new RecordsError(jsonPath, [`is not JSON: ${(error as Error).message}`]);
+    throw new RecordsError(jsonPath, [(error as Error).message]);
   }
   if (!Array.isArray(parsed)) throw new RecordsError(jsonPath, [`must hold a list of records, not ${kindOf(parsed)}`]);
   if (parsed.length === 0) throw new RecordsError(jsonPath, ['holds no records']);

@@ -2,8 +2,8 @@
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { readJson } from '../files/config.ts';
 import type { Checkpoint } from '../files/folder.ts';
+import { anyObject, readJsonAs } from '../files/schema.ts';
 import { type FloatDType, storedPiece, tensorPiece } from '../files/stream.ts';
 import { openWeights } from '../files/torch-folder.ts';
 import type { Tensor } from '../graph/dtype.ts';
@@ -43,7 +43,7 @@ const planOf = (from: string, dtype: FloatDType | undefined): FolderPlan =>
 /** A folder with config.json keeps all its tensors, read here or not: other programs may ask for them. */
 function planFolder(dir: string, dtype: FloatDType | undefined): FolderPlan {
   const checkpoint: Checkpoint = openWeights(dir);
-  const config = readJson(join(dir, 'config.json')) as Record<string, unknown>;
+  const config = readJsonAs(join(dir, 'config.json'), anyObject);
   return {
     pieces: checkpoint.names().map((name) => {
       const { file, entry } = checkpoint.place(name);

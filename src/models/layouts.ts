@@ -42,7 +42,7 @@ export function describeConfig(path: string, value: Json): Described {
     throw new Error(
       `${path} is of a LLaVA in the layout of its authors' code (mm_vision_tower, without the image encoder's weights). Open the same model in transformers' layout (llava-hf/llava-1.5-7b-hf, llava-hf/llava-1.5-13b-hf), or convert the folder with convert_llava_weights_to_hf.py of transformers 4.57 (src/transformers/models/llava)`,
     );
-  const family = String(value.model_type);
+  const family = typeof value.model_type === 'string' ? value.model_type : '';
   if (!Object.hasOwn(layouts, family)) {
     const near = nearest.find(([names]) => names.test(family))?.[1];
     const hint = near === undefined ? '' : `; nearest to it is ${near}`;

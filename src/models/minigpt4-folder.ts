@@ -3,20 +3,19 @@
  * tokens; the projection), whose tensors are brought together under the names of the reference's module.
  */
 
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { parse } from 'yaml';
 import { z } from 'zod';
 import { layerCount, parseConfig, readConfig, width } from '../files/config.ts';
 import { Checkpoint, type TensorPlace } from '../files/folder.ts';
 import { openWeights, placesOf } from '../files/torch-folder.ts';
 import { openTorch } from '../files/torch-pickle.ts';
+import { readYaml } from '../files/yaml.ts';
 import { f32, type Tensor } from '../graph/dtype.ts';
 import { qFormerConfig } from './configs/blip2.ts';
 import { llamaConfig } from './configs/llama.ts';
 import { type MiniGpt4Config, miniGpt4Config, miniGpt4Layout } from './minigpt4.ts';
 
-const MAX_YAML = 1024 * 1024;
 const POSITIONS = 'visual_encoder.pos_embed';
 
 const fileName = z.string('expected the name of a file').min(1, 'expected the name of a file');
@@ -168,17 +167,4 @@ export function interpolate(grid: Float32Array, from: number, to: number, d: num
     }
   }
   return out;
-}
-
-function readYaml<S extends z.ZodType>(path: string, schema: S): z.output<S> {
-  if (!existsSync(path)) throw new Error(`${path} does not exist`);
-  const { size } = statSync(path);
-  if (size > MAX_YAML) throw new Error(`${path} has ${size} bytes; a configuration has at most ${MAX_YAML}`);
-  let value: unknown;
-  try {
-    value = parse(readFileSync(path, 'utf8'));
-  } catch (error) {
-    throw new Error(`${path} is not valid YAML: ${(error as Error).message}`, { cause: error });
-  }
-  return parseConfig(path, schema, value ?? {});
 }

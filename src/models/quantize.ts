@@ -6,8 +6,8 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { blockName, blockShapes, quantizeBlocks, widened } from '../files/blocks.ts';
-import { readJson } from '../files/config.ts';
 import type { TensorPlace } from '../files/folder.ts';
+import { anyObject, readJsonAs } from '../files/schema.ts';
 import { type Piece, storedPiece } from '../files/stream.ts';
 import { sizeOf } from '../graph/dtype.ts';
 import { describeFolder, openNamed } from './layouts.ts';
@@ -75,7 +75,7 @@ export async function quantize(model: string, { out, dtype, signal, onPlan, onPr
     order: 'given',
     json: {
       'config.json': {
-        ...(readJson(join(from, 'config.json')) as object),
+        ...readJsonAs(join(from, 'config.json'), anyObject),
         quantization_config: quantizedConfig(dtype, fingerprint),
       },
     },

@@ -15,6 +15,7 @@ const schema = z.looseObject({
   /** fingerprint of the model it was made from: edits and adapters of that model fit this one */
   source: z.string('expected a fingerprint').min(1, 'expected a fingerprint'),
 });
+const given = z.looseObject({ quantization_config: z.looseObject({ quant_method: z.unknown() }).nullish() });
 export type Quantized = z.output<typeof schema>;
 
 export const quantizedConfig = (dtype: Quantized['dtype'], source: string): Quantized => ({
@@ -32,14 +33,14 @@ export function quantizedFrom(dir: string): Quantized | undefined {
 
 /** @throws Error when the weights are rounded in a way that is not read here */
 export function quantizedIn(path: string, config: Json): Quantized | undefined {
-  const { quantization_config: given } = (config ?? {}) as { quantization_config?: { quant_method?: unknown } | null };
-  if (given === undefined || given === null) return undefined;
-  if (given.quant_method !== METHOD) {
+  const { quantization_config: found } = parseConfig(path, given, config);
+  if (found === undefined || found === null) return undefined;
+  if (found.quant_method !== METHOD) {
     throw new Error(
-      `${path}: quantization_config.quant_method ${JSON.stringify(given.quant_method)} is not known; take the model in floats and round it: visedit quantize MODEL --out DIR`,
+      `${path}: quantization_config.quant_method ${JSON.stringify(found.quant_method)} is not known; take the model in floats and round it: visedit quantize MODEL --out DIR`,
     );
   }
-  return parseConfig(path, schema, given);
+  return parseConfig(path, schema, found);
 }
 
 export const storedTypeOf = (dir: string): Quantized['dtype'] | undefined => quantizedFrom(dir)?.dtype;

@@ -3,10 +3,13 @@
  * and the step number, so a run that was killed goes on from its last checkpoint as if nothing had happened.
  */
 
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { writeFileAtomic } from '../files/atomic.ts';
+import { parseJson } from '../files/json.ts';
 import { openSafetensors, writeSafetensors } from '../files/safetensors.ts';
+import { parseConfig, readJsonLines } from '../files/schema.ts';
 import type { Tensor } from '../graph/dtype.ts';
 import type { Feeds } from '../runtime/program.ts';
 import type { Trainer } from './trainer.ts';
@@ -34,14 +37,11 @@ export interface LoopOptions {
   extra?: { save(): Record<string, number>; restore(state: Record<string, number>): void };
 }
 
-export interface LogLine {
-  step: number;
-  loss: number;
-  rate: number;
-  gradientNorm: number;
-  seconds: number;
-  [metric: string]: number;
-}
+/** One step in the log; other numbers are metrics. */
+export const logLine = z
+  .object({ step: z.number(), loss: z.number(), rate: z.number(), gradientNorm: z.number(), seconds: z.number() })
+  .catchall(z.number());
+export type LogLine = z.output<typeof logLine>;
 
 /** Warm-up, constant until `hold`, then linear to `last` (fractions of the peak). */
 export function warmHoldDecay(
@@ -86,14 +86,9 @@ export async function trainingLoop(options: LoopOptions): Promise<LogLine[]> {
       ]),
     );
     trainer.restore(Number(file.metadata.step), state);
-    extra?.restore(JSON.parse(file.metadata.extra ?? '{}') as Record<string, number>);
-    if (existsSync(logPath)) {
-      const all = readFileSync(logPath, 'utf8')
-        .split('\n')
-        .filter(Boolean)
-        .map((line) => JSON.parse(line) as LogLine);
-      lines = all.filter((line) => line.step <= trainer.step);
-    }
+    const what = `${checkpoint}: metadata extra`;
+    extra?.restore(parseConfig(what, z.record(z.string(), z.number()), parseJson(file.metadata.extra ?? '{}', what)));
+    if (existsSync(logPath)) lines = readJsonLines(logPath, logLine).filter((line) => line.step <= trainer.step);
   }
   const save = (): void => {
     writeSafetensors(checkpoint, trainer.state(), {

@@ -1,6 +1,16 @@
 /** `pull` against a hub on this machine. */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, expect, test } from 'vitest';
@@ -104,6 +114,44 @@ const hashes: Record<string, string> = {};
   const manifest = JSON.parse(readFileSync(join(out, '.visedit-pull.json'), 'utf8'));
   for (const [name, { etag }] of Object.entries<{ etag: string }>(manifest.files)) hashes[name] = etag;
 }
+
+test.each(['../victim.txt', '/etc/victim', 'sub/../../victim.txt', '.hidden', 'a/b/c', ''])(
+  'a record of a download that names %j: nothing is deleted or written',
+  async (name) => {
+    await start();
+    const out = fresh();
+    const victim = join(scratch, 'victim.txt');
+    writeFileSync(victim, 'mine');
+    writePart(out, 'config.json', 5);
+    const path = join(out, '.visedit-pull.json');
+    const manifest = JSON.parse(readFileSync(path, 'utf8'));
+    writeFileSync(path, JSON.stringify({ ...manifest, files: { ...manifest.files, [name]: {} } }));
+    const before = readdirSync(out).sort();
+    await expect(fetchTo(out)).rejects.toThrow(/is not empty, and not a download of org\/model/);
+    expect(readFileSync(victim, 'utf8')).toBe('mine');
+    expect(readdirSync(out).sort()).toEqual(before);
+  },
+);
+
+test('a folder or a file in the download that is a link leads nowhere', async () => {
+  await start();
+  const elsewhere = join(scratch, 'elsewhere');
+  mkdirSync(elsewhere, { recursive: true });
+  writeFileSync(join(elsewhere, 'config.json'), 'mine');
+  const out = fresh();
+  writePart(out, 'config.json', 5);
+  const path = join(out, '.visedit-pull.json');
+  const manifest = JSON.parse(readFileSync(path, 'utf8'));
+  symlinkSync(elsewhere, join(out, 'sub'));
+  writeFileSync(path, JSON.stringify({ ...manifest, files: { ...manifest.files, 'sub/config.json': {} } }));
+  await expect(fetchTo(out)).rejects.toThrow(/sub is a link that leads out of/);
+  writeFileSync(path, JSON.stringify(manifest));
+  rmSync(join(out, 'config.json.part'));
+  symlinkSync(join(elsewhere, 'config.json'), join(out, 'config.json.part'));
+  await fetchTo(out);
+  expect(readFileSync(join(elsewhere, 'config.json'), 'utf8')).toBe('mine');
+  expect(readFileSync(join(out, 'config.json')).equals(files['config.json']!)).toBe(true);
+});
 
 test('a part of other contents is thrown away, a damaged one found out by the hash', async () => {
   const { requests, options } = await start();

@@ -152,7 +152,7 @@ describe('problems', () => {
   });
 
   test('files that hold no records', () => {
-    expect(problemsOf('{')[0]).toMatch(/^is not JSON/);
+    expect(problemsOf('{')[0]).toMatch(/vqa\.json is not valid JSON: line 1, column 2/);
     expect(problemsOf({})).toEqual(['must hold a list of records, not an object']);
     expect(problemsOf([])).toEqual(['holds no records']);
     expect(() => loadRecords(join(folder, 'none.json'), folder)).toThrow(/there is no such file/);

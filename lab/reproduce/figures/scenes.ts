@@ -6,7 +6,7 @@
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Box } from '../../../src/attribution/map-measures.ts';
-import { readJson } from '../../../src/files/json.ts';
+import { anyObject, readJsonAs } from '../../../src/files/schema.ts';
 import { type EditRecord, openRecords } from '../../../src/input/records.ts';
 import type { RgbImage } from '../../../src/models/vlm.ts';
 import { Random } from '../../../src/random.ts';
@@ -91,7 +91,7 @@ export async function figureRecords({ world, out, seed, log }: FigureOptions, li
   if (world === undefined) await drawWorld(folder, seed, limit, log);
   const { records } = openRecords(join(folder, 'vqa_test.json'), join(folder, 'images'), { kind: 'vqa', limit });
   const path = join(folder, 'manifest.json');
-  const manifest = existsSync(path) ? (readJson(path) as unknown as Partial<WorldManifest>) : undefined;
+  const manifest = existsSync(path) ? (readJsonAs(path, anyObject) as Partial<WorldManifest>) : undefined;
   if (manifest?.version !== worldVersion || manifest.seed === undefined)
     return { records, box: () => undefined, plain: () => true };
   // Edit i of a world is a function of its seed, so what it asks about need not be stored.
@@ -116,7 +116,7 @@ async function drawWorld(folder: string, seed: number, records: number, log: (te
   const sizes = { vqaTrain: 0, vqaTest: records, captionTrain: 0, captionTest: 0 };
   const path = join(folder, 'manifest.json');
   if (existsSync(path)) {
-    const there = readJson(path) as unknown as Partial<WorldManifest>;
+    const there = readJsonAs(path, anyObject) as Partial<WorldManifest>;
     if (there.version === worldVersion && there.seed === String(seed) && (there.sizes?.vqaTest ?? 0) >= records) return;
     rmSync(folder, { recursive: true });
   }

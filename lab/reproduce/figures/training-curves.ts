@@ -1,12 +1,13 @@
 /** Loss and other logged numbers over the steps of a training: a mini backbone's stages, or an editor's training folder. */
 
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { fileId } from '../../../src/evaluation/manifest.ts';
 import type { Figure, FigurePanel, LineSeries } from '../../../src/figures/index.ts';
-import { readJson } from '../../../src/files/json.ts';
+import { readJsonAs, readJsonLines } from '../../../src/files/schema.ts';
 import { modelFolder } from '../../../src/models/load.ts';
-import { type LogLine, logFile } from '../../../src/nn/loop.ts';
+import { type LogLine, logFile, logLine } from '../../../src/nn/loop.ts';
 import type { PaperFigure } from './figure.ts';
 
 export interface Stage {
@@ -84,11 +85,13 @@ export function curves(stages: readonly Stage[]): Figure {
   return { panels, columns: 2 };
 }
 
+const curvesOf = z.looseObject({ curves: z.record(z.string(), z.array(logLine)).optional() });
+
 function backbone(model: string): { title: string; stages: Stage[]; path: string } {
   const path = join(modelFolder(model), 'training.json');
   if (!existsSync(path))
     throw new Error(`${model} comes without ${path}; name a training folder with --from, as \`visedit train\` writes it`);
-  const { curves = {} } = readJson(path) as unknown as { curves?: Record<string, LogLine[]> };
+  const { curves = {} } = readJsonAs(path, curvesOf);
   const stages = Object.entries(curves).flatMap(([name, lines]) => (lines.length > 0 ? [{ name, lines }] : []));
   if (stages.length === 0) throw new Error(`${path} holds no stage with logged steps`);
   return { title: model, stages, path };
@@ -97,16 +100,7 @@ function backbone(model: string): { title: string; stages: Stage[]; path: string
 function editor(folder: string): { title: string; stages: Stage[]; path: string } {
   const path = join(folder, logFile);
   if (!existsSync(path)) throw new Error(`there is no ${path}; name a folder that \`visedit train\` wrote with --from`);
-  const lines = readFileSync(path, 'utf8')
-    .split('\n')
-    .filter((line) => line.trim() !== '')
-    .map((line, i) => {
-      try {
-        return JSON.parse(line) as LogLine;
-      } catch {
-        throw new Error(`${path}: line ${i + 1} is not JSON; the training may have been cut off there: remove the line`);
-      }
-    });
+  const lines = readJsonLines(path, logLine);
   if (lines.length === 0) throw new Error(`${path} holds no steps yet`);
   return { title: folder, stages: [{ name: 'training', lines }], path };
 }

@@ -1,13 +1,13 @@
 /** tokenizer.json through @huggingface/tokenizers, framed and cleaned up as transformers' fast tokenizers do it. */
 import { Tokenizer as Library } from '@huggingface/tokenizers';
 import { z } from 'zod';
-import { parseConfig } from '../../files/config.ts';
-import { readJson } from '../../files/json.ts';
+import { parseConfig, readJsonAs } from '../../files/schema.ts';
 import { bytesToText } from './sentencepiece.ts';
 import type { Tokenizer } from './tokenizer.ts';
 import type { TokenizerConfig } from './tokenizer-config.ts';
 
-const added = z.looseObject({ id: z.number(), content: z.string(), special: z.boolean().default(false) });
+const tokenId = z.int('expected a token id').nonnegative('expected a token id');
+const added = z.looseObject({ id: tokenId, content: z.string(), special: z.boolean().default(false) });
 const step: z.ZodType<Step> = z.looseObject({
   type: z.string(),
   decoders: z.lazy(() => z.array(step)).optional(),
@@ -29,18 +29,21 @@ const schema = z.looseObject({
 });
 
 export function fastTokenizer(dir: string, path: string, config: TokenizerConfig): Tokenizer {
-  const file = parseConfig(path, schema, readJson(path));
+  const file = readJsonAs(path, schema);
   // a token that only tokenizer_config.json lists is added, as transformers does
   for (const [id, token] of Object.entries(config.added_tokens_decoder)) {
     if (!file.added_tokens.some((known) => known.id === Number(id))) file.added_tokens.push({ ...token, id: Number(id) });
   }
-  let library: Library;
-  try {
-    const complete = { normalizer: null, pre_tokenizer: null, ...file, post_processor: null, decoder: file.decoder ?? null };
-    library = new Library(complete, { ...config, additional_special_tokens: [] });
-  } catch (error) {
-    throw new Error(`${path} cannot be used: ${(error as Error).message}`, { cause: error });
-  }
+  // The library checks little of what it is given, and finds out late.
+  const usable = <T>(work: () => T): T => {
+    try {
+      return work();
+    } catch (error) {
+      throw new Error(`${path} cannot be used: ${(error as Error).message}`, { cause: error });
+    }
+  };
+  const complete = { normalizer: null, pre_tokenizer: null, ...file, post_processor: null, decoder: file.decoder ?? null };
+  const library = usable(() => new Library(complete, { ...config, additional_special_tokens: [] }));
   const idOf = (token: string | undefined) => (token === undefined ? undefined : library.token_to_id(token));
   const specials = [
     config.bos_token,
@@ -52,7 +55,7 @@ export function fastTokenizer(dir: string, path: string, config: TokenizerConfig
   const specialIds = new Set(specials.map(idOf).filter((id) => id !== undefined));
   for (const token of file.added_tokens) if (token.special) specialIds.add(token.id);
 
-  const [before, after] = frame(file.post_processor ?? undefined, config, idOf);
+  const [before, after] = frame(path, file.post_processor ?? undefined, config, idOf);
   const byteFallback = hasDecoder(file.decoder ?? undefined, 'ByteFallback');
   const byteLevel = hasDecoder(file.decoder ?? undefined, 'ByteLevel');
   const addedIds = new Set(file.added_tokens.map(({ id }) => id));
@@ -75,7 +78,12 @@ export function fastTokenizer(dir: string, path: string, config: TokenizerConfig
       return byte === undefined ? undefined : Uint8Array.of(byte);
     },
     encode(text, { special = true } = {}) {
-      const { ids } = library.encode(text, { add_special_tokens: false });
+      const { ids, tokens } = usable(() => library.encode(text, { add_special_tokens: false }));
+      const unknown = ids.findIndex((id: number) => !Number.isInteger(id));
+      if (unknown >= 0)
+        throw new Error(
+          `${path} has no token for ${JSON.stringify(tokens[unknown])}: its unk_token is not in its vocabulary; use the file that was published with the model`,
+        );
       return special ? [...before, ...ids, ...after] : ids;
     },
     decode(ids, { skipSpecial = true } = {}) {
@@ -83,7 +91,7 @@ export function fastTokenizer(dir: string, path: string, config: TokenizerConfig
       const tokens = kept.map((id) => library.id_to_token(id)).filter((token) => token !== undefined);
       if (tokens.length === 0) return '';
       const pieces = byteFallback ? fuseBytes(tokens) : tokens;
-      const text = library.decoder ? library.decoder(pieces) : pieces.join(' ');
+      const text = usable(() => (library.decoder ? library.decoder(pieces) : pieces.join(' ')));
       return cleanUp ? cleanUpSpaces(text) : text;
     },
   };
@@ -94,6 +102,7 @@ export function fastTokenizer(dir: string, path: string, config: TokenizerConfig
  * add_bos_token and add_eos_token, and a byte-level tokenizer without a template takes add_bos_token from its slow form.
  */
 function frame(
+  path: string,
   post: Step | undefined,
   config: TokenizerConfig,
   idOf: (token: string | undefined) => number | undefined,
@@ -103,22 +112,23 @@ function frame(
     return [(config.add_bos_token ?? true) ? one(config.bos_token) : [], config.add_eos_token ? one(config.eos_token) : []];
   }
   for (const step of post?.type === 'Sequence' ? (post.processors ?? []) : post ? [post] : []) {
-    if (step.type === 'TemplateProcessing') return templateFrame(step);
+    if (step.type === 'TemplateProcessing') return templateFrame(path, step);
     if (step.type === 'BertProcessing' || step.type === 'RobertaProcessing') {
-      const { cls, sep } = step as { cls?: [string, number]; sep?: [string, number] };
+      const { cls, sep } = parseConfig(`${path} (post_processor)`, ends, step);
       return [cls ? [cls[1]] : [], sep ? [sep[1]] : []];
     }
   }
   return [config.add_bos_token ? one(config.bos_token) : [], config.add_eos_token ? one(config.eos_token) : []];
 }
 
+const ends = z.looseObject({ cls: z.tuple([z.string(), tokenId]).nullish(), sep: z.tuple([z.string(), tokenId]).nullish() });
 const template = z.looseObject({
   single: z.array(z.union([z.object({ SpecialToken: z.looseObject({ id: z.string() }) }), z.object({ Sequence: z.unknown() })])),
-  special_tokens: z.record(z.string(), z.looseObject({ ids: z.array(z.number()) })),
+  special_tokens: z.record(z.string(), z.looseObject({ ids: z.array(tokenId) })),
 });
 
-function templateFrame(step: Step): [number[], number[]] {
-  const { single, special_tokens } = parseConfig('tokenizer.json (post_processor)', template, step);
+function templateFrame(path: string, step: Step): [number[], number[]] {
+  const { single, special_tokens } = parseConfig(`${path} (post_processor)`, template, step);
   const ids: [number[], number[]] = [[], []];
   let side: 0 | 1 = 0;
   for (const part of single) {

@@ -4,7 +4,8 @@
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { readJson } from '../../files/json.ts';
+import { z } from 'zod';
+import { readJsonAs } from '../../files/schema.ts';
 import { cleanUpSpaces } from './fast.ts';
 import { openSentencePiece, SPACE } from './sentencepiece.ts';
 import type { Tokenizer } from './tokenizer.ts';
@@ -105,10 +106,12 @@ function addedTokens(dir: string, config: TokenizerConfig): Map<string, number> 
   const added = new Map<string, number>();
   const path = join(dir, 'added_tokens.json');
   if (existsSync(path)) {
-    for (const [token, id] of Object.entries(readJson(path) as Record<string, number>)) added.set(token, id);
+    for (const [token, id] of Object.entries(readJsonAs(path, vocabulary))) added.set(token, id);
   }
   for (const [id, token] of Object.entries(config.added_tokens_decoder)) added.set(token.content, Number(id));
   return added;
 }
+
+const vocabulary = z.record(z.string(), z.int('expected a token id').nonnegative('expected a token id'));
 
 const quoted = (text: string) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');

@@ -2,8 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { parseConfig } from '../../files/config.ts';
-import { type Json, readJson } from '../../files/json.ts';
+import { anyObject, parseConfig, readJsonAs } from '../../files/schema.ts';
 
 const token = z
   .union([z.string(), z.looseObject({ content: z.string() })])
@@ -43,8 +42,8 @@ export type TokenizerConfig = z.output<typeof schema>;
 export function readTokenizerConfig(dir: string): TokenizerConfig {
   const path = join(dir, 'tokenizer_config.json');
   const map = join(dir, 'special_tokens_map.json');
-  const fallback = existsSync(map) ? (readJson(map) as { [key: string]: Json }) : {};
-  const own = existsSync(path) ? (readJson(path) as { [key: string]: Json }) : {};
+  const fallback = existsSync(map) ? readJsonAs(map, anyObject) : {};
+  const own = existsSync(path) ? readJsonAs(path, anyObject) : {};
   return parseConfig(existsSync(path) ? path : map, schema, {
     ...fallback,
     ...withoutNull(own),
@@ -52,5 +51,5 @@ export function readTokenizerConfig(dir: string): TokenizerConfig {
   });
 }
 
-const withoutNull = (object: { [key: string]: Json }) =>
+const withoutNull = (object: Record<string, unknown>) =>
   Object.fromEntries(Object.entries(object).filter(([, value]) => value !== null));
