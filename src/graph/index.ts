@@ -5,5 +5,6 @@ export * from './hash.ts';
 export * from './node.ts';
 export * from './ops/elementwise.ts';
 export * from './ops/linear.ts';
+export { type Carried, loop, type Turn } from './ops/loop.ts';
 export * from './ops/shape.ts';
 export * from './print.ts';

@@ -8,7 +8,13 @@ import type { DType, Tensor } from './dtype.ts';
 import { f32 } from './dtype.ts';
 
 /** What an op may be given beside its inputs. */
-export type AttributeValue = number | string | boolean | readonly number[] | readonly Dim[] | Tensor;
+export type AttributeValue = number | string | boolean | readonly number[] | readonly Dim[] | Tensor | Subgraph;
+/** A graph within a node: values that it is given, and what it computes of them. */
+export interface Subgraph {
+  readonly inputs: readonly Node[];
+  readonly outputs: readonly Node[];
+}
+
 /** Attributes of a node, by name. */
 export type Attributes = Readonly<Record<string, AttributeValue | undefined>>;
 
@@ -30,6 +36,8 @@ export interface Emitter {
   constant(value: Tensor): string;
   /** the dimensions as a 1-D int64 tensor */
   shape(dims: readonly Dim[]): string;
+  /** whether the device has a kernel for an ONNX operator */
+  has(op: string): boolean;
   /** x as these dimensions, where one unknown one is inferred */
   reshape(x: string, dims: readonly Dim[]): string;
 }
@@ -63,6 +71,11 @@ export interface OpRecord {
   onnx(emitter: Emitter, inputs: readonly string[], node: Node): string;
   /** a lowering that reads a weight in its stored form, or undefined where this use needs it as floats */
   onnxStored?(emitter: Emitter, inputs: LoweredInputs, node: Node): string | undefined;
+  /**
+   * How it is computed on a device with half-precision products (src/onnx/precision.ts); left out: in float32. `product`: in half precision with a
+   * frozen half-precision weight; `elementwise`: as its inputs of the output's shape; `moves`: as all of its inputs; `rows`: as its first input.
+   */
+  readonly half?: 'product' | 'elementwise' | 'moves' | 'rows';
   /** cotangents of the inputs given the output's (`dy`), or null: the op is not differentiable by decision */
   readonly vjp: null | ((dy: Node, node: Node) => (Node | undefined)[]);
 }

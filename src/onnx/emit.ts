@@ -1,19 +1,14 @@
 /** Symbolic graph -> ONNX. Symbols are read from the shapes of the inputs that declare them; weights become external data where they lie in a file. */
 
-import { type Dim, dimTerms, showShape } from '../graph/dim.ts';
-import { type DType, i64, type Tensor } from '../graph/dtype.ts';
-import {
-  type Emitter,
-  inputOp,
-  type LoweredInputs,
-  type Node,
-  nameOf,
-  type OnnxAttribute,
-  parameterOp,
-  topological,
-} from '../graph/node.ts';
+import { type Dim, showShape } from '../graph/dim.ts';
+import type { DType, Tensor } from '../graph/dtype.ts';
+import { inputOp, type LoweredInputs, type Node, nameOf, parameterOp, topological } from '../graph/node.ts';
 import { onnxType } from '../graph/ops/elementwise.ts';
-import { encodeModel, type InitializerProto, type NodeProto, tensorBytes } from './proto.ts';
+import { bodyInputOp, type LoopBody, loopOp, loopResultOp } from '../graph/ops/loop.ts';
+import { type Device, devices } from './device.ts';
+import { GraphEmitter, type Scope } from './graph-emitter.ts';
+import { halfNodes, type WeightKind } from './precision.ts';
+import { encodeModel, type NodeProto, type ValueProto } from './proto.ts';
 import { type BlockWeight, type EmitOptions, WeightEmitter, type WeightLocation, type WeightSource } from './weights.ts';
 
 export type { BlockWeight, EmitOptions, WeightLocation, WeightSource };
@@ -27,104 +22,138 @@ export interface Emitted {
   outputs: Map<string, { dtype: DType; shape: readonly Dim[] }>;
 }
 
-class GraphEmitter implements Emitter {
-  readonly nodes: NodeProto[] = [];
-  readonly initializers: InitializerProto[] = [];
-  readonly #constants = new Map<string, string>();
-  readonly #shapes = new Map<string, string>();
-  readonly #memo = new Map<string, string>();
-  readonly #symbols: Map<string, { value: string; axis: number }>;
-  #count = 0;
+type Weight = WeightLocation | Tensor | BlockWeight;
+type Symbols = Map<string, { value: string; axis: number }>;
 
-  constructor(symbols: Map<string, { value: string; axis: number }>) {
-    this.#symbols = symbols;
+/** Weights are kept in half precision where they are stored so, in bfloat16 or in whole numbers. */
+const kindOf = (weight: Weight | undefined): WeightKind =>
+  weight === undefined ? 'given' : 'parts' in weight || weight.dtype !== 'float32' ? 'half' : 'float';
+
+const isLeaf = (node: Node): boolean => node.op === inputOp || node.op === parameterOp;
+
+/** Masks hold numbers below what half precision can; scores are far from these. */
+const HALF_LIMITS = [-32768, 32768] as const;
+
+/** Lowers nodes one after the other, each value in the type that its use asks for. */
+class Lowering {
+  readonly #values = new Map<Node, string>();
+  readonly #emitter: GraphEmitter;
+  readonly #weights: WeightEmitter;
+  readonly #halves: ReadonlySet<Node>;
+  readonly #float16: boolean;
+
+  constructor(emitter: GraphEmitter, weights: WeightEmitter, halves: ReadonlySet<Node>, float16: boolean) {
+    this.#float16 = float16;
+    this.#emitter = emitter;
+    this.#weights = weights;
+    this.#halves = halves;
   }
 
-  fresh(hint: string): string {
-    return `${hint}_${this.#count++}`;
-  }
-
-  node(op: string, inputs: readonly string[], attributes: Record<string, OnnxAttribute | undefined> = {}, domain = ''): string {
-    // Equal nodes are emitted once: gradients ask for the same sub-expression in several rules.
-    const key = `${op}|${inputs.join(',')}|${JSON.stringify(attributes)}`;
-    const known = this.#memo.get(key);
-    if (known !== undefined) return known;
-    const output = this.freshNode(op, inputs, attributes, domain);
-    this.#memo.set(key, output);
-    return output;
-  }
-
-  /** A node of its own, even where an equal one exists. */
-  freshNode(op: string, inputs: readonly string[], attributes: NodeProto['attributes'] = {}, domain = ''): string {
-    const output = this.fresh(op);
-    this.nodes.push({ op, domain, inputs, outputs: [output], attributes });
-    return output;
-  }
-
-  constant(value: Tensor): string {
-    const bytes = tensorBytes(value);
-    const key = bytes.length <= 64 ? `${value.dtype}${showShape(value.shape)}${bytes.join()}` : undefined;
-    const known = key === undefined ? undefined : this.#constants.get(key);
-    if (known !== undefined) return known;
-    const name = this.fresh('constant');
-    this.initializers.push({ name, type: onnxType[value.dtype], shape: value.shape, data: bytes });
-    if (key !== undefined) this.#constants.set(key, name);
-    return name;
-  }
-
-  shape(dims: readonly Dim[]): string {
-    if (dims.every((d) => typeof d === 'number')) return this.constant(i64(dims as number[], [dims.length]));
-    const key = showShape(dims);
-    const known = this.#shapes.get(key);
-    if (known !== undefined) return known;
-    const parts = dims.map((d) => this.#dim(d));
-    const value = parts.length === 1 ? parts[0]! : this.node('Concat', parts, { axis: 0 });
-    this.#shapes.set(key, value);
-    return value;
-  }
-
-  reshape(x: string, dims: readonly Dim[]): string {
-    const unknown = dims.filter((d) => typeof d !== 'number').length;
-    const inferred = unknown === 1 && !dims.includes(0);
-    const target = inferred
-      ? this.constant(
-          i64(
-            dims.map((d) => (typeof d === 'number' ? d : -1)),
-            [dims.length],
-          ),
-        )
-      : this.shape(dims);
-    // A length may be 0 at run time, which would otherwise mean the input's.
-    return this.node('Reshape', [x, target], inferred ? {} : { allowzero: 1 });
-  }
-
-  #dim(d: Dim): string {
-    if (typeof d === 'number') return this.constant(i64([d], [1]));
-    let total: string | undefined;
-    for (const { coefficient, symbols } of dimTerms(d)) {
-      let value: string | undefined;
-      for (const s of symbols) {
-        const source = this.#symbols.get(s);
-        if (source === undefined)
-          throw new Error(`dimension ${d}: no input has ${s} as one of its dimensions, so it has no value at run time`);
-        const read = this.node('Shape', [source.value], { start: source.axis, end: source.axis + 1 });
-        value = value === undefined ? read : this.node('Mul', [value, read]);
-      }
-      if (value === undefined) value = this.constant(i64([coefficient], [1]));
-      else if (coefficient !== 1) value = this.node('Mul', [value, this.constant(i64([coefficient], [1]))]);
-      total = total === undefined ? value : this.node('Add', [total, value]);
+  /** The name of a node's value, as declared or in half precision. */
+  value(node: Node, half = false): string {
+    const wanted = half && node.dtype === 'float32';
+    if (isLeaf(node)) {
+      if (wanted && this.#weights.has(nameOf(node))) return this.#weights.half(nameOf(node), node);
+      const own = this.#weights.value(nameOf(node), node);
+      return wanted ? this.#emitter.node('Cast', [own], { to: onnxType.float16 }) : own;
     }
-    return total!;
+    const own = this.#values.get(node)!;
+    if (node.dtype !== 'float32' || wanted === this.#halves.has(node)) return own;
+    return this.#emitter.node('Cast', [own], { to: wanted ? onnxType.float16 : onnxType.float32 });
+  }
+
+  /** An operand in half precision that broadcasts, such as a mask, within what half precision holds. */
+  #operand(node: Node, x: Node): string {
+    const smaller = node.op.half === 'elementwise' && showShape(x.shape) !== showShape(node.shape);
+    if (!smaller || x.dtype !== 'float32' || this.#halves.has(x) || this.#weights.has(x.op === parameterOp ? nameOf(x) : ''))
+      return this.value(x, true);
+    const [least, most] = HALF_LIMITS.map((limit) =>
+      this.#emitter.constant({ dtype: 'float32', shape: [], data: Float32Array.of(limit) }),
+    );
+    return this.#emitter.node('Cast', [this.#emitter.node('Clip', [this.value(x), least!, most!])], { to: onnxType.float16 });
+  }
+
+  lower(order: readonly Node[]): void {
+    for (const node of order) {
+      if (isLeaf(node)) this.#weights.check(nameOf(node), node);
+      else if (node.op === loopOp) this.#loop(node);
+      else if (node.op === loopResultOp) {
+        const name = this.#results.get(node.inputs[0]!)![node.attributes.index as number]!;
+        this.#values.set(node, name);
+        this.#emitter.declare(name, this.#emitter.scopeOf([name]), node.shape);
+      } else if (node.op !== bodyInputOp) this.#values.set(node, this.#lowered(node));
+    }
+  }
+  readonly #results = new Map<Node, string[]>();
+
+  #lowered(node: Node): string {
+    const half = this.#halves.has(node);
+    const given = (x: Node): string => (half ? this.#operand(node, x) : this.value(x));
+    const inputs: LoweredInputs = {
+      value: (i) => given(node.inputs[i]!),
+      stored: (i) => {
+        const x = node.inputs[i]!;
+        const form = isLeaf(x) ? this.#weights.stored(nameOf(x), x, half) : undefined;
+        return form?.form === 'half' && !this.#float16 ? undefined : form;
+      },
+    };
+    return node.op.onnxStored?.(this.#emitter, inputs, node) ?? node.op.onnx(this.#emitter, node.inputs.map(given), node);
+  }
+
+  #loop(node: Node): void {
+    const emitter = this.#emitter;
+    const { carried, each, index, inputs, more, nodes } = node.attributes.body as LoopBody;
+    const [turns, first, ...rest] = node.inputs as [Node, Node, ...Node[]];
+    const starts = carried.map(({ value }, i) => this.value(rest[i]!, this.#halves.has(value)));
+    const before = [this.value(turns), this.value(first), ...starts];
+    const outside = rest.slice(carried.length).filter((x) => this.#values.has(x));
+    const depth = emitter.scopeOf([...before, ...outside.map((x) => this.#values.get(x)!)]);
+    const scope: Scope = { nodes: [], depth: depth.depth + 1 };
+    const names = new Map(inputs.map((x) => [x, emitter.fresh(String(x.attributes.name))]));
+    for (const [x, name] of names) {
+      this.#values.set(x, name);
+      emitter.declare(name, scope, x.shape);
+    }
+    this.lower(nodes);
+    const given = (x: Node, hint: string): ValueProto => ({ name: hint, type: this.#typeOf(x), shape: x.shape });
+    const outputs = [more, ...carried.map(({ next }) => next), ...each].map((x, i) => {
+      // A value of the loop's own for every output: it may be a value from outside, or be given twice.
+      const to = emitter.fresh('turn');
+      const half = i > 0 && this.#halves.has(i <= carried.length ? carried[i - 1]!.value : x);
+      emitter.write({ op: 'Identity', domain: '', inputs: [this.value(x, half)], outputs: [to], attributes: {} }, scope);
+      return { name: to, type: half ? onnxType.float16 : onnxType[x.dtype], shape: x.shape };
+    });
+    const condition = emitter.fresh('more');
+    const body = {
+      nodes: scope.nodes,
+      inputs: [
+        given(index, names.get(index)!),
+        { name: condition, type: onnxType.bool, shape: [] },
+        ...carried.map(({ value }) => given(value, names.get(value)!)),
+      ],
+      outputs,
+    };
+    const results = [...carried, ...each].map(() => emitter.fresh('loop'));
+    const written: NodeProto = { op: 'Loop', domain: '', inputs: before, outputs: results, attributes: { body } };
+    emitter.write(written, depth);
+    this.#results.set(node, results);
+  }
+
+  #typeOf(node: Node): number {
+    return onnxType[this.#halves.has(node) ? 'float16' : node.dtype];
   }
 }
 
-export function emit(outputs: ReadonlyMap<string, Node>, weights: WeightSource, options: EmitOptions = {}): Emitted {
-  const order = topological([...outputs.values()]);
+/** The inputs that a graph asks for, the weights that are bound, and where symbols are read. */
+function leaves(
+  order: readonly Node[],
+  weights: WeightSource,
+): { inputs: Emitted['inputs']; bound: Map<string, Weight>; symbols: Symbols } {
   const inputs: Emitted['inputs'] = new Map();
-  const symbols = new Map<string, { value: string; axis: number }>();
-  const bound = new Map<string, WeightLocation | Tensor | BlockWeight>();
+  const symbols: Symbols = new Map();
+  const bound = new Map<string, Weight>();
   for (const node of order) {
-    if (node.op !== inputOp && node.op !== parameterOp) continue;
+    if (!isLeaf(node)) continue;
     const name = nameOf(node);
     const source = node.op === parameterOp ? weights(name) : undefined;
     if (source !== undefined) {
@@ -140,29 +169,33 @@ export function emit(outputs: ReadonlyMap<string, Node>, weights: WeightSource, 
       if (typeof d === 'string' && /^\w+$/.test(d) && !symbols.has(d)) symbols.set(d, { value: name, axis });
     });
   }
-  const emitter = new GraphEmitter(symbols);
+  return { inputs, bound, symbols };
+}
+
+export function emit(
+  outputs: ReadonlyMap<string, Node>,
+  weights: WeightSource,
+  options: EmitOptions = {},
+  device: Device = devices.cpu,
+): Emitted {
+  const order = topological([...outputs.values()]);
+  const { inputs, bound, symbols } = leaves(order, weights);
+  const emitter = new GraphEmitter(device, symbols);
   const stored = new WeightEmitter(emitter, bound, options);
-  const values = new Map<Node, string>();
-  const isLeaf = (node: Node): boolean => node.op === inputOp || node.op === parameterOp;
-  const lowered = (node: Node): string => (isLeaf(node) ? stored.value(nameOf(node), node) : values.get(node)!);
-  for (const node of order) {
-    if (isLeaf(node)) {
-      stored.check(nameOf(node), node);
-      continue;
-    }
-    const inputs: LoweredInputs = {
-      value: (i) => lowered(node.inputs[i]!),
-      stored: (i) => {
-        const x = node.inputs[i]!;
-        return isLeaf(x) ? stored.stored(nameOf(x), x) : undefined;
-      },
-    };
-    values.set(node, node.op.onnxStored?.(emitter, inputs, node) ?? node.op.onnx(emitter, node.inputs.map(lowered), node));
-  }
+  const halves = device.half ? halfNodes(order, (name) => kindOf(bound.get(name))) : new Set<Node>();
+  const lowering = new Lowering(emitter, stored, halves, device.float16);
+  lowering.lower(order);
   const declared: Emitted['outputs'] = new Map();
   for (const [name, node] of outputs) {
     // A name of its own for every output: two outputs may be one value, and an output may be an input.
-    emitter.nodes.push({ op: 'Identity', domain: '', inputs: [lowered(node)], outputs: [`out:${name}`], attributes: {} });
+    const own: NodeProto = {
+      op: 'Identity',
+      domain: '',
+      inputs: [lowering.value(node)],
+      outputs: [`out:${name}`],
+      attributes: {},
+    };
+    emitter.write(own, emitter.root);
     declared.set(name, { dtype: node.dtype, shape: node.shape });
   }
   const bytes = encodeModel({

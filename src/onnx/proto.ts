@@ -10,7 +10,7 @@ export interface NodeProto {
   domain: string;
   inputs: readonly string[];
   outputs: readonly string[];
-  attributes: Record<string, OnnxAttribute | undefined>;
+  attributes: Record<string, OnnxAttribute | GraphProto | undefined>;
 }
 
 export interface ExternalData {
@@ -33,15 +33,19 @@ export interface ValueProto {
   shape: readonly Dim[];
 }
 
-export interface ModelProto {
-  opsets: Record<string, number>;
+/** A graph; one within a node may read the values of the graphs around it. */
+export interface GraphProto {
   nodes: readonly NodeProto[];
-  initializers: readonly InitializerProto[];
   inputs: readonly ValueProto[];
   outputs: readonly ValueProto[];
+  initializers?: readonly InitializerProto[];
 }
 
-function writeAttribute([name, value]: [string, OnnxAttribute], pbf: PbfWriter): void {
+export interface ModelProto extends GraphProto {
+  opsets: Record<string, number>;
+}
+
+function writeAttribute([name, value]: [string, OnnxAttribute | GraphProto], pbf: PbfWriter): void {
   const whole = (x: number): number => {
     if (!Number.isSafeInteger(x)) throw new Error(`ONNX attribute ${name}: ${x} is not a whole number; write float(${x})`);
     return x;
@@ -53,6 +57,9 @@ function writeAttribute([name, value]: [string, OnnxAttribute], pbf: PbfWriter):
   } else if (typeof value === 'number') {
     pbf.writeVarintField(3, whole(value));
     pbf.writeVarintField(20, 2);
+  } else if ('nodes' in value) {
+    pbf.writeMessage(6, writeGraph, value);
+    pbf.writeVarintField(20, 5);
   } else if ('float' in value) {
     pbf.writeFloatField(2, value.float);
     pbf.writeVarintField(20, 1);
@@ -124,21 +131,19 @@ function writeValue(value: ValueProto, pbf: PbfWriter): void {
   );
 }
 
+function writeGraph(graph: GraphProto, pbf: PbfWriter): void {
+  for (const n of graph.nodes) pbf.writeMessage(1, writeNode, n);
+  pbf.writeStringField(2, 'program');
+  for (const t of graph.initializers ?? []) pbf.writeMessage(5, writeInitializer, t);
+  for (const v of graph.inputs) pbf.writeMessage(11, writeValue, v);
+  for (const v of graph.outputs) pbf.writeMessage(12, writeValue, v);
+}
+
 export function encodeModel(model: ModelProto): Uint8Array {
   const pbf = new PbfWriter();
   pbf.writeVarintField(1, 10);
   pbf.writeStringField(2, 'visedit');
-  pbf.writeMessage(
-    7,
-    (m: ModelProto, graph) => {
-      for (const n of m.nodes) graph.writeMessage(1, writeNode, n);
-      graph.writeStringField(2, 'program');
-      for (const t of m.initializers) graph.writeMessage(5, writeInitializer, t);
-      for (const v of m.inputs) graph.writeMessage(11, writeValue, v);
-      for (const v of m.outputs) graph.writeMessage(12, writeValue, v);
-    },
-    model,
-  );
+  pbf.writeMessage(7, writeGraph, model);
   for (const [domain, version] of Object.entries(model.opsets)) {
     pbf.writeMessage(
       8,

@@ -100,7 +100,24 @@ export class WeightEmitter {
     return this.#options.castPerUse ? this.#emitter.freshNode('Cast', [name], to) : this.#emitter.node('Cast', [name], to);
   }
 
-  stored(name: string, node: Node): StoredWeight | undefined {
+  has(name: string): boolean {
+    return this.#bound.has(name);
+  }
+
+  /** In half precision, whatever it is stored as. */
+  half(name: string, node: Node): string {
+    const source = this.#bound.get(name)!;
+    if (isBlocks(source)) return this.#floats(name, source, true);
+    this.#write(name, source, this.#typeOf(source), source.shape);
+    return source.dtype === 'float16' || node.dtype !== 'float32' ? name : this.#halved(name);
+  }
+
+  #halved(name: string): string {
+    return this.#emitter.node('Cast', [name], { to: onnxType.float16 });
+  }
+
+  /** @param half the use computes in half precision: scales are given in it */
+  stored(name: string, node: Node, half = false): StoredWeight | undefined {
     const source = this.#bound.get(name);
     if (source === undefined) return undefined;
     if (!isBlocks(source)) {
@@ -111,28 +128,30 @@ export class WeightEmitter {
     const { data, scales, zeros } = this.#parts.get(name)!;
     const [rows, columns] = source.shape as [number, number];
     const blocks = columns / source.block;
+    const written = this.#write(`${name}.scales`, scales, onnxType.float32, [rows, blocks]);
     return {
       form: 'blocks',
       bits: source.bits,
       block: source.block,
       data: this.#write(`${name}.blocks`, data, UINT8, [rows, blocks, (source.block * source.bits) / 8]),
-      scales: this.#write(`${name}.scales`, scales, onnxType.float32, [rows, blocks]),
+      scales: half ? this.#halved(written) : written,
       zeros: this.#write(`${name}.zeros`, zeros, UINT8, [rows, (blocks * source.bits) / 8]),
     };
   }
 
   /** The same bytes as `stored`, as the types of DequantizeLinear. */
-  #floats(name: string, { shape, block, bits }: BlockWeight): string {
+  #floats(name: string, { shape, block, bits }: BlockWeight, half = false): string {
     const { data, scales, zeros } = this.#parts.get(name)!;
     const [rows, columns] = shape as [number, number];
     const type = bits === 4 ? UINT4 : UINT8;
+    const scale = this.#write(`${name}.scales`, scales, onnxType.float32, [rows, columns / block]);
     const emit = this.#options.castPerUse ? this.#emitter.freshNode : this.#emitter.node;
     return emit.call(
       this.#emitter,
       'DequantizeLinear',
       [
         this.#write(`${name}.numbers`, data, type, shape),
-        this.#write(`${name}.scales`, scales, onnxType.float32, [rows, columns / block]),
+        half ? this.#halved(scale) : scale,
         this.#write(`${name}.origins`, zeros, type, [rows, columns / block]),
       ],
       { axis: 1, block_size: block },

@@ -3,14 +3,12 @@
 import { type Dim, showShape } from '../graph/dim.ts';
 import type { DType, Tensor } from '../graph/dtype.ts';
 import type { Node } from '../graph/node.ts';
+import { type Device, devices } from '../onnx/device.ts';
 import { type Emitted, emit, type WeightSource } from '../onnx/emit.ts';
-
-export type Provider = 'cpu' | 'cuda' | 'webgpu' | 'wasm';
 
 export interface CompileOptions {
   /** named weights; those it does not know become inputs of every run */
   weights?: WeightSource;
-  provider?: Provider;
   /** threads inside one product; default: VISEDIT_THREADS or all cores */
   threads?: number;
   /** copy weights into the layout that is fastest (default), or leave them mapped from disk */
@@ -23,6 +21,12 @@ export interface CompileOptions {
    * so that they stay mapped from disk
    */
   half?: 'once' | 'perUse';
+  /** the beginning of a file's name: the engine writes there which node ran where, and how long, when the program is released */
+  profile?: string;
+  /** nothing is written to stderr when a run fails */
+  silent?: boolean;
+  /** settings of the device's own, by the engine's name of the device */
+  providerOptions?: Record<string, Record<string, string>>;
 }
 
 export interface Session {
@@ -33,12 +37,8 @@ export interface Session {
 
 /** Opens sessions over emitted graphs: what a platform file (node.ts, web.ts) supplies. */
 export interface Backend {
+  readonly device: Device;
   open(emitted: Emitted, options: CompileOptions): Promise<Session>;
-}
-
-/** Where programs run. */
-export interface Device {
-  readonly name: Provider;
 }
 
 /** Makes programs for one device. */
@@ -55,7 +55,10 @@ export class Program {
   readonly outputs: Emitted['outputs'];
   readonly #session: Session;
 
-  constructor(emitted: Emitted, session: Session) {
+  readonly #device: Device;
+
+  constructor(emitted: Emitted, session: Session, device: Device = devices.cpu) {
+    this.#device = device;
     this.inputs = emitted.inputs;
     this.outputs = emitted.outputs;
     this.#session = session;
@@ -73,6 +76,8 @@ export class Program {
       const t = feeds[name];
       if (t === undefined) throw new Error(`input ${name} ${dtype}${showShape(shape)} is missing`);
       checkInput(name, t, dtype, shape, bound);
+      if (!this.#device.emptyAxes && t.shape.includes(0))
+        throw new Error(`input ${name} is ${showShape(t.shape)}: ${this.#device.name} takes no axis of length 0`);
       given[name] = t;
     }
     return this.#session.run(given, only);
@@ -113,6 +118,7 @@ export async function compileWith(
   options: CompileOptions = {},
 ): Promise<Program> {
   const castPerUse = options.half === 'perUse';
-  const emitted = emit(new Map(Object.entries(outputs)), options.weights ?? (() => undefined), { castPerUse });
-  return new Program(emitted, await backend.open(emitted, options));
+  const { device } = backend;
+  const emitted = emit(new Map(Object.entries(outputs)), options.weights ?? (() => undefined), { castPerUse }, device);
+  return new Program(emitted, await backend.open(emitted, options), device);
 }

@@ -2,7 +2,7 @@
 
 import { type Dim, showShape } from '../dim.ts';
 import { type DType, f32 } from '../dtype.ts';
-import { apply, constant, defineOp, float, type Node, ShapeError } from '../node.ts';
+import { apply, constant, defineOp, float, type Node, type OpRecord, ShapeError } from '../node.ts';
 
 /**
  * Broadcast of two shapes.
@@ -33,9 +33,10 @@ export type Operand = Node | number;
 /** An operand as a node. */
 export const lift = (x: Operand): Node => (typeof x === 'number' ? constant(x) : x);
 
-function binary(name: string, op: string, vjp: (dy: Node, a: Node, b: Node, y: Node) => [Node, Node]) {
+function binary(name: string, op: string, vjp: (dy: Node, a: Node, b: Node, y: Node) => [Node, Node], half?: OpRecord['half']) {
   const record = defineOp({
     name,
+    ...(half === undefined ? {} : { half }),
     infer: ([a, b]) => ({ dtype: sameType([a!, b!]), shape: broadcast(a!.shape, b!.shape) }),
     onnx: (e, inputs) => e.node(op, inputs),
     vjp: (dy, y) => vjp(dy, y.inputs[0]!, y.inputs[1]!, y),
@@ -47,9 +48,11 @@ function unary(
   name: string,
   lower: string | ((e: Parameters<Node['op']['onnx']>[0], x: string) => string),
   vjp: (dy: Node, x: Node, y: Node) => Node,
+  half?: OpRecord['half'],
 ) {
   const record = defineOp({
     name,
+    ...(half === undefined ? {} : { half }),
     infer: ([x]) => ({ dtype: x!.dtype, shape: x!.shape }),
     onnx: (e, [x]) => (typeof lower === 'string' ? e.node(lower, [x!]) : lower(e, x!)),
     vjp: (dy, y) => [vjp(dy, y.inputs[0]!, y)],
@@ -58,16 +61,16 @@ function unary(
 }
 
 /** a + b, element by element, with broadcasting: d(a + b) = da + db */
-export const add = binary('add', 'Add', (dy) => [dy, dy]);
+export const add = binary('add', 'Add', (dy) => [dy, dy], 'elementwise');
 /** a − b, element by element, with broadcasting: d(a - b) = da - db */
-export const sub = binary('sub', 'Sub', (dy) => [dy, neg(dy)]);
+export const sub = binary('sub', 'Sub', (dy) => [dy, neg(dy)], 'elementwise');
 /** a b, element by element, with broadcasting: d(a b) = b da + a db */
-export const mul = binary('mul', 'Mul', (dy, a, b) => [mul(dy, b), mul(dy, a)]);
+export const mul = binary('mul', 'Mul', (dy, a, b) => [mul(dy, b), mul(dy, a)], 'elementwise');
 /** a / b, element by element, with broadcasting: d(a / b) = da / b - a / b^2 db */
 export const div = binary('div', 'Div', (dy, _a, b, y) => [div(dy, b), neg(div(mul(dy, y), b))]);
 
 /** −x of every element: d(-x) = -dx */
-export const neg = unary('neg', 'Neg', (dy) => neg(dy));
+export const neg = unary('neg', 'Neg', (dy) => neg(dy), 'elementwise');
 /** e^x of every element: d(e^x) = e^x dx */
 export const exp = unary('exp', 'Exp', (dy, _x, y) => mul(dy, y));
 /** Natural logarithm of every element: d(log x) = dx / x */
@@ -83,11 +86,11 @@ export const square = unary(
 /** Hyperbolic tangent of every element: d(tanh x) = (1 - tanh^2 x) dx */
 export const tanh = unary('tanh', 'Tanh', (dy, _x, y) => mul(dy, sub(1, square(y))));
 /** s(x) = 1 / (1 + e^−x) of every element: d(s(x)) = s (1 - s) dx */
-export const sigmoid = unary('sigmoid', 'Sigmoid', (dy, _x, y) => mul(dy, mul(y, sub(1, y))));
+export const sigmoid = unary('sigmoid', 'Sigmoid', (dy, _x, y) => mul(dy, mul(y, sub(1, y))), 'elementwise');
 /** log(1 + e^x) of every element: d(log(1 + e^x)) = s(x) dx */
 export const softplus = unary('softplus', 'Softplus', (dy, x) => mul(dy, sigmoid(x)));
 /** max(x, 0) of every element: d(max(x, 0)) = [x > 0] dx */
-export const relu = unary('relu', 'Relu', (dy, x) => mul(dy, cast(greater(x, 0), 'float32')));
+export const relu = unary('relu', 'Relu', (dy, x) => mul(dy, cast(greater(x, 0), 'float32')), 'elementwise');
 /** |x| of every element: d(|x|) = sign(x) dx */
 export const abs = unary('abs', 'Abs', (dy, x) => mul(dy, sign(x)));
 /** Error function of every element: d(erf x) = 2/sqrt(pi) e^(-x^2) dx */
@@ -105,6 +108,7 @@ export const gelu = unary(
     const density = mul(exp(mul(square(x), -0.5)), 1 / Math.sqrt(2 * Math.PI));
     return mul(dy, add(distribution, mul(x, density)));
   },
+  'elementwise',
 );
 /** silu(x) = x s(x) of every element: d = s (1 + x (1 − s)) dx */
 export const silu = unary(
@@ -114,6 +118,7 @@ export const silu = unary(
     const s = sigmoid(x);
     return mul(dy, add(s, mul(y, sub(1, s))));
   },
+  'elementwise',
 );
 /** quickGelu(x) = x s(1.702 x) of every element: d = (s + 1.702 y (1 − s)) dx */
 export const quickGelu = unary(
@@ -123,6 +128,7 @@ export const quickGelu = unary(
     const s = sigmoid(mul(x, 1.702));
     return mul(dy, add(s, mul(mul(y, 1.702), sub(1, s))));
   },
+  'elementwise',
 );
 
 const signOp = defineOp({
@@ -192,6 +198,7 @@ export const cast = (x: Node, to: DType): Node => (x.dtype === to ? x : apply(ca
 /** A value that gradients do not pass. */
 const stopOp = defineOp({
   name: 'stopGradient',
+  half: 'moves',
   infer: ([x]) => ({ dtype: x!.dtype, shape: x!.shape }),
   onnx: (e, [x]) => e.node('Identity', [x!]),
   vjp: null,

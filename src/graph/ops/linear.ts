@@ -2,15 +2,22 @@
 
 import { type Dim, mulDim, showShape } from '../dim.ts';
 import { i64 } from '../dtype.ts';
-import { apply, defineOp, float, type Node, ShapeError } from '../node.ts';
+import { apply, defineOp, type Emitter, float, type Node, ShapeError } from '../node.ts';
 import { add, broadcast, div, exp, log, mul, neg, sqrt, square, sub } from './elementwise.ts';
 import { expand, normalizeAxis, oneHot, reshape, takeLast, unsqueeze } from './shape.ts';
 
 const swap = (shape: readonly Dim[], on: boolean): Dim[] =>
   on ? [...shape.slice(0, -2), shape.at(-1)!, shape.at(-2)!] : [...shape];
 
+/** The last two axes of an ONNX value exchanged. */
+function transposed(e: Emitter, x: string, rank: number): string {
+  const perm = Array.from({ length: rank }, (_, i) => i);
+  return e.node('Transpose', [x], { perm: [...perm.slice(0, -2), rank - 1, rank - 2] });
+}
+
 const matmulOp = defineOp({
   name: 'matmul',
+  half: 'product',
   infer: ([a, b], { transA, transB }) => {
     if (a!.rank < 2 || b!.rank < 2) throw new ShapeError('both inputs need at least two axes');
     const x = swap(a!.shape, transA as boolean);
@@ -22,6 +29,10 @@ const matmulOp = defineOp({
   onnx: (e, inputs, node) => {
     const { transA, transB } = node.attributes;
     if (!transA && !transB) return e.node('MatMul', inputs);
+    if (!e.has('FusedMatMul')) {
+      const turned = inputs.map((x, i) => ((i === 0 ? transA : transB) ? transposed(e, x, node.inputs[i]!.rank) : x));
+      return e.node('MatMul', turned);
+    }
     return e.node('FusedMatMul', inputs, { transA: transA ? 1 : 0, transB: transB ? 1 : 0, alpha: float(1) }, 'com.microsoft');
   },
   // x W^T with W in blocks. Its gradient to x is a plain product with W as floats: exact, where a transposed copy would round twice.
@@ -123,6 +134,8 @@ export const reduceMax = (x: Node, axes: number | readonly number[]): Node =>
 
 const softmaxOp = defineOp({
   name: 'softmax',
+  // its sums are float32 in every kernel
+  half: 'elementwise',
   infer: ([x]) => ({ dtype: x!.dtype, shape: x!.shape }),
   onnx: (e, [x]) => e.node('Softmax', [x!], { axis: -1 }),
   // dx = y (dy - sum(dy y))
@@ -215,6 +228,7 @@ export const rmsNorm = (x: Node, scale: Node, epsilon = 1e-6): Node => apply(rms
 
 const rotaryOp = defineOp({
   name: 'rotary',
+  half: 'rows',
   infer: ([x, positions, cosTable, sinTable]) => {
     if (x!.rank !== 4) throw new ShapeError('rotary takes [b, h, l, k]');
     if (positions!.rank !== 2) throw new ShapeError('positions are [b, l]');

@@ -17,6 +17,7 @@ export const normalizeAxis = (axis: number, rank: number): number => {
 
 const reshapeOp = defineOp({
   name: 'reshape',
+  half: 'moves',
   infer: ([x], a) => {
     const shape = a.shape as readonly Dim[];
     if (mulDim(...x!.shape) !== mulDim(...shape))
@@ -32,6 +33,7 @@ export const reshape = (x: Node, shape: readonly Dim[]): Node => apply(reshapeOp
 
 const transposeOp = defineOp({
   name: 'transpose',
+  half: 'moves',
   infer: ([x], a) => {
     const perm = a.perm as readonly number[];
     if ([...perm].sort().join() !== x!.shape.map((_, i) => i).join())
@@ -55,6 +57,7 @@ export const transpose = (x: Node, perm: readonly number[]): Node => apply(trans
 
 const concatOp = defineOp({
   name: 'concat',
+  half: 'moves',
   infer: (inputs, a) => {
     const axis = a.axis as number;
     const [first] = inputs;
@@ -85,6 +88,7 @@ export const concat = (inputs: readonly Node[], axis: number): Node =>
 
 const sliceOp = defineOp({
   name: 'slice',
+  half: 'moves',
   infer: ([x], a) => {
     const axis = a.axis as number;
     const length = subDim(a.end as Dim, a.start as Dim);
@@ -110,6 +114,7 @@ export const slice = (x: Node, axis: number, start: Dim, end: Dim): Node =>
 
 const padOp = defineOp({
   name: 'pad',
+  half: 'moves',
   infer: ([x], a) => ({
     dtype: x!.dtype,
     shape: x!.shape.map((d, i) => (i === a.axis ? addDim(a.before as Dim, d, a.after as Dim) : d)),
@@ -131,6 +136,7 @@ export const pad = (x: Node, axis: number, before: Dim, after: Dim): Node =>
 
 const expandOp = defineOp({
   name: 'expand',
+  half: 'moves',
   infer: ([x], a) => {
     const shape = a.shape as readonly Dim[];
     const out = broadcast(x!.shape, shape);
@@ -148,6 +154,7 @@ export const expand = (x: Node, shape: readonly Dim[]): Node =>
 
 const gatherOp = defineOp({
   name: 'gather',
+  half: 'rows',
   infer: ([x, indices]) => {
     if (indices!.dtype !== 'int64' && indices!.dtype !== 'int32')
       throw new ShapeError(`indices must be integers, got ${indices!.dtype}`);

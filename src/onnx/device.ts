@@ -1,0 +1,27 @@
+/** What a device can do, as far as a program must know: the record that lowering and precision read. */
+
+export type DeviceName = 'cpu' | 'cuda' | 'webgpu';
+
+export interface Device {
+  readonly name: DeviceName;
+  /** products with frozen half-precision weights, and what follows from them, are computed in half precision */
+  readonly half: boolean;
+  /** it has half-precision numbers at all; otherwise weights become float32 when a program is opened */
+  readonly float16: boolean;
+  /** ONNX operators without a kernel there; a lowering says the same with others */
+  readonly lacks: ReadonlySet<string>;
+  /** products and softmax take axes of length 0 */
+  readonly emptyAxes: boolean;
+  /** `loop` runs there without its values crossing to the host at every turn */
+  readonly loops: boolean;
+  /** the card, where it has a name */
+  readonly card?: { readonly name: string; readonly memory: number } | undefined;
+}
+
+/** One line per device. */
+export const devices: Readonly<Record<DeviceName, Device>> = {
+  cpu: { name: 'cpu', half: false, float16: true, lacks: new Set(), emptyAxes: true, loops: true },
+  cuda: { name: 'cuda', half: true, float16: true, lacks: new Set(), emptyAxes: true, loops: true },
+  // A product over an empty axis ends the process there.
+  webgpu: { name: 'webgpu', half: true, float16: true, lacks: new Set(['FusedMatMul']), emptyAxes: false, loops: false },
+};
