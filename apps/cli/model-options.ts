@@ -1,6 +1,7 @@
 /** How a command opens its model: options that all of them share, and what is said of a large one before long work. */
 import { gigabytes, type MemoryEstimate, parseBytes } from '../../src/models/memory.ts';
 import { type WeightType, weightTypes } from '../../src/models/weight-types.ts';
+import type { Engine } from '../../src/runtime/program.ts';
 import type { CommandContext } from './frame/context.ts';
 import { choice, text, type Value } from './frame/values.ts';
 
@@ -27,9 +28,12 @@ export interface ModelOptions {
 const WORTH_SAYING = 1e9;
 
 export function announceMemory(
-  { name, memory }: { name: string; memory: MemoryEstimate | undefined },
+  { name, memory, engine: { device } }: { name: string; memory: MemoryEstimate | undefined; engine: Engine },
   context: CommandContext,
 ): void {
+  const { card } = device;
+  if (device.name !== 'cpu')
+    context.log(`${name} runs on ${device.name}${card === undefined ? '' : `: ${card.name}, ${gigabytes(card.memory)}`}.`);
   if (memory === undefined || (memory.bytes < WORTH_SAYING && memory.mapped < WORTH_SAYING)) return;
   const mapped =
     memory.mapped < WORTH_SAYING ? '' : `, and ${gigabytes(memory.mapped)} of weights read from disk as they are needed`;

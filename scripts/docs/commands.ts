@@ -105,7 +105,7 @@ function index(all: readonly NamedCommand[]): string {
     '## Options of every command',
     table(
       ['option', 'meaning'],
-      globalOptions.map(([flags, help]) => [code(flags), prose(help)]),
+      globalOptions.map(({ flags, help }) => [code(flags), prose(help)]),
     ),
     'The exit code is 0 when all went well and 1 otherwise. The result is on stdout, everything else on stderr. Ctrl-C saves what is done before it stops.',
     'How a command is written: [command-line.md](../command-line.md).',

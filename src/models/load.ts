@@ -11,7 +11,7 @@ import type { Tensor } from '../graph/dtype.ts';
 import { preprocessorConfig, readImageSettings } from '../input/image/config.ts';
 import { type ImageProcessor, imageProcessor } from '../input/image/processor.ts';
 import { loadTokenizer, requireToken, type Tokenizer } from '../input/text/tokenizer.ts';
-import { cpuEngine } from '../runtime/node.ts';
+import { chosenDevice, type DeviceChoice, engineOn } from '../runtime/node.ts';
 import type { CompileOptions } from '../runtime/program.ts';
 import type { Architecture } from './architecture.ts';
 import { blip2Opt } from './blip2-opt.ts';
@@ -20,7 +20,7 @@ import { generationConfig } from './configs/generation.ts';
 import type { LlavaConfig } from './configs/llava.ts';
 import { checkLayers, describeFolder, openNamed } from './layouts.ts';
 import { llava } from './llava.ts';
-import { batchWithin, checkFree, chooseResidency, type Residency } from './memory.ts';
+import { batchWithin, checkFree, chooseResidency, memoryOnCard, numbersOf, type Residency } from './memory.ts';
 import { type MiniGpt4Config, miniGpt4, miniGpt4Layout } from './minigpt4.ts';
 import { isMiniGpt4Folder, openMiniGpt4 } from './minigpt4-folder.ts';
 import { checkType, quantizedFrom, storedTypeOf } from './quantized.ts';
@@ -58,6 +58,8 @@ export interface LoadOptions extends CompileOptions {
   maxMemory?: number | undefined;
   /** how the model is run; chosen by its size and the memory when left out */
   residency?: Residency | undefined;
+  /** where it runs; default: VISEDIT_DEVICE, or `auto`: CUDA where it works and the model is large, otherwise the processor */
+  device?: DeviceChoice | undefined;
   /** an editor is trained: memory goes to its steps */
   training?: boolean | undefined;
 }
@@ -104,15 +106,19 @@ interface Parts {
 /** Checks the weights and chooses how the model is run. */
 function assemble(parts: Parts, options: LoadOptions): Vlm {
   const { dir, architecture, checkpoint, derived, tokenizer, processor } = parts;
-  const { dtype, maxMemory, residency, training, ...compileOptions } = options;
+  const { dtype, maxMemory, residency, device, training, ...compileOptions } = options;
   const name = basename(dir);
   checkType(name, dtype, storedTypeOf(dir));
   const uses = weightUses(architecture);
   checkWeights(checkpoint, uses, derived);
   const size = modelSize(architecture, uses, checkpoint, dtype);
-  const budget = maxMemory ?? totalmem();
-  const memory = chooseResidency(name, size, budget, { given: residency, training });
-  if (maxMemory === undefined) checkFree(name, memory, freemem());
+  const engine = engineOn(device ?? chosenDevice(), numbersOf(size.vision) + numbersOf(size.decoder));
+  const onCard = engine.device.name !== 'cpu';
+  const free = maxMemory ?? (onCard ? (engine.device.card?.memory ?? totalmem()) : freemem());
+  const memory = onCard
+    ? memoryOnCard(name, size, free)
+    : chooseResidency(name, size, maxMemory ?? totalmem(), { given: residency, training });
+  if (maxMemory === undefined && !onCard) checkFree(name, memory, free);
   const path = join(tokenizer.dir, 'generation_config.json');
   const generation = existsSync(path) ? readConfig(path, generationConfig) : parseConfig(path, generationConfig, {});
   const eosIds = generation.eos_token_id.length > 0 ? generation.eos_token_id : parts.eosIds;
@@ -123,7 +129,7 @@ function assemble(parts: Parts, options: LoadOptions): Vlm {
   return new Vlm({
     name,
     architecture,
-    engine: cpuEngine,
+    engine,
     weights: weightsOf(checkpoint, uses, { derived, type: dtype }),
     codec: tokenizer,
     processor: (image) => processor.process(image),
@@ -136,8 +142,8 @@ function assemble(parts: Parts, options: LoadOptions): Vlm {
         ? undefined
         : (read) => ({ ...compileOptions, ...(packs(read) ? packedOptions : { ...mappedOptions, arena: false }) }),
     memory,
-    memoryBudget: maxMemory ?? freemem(),
-    batchLimit: batchWithin(memory, maxMemory ?? freemem()),
+    memoryBudget: free,
+    batchLimit: batchWithin(memory, free),
   });
 }
 

@@ -14,6 +14,8 @@ export interface PartSize {
   readonly bytes: number;
 }
 
+export const numbersOf = ({ floats, int8, int4 }: PartSize): number => floats + int8 + int4;
+
 export interface ModelSize {
   readonly vision: PartSize;
   /** embeddings, layers and head */
@@ -85,6 +87,23 @@ export function estimateMemory(size: ModelSize, residency: Residency): MemoryEst
   const all = vision.bytes + decoder.bytes;
   const mapped = residency === 'mapped' || kept === 0 ? all : vision.bytes + 4 * decoder.floats;
   return { residency, bytes, mapped, perInput, perTrained };
+}
+
+/**
+ * A model on a card: every program of the whole decoder holds the weights as they are stored.
+ * @param budget bytes of the card's memory
+ * @throws Error that says what would fit
+ */
+export function memoryOnCard(name: string, size: ModelSize, budget: number): MemoryEstimate {
+  const { vision, decoder } = size;
+  const bytes = BASE + vision.bytes + COPIES * decoder.bytes + workOf(size) / 2;
+  if (bytes > budget) {
+    const shorter = decoder.floats > decoder.int4 + decoder.int8 ? '--dtype int4 takes less; or ' : '';
+    throw new Error(
+      `${name} needs about ${gigabytes(bytes)} of the card's memory, and ${gigabytes(budget)} may be used; ${shorter}run it on the processor: --device cpu`,
+    );
+  }
+  return { residency: 'whole', bytes, mapped: 0, perInput: workOf(size) / 2, perTrained: trainedOf(size) / 2 };
 }
 
 /** Above this, programs of the whole decoder are no longer quick to open. */

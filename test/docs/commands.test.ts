@@ -13,7 +13,7 @@ import { shownLines } from './shown-commands.ts';
 const pages = ['README.md', ...markdownFiles(join(root, 'docs')).map((path) => `docs/${path}`)];
 const all = await allCommands();
 const names = Object.keys(commands);
-const everywhere = new Set([...globalOptions.map(([flag]) => flag), '--help', '--version']);
+const everywhere = new Set([...globalOptions.map(({ flags }) => flags.split(' ')[0]!), '--help', '--version']);
 
 test.each([...(await commandPages())])('docs/%s is what its command says (npm run docs)', (path, text) => {
   expect(readFileSync(join(root, 'docs', path), 'utf8')).toBe(text);

@@ -12,6 +12,7 @@ export const commands: Record<string, CommandEntry> = {
   edit: entry('correct one answer and keep the correction as a file', () => import('./edit.ts')),
   evaluate: entry('measure an editor: reliability, generality, locality', () => import('./evaluate.ts')),
   reproduce: entry("the paper's tables and figures", () => import('./reproduce.ts')),
+  devices: entry('tell where models can run here, and install what is missing', () => import('./devices.ts')),
   pull: entry('fetch a model from a hub', () => import('./pull.ts')),
   convert: entry('write any readable model as one safetensors folder', () => import('./convert.ts')),
   quantize: entry('write a model rounded to 4 or 8 bits', () => import('./quantize.ts')),

@@ -17,11 +17,16 @@ export interface Parsed {
 }
 
 /** Options that every command takes. */
-export const globalOptions = [
-  ['--json', 'print one JSON document on stdout, everything else on stderr'],
-  ['--quiet', 'no progress and no news, only the result'],
-  ['--debug', 'show where an error comes from'],
-] as const;
+export const globalOptions: readonly { flags: string; help: string; choices?: readonly string[] }[] = [
+  {
+    flags: '--device <WORD>',
+    help: 'where models run; auto takes CUDA where it works and the model is large (default: VISEDIT_DEVICE, or auto)',
+    choices: ['auto', 'cpu', 'cuda', 'webgpu'],
+  },
+  { flags: '--json', help: 'print one JSON document on stdout, everything else on stderr' },
+  { flags: '--quiet', help: 'no progress and no news, only the result' },
+  { flags: '--debug', help: 'show where an error comes from' },
+];
 
 /** Splits off the words that name the command; the rest is parsed when the result is asked for. */
 export function parse(args: readonly string[], registry: Record<string, CommandEntry>, version: string): Parsed {
@@ -51,7 +56,10 @@ async function resolve(
     .usage('COMMAND [options]')
     .configureHelp({ showGlobalOptions: true })
     .addHelpText('after', '\nvisedit COMMAND --help tells more about a command.');
-  for (const [flags, help] of globalOptions) root.option(flags, help);
+  for (const { flags, help, choices } of globalOptions) {
+    const option = new Option(flags, help);
+    root.addOption(choices === undefined ? option : option.choices(choices));
+  }
 
   const add = async (parent: Commander, entries: Record<string, CommandEntry>, path: string, rest: string[]): Promise<void> => {
     const index = rest.findIndex((word) => !word.startsWith('-'));
@@ -87,6 +95,9 @@ async function resolve(
     if (error.code === 'commander.help') throw new UsageError('no command is named');
     if (error.exitCode !== 0) throw new UsageError(rewrite(error.message));
   }
+  const { device } = root.opts<{ device?: string }>();
+  // Processes and threads that the command starts see it too.
+  if (device !== undefined) process.env.VISEDIT_DEVICE = device;
   if (invocation) return invocation;
   if (printed !== '') return printed;
   throw new UsageError('no command is named');
@@ -163,6 +174,7 @@ function rewrite(message: string): string {
   return message
     .replace(/^error: /, '')
     .replace(/\s*\n\(Did you mean (.+)\?\)/, '; did you mean $1?')
+    .replace(/^option '(\S+).*' argument '(.*)' is invalid\. Allowed choices are (.*)\.$/, "$1 '$2' is not one of: $3")
     .replace(/^option '(\S+).*' argument missing$/, '$1 needs a value after it');
 }
 
