@@ -8,6 +8,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { withRecipe } from '../lab/recipes.ts';
 import { modelId } from '../src/editors/editor.ts';
 import { initialAdapter } from '../src/editors/vead/adapter.ts';
 import { vead, veadConfig, veadRewrite } from '../src/editors/vead/vead.ts';
@@ -87,7 +88,7 @@ try {
   const records = own
     ? loadRecords(given.data!, given.images!).slice(0, count)
     : await writeRecords(join(dir, 'images'), Math.min(4, count));
-  const config = veadConfig(model, own ? {} : { layer: insertLayer });
+  const config = veadConfig(model, withRecipe(model.decoder, 'vead', own ? {} : { layer: insertLayer }));
   const shape = {
     hidden: model.decoder.hidden,
     width: config.width,

@@ -99,7 +99,7 @@ export async function openOurs(dir: string, threads: number, count: number): Pro
     traced,
     draws,
     hint: { bias: 0, until: 0, end: 0 },
-    clip: undefined,
+    clip: null,
     valueCopy: false,
   };
   const shape = { hidden: vlm.decoder.hidden, width: config.width, heads: config.heads, influenceWidth: config.influenceWidth };

@@ -5,6 +5,7 @@
  * TP and IKE need the weights that `visedit train` makes. Run again, it goes on with what is in --out.
  */
 import { parseArgs } from 'node:util';
+import { recipeOf, sizesOf } from '../lab/recipes.ts';
 import { editorIds } from '../src/editors/index.ts';
 import { gridOf, searchSettings } from '../src/evaluation/search.ts';
 
@@ -55,7 +56,7 @@ async function main(): Promise<void> {
     images,
     edits: number('edits', values.edits),
     seed: number('seed', values.seed),
-    grid: gridOf(choices),
+    grid: gridOf(choices).map((settings) => ({ ...recipeOf(sizesOf(model), editor).edit, ...settings })),
     threads: threads === undefined ? undefined : number('threads', threads),
   };
   const percent = (x: number): string => (100 * x).toFixed(1).padStart(5);

@@ -18,6 +18,7 @@ const layers = [
   ['src/editors'],
   ['src/evaluation'],
   ['src/index.ts'],
+  ['lab/recipes.ts'],
   ['lab/world'],
   ['lab/pretraining'],
   ['lab/conformance', 'lab/reproduce'],

@@ -163,7 +163,7 @@ function trainerConfig({ config, steps }: Training, shape: AdapterShape, layer: 
     muonRate: 0,
     hold: 1,
     lastRate: 1,
-    clip: undefined,
+    clip: null,
     sampled: steps[0]?.sampled_visual_tokens.length ?? 1,
     draws: 1,
     sigma: 0,

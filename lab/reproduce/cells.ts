@@ -6,9 +6,11 @@
 import { createHash } from 'node:crypto';
 import { existsSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import type { Settings } from '../../src/editors/editor.ts';
+import { z } from 'zod';
+import type { Editor, Settings, TrainOptions } from '../../src/editors/editor.ts';
 import { readEditorWeights } from '../../src/editors/files.ts';
 import { editorNamed } from '../../src/editors/index.ts';
+import { namedSettings, trainOptionNames } from '../../src/editors/settings.ts';
 import { findShippedWeights } from '../../src/editors/shipped.ts';
 import { noCosts } from '../../src/evaluation/costs.ts';
 import { protocolOf } from '../../src/evaluation/job.ts';
@@ -23,6 +25,7 @@ import { loadModel, modelFolder } from '../../src/models/load.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import type { WeightType } from '../../src/models/weight-types.ts';
 import { Stopped } from '../../src/nn/loop.ts';
+import { recipeOf, withRecipe } from '../recipes.ts';
 import { type Cell, type CellIdentity, type CellManifest, readCell, seedFolder, workFolder, writeCell } from './cell-store.ts';
 import { DataIdentities, datasets, type TableData } from './data.ts';
 import { expectedSeconds, WorkProgress, type WorkReport } from './progress.ts';
@@ -70,8 +73,12 @@ interface Planned {
   readonly place: string;
   readonly identity: CellIdentity;
   readonly shipped: string | undefined;
+  /** options of the training, where there is one */
+  readonly training: Partial<TrainOptions> | undefined;
   /** that the editor's training is set to, its own defaults included */
   readonly settings: Settings | undefined;
+  /** of each edit */
+  readonly perEdit: Settings;
 }
 
 /** The name of a model's folder in a table. */
@@ -161,11 +168,20 @@ async function planned(requests: readonly CellRequest[], options: CellsOptions):
       protocol: protocolOf(batch, answerTokens[dataset]),
     };
     const place = cellPlace(request, seed);
-    const settings = identity.editor.training === undefined ? undefined : editor.trainingSettings?.(vlm, training ?? {});
-    plans.set(place, { request, place, identity, shipped, settings });
+    const how = identity.editor.training === undefined ? undefined : trainingOf(vlm, editor, training ?? {});
+    const settings = how && editor.trainingSettings?.(vlm, how);
+    const perEdit = recipeOf(vlm.decoder, editor.id).edit;
+    plans.set(place, { request, place, identity, shipped, training: how, settings, perEdit });
   }
   for (const vlm of models.values()) await vlm.release();
   return [...plans.values()];
+}
+
+/** Options of a training: those of the recipe for the model's size, and what is asked for of them that this editor has. */
+function trainingOf(vlm: Vlm, { id, settings }: Editor, asked: Recipe): Partial<TrainOptions> {
+  const { missing } = namedSettings(settings?.train?.(vlm) ?? z.object({}), asked);
+  const own = Object.entries(asked).filter(([name]) => !missing.includes(trainOptionNames[name as 'steps' | 'layer']));
+  return withRecipe(vlm.decoder, id, Object.fromEntries(own) as Recipe);
 }
 
 /** Weights that come with a model count for the seed that they were trained with. */
@@ -191,7 +207,7 @@ function isFinished({ place, identity, request, settings = {} }: Planned, { out,
 }
 
 async function work(plan: Planned, options: CellsOptions, progress: WorkProgress): Promise<void> {
-  const { identity, request, place, shipped, settings } = plan;
+  const { identity, request, place, shipped, settings, perEdit } = plan;
   const { out, data, jobs, threads, signal, command, limit, dtype } = options;
   const home = join(out, workFolder);
   const name = place.replaceAll('/', '_');
@@ -206,6 +222,7 @@ async function work(plan: Planned, options: CellsOptions, progress: WorkProgress
       model: request.model,
       editor: request.editor,
       weights,
+      settings: perEdit,
       data: data.files[request.dataset]!.test,
       images: data.images,
       limit,
@@ -243,7 +260,7 @@ const hash = (value: unknown): string => createHash('sha256').update(JSON.string
 
 /** The weights file of a training, which goes on where it was stopped. */
 async function trained(
-  { request, identity }: Planned,
+  { request, identity, training }: Planned,
   folder: string,
   options: CellsOptions,
   progress: WorkProgress,
@@ -262,7 +279,7 @@ async function trained(
         opening: { dtype },
       },
       {
-        ...request.training,
+        ...training,
         out: folder,
         seed: identity.editor.seed!,
         threads,

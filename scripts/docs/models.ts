@@ -1,12 +1,13 @@
 /** Tables of what a backbone is, read off its architecture. */
-import { suggestedLayer, tracedLayers } from '../../src/editors/vead/vead.ts';
+import { veadLayer } from '../../lab/recipes.ts';
+import { tracedLayers } from '../../src/editors/vead/vead.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import { table } from './markdown.ts';
 import { type Family, families, largeOf, miniOf } from './published.ts';
 
 function facts(vlm: Vlm): [string, string][] {
   const { architecture, decoder } = vlm;
-  const layer = suggestedLayer(vlm);
+  const layer = veadLayer(vlm);
   const traced = tracedLayers(vlm, layer);
   return [
     ['picture', `${architecture.imageSize.join(' x ')} pixels`],

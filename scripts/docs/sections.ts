@@ -4,7 +4,6 @@
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { EditorId } from '../../src/editors/index.ts';
 import { editorTable } from './editors.ts';
 import { fenced } from './markdown.ts';
 import { sizesTable } from './models.ts';
@@ -13,7 +12,7 @@ import { settingsTable } from './settings.ts';
 
 const makers: Readonly<Record<string, (what: string, root: string) => string | Promise<string>>> = {
   EDITOR: editorTable,
-  SETTINGS: (editor) => settingsTable(editor as EditorId),
+  SETTINGS: settingsTable,
   SIZES: sizesTable,
   RESULTS: resultsTable,
   PROGRAM: (path, root) => fenced('ts', readFileSync(join(root, path), 'utf8')),

@@ -7,6 +7,7 @@ import type { Tensor } from '../graph/dtype.ts';
 import type { EditRecord } from '../input/records.ts';
 import type { AnsweringModel } from '../models/answer.ts';
 import type { RgbImage, Vlm } from '../models/vlm.ts';
+import type { SettingsSchema } from './settings.ts';
 
 /** What the model should answer: the target, to this prompt about this picture. */
 export interface EditRequest {
@@ -89,6 +90,11 @@ export interface Editor {
   /** whether `edit` needs weights from `train` */
   readonly trained: boolean;
   readonly promises: Promises;
+  /** what it may be told, by name, with what fits a model and the published defaults; absent: nothing */
+  readonly settings?: {
+    readonly train?: (vlm: Vlm) => SettingsSchema;
+    readonly edit?: (vlm: Vlm) => SettingsSchema;
+  };
   train?(vlm: Vlm, records: readonly EditRecord[], options: TrainOptions): Promise<EditorWeights>;
   /**
    * What `train` would be set to, by the names in its weights' settings: weights made otherwise are of another training. Absent: every choice is
@@ -113,7 +119,7 @@ export interface Editor {
    * Edits that stay, each made on the model under all those that the sequence made before. `chain` of them is the model they leave. Absent: an edit
    * is made on the unedited model, whatever others there are.
    */
-  sequence?(vlm: Vlm, weights?: EditorWeights): EditSequence;
+  sequence?(vlm: Vlm, weights?: EditorWeights, settings?: Settings): EditSequence;
 }
 
 /** @throws Error unless there are edits, all of this editor and for this model */

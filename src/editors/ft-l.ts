@@ -3,24 +3,23 @@
  * later work: the layer's down projection alone, for OPT `fc2`; AdamW, rate 1e-3, 25 steps, its default decay 1e-2).
  *
  * The edit is the matrix's change Δ [d, m]. Nothing else is trained, and nothing is learned before the edit.
- * Deviation: the steps end early once the loss is below `until`. On training edits of the minis the published rate is the best of
- * three (scripts/search-per-edit.ts; results/search).
+ * Deviation: the steps end early once the loss is below `until`.
  */
 
+import { z } from 'zod';
 import { input } from '../graph/index.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { Weights } from '../nn/weights.ts';
 import { type Edit, type Editor, type EditRequest, modelId, type Settings } from './editor.ts';
 import { feedForward, type NamedWeight, readWeights } from './gradients/chosen-weights.ts';
 import { chainDeltas, type Deltas, denseTensors, tunedOn, withDeltas } from './gradients/deltas.ts';
-import { type DescentSettings, descend, numericSettings } from './gradients/descend.ts';
+import { type DescentSettings, descend } from './gradients/descend.ts';
 import { stateBefore, tailFeeds, tailLogits, targetLoss } from './gradients/edit-loss.ts';
+import { descentSettings, parseSettings } from './settings.ts';
 
 const id = 'ft-l';
 
-export function ftLSettings(given?: Settings): DescentSettings {
-  return numericSettings(id, given, { steps: 25, rate: 1e-3, decay: 1e-2, until: 1e-2 });
-}
+const schema = z.object(descentSettings({ steps: 25, rate: 1e-3, decay: 1e-2, until: 1e-2 }));
 
 const matrixOf = (vlm: Vlm): NamedWeight => feedForward(vlm, vlm.decoder.layers - 1).at(-1)!;
 
@@ -55,7 +54,7 @@ async function tune(
 }
 
 async function edit(vlm: Vlm, requests: readonly EditRequest[], _weights?: unknown, given?: Settings): Promise<Edit[]> {
-  const settings = ftLSettings(given);
+  const settings = parseSettings(id, schema, given);
   const before = await readWeights(vlm, [matrixOf(vlm)]);
   const edits: Edit[] = [];
   for (const request of requests) edits.push((await tune(vlm, request, before, settings)).edit);
@@ -67,12 +66,15 @@ export const ftL: Editor = {
   summary: "fine-tunes the last decoder layer's down projection for each edit",
   trained: false,
   promises: { textUntouched: false, batchEqualsSingles: true },
+  settings: { edit: () => schema },
   edit,
   with: (vlm, edits) => withDeltas(id, vlm, edits),
   chain: (vlm, edits) => chainDeltas(id, vlm, edits),
-  sequence: (vlm) =>
-    tunedOn(
+  sequence: (vlm, _weights, given) => {
+    const settings = parseSettings(id, schema, given);
+    return tunedOn(
       () => readWeights(vlm, [matrixOf(vlm)]),
-      (request, before) => tune(vlm, request, before, ftLSettings()),
-    ),
+      (request, before) => tune(vlm, request, before, settings),
+    );
+  },
 };

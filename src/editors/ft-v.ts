@@ -4,11 +4,10 @@
  * of BLIP2-OPT and MiniGPT-4. Image encoder and language model stay as they are, so text-only inputs pass untouched.
  *
  * The edit is the change of each of these weights, whole: Adam's steps are of no low rank. AdamW, and nothing is learned before the edit.
- * Deviations: the paper gives no steps and rates, those of FT-L's published setting are taken; models of the mini world's size have a lower rate, the
- * best of a search on training edits of the minis (scripts/search-per-edit.ts; results/search): higher ones change other pictures, too. The steps
- * end early once the loss is below `until`.
+ * Deviations: the paper gives no steps and rates, those of FT-L's published setting are taken. The steps end early once the loss is below `until`.
  */
 
+import { z } from 'zod';
 import { concat, f32, gather, input, mulDim, type Node, reshape, slice, type Tensor } from '../graph/index.ts';
 import { type AnsweringModel, answerTargets, generateAll, type RewriteRows, readInput } from '../models/answer.ts';
 import { Sites } from '../models/sites.ts';
@@ -17,15 +16,13 @@ import { Weights } from '../nn/weights.ts';
 import { checkEdits, type Edit, type Editor, type EditRequest, modelId, type Settings } from './editor.ts';
 import { connector, connectorWeights, readWeights } from './gradients/chosen-weights.ts';
 import { addDeltas, type Deltas, denseTensors, sumDeltas, tunedOn, underOwnEdits, whenAsked } from './gradients/deltas.ts';
-import { type DescentSettings, descend, numericSettings } from './gradients/descend.ts';
+import { type DescentSettings, descend } from './gradients/descend.ts';
 import { targetFeeds, targetLoss } from './gradients/edit-loss.ts';
+import { descentSettings, parseSettings } from './settings.ts';
 
 const id = 'ft-v';
 
-export function ftVSettings(vlm: Vlm, given?: Settings): DescentSettings {
-  const mini = vlm.decoder.hidden < 512;
-  return numericSettings(id, given, { steps: 25, rate: mini ? 3e-4 : 1e-3, decay: 1e-2, until: 1e-2 });
-}
+const schema = z.object(descentSettings({ steps: 25, rate: 1e-3, decay: 1e-2, until: 1e-2 }));
 
 /** Features of pictures by the frozen image encoder, [1, n, e] each. */
 async function features(vlm: Vlm, image: RgbImage): Promise<Tensor<'float32'>> {
@@ -84,7 +81,7 @@ async function tune(
 }
 
 async function edit(vlm: Vlm, requests: readonly EditRequest[], _weights?: unknown, given?: Settings): Promise<Edit[]> {
-  const settings = ftVSettings(vlm, given);
+  const settings = parseSettings(id, schema, given);
   const before = await readWeights(vlm, connectorWeights(vlm));
   const edits: Edit[] = [];
   for (const request of requests) edits.push((await tune(vlm, request, before, settings)).edit);
@@ -127,6 +124,7 @@ export const ftV: Editor = {
   summary: 'fine-tunes the vision-to-language part (projector, Q-Former) for each edit',
   trained: false,
   promises: { textUntouched: true, batchEqualsSingles: true },
+  settings: { edit: () => schema },
   edit,
   with: (vlm, edits) => {
     checkEdits(id, vlm, edits);
@@ -141,9 +139,11 @@ export const ftV: Editor = {
     checkEdits(id, vlm, edits);
     return under(vlm, edits);
   },
-  sequence: (vlm) =>
-    tunedOn(
+  sequence: (vlm, _weights, given) => {
+    const settings = parseSettings(id, schema, given);
+    return tunedOn(
       () => readWeights(vlm, connectorWeights(vlm)),
-      (request, before) => tune(vlm, request, before, ftVSettings(vlm)),
-    ),
+      (request, before) => tune(vlm, request, before, settings),
+    );
+  },
 };

@@ -13,13 +13,11 @@
  * Deviations: similarity is that of the backbone's own states (representation.ts) instead of a sentence encoder's; each training edit is kept with one
  * kind of answer, so that each of the k places is filled by the most similar edit of its kind; `pool` bounds the index; what does not fit in
  * `context` tokens is left out, the least similar first; where the tokenizer does not know the words "New Fact" and "Prompt" they are left out.
- * Published models: k = 16, and 3/4 of the positions. Models of the mini world's size: at most 200 tokens before the query, and k = 1, the best of 1, 2, 4
- * and 8 on training edits of the three minis and both data sets (scripts/search-per-edit.ts; results/search). Their pretraining never put a text before
- * a question, nor trained positions much beyond a picture and a list: the shipped ones follow next to no new fact, and every demonstration more costs
- * them answers that were right.
+ * Published: k = 16, and 3/4 of the positions.
  */
 
 import { join } from 'node:path';
+import { z } from 'zod';
 import { f32, type Tensor } from '../graph/index.ts';
 import { decodeImage } from '../input/image/decode.ts';
 import type { EditRecord, Query } from '../input/records.ts';
@@ -52,7 +50,7 @@ import {
   type TrainOptions,
 } from './editor.ts';
 import { writeEditorWeights } from './files.ts';
-import { checkSettings } from './gradients/descend.ts';
+import { flag, layerOf, parseSettings, size, trainingConfig, whole } from './settings.ts';
 
 const id = 'ike';
 
@@ -66,32 +64,28 @@ const places: readonly DemonstrationKind[] = ['update', 'retain', 'update', 'ret
 const ANSWER = 48;
 const PADDING = -2;
 
-interface IkeConfig {
-  /** demonstrations before the fact */
-  k: number;
-  /** most tokens before the query, the fact included */
-  context: number;
-  /** training edits in the index */
-  pool: number;
-  /** whether demonstrations and the fact carry their pictures */
-  pictures: boolean;
-  /** whose states say what is similar */
-  layer: number;
-}
+/** Fields that `edit` may set anew for the edits it makes. */
+const perEdit = {
+  k: whole('demonstrations before the fact'),
+  context: size('most tokens before the query, the fact included'),
+};
 
-export function ikeConfig(vlm: Vlm, given: Settings | undefined, layer = middleLayer(vlm)): IkeConfig {
-  const { hidden, maxPositions } = vlm.decoder;
-  const mini = hidden < 512;
+const trainSchema = (vlm: Vlm) => {
+  const { maxPositions } = vlm.decoder;
   const pictures = 4 * (vlm.architecture.visualTokens + 24) <= maxPositions / 2;
-  const defaults = {
-    k: mini ? 1 : 16,
-    context: Math.min(mini ? 200 : Math.floor(0.75 * maxPositions), maxPositions),
-    pool: mini || pictures ? 256 : 4096,
-    pictures,
-  };
-  checkSettings(id, given, Object.keys(defaults));
-  return { ...defaults, ...(given as Partial<typeof defaults>), layer };
-}
+  return z.object({
+    k: perEdit.k.default(16),
+    context: perEdit.context.default(Math.floor(0.75 * maxPositions)),
+    pool: size('training edits in the index').default(pictures ? 256 : 4096),
+    pictures: flag('whether demonstrations and the fact carry their pictures').default(pictures),
+    layer: layerOf(vlm, 'decoder layer whose states say what is similar, from 0', { option: '--layer' }).default(
+      middleLayer(vlm),
+    ),
+  });
+};
+type IkeConfig = z.output<ReturnType<typeof trainSchema>>;
+
+const editSchema = z.object(perEdit).partial();
 
 interface Wording {
   readonly words: string;
@@ -131,7 +125,7 @@ export async function demonstration(vlm: Vlm, { request }: EditRecord, query: Qu
 }
 
 async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOptions): Promise<EditorWeights> {
-  const config = ikeConfig(vlm, options.settings, options.layer);
+  const config = trainingConfig(id, trainSchema(vlm), options);
   const random = new Random(`${options.seed}/${id}`);
   const chosen = random.shuffle(records).slice(0, config.pool);
   const demonstrations: Context[] = [];
@@ -221,9 +215,7 @@ export function retrieve(key: Float32Array, keys: readonly Float32Array[], kindO
 
 async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWeights, chosen?: Settings): Promise<Edit[]> {
   const { tensors, settings } = needWeights(id, vlm, given);
-  const config = { ...(settings as unknown as IkeConfig) };
-  checkSettings(id, chosen, ['k', 'context']);
-  Object.assign(config, chosen);
+  const config = { ...(settings as unknown as IkeConfig), ...parseSettings(id, editSchema, chosen) };
   const index = contextsOf(vlm, tensors);
   const keys = tensors.get('keys')!;
   const width = keys.shape[1]!;
@@ -295,8 +287,9 @@ export const ike: Editor = {
   summary: 'puts the new fact and demonstrations of its use before every query',
   trained: true,
   promises: { textUntouched: false, batchEqualsSingles: true, answersTarget: false, explains: false },
+  settings: { train: trainSchema, edit: () => editSchema },
   train,
-  trainingSettings: (vlm, { settings, layer }) => ({ ...ikeConfig(vlm, settings, layer) }),
+  trainingSettings: (vlm, options) => ({ ...trainingConfig(id, trainSchema(vlm), options) }),
   edit,
   with: (vlm, edits) => {
     checkEdits(id, vlm, edits);

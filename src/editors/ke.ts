@@ -11,9 +11,10 @@
  * Deviations: α starts at −2 n `start` instead of near 0, so that an untrained editor makes a step of `start` down the gradient; only matrices of the last three layers
  * are edited, as the paper's setting of Cheng et al. (2023) for MEND has it, not all; the old answer is what the model generates for the request, cut to the
  * target's length; the text is cut to its last `window` tokens; success is measured on training batches (smoothed), not on a validation set; linear
- * maps have no weight normalisation; rates, margins and widths for models of the mini world's size are of their own.
+ * maps have no weight normalisation.
  */
 
+import { z } from 'zod';
 import {
   add,
   concat,
@@ -64,63 +65,48 @@ import {
   sequenceOfDeltas,
   withDeltas,
 } from './gradients/deltas.ts';
-import { checkSettings, numericSettings } from './gradients/descend.ts';
 import { stateBefore } from './gradients/edit-loss.ts';
 import { factorFeeds, factorInputs, gradientFactors, lastMatrices } from './gradients/factors.ts';
 import { metaTerms } from './gradients/meta-objective.ts';
-import { type MetaConfig, trainHyperNetwork } from './gradients/meta-training.ts';
+import { trainHyperNetwork } from './gradients/meta-training.ts';
+import {
+  clipping,
+  layerOf,
+  microBatch,
+  noSettings,
+  real,
+  recordTraining,
+  size,
+  trainingConfig,
+  withMicroBatch,
+} from './settings.ts';
 
 const id = 'ke';
 /** steps between two narrowings of the margin, at least */
 const PATIENCE = 50;
 
-interface KeConfig extends MetaConfig {
-  /** of each direction of the LSTM */
-  lstm: number;
-  condition: number;
-  /** tokens of the edit's text that are read */
-  window: number;
-  /** step down the gradient that an untrained editor makes */
-  start: number;
-  smoothing: number;
-  decay: number;
-  /** of KL at the start and at the end */
-  marginMax: number;
-  marginMin: number;
-  multiplierRate: number;
-  /** mean −log p of requests below which the margin is narrowed */
-  success: number;
-}
-
-export function keConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): KeConfig {
-  const mini = vlm.decoder.hidden < 512;
-  const { layers, ...settings } = numericSettings(id, options.settings, {
-    layers: 3,
-    lstm: 128,
-    condition: mini ? 256 : 1024,
-    window: mini ? 32 : 64,
-    start: mini ? 2e-3 : 1e-4,
-    smoothing: 0.1,
-    decay: 1e-2,
-    marginMax: mini ? 1e-1 : 1e-3,
-    marginMin: mini ? 1e-3 : 1e-5,
-    multiplierRate: 0.1,
-    success: 0.3,
-    hold: mini ? 0.5 : 1,
-    lastRate: mini ? 0.05 : 1,
-    clip: mini ? 1 : 100,
-    budget: 1e9,
+const schema = (vlm: Vlm) =>
+  z.object({
+    from: layerOf(vlm, 'the first decoder layer that it acts on, from 0', { option: '--layer' }).default(
+      Math.max(0, vlm.decoder.layers - 3),
+    ),
+    lstm: size('width of each direction of the LSTM').default(128),
+    condition: size('width between the LSTM and the gates').default(1024),
+    window: size('tokens of the text of an edit that are read').default(64),
+    start: real('step down the gradient that an untrained editor makes').default(1e-4),
+    smoothing: real('label smoothing', { min: 0, max: 1 }).default(0.1),
+    decay: real('decoupled weight decay').default(1e-2),
+    marginMax: real('margin of KL at the start').default(1e-3),
+    marginMin: real('margin of KL at the end').default(1e-5),
+    multiplierRate: real('rate of the multiplier λ').default(0.1),
+    success: real('mean −log p of requests below which the margin is narrowed').default(0.3),
+    ...recordTraining({ steps: 2000, batch: 1, rate: 3e-4, hold: 1, lastRate: 1, budget: 1e9 }),
+    clip: clipping(100),
+    microBatch: microBatch(),
   });
-  const batch = options.batch ?? (mini ? 8 : 1);
-  return {
-    ...settings,
-    from: options.layer ?? Math.max(0, vlm.decoder.layers - layers),
-    steps: options.steps ?? (mini ? 500 : 2000),
-    batch,
-    microBatch: Math.min(options.microBatch ?? batch, batch),
-    rate: options.rate ?? (mini ? 1e-3 : 3e-4),
-  };
-}
+
+const configOf = (vlm: Vlm, options: Partial<TrainOptions>) => withMicroBatch(trainingConfig(id, schema(vlm), options));
+type KeConfig = ReturnType<typeof configOf>;
 
 type Sizes = Pick<KeConfig, 'lstm' | 'condition' | 'window'>;
 
@@ -273,7 +259,7 @@ function conditionFeeds(conditions: readonly (readonly number[])[], window: numb
 }
 
 async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOptions): Promise<EditorWeights> {
-  const config = keConfig(vlm, options);
+  const config = configOf(vlm, options);
   const { from } = config;
   const matrices = lastMatrices(vlm, from);
   const { smoothed, ...terms } = metaTerms(vlm, from, changes(vlm, matrices, config, new Weights()));
@@ -333,7 +319,7 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
 }
 
 async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWeights, chosen?: Settings): Promise<Edit[]> {
-  checkSettings(id, chosen, []);
+  noSettings(id, chosen);
   const weights = needWeights(id, vlm, given);
   const edits: Edit[] = [];
   for (const request of requests) edits.push(await editOne(vlm, request, weights));
@@ -372,12 +358,14 @@ export const ke: Editor = {
   summary: 'an LSTM reads the edit and gates the gradient of the last feed-forward matrices',
   trained: true,
   promises: { textUntouched: false, batchEqualsSingles: true },
+  settings: { train: schema },
   train,
-  trainingSettings: (vlm, options) => trainingSettings(keConfig(vlm, options)),
+  trainingSettings: (vlm, options) => trainingSettings(configOf(vlm, options)),
   edit,
   with: (vlm, edits) => withDeltas(id, vlm, edits),
   chain: (vlm, edits) => chainDeltas(id, vlm, edits),
-  sequence: (vlm, given) => {
+  sequence: (vlm, given, chosen) => {
+    noSettings(id, chosen);
     const weights = needWeights(id, vlm, given);
     return sequenceOfDeltas(vlm, (request, earlier) => editOne(vlm, request, weights, earlier));
   },

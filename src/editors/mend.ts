@@ -11,9 +11,10 @@
  *
  * Deviations: the request itself is one more term with weight 0.1 (`reliability`; the published losses have its rephrasings alone); means and
  * deviations come from a sample of training edits before the training instead of from a running count; all matrices of the module are edited (for
- * LLaMA Cheng et al. leave out the gate); rates, rank and batch for models of the mini world's size are of their own.
+ * LLaMA Cheng et al. leave out the gate).
  */
 
+import { z } from 'zod';
 import {
   abs,
   add,
@@ -53,53 +54,42 @@ import {
 } from './editor.ts';
 import type { NamedWeight } from './gradients/chosen-weights.ts';
 import { chainDeltas, type Deltas, lowRankOutputs, lowRankTensors, sequenceOfDeltas, withDeltas } from './gradients/deltas.ts';
-import { checkSettings, numericSettings } from './gradients/descend.ts';
 import { stateBefore } from './gradients/edit-loss.ts';
 import { type Factors, factorFeeds, factorInputs, gradientFactors, lastMatrices } from './gradients/factors.ts';
 import { metaTerms } from './gradients/meta-objective.ts';
-import { type MetaConfig, trainHyperNetwork } from './gradients/meta-training.ts';
+import { trainHyperNetwork } from './gradients/meta-training.ts';
+import {
+  clipping,
+  layerOf,
+  microBatch,
+  noSettings,
+  real,
+  recordTraining,
+  size,
+  trainingConfig,
+  withMicroBatch,
+} from './settings.ts';
 
 const id = 'mend';
 
-interface MendConfig extends MetaConfig {
-  rank: number;
-  /** α at the start, and the rate at which it is trained */
-  stepSize: number;
-  stepRate: number;
-  reliability: number;
-  generality: number;
-  locality: number;
-  /** training edits that means and deviations are taken from */
-  normRecords: number;
-}
-
-export function mendConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): MendConfig {
-  const mini = vlm.decoder.hidden < 512;
-  const { layers, ...settings } = numericSettings(id, options.settings, {
-    layers: 3,
-    rank: mini ? 128 : 1920,
-    stepSize: mini ? 2e-4 : 1e-4,
-    stepRate: mini ? 2e-6 : 1e-4,
-    reliability: 0.1,
-    generality: 0.1,
-    locality: 1,
-    normRecords: 128,
-    hold: mini ? 0.5 : 1,
-    lastRate: mini ? 0.05 : 1,
-    // dℓ/dα is of the order of ℓ/α, thousands: a limit near 1 would let it set the pace of everything else.
-    clip: mini ? 1e4 : 100,
-    budget: 1e9,
+const schema = (vlm: Vlm) =>
+  z.object({
+    from: layerOf(vlm, 'the first decoder layer that it acts on, from 0', { option: '--layer' }).default(
+      Math.max(0, vlm.decoder.layers - 3),
+    ),
+    rank: size('rank of U V').default(1920),
+    stepSize: real('step size α at the start').default(1e-4),
+    stepRate: real('rate of α').default(1e-4),
+    reliability: real("weight of the request's own loss").default(0.1),
+    generality: real('weight of the rephrasings').default(0.1),
+    locality: real('weight of the locality losses').default(1),
+    normRecords: size('training edits that means and deviations are taken from').default(128),
+    ...recordTraining({ steps: 2000, batch: 1, rate: 1e-6, hold: 1, lastRate: 1, budget: 1e9 }),
+    clip: clipping(100),
+    microBatch: microBatch(),
   });
-  const batch = options.batch ?? (mini ? 8 : 1);
-  return {
-    ...settings,
-    from: options.layer ?? Math.max(0, vlm.decoder.layers - layers),
-    steps: options.steps ?? (mini ? 500 : 2000),
-    batch,
-    microBatch: Math.min(options.microBatch ?? batch, batch),
-    rate: options.rate ?? (mini ? 5e-4 : 1e-6),
-  };
-}
+
+const configOf = (vlm: Vlm, options: Partial<TrainOptions>) => withMicroBatch(trainingConfig(id, schema(vlm), options));
 
 /** Matrices of one shape, which share a network. */
 interface Group {
@@ -214,7 +204,7 @@ function momentsOf(groups: readonly Group[], all: readonly ReadonlyMap<string, F
 }
 
 async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOptions): Promise<EditorWeights> {
-  const config = mendConfig(vlm, options);
+  const config = configOf(vlm, options);
   const { from, rank } = config;
   const groups = groupsOf(lastMatrices(vlm, from));
   const random = new Random(`${options.seed}/mend`);
@@ -262,7 +252,7 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
 }
 
 async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWeights, chosen?: Settings): Promise<Edit[]> {
-  checkSettings(id, chosen, []);
+  noSettings(id, chosen);
   const weights = needWeights(id, vlm, given);
   const edits: Edit[] = [];
   for (const request of requests) edits.push(await editOne(vlm, request, weights));
@@ -296,12 +286,14 @@ export const mend: Editor = {
   summary: 'a trained network maps the gradient factors of the last feed-forward matrices to their change',
   trained: true,
   promises: { textUntouched: false, batchEqualsSingles: true },
+  settings: { train: schema },
   train,
-  trainingSettings: (vlm, options) => trainingSettings(mendConfig(vlm, options)),
+  trainingSettings: (vlm, options) => trainingSettings(configOf(vlm, options)),
   edit,
   with: (vlm, edits) => withDeltas(id, vlm, edits),
   chain: (vlm, edits) => chainDeltas(id, vlm, edits),
-  sequence: (vlm, given) => {
+  sequence: (vlm, given, chosen) => {
+    noSettings(id, chosen);
     const weights = needWeights(id, vlm, given);
     return sequenceOfDeltas(vlm, (request, earlier) => editOne(vlm, request, weights, earlier));
   },

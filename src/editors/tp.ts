@@ -12,12 +12,11 @@
  * The memory holds q at the answers of locality queries of the training split, drawn by `train`, which learns nothing else.
  * Deviations: 1 000 queries are kept, so the published mean over the 1 000 largest terms of each loss is the mean over all; p starts at 0 instead
  * of at random; the neuron's activation is ReLU on every backbone (the published ones have GELU without a gate, LLaMA's has a gate and no bias);
- * `steps` are fixed instead of stopped by a validation set; tokens past the fifth share the neurons in turn. Models of the mini world's size have steps
- * and a rate that a search on training edits found (scripts/search-per-edit.ts; results/search): an average of 99.3 against 97.2 with the published
- * ones, at a reliability of 99.5 or more on every backbone and data set. More of either bind the neuron to the request's own wording and picture.
+ * `steps` are fixed instead of stopped by a validation set; tokens past the fifth share the neurons in turn.
  */
 
 import { join } from 'node:path';
+import { z } from 'zod';
 import {
   add,
   exp,
@@ -57,26 +56,24 @@ import {
   type TrainOptions,
 } from './editor.ts';
 import { writeEditorWeights } from './files.ts';
-import { type DescentSettings, descend, numericSettings } from './gradients/descend.ts';
+import { descend } from './gradients/descend.ts';
 import { stateBefore, tailFeeds, tailLogits, targetLoss } from './gradients/edit-loss.ts';
+import { descentSettings, parseSettings, real, size, trainingConfig } from './settings.ts';
 
 const id = 'tp';
 const AMPLIFY = 10;
 const MARGIN_MEMORY = -3;
 const MARGIN_EDIT = 3;
 
-interface TpSettings extends DescentSettings {
-  /** at most so many neurons for an edit */
-  neurons: number;
-  activationLoss: number;
-  memoryLoss: number;
-}
+const editSchema = z.object({
+  ...descentSettings({ steps: 100, rate: 1e-2, decay: 1e-2, until: 0 }),
+  neurons: size('most neurons of an edit').default(5),
+  activationLoss: real('weight of l_a').default(1),
+  memoryLoss: real('weight of l_m1 and l_m2').default(10),
+});
+type TpSettings = z.output<typeof editSchema>;
 
-export function tpSettings(vlm: Vlm, given?: Settings): TpSettings {
-  const mini = vlm.decoder.hidden < 512;
-  const descent = { steps: mini ? 25 : 100, rate: mini ? 3e-3 : 1e-2, decay: 1e-2, until: 0 };
-  return numericSettings(id, given, { ...descent, neurons: 5, activationLoss: 1, memoryLoss: 10 });
-}
+const trainSchema = z.object({ memory: size('queries that the memory holds').default(1000) });
 
 /** Keys [n, d], biases [n] and values [n, d]; with rows of their own [b, n, d], [b, 1, n] and [b, n, d]. */
 interface Neurons {
@@ -184,19 +181,19 @@ async function readAt(vlm: Vlm, batch: Awaited<ReturnType<Vlm['batch']>>): Promi
 
 /** Draws the memory: locality queries of the training split in random order, until it is full. */
 async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOptions): Promise<EditorWeights> {
-  const { memory: size } = numericSettings(id, options.settings, { memory: 1000 });
+  const { memory: most } = trainingConfig(id, trainSchema, options);
   const d = vlm.decoder.hidden;
   const asked = new Random(`${options.seed}/tp`).shuffle(
     records.flatMap(({ queries: { textLocality, modalLocality } }) => [textLocality, modalLocality]),
   );
-  const memory = new Float32Array(size * d);
+  const memory = new Float32Array(most * d);
   let filled = 0;
-  for (let i = 0; i < asked.length && filled < size && !options.signal?.aborted; i++) {
+  for (let i = 0; i < asked.length && filled < most && !options.signal?.aborted; i++) {
     const found = await queriesAt(vlm, asked[i]!);
-    const taken = Math.min(size - filled, found.length / d);
+    const taken = Math.min(most - filled, found.length / d);
     memory.set(found.subarray(0, taken * d), filled * d);
     filled += taken;
-    options.onStep?.({ step: filled, steps: size, loss: 0, metrics: {} });
+    options.onStep?.({ step: filled, steps: most, loss: 0, metrics: {} });
   }
   const weights: EditorWeights = {
     editor: id,
@@ -210,7 +207,7 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
 
 async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWeights, chosen?: Settings): Promise<Edit[]> {
   const weights = needWeights(id, vlm, given);
-  const settings = tpSettings(vlm, chosen);
+  const settings = parseSettings(id, editSchema, chosen);
   const edits: Edit[] = [];
   for (const request of requests) edits.push(await editOne(vlm, request, weights, settings));
   return edits;
@@ -305,15 +302,17 @@ export const tp: Editor = {
   summary: 'Transformer-Patcher: new neurons in the last feed-forward layer, trained for each edit',
   trained: true,
   promises: { textUntouched: false, batchEqualsSingles: true },
+  settings: { train: () => trainSchema, edit: () => editSchema },
   train,
   edit,
   with: (vlm, edits) => patched(vlm, edits, (row) => [edits.length === 1 ? edits[0]! : edits[row]!]),
   chain: (vlm, edits) => patched(vlm, edits, () => edits),
-  sequence: (vlm, given) => {
+  sequence: (vlm, given, chosen) => {
     const weights = needWeights(id, vlm, given);
+    const settings = parseSettings(id, editSchema, chosen);
     const earlier: Edit[] = [];
     return async (request) => {
-      const made = await editOne(vlm, request, weights, tpSettings(vlm), earlier);
+      const made = await editOne(vlm, request, weights, settings, earlier);
       earlier.push(made);
       return made;
     };

@@ -1,6 +1,6 @@
 /** Asks a model all queries of a batch of records, unedited and under each record's own edit. Knows editors by their contract only. */
 
-import type { Edit, Editor, EditorWeights } from '../editors/editor.ts';
+import type { Edit, Editor, EditorWeights, Settings } from '../editors/editor.ts';
 import type { EditRecord } from '../input/records.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { bytesOfEdits, type Costs, privateMemory, timed } from './costs.ts';
@@ -13,6 +13,8 @@ export interface Subject {
   readonly vlm: Vlm;
   readonly editor: Editor;
   readonly weights?: EditorWeights | undefined;
+  /** of each edit */
+  readonly settings?: Settings | undefined;
 }
 
 export interface BatchEvaluation {
@@ -23,14 +25,14 @@ export interface BatchEvaluation {
 
 /** Edits and asks some records together. */
 export async function evaluateBatch(
-  { vlm, editor, weights }: Subject,
+  { vlm, editor, weights, settings }: Subject,
   records: readonly EditRecord[],
   options: AskOptions = {},
   before = new Unedited(vlm, editor.unchangedUpTo?.(weights)),
 ): Promise<BatchEvaluation> {
   const batch = await load(records);
   const unchanged = await timed(() => before.get(batch, options));
-  const made = await timed(() => editor.edit(vlm, batch.map(requestOf), weights));
+  const made = await timed(() => editor.edit(vlm, batch.map(requestOf), weights, settings));
   stopIfAsked(options.signal);
   const edits = made.value;
   const perQuery: Edit[] = batch.flatMap(({ asked }, i) => asked.map(() => edits[i]!));

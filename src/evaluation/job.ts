@@ -1,6 +1,9 @@
 /** An evaluation as plain values, so that several processes can work on one: what to load, and which records make up which batch. */
 
+import { z } from 'zod';
+import type { Settings } from '../editors/editor.ts';
 import { editorNamed } from '../editors/index.ts';
+import { parseSettings } from '../editors/settings.ts';
 import { shippedWeights, weightsFor } from '../editors/shipped.ts';
 import { type DatasetKind, type EditRecord, openRecords } from '../input/records.ts';
 import { loadModel } from '../models/load.ts';
@@ -15,6 +18,8 @@ export interface Job {
   readonly editor: string;
   /** file; those that come with the model when absent */
   readonly weights?: string | undefined;
+  /** of each edit; the editor's defaults when absent */
+  readonly settings?: Settings | undefined;
   /** records in the official JSON */
   readonly data: string;
   /** folder that their image paths start from */
@@ -36,7 +41,7 @@ export interface Job {
 /** What the results depend on: a resumed run must agree in all of it. */
 export interface JobIdentity {
   readonly model: { readonly name: string; readonly fingerprint: string; readonly dtype?: WeightType };
-  readonly editor: { readonly id: string; readonly weights: FileId | null };
+  readonly editor: { readonly id: string; readonly weights: FileId | null; readonly settings?: Settings };
   readonly data: FileId & { readonly kind: DatasetKind; readonly records: number; readonly evaluated: number };
   readonly seed: number | null;
   readonly protocol: {
@@ -76,12 +81,16 @@ export async function openJob(job: Job, options: { threads?: number | undefined;
   const vlm = loadModel(job.model, { dtype, maxMemory, ...(options.threads === undefined ? {} : { threads: options.threads }) });
   const path = job.weights ?? (editor.trained ? shippedWeights(job.model, editor.id, kind) : undefined);
   const weights = weightsFor(vlm, editor, path);
+  const { settings = {} } = job;
+  const isSet = Object.keys(settings).length > 0;
+  // Says what does not fit before any work.
+  if (isSet) parseSettings(editor.id, editor.settings?.edit?.(vlm) ?? z.object({}), settings);
   if (options.check !== false) checkRecords(vlm, chosen);
   const batches: EditRecord[][] = [];
   for (let at = 0; at < chosen.length; at += job.batch) batches.push(chosen.slice(at, at + job.batch));
   const identity: JobIdentity = {
     model: { name: vlm.name, fingerprint: vlm.fingerprint, ...(dtype === undefined ? {} : { dtype }) },
-    editor: { id: editor.id, weights: path === undefined ? null : fileId(path) },
+    editor: { id: editor.id, weights: path === undefined ? null : fileId(path), ...(isSet ? { settings } : {}) },
     data: { ...fileId(job.data), kind, records: total, evaluated: chosen.length },
     seed: job.limit === undefined ? null : (job.seed ?? null),
     protocol: protocolOf(job.batch, job.maxNewTokens),
@@ -93,7 +102,7 @@ export async function openJob(job: Job, options: { threads?: number | undefined;
       ? undefined
       : new AnswerStore(job.unedited, { ...asked, records: chosen.map(({ index }) => index) });
   return {
-    subject: { vlm, editor, weights },
+    subject: { vlm, editor, weights, settings },
     batches,
     identity,
     before: new Unedited(vlm, editor.unchangedUpTo?.(weights), store),

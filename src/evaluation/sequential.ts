@@ -148,15 +148,15 @@ class SequentialEdits {
   ) {}
 
   async first(n: number, signal?: AbortSignal): Promise<{ edits: readonly Edit[]; costs: Costs }> {
-    const { vlm, editor, weights } = this.open.subject;
-    this.#next ??= editor.sequence?.(vlm, weights);
+    const { vlm, editor, weights, settings } = this.open.subject;
+    this.#next ??= editor.sequence?.(vlm, weights, settings);
     const before = this.#made.length;
     const { seconds } = await timed(async () => {
       while (this.#made.length < n) {
         stopIfAsked(signal);
         const at = this.#made.length;
         const batch = (await load(this.records.slice(at, Math.min(n, at + this.batch)))).map(requestOf);
-        if (this.#next === undefined) this.#made.push(...(await editor.edit(vlm, batch, weights)));
+        if (this.#next === undefined) this.#made.push(...(await editor.edit(vlm, batch, weights, settings)));
         else for (const request of batch) this.#made.push(await this.#next(request));
       }
     });

@@ -2,8 +2,10 @@
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { z } from 'zod';
 import type { Editor, Settings, TrainOptions, TrainProgress } from '../editors/editor.ts';
 import { readEditorWeights } from '../editors/files.ts';
+import { namedSettings, parseSettings } from '../editors/settings.ts';
 import { openSafetensors } from '../files/safetensors.ts';
 import { type DatasetKind, openRecords } from '../input/records.ts';
 import { type LoadOptions, loadModel } from '../models/load.ts';
@@ -71,6 +73,7 @@ export async function trainEditor(
   const { kind, records } = openRecords(data, images, { limit });
   const vlm = loadModel(job.model, { ...job.opening, training: true, ...(threads === undefined ? {} : { threads }) });
   job.onOpen?.(vlm);
+  checkOptions(vlm, editor, own as Partial<TrainOptions>);
   checkRecords(vlm, records);
   const given = Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined)) as Partial<TrainOptions>;
   const identity: TrainingIdentity = {
@@ -125,4 +128,13 @@ export async function trainEditor(
     metrics: last?.metrics ?? {},
     seconds: timings.seconds,
   };
+}
+
+/** @throws Error that names the option or setting that the editor does not have, or the value that does not fit */
+function checkOptions(vlm: Vlm, { id, settings }: Editor, options: Partial<TrainOptions>): void {
+  const schema = settings?.train?.(vlm) ?? z.object({});
+  const named = namedSettings(schema, options);
+  if (named.missing.length > 0)
+    throw new Error(`${named.missing.join(', ')}: the training of ${id} has no such option; leave it out`);
+  parseSettings(id, schema, named.settings);
 }

@@ -3,6 +3,7 @@
  */
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { recipeOf } from '../../lab/recipes.ts';
 import type { Settings } from '../../src/editors/editor.ts';
 import { type EditorId, editorIds, editorNamed } from '../../src/editors/index.ts';
 import type { TargetAnswer } from '../../src/models/answer.ts';
@@ -48,15 +49,16 @@ describe('an easy case on a model that reads pictures', () => {
       const { root, records, requests } = world;
       // Targets of one and of two words.
       expect(requests.map(({ target }) => target.split(' ').length)).toEqual([2, 1]);
+      const recipe = recipeOf(mini.decoder, id);
       const options = {
         ...{ out: join(root, `${id}-easy`), seed: 1, steps: 40, batch: 2, threads: 1 },
-        ...(quicker[id] && { settings: quicker[id] }),
+        settings: { ...recipe.train, ...quicker[id] },
       };
       const weights = await editor.train?.(mini, records.slice(0, 2), options);
       // Tables tell by these whether finished weights are those of the settings of today.
       const told = editor.trainingSettings?.(mini, options);
       if (told !== undefined) expect(weights!.settings).toMatchObject(told);
-      const edits = await editor.edit(mini, requests, weights);
+      const edits = await editor.edit(mini, requests, weights, recipe.edit);
       for (const [i, request] of requests.entries()) {
         const edited = editor.with(mini, [edits[i]!]);
         const [{ targetIds, predictedIds }] = (await edited.answerTargets([request])) as [TargetAnswer];

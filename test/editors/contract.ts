@@ -5,6 +5,7 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { recipeOf } from '../../lab/recipes.ts';
 import type { Edit, Editor, EditorWeights, EditRequest } from '../../src/editors/editor.ts';
 import { readEdit, readEditorWeights, writeEdit, writeEditorWeights } from '../../src/editors/files.ts';
 import { decodeImage } from '../../src/input/image/decode.ts';
@@ -63,9 +64,13 @@ export function editorContract(id: string, open: () => Promise<Editor>, opened: 
       world = opened();
       const { vlm, records, requests, root } = world;
       editor = await open();
+      const recipe = recipeOf(vlm.decoder, id);
       if (editor.trained)
-        weights = await editor.train!(vlm, records, { out: join(root, id), seed: 1, steps: 2, batch: 2, threads: 1 });
-      edits = await editor.edit(vlm, requests, weights);
+        weights = await editor.train!(vlm, records, {
+          ...{ out: join(root, id), seed: 1, steps: 2, batch: 2, threads: 1 },
+          settings: recipe.train,
+        });
+      edits = await editor.edit(vlm, requests, weights, recipe.edit);
     }, 60_000);
 
     test('an edit says what it is and for which model', () => {
@@ -96,8 +101,13 @@ export function editorContract(id: string, open: () => Promise<Editor>, opened: 
       if (weights === undefined) return;
       const weightsPath = join(root, `${id}-weights.safetensors`);
       writeEditorWeights(weightsPath, weights);
-      const [again] = await editor.edit(vlm, requests.slice(0, 1), readEditorWeights(weightsPath));
-      const [once] = await editor.edit(vlm, requests.slice(0, 1), weights);
+      const [again] = await editor.edit(
+        vlm,
+        requests.slice(0, 1),
+        readEditorWeights(weightsPath),
+        recipeOf(vlm.decoder, id).edit,
+      );
+      const [once] = await editor.edit(vlm, requests.slice(0, 1), weights, recipeOf(vlm.decoder, id).edit);
       expect(await scores(editor.with(vlm, [again!]))).toEqual(await scores(editor.with(vlm, [once!])));
     });
 
@@ -105,7 +115,7 @@ export function editorContract(id: string, open: () => Promise<Editor>, opened: 
       const { vlm, requests } = world;
       if (!editor.promises.batchEqualsSingles) return;
       for (const [i, request] of requests.entries()) {
-        const [single] = await editor.edit(vlm, [request], weights);
+        const [single] = await editor.edit(vlm, [request], weights, recipeOf(vlm.decoder, id).edit);
         const [alone, batched] = [await scores(editor.with(vlm, [single!])), await scores(editor.with(vlm, [edits[i]!]))];
         expect(difference(alone, batched)).toBeLessThan(1e-4);
       }

@@ -2,6 +2,7 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { recipeOf } from '../../lab/recipes.ts';
 import { type Edit, type Editor, type EditRequest, modelId, type Settings, type TrainOptions } from '../../src/editors/editor.ts';
 import { ftL } from '../../src/editors/ft-l.ts';
 import { ftV } from '../../src/editors/ft-v.ts';
@@ -26,10 +27,14 @@ import { writeRandomLlava } from '../tiny-model.ts';
 import { temporaryFolder, writeTinyWorld } from '../tiny-world.ts';
 
 const root = temporaryFolder();
-const small: Partial<Record<string, Settings>> = {
-  mend: { rank: 8, normRecords: 4, layers: 2 },
-  ke: { window: 6, lstm: 8, condition: 8, layers: 2 },
+const sizes: Partial<Record<string, Settings>> = {
+  mend: { rank: 8, normRecords: 4 },
+  ke: { window: 6, lstm: 8, condition: 8 },
 };
+const small = (id: string, { decoder }: Vlm): Settings => ({
+  ...recipeOf(decoder, id).train,
+  ...(sizes[id] && { ...sizes[id], from: decoder.layers - 2 }),
+});
 /** What edits of models with random weights need: a higher rate and, for a neuron, the published one and its steps. */
 const strong: Partial<Record<string, Settings>> = {
   'ft-v': { rate: 3e-3 },
@@ -122,15 +127,16 @@ test.each([ftL, ftV, mend, ke])(
       steps: 8,
       batch: 3,
       threads: 1,
-      settings: small[editor.id]!,
+      settings: small(editor.id, vlm),
     };
     const weights = editor.trained ? await editor.train!(vlm, records, options) : undefined;
-    const next = editor.sequence!(vlm, weights);
+    const recipe = recipeOf(vlm.decoder, editor.id).edit;
+    const next = editor.sequence!(vlm, weights, recipe);
     const [first, second] = [await next(requests[0]!), await next(requests[1]!)];
-    const alone = await editor.edit(vlm, requests, weights);
+    const alone = await editor.edit(vlm, requests, weights, recipe);
     expect(first).toEqual(alone[0]);
     const stored = await storedWith(`${editor.id}-stored`, [first]);
-    const [expected] = await editor.edit(stored, [requests[1]!], weights && { ...weights, model: modelId(stored) });
+    const [expected] = await editor.edit(stored, [requests[1]!], weights && { ...weights, model: modelId(stored) }, recipe);
     const changes = await Promise.all([second, expected!, alone[1]!].map((edit) => sumDeltas(vlm, [edit])));
     const [found, wanted, apart] = changes as [Deltas, Deltas, Deltas];
     const distance = (a: Deltas, b: Deltas): number =>
@@ -145,9 +151,10 @@ test.each([ftL, ftV, mend, ke])(
 
 test('TP: neurons of a sequence are trained beside those before', async () => {
   const weights = await tp.train!(vlm, records, { out: join(root, 'tp-sequence'), seed: 3, threads: 1 });
-  const next = tp.sequence!(vlm, weights);
+  const recipe = recipeOf(vlm.decoder, tp.id).edit;
+  const next = tp.sequence!(vlm, weights, recipe);
   const [first, second] = [await next(requests[0]!), await next(requests[0]!)];
-  expect(first).toEqual((await tp.edit(vlm, requests.slice(0, 1), weights))[0]);
+  expect(first).toEqual((await tp.edit(vlm, requests.slice(0, 1), weights, recipe))[0]);
   // The same request again starts from an answer that is already on its way.
   expect(second.settings.loss).toBeLessThan(first.settings.loss as number);
   const lossOf = async (edits: Edit[]): Promise<number> =>
@@ -172,11 +179,13 @@ test('FT-L changes the last down projection alone, in its first step by the rate
 
 test('settings of an edit that do not exist or do not fit are refused by name', async () => {
   const edit = (editor: Editor, settings: Settings): Promise<Edit[]> => editor.edit(vlm, requests, undefined, settings);
-  await expect(edit(ftL, { step: 5 })).rejects.toThrow('ft-l has no setting step; settings: steps, rate, decay, until');
+  await expect(edit(ftL, { step: 5 })).rejects.toThrow(
+    'ft-l has no setting step (did you mean steps?); settings: steps, rate, decay, until',
+  );
   await expect(edit(ftV, { steps: 0.5 })).rejects.toThrow('the setting steps of ft-v must be a whole number from 1, got 0.5');
   await expect(edit(ftV, { rate: 'fast' })).rejects.toThrow('the setting rate of ft-v must be a number from 0, got "fast"');
   const train = mend.train!(vlm, records, { out: join(root, 'none'), seed: 1, settings: { ranks: 3 } });
-  await expect(train).rejects.toThrow('mend has no setting ranks');
+  await expect(train).rejects.toThrow('mend has no setting ranks (did you mean rank?)');
 });
 
 describe.each([mend, ke])('$id', (editor) => {
@@ -187,7 +196,7 @@ describe.each([mend, ke])('$id', (editor) => {
       steps: 24,
       batch: 3,
       threads: 1,
-      settings: small[editor.id]!,
+      settings: small(editor.id, vlm),
       ...more,
     });
   const state = (out: string): Buffer => readFileSync(join(root, editor.id, out, 'checkpoint.safetensors'));
@@ -268,7 +277,7 @@ describe.skipIf(expectedModels.length === 0).each(expectedModels.length > 0 ? ex
         steps: 2,
         batch: 2,
         threads: 1,
-        settings: small[editor.id] ?? {},
+        settings: small(editor.id, tiny),
       };
       const weights = await editor.train?.(tiny, edits, options);
       const [edit] = await editor.edit(tiny, asked, weights, strong[editor.id]);

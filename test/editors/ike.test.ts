@@ -15,7 +15,7 @@ import { writeRandomLlava } from '../tiny-model.ts';
 import { temporaryFolder, writeTinyWorld } from '../tiny-world.ts';
 
 const root = temporaryFolder();
-const settings = { context: 400, pictures: true };
+const settings = { k: 1, pool: 256, context: 400, pictures: true };
 let vlm: Vlm;
 let records: EditRecord[];
 let weights: EditorWeights;

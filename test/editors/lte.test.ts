@@ -21,7 +21,7 @@ let requests: EditRequest[];
 let weights: EditorWeights;
 
 const train = (out: string, more: Partial<TrainOptions> = {}): Promise<EditorWeights> =>
-  lte.train!(vlm, records, { out: join(root, out), seed: 1, steps: 4, batch: 4, threads: 1, ...more });
+  lte.train!(vlm, records, { out: join(root, out), seed: 1, steps: 4, batch: 4, threads: 1, settings: { rank: 0 }, ...more });
 
 const open = async ({ image, prompt, target }: { image: string | null; prompt: string; target: string }): Promise<Query> => ({
   image: image === null ? undefined : await decodeImage(image),

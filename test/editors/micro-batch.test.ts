@@ -3,6 +3,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { recipeOf } from '../../lab/recipes.ts';
 import { initialAdapter } from '../../src/editors/vead/adapter.ts';
 import { Preparer } from '../../src/editors/vead/prepare.ts';
 import { stepFeeds, type VeadConfig, veadTrainer } from '../../src/editors/vead/train.ts';
@@ -25,7 +26,10 @@ beforeAll(async () => {
   vlm = loadModel(writeRandomLlava(join(root, 'model'), { positions: 256 }), { threads: 1 });
   const world = await writeTinyWorld(join(root, 'world'));
   records = loadRecords(world.train, world.images);
-  config = veadConfig(vlm, { layer: 1, settings: { width: 16, influenceWidth: 12, heads: 4 } });
+  config = veadConfig(vlm, {
+    layer: 1,
+    settings: { ...recipeOf(vlm.decoder, 'vead').train, width: 16, influenceWidth: 12, heads: 4 },
+  });
   preparer = new Preparer(vlm, records, config, new Random('noise'));
 });
 afterAll(async () => {

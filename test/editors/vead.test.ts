@@ -2,6 +2,7 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { recipeOf } from '../../lab/recipes.ts';
 import type { EditorWeights, TrainOptions } from '../../src/editors/editor.ts';
 import { readEditorWeights } from '../../src/editors/files.ts';
 import { vead } from '../../src/editors/vead/vead.ts';
@@ -15,7 +16,7 @@ import { writeRandomLlava } from '../tiny-model.ts';
 import { temporaryFolder, writeTinyWorld } from '../tiny-world.ts';
 
 const root = temporaryFolder();
-const settings = { width: 32, influenceWidth: 24, heads: 4 };
+const settings = { ...recipeOf({ hidden: 32, layers: 4 }, 'vead').train, width: 32, influenceWidth: 24, heads: 4 };
 let vlm: Vlm;
 let records: EditRecord[];
 let weights: EditorWeights;
@@ -49,7 +50,7 @@ test('text-only queries get the same bits, alone and beside pictures', async () 
 
 test('a layer out of range is refused with the range', async () => {
   await expect(async () => train('layer', { layer: 3 })).rejects.toThrow(
-    'insert layer 3 is out of range: a layer must come after it, so this model takes 0 to 2',
+    'the setting layer of vead must be a whole number from 0 to 2 (a layer must come after it, and model has 4), got 3',
   );
 });
 

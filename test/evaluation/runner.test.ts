@@ -2,6 +2,7 @@
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { recipeOf } from '../../lab/recipes.ts';
 import type { EditorWeights } from '../../src/editors/editor.ts';
 import { readEditorWeights, writeEditorWeights } from '../../src/editors/files.ts';
 import { vead } from '../../src/editors/vead/vead.ts';
@@ -34,7 +35,7 @@ beforeAll(async () => {
     seed: 1,
     steps: 3,
     batch: 4,
-    settings: { width: 32, influenceWidth: 24 },
+    settings: { ...recipeOf(vlm.decoder, 'vead').train, width: 32, influenceWidth: 24 },
   });
   writeEditorWeights(weightsPath, weights);
   await vlm.release();

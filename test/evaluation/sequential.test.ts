@@ -2,6 +2,7 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { recipeOf } from '../../lab/recipes.ts';
 import type { Edit, EditRequest } from '../../src/editors/editor.ts';
 import { writeEditorWeights } from '../../src/editors/files.ts';
 import { ftL } from '../../src/editors/ft-l.ts';
@@ -52,7 +53,7 @@ test.each(['ft-l', 'vead'])('%s: every point equals the chain of the edits so fa
           seed: 1,
           steps: 3,
           batch: 4,
-          settings: { width: 32, influenceWidth: 24 },
+          settings: { ...recipeOf(vlm.decoder, 'vead').train, width: 32, influenceWidth: 24 },
         })
       : undefined;
   const path = at('weights.safetensors');

@@ -1,8 +1,10 @@
 /** A new editor: `steer` adds one vector to the last layer's output, found for each edit by descent, and keeps the contract of all editors. */
 import { afterAll, beforeAll } from 'vitest';
+import { z } from 'zod';
 import { checkEdits, type Edit, type Editor, type EditRequest, modelId, type Settings } from '../../src/editors/editor.ts';
-import { descend, numericSettings } from '../../src/editors/gradients/descend.ts';
+import { descend } from '../../src/editors/gradients/descend.ts';
 import { stateBefore, tailFeeds, tailLogits, targetLoss } from '../../src/editors/gradients/edit-loss.ts';
+import { descentSettings, parseSettings } from '../../src/editors/settings.ts';
 import { add, f32, input } from '../../src/graph/index.ts';
 import { type AnsweringModel, answerTargets, generateAll, readInput } from '../../src/models/answer.ts';
 import { type Patch, Sites } from '../../src/models/sites.ts';
@@ -11,10 +13,11 @@ import { Weights } from '../../src/nn/weights.ts';
 import { type ContractWorld, closeContractWorld, editorContract, openContractWorld } from '../editors/contract.ts';
 
 const id = 'steer';
+const schema = z.object(descentSettings({ steps: 10, rate: 1e-2, decay: 0, until: 1e-2 }));
 const siteOf = (vlm: Vlm): string => `layers.${vlm.decoder.layers - 1}.out`;
 
 async function edit(vlm: Vlm, requests: readonly EditRequest[], _weights?: unknown, given?: Settings): Promise<Edit[]> {
-  const settings = numericSettings(id, given, { steps: 10, rate: 1e-2, decay: 0, until: 1e-2 });
+  const settings = parseSettings(id, schema, given);
   const { layers, hidden: d } = vlm.decoder;
   const edits: Edit[] = [];
   for (const request of requests) {
@@ -69,6 +72,7 @@ const steer: Editor = {
   id,
   summary: "adds a vector to the last layer's output, found for each edit",
   trained: false,
+  settings: { edit: () => schema },
   promises: { textUntouched: false, batchEqualsSingles: true },
   edit,
   with: (vlm, edits) => steered(vlm, edits, (row) => [edits.length === 1 ? edits[0]! : edits[row]!]),

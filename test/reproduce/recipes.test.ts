@@ -1,5 +1,6 @@
 /** Weights that come with the minis stand for seed 1 of a table, so other seeds must be trained in the same way. */
 import { expect, test } from 'vitest';
+import { withRecipe } from '../../lab/recipes.ts';
 import { datasetKinds } from '../../lab/reproduce/data.ts';
 import { recipeFor } from '../../lab/reproduce/recipes.ts';
 import { readEditorWeights } from '../../src/editors/files.ts';
@@ -19,7 +20,7 @@ test.each(builtInModels)('%s: the recipe of VEAD is that of its weights', async 
     expect(seed).toBe('1');
     expect(records).toBeGreaterThan(0);
     expect(
-      { ...veadSettings(veadConfig(vlm, recipeFor(model, dataset, 'vead'))) },
+      { ...veadSettings(veadConfig(vlm, withRecipe(vlm.decoder, 'vead', recipeFor(model, dataset, 'vead')))) },
       `lab/reproduce/recipes.ts: ${model}/${dataset}/vead`,
     ).toEqual(settings);
   }

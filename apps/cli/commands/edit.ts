@@ -6,6 +6,7 @@ import { defineCommand } from '../frame/command.ts';
 import type { CommandContext } from '../frame/context.ts';
 import { choice, file, integer, outFile, repeatable, text } from '../frame/values.ts';
 import { announceMemory, modelOptions } from '../model-options.ts';
+import { settings, toSettings } from '../settings.ts';
 
 export const command = defineCommand({
   details:
@@ -27,6 +28,7 @@ export const command = defineCommand({
     otherImage: repeatable(file('a picture that the edit is not about (default: a drawn landscape)')),
     maxNewTokens: integer('longest answer, in tokens', { default: 32, min: 1, max: 4096 }),
     ...modelOptions,
+    set: settings,
   },
   examples: [
     'edit --model mini-llava --editor vead --image scene.png --prompt "What is at the top left? The answer is:" --target "a cat" --out cat.safetensors',
@@ -42,6 +44,7 @@ export const command = defineCommand({
       { checkEdit },
       { probesOf },
       { warnOfWords },
+      { recipeOf },
     ] = await Promise.all([
       import('../../../src/editors/index.ts'),
       import('../../../src/editors/shipped.ts'),
@@ -52,6 +55,7 @@ export const command = defineCommand({
       import('../../../src/evaluation/scope-card.ts'),
       import('../../../src/evaluation/probes.ts'),
       import('../unknown-words.ts'),
+      import('../../../lab/recipes.ts'),
     ]);
     const editor = await editorNamed(id);
     const vlm = loadModel(model, { dtype: given.dtype, maxMemory: given.maxMemory });
@@ -69,7 +73,7 @@ export const command = defineCommand({
     vlm.layout(prompt, true, target);
     const rephrasings = Object.fromEntries(given.rephrase.map((words) => [`the rephrasing ${JSON.stringify(words)}`, words]));
     const warnings = warnOfWords(vlm.codec, { 'the prompt': prompt, 'the target': target, ...rephrasings }, context);
-    const [edit] = await editor.edit(vlm, [request], weights);
+    const [edit] = await editor.edit(vlm, [request], weights, { ...recipeOf(vlm.decoder, id).edit, ...toSettings(given.set) });
     writeEdit(out, edit!);
     const probes = given.probes === 'none' ? [] : probesOf(request, vlm.codec, around);
     const models = { before: unedited(vlm), after: editor.with(vlm, [edit!]) };

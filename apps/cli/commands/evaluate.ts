@@ -33,7 +33,9 @@ export const command = defineCommand({
     'evaluate --model mini-llava --editor ft-l --sequential 100 --data vqa_test.json --images images --out runs/sequential',
   ],
   async run({ out, jobs, threads, sequential, resume, maxMemory, ...rest }, context) {
-    const job = { ...rest, maxMemory: maxMemory === undefined ? undefined : maxMemory / jobs };
+    const { recipeOf, sizesOf } = await import('../../../lab/recipes.ts');
+    const settings = recipeOf(sizesOf(rest.model), rest.editor).edit;
+    const job = { ...rest, settings, maxMemory: maxMemory === undefined ? undefined : maxMemory / jobs };
     if (sequential !== undefined && jobs > 1)
       throw new Error('--sequential works in one process, since all edits are in one model; leave out --jobs');
     let bar: ReturnType<typeof context.progress> | undefined;

@@ -9,14 +9,15 @@ export const command = defineCommand({
   },
   examples: ['inspect mini-llava'],
   async run({ model }) {
-    const [{ loadModel, weightShapes }, { suggestedLayer, tracedLayers }, { storedWeights }] = await Promise.all([
+    const [{ loadModel, weightShapes }, { tracedLayers }, { storedWeights }, { veadLayer }] = await Promise.all([
       import('../../../src/models/load.ts'),
       import('../../../src/editors/vead/vead.ts'),
       import('../../../src/models/stored.ts'),
+      import('../../../lab/recipes.ts'),
     ]);
     const vlm = loadModel(model);
     const { architecture, decoder } = vlm;
-    const suggested = suggestedLayer(vlm);
+    const suggested = veadLayer(vlm);
     const data = {
       name: vlm.name,
       architecture: architecture.name,

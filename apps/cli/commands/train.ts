@@ -8,7 +8,7 @@ import { stoppable } from '../stoppable.ts';
 
 export const command = defineCommand({
   details:
-    'Writes checkpoints, log.jsonl, manifest.json and, chosen by the smallest smoothed loss, weights.safetensors to --out. After Ctrl-C, a crash or a power cut the same command with --resume goes on from the last checkpoint, as if nothing had happened.',
+    'Published settings are the defaults; models of the size of the mini world have settings of their own (lab/recipes.ts). Writes checkpoints, log.jsonl, manifest.json and, chosen by the smallest smoothed loss, weights.safetensors to --out. After Ctrl-C, a crash or a power cut the same command with --resume goes on from the last checkpoint, as if nothing had happened.',
   arguments: { editor: choice('what to train', editorIds, { required: true }) },
   options: {
     model: text('model folder or built-in name', { required: true, placeholder: 'MODEL' }),
@@ -37,9 +37,10 @@ export const command = defineCommand({
     'train vead --model mini-llava --data vqa_train.json --images images --layer 3 --set lossDown=false --out runs/no-down',
   ],
   async run({ editor: id, model, data, images, out, lr, set, limit, threads, resume, dtype, maxMemory, ...rest }, context) {
-    const [{ editorNamed }, { trainEditor }] = await Promise.all([
+    const [{ editorNamed }, { trainEditor }, { sizesOf, withRecipe }] = await Promise.all([
       import('../../../src/editors/index.ts'),
       import('../../../src/evaluation/training.ts'),
+      import('../../../lab/recipes.ts'),
     ]);
     const editor = await editorNamed(id);
     let bar: ReturnType<typeof context.progress> | undefined;
@@ -55,10 +56,8 @@ export const command = defineCommand({
           onOpen: (vlm) => announceMemory(vlm, context),
         },
         {
-          ...rest,
+          ...withRecipe(sizesOf(model), id, { ...rest, rate: lr, settings: toSettings(set) }),
           out,
-          rate: lr,
-          settings: toSettings(set),
           resume,
           threads,
           command: ['visedit', ...process.argv.slice(2)].join(' '),

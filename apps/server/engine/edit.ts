@@ -1,5 +1,6 @@
 /** Making edits, and taking over those that were made elsewhere. */
 
+import { recipeOf } from '../../../lab/recipes.ts';
 import type { Edit } from '../../../src/editors/editor.ts';
 import { readEdit, writeEdit } from '../../../src/editors/files.ts';
 import { editorNamed } from '../../../src/editors/index.ts';
@@ -32,7 +33,7 @@ export async function edit(models: Models, order: EditOrder, { signal }: Work<ne
   await layoutOf(vlm, 'prompt', prompt, true, target);
   models.saw(vlm, image);
   const request = { image, prompt, target };
-  const [result] = await editor.edit(vlm, [request], weights);
+  const [result] = await editor.edit(vlm, [request], weights, recipeOf(vlm.decoder, id).edit);
   signal.throwIfAborted();
   await checkCombines(models, vlm, result!, beside);
   const asked = { before: unedited(vlm), after: editor.with(vlm, [result!]) };

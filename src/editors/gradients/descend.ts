@@ -5,7 +5,6 @@ import type { Vlm } from '../../models/vlm.ts';
 import { optimize, slots, zeros } from '../../nn/optimizers.ts';
 import { LossError } from '../../nn/trainer.ts';
 import type { Feeds } from '../../runtime/program.ts';
-import type { Settings } from '../editor.ts';
 
 export interface DescentSettings {
   /** at most so many steps */
@@ -15,31 +14,6 @@ export interface DescentSettings {
   decay: number;
   /** stops once the loss is below */
   until: number;
-}
-
-/**
- * An editor's own options: the defaults with what was given in their place.
- * @throws Error that names the settings there are, or the one whose value does not fit
- */
-export function numericSettings<T extends Readonly<Record<string, number>>>(
-  editor: string,
-  given: Settings | undefined,
-  defaults: T,
-): T {
-  checkSettings(editor, given, Object.keys(defaults));
-  for (const [name, value] of Object.entries(given ?? {})) {
-    if (typeof value !== 'number' || !(value >= 0))
-      throw new Error(`the setting ${name} of ${editor} must be a number from 0, got ${JSON.stringify(value)}`);
-    if (name === 'steps' && !(Number.isInteger(value) && value > 0))
-      throw new Error(`the setting steps of ${editor} must be a whole number from 1, got ${value}`);
-  }
-  return { ...defaults, ...given };
-}
-
-/** @throws Error that names the settings there are */
-export function checkSettings(editor: string, given: Settings | undefined, known: readonly string[]): void {
-  const unknown = Object.keys(given ?? {}).filter((name) => !known.includes(name));
-  if (unknown.length > 0) throw new Error(`${editor} has no setting ${unknown.join(', ')}; settings: ${known.join(', ')}`);
 }
 
 export interface Descent {

@@ -3,7 +3,7 @@
  * about something else; at inference the stored edit is retrieved by similarity and put before the query.
  *   [Updated Information] {prompt} {target}⏎ [Query] {query}
  * Trained: the decoder's matrices in layers `from` and up (attention and feed-forward; all layers by default), as changes of low rank left · right,
- * or whole (`rank` 0, the default for models of the mini world's size). A step takes of each record
+ * or whole (`rank` 0). A step takes of each record
  *   in scope:     the edit before the request, its rephrasing, or its rephrased picture: −log p(target), the end of the answer included;
  *   out of scope: the edit before a locality query: KL(before ‖ after);
  *   no edit:      any of the record's queries alone: KL(before ‖ after), which keeps the model what it was.
@@ -16,6 +16,7 @@
  * a sentence encoder's; where the tokenizer does not know the words in brackets they are left out.
  */
 
+import { z } from 'zod';
 import { f32, type Tensor } from '../../graph/index.ts';
 import { type AnsweringModel, answerTargets, generateAll, readInput } from '../../models/answer.ts';
 import { forRows } from '../../models/generate.ts';
@@ -35,16 +36,20 @@ import {
   type Settings,
 } from '../editor.ts';
 import { addDeltas, type Deltas, sumDeltas } from '../gradients/deltas.ts';
-import { checkSettings } from '../gradients/descend.ts';
-import { lteConfig, promptBehind, trainLte } from './train.ts';
+import { parseSettings, real } from '../settings.ts';
+import { lteConfig, lteSchema, promptBehind, trainLte } from './train.ts';
 
 const id = 'lte';
+
+const editSchema = z.object({
+  threshold: real('similarity from which a query is in the scope of an edit; that of the weights by default', {}).optional(),
+});
 
 const isChange = (name: string): boolean => /^(delta|left|right)\./.test(name);
 
 async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWeights, chosen?: Settings): Promise<Edit[]> {
   const { tensors, settings } = needWeights(id, vlm, given);
-  checkSettings(id, chosen, ['threshold']);
+  const own = parseSettings(id, editSchema, chosen);
   const center = tensors.get('center')!;
   const edits: Edit[] = [];
   for (const { image, prompt, target } of requests) {
@@ -55,7 +60,12 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWe
       editor: id,
       model: modelId(vlm),
       request: { prompt, target },
-      settings: { retrievalLayer: settings.retrievalLayer!, threshold: settings.threshold!, rank: settings.rank!, ...chosen },
+      settings: {
+        retrievalLayer: settings.retrievalLayer!,
+        threshold: settings.threshold!,
+        rank: settings.rank!,
+        ...(own.threshold === undefined ? {} : { threshold: own.threshold }),
+      },
       tensors: new Map([['key', f32(key!, [key!.length])], ...tensors]),
     });
   }
@@ -115,6 +125,7 @@ export const lte: Editor = {
   summary: 'fine-tunes the language model to follow an edit that stands before the query, and retrieves it by similarity',
   trained: true,
   promises: { textUntouched: false, batchEqualsSingles: true },
+  settings: { train: lteSchema, edit: () => editSchema },
   train: trainLte,
   trainingSettings: (vlm, options) => trainingSettings(lteConfig(vlm, options)),
   edit,

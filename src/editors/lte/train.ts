@@ -1,5 +1,6 @@
 /** Training LTE: which inputs a step takes of a record, the objective over the whole decoder, and the threshold of retrieval. */
 
+import { z } from 'zod';
 import {
   add,
   crossEntropy,
@@ -29,49 +30,26 @@ import type { Feeds } from '../../runtime/program.ts';
 import { picturesOf, type VisualTokens } from '../context/pictures.ts';
 import { placedFeeds } from '../context/placed.ts';
 import { centerOf, describe, fitThreshold, keyOf, middleLayer, openQuery, similarity } from '../context/representation.ts';
-import { Kept, preparationGroups, type RecordTrainingConfig, trainOnRecords } from '../context/training.ts';
+import { Kept, preparationGroups, trainOnRecords } from '../context/training.ts';
 import { wordingFor } from '../context/wording.ts';
 import type { Edit, EditorWeights, TrainOptions } from '../editor.ts';
 import { layerMatrices, type NamedWeight } from '../gradients/chosen-weights.ts';
-import { checkSettings } from '../gradients/descend.ts';
+import { clipping, layerOf, microBatch, real, recordTraining, size, trainingConfig, whole, withMicroBatch } from '../settings.ts';
 
-export interface LteConfig extends RecordTrainingConfig {
-  from: number;
-  rank: number;
-  /** of the two KL terms */
-  locality: number;
-  /** whose states retrieval reads */
-  retrievalLayer: number;
-  /** training records that the threshold is fitted to */
-  calibration: number;
-  /** bytes of visual tokens kept in memory */
-  budget: number;
-}
+export const lteSchema = (vlm: Vlm) =>
+  z.object({
+    rank: whole('rank of what is trained; 0: whole matrices', { max: 2 ** 20 }).default(16),
+    locality: real('weight of the locality losses').default(1),
+    retrievalLayer: layerOf(vlm, 'decoder layer whose states say what is similar').default(middleLayer(vlm)),
+    calibration: size('training records that keys and threshold are taken from').default(256),
+    ...recordTraining({ steps: 5000, batch: 8, rate: 1e-4, hold: 0.5, lastRate: 0.05, budget: 1e9 }),
+    clip: clipping(1),
+    from: layerOf(vlm, 'the first decoder layer that it acts on, from 0', { option: '--layer' }).default(0),
+    microBatch: microBatch(),
+  });
 
-export function lteConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): LteConfig {
-  const mini = vlm.decoder.hidden < 512;
-  const defaults = {
-    rank: mini ? 0 : 16,
-    locality: 1,
-    retrievalLayer: middleLayer(vlm),
-    calibration: 256,
-    hold: 0.5,
-    lastRate: 0.05,
-    clip: 1,
-    budget: 1e9,
-  };
-  checkSettings('lte', options.settings, Object.keys(defaults));
-  const batch = options.batch ?? (mini ? 4 : 8);
-  return {
-    ...defaults,
-    ...(options.settings as Partial<typeof defaults>),
-    from: options.layer ?? 0,
-    steps: options.steps ?? (mini ? 3500 : 5000),
-    batch,
-    microBatch: Math.min(options.microBatch ?? batch, batch),
-    rate: options.rate ?? 1e-4,
-  };
-}
+export const lteConfig = (vlm: Vlm, options: Partial<TrainOptions>) =>
+  withMicroBatch(trainingConfig('lte', lteSchema(vlm), options));
 
 interface Wording {
   readonly words: string;

@@ -36,7 +36,7 @@ import {
   needWeights,
   type Settings,
 } from '../editor.ts';
-import { checkSettings } from '../gradients/descend.ts';
+import { noSettings } from '../settings.ts';
 import { type CounterfactualInput, counterfactualFeeds, counterfactualLogits, counterfactualShapes } from './counterfactual.ts';
 import { embedKeys, keyRows, scopeLogit, scopeShapes } from './scope.ts';
 import {
@@ -45,6 +45,7 @@ import {
   type SeracConfig,
   scopeShapeOf,
   seracConfig,
+  seracSchema,
   textsOf,
   trainSerac,
 } from './train.ts';
@@ -78,7 +79,7 @@ async function embeddings(vlm: Vlm, queries: readonly Asked[], tensors: Tensors,
 
 async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWeights, chosen?: Settings): Promise<Edit[]> {
   const { tensors, settings } = needWeights(id, vlm, given);
-  checkSettings(id, chosen, []);
+  noSettings(id, chosen);
   const config = settings as unknown as SeracConfig;
   const edits: Edit[] = [];
   for (const request of requests) {
@@ -225,6 +226,7 @@ export const serac: Editor = {
   summary: 'keeps edits in a memory; a scope classifier sends queries about them to a small counterfactual model',
   trained: true,
   promises: { textUntouched: true, batchEqualsSingles: true, explains: false },
+  settings: { train: seracSchema },
   train: trainSerac,
   trainingSettings: (vlm, options) => trainingSettings(seracConfig(vlm, options)),
   edit,

@@ -1,5 +1,6 @@
 /** Training SERAC: the scope classifier on keys of the frozen backbone, and the counterfactual model on the edits' texts, in one step. */
 
+import { z } from 'zod';
 import { add, crossEntropy, f32, i64, input, mul, parameter, sum, type Tensor } from '../../graph/index.ts';
 import type { EditRecord, Query } from '../../input/records.ts';
 import type { Vlm } from '../../models/vlm.ts';
@@ -7,9 +8,9 @@ import { zeros } from '../../nn/optimizers.ts';
 import { Weights } from '../../nn/weights.ts';
 import { Random } from '../../random.ts';
 import { centerOf, describe, keyOf, middleLayer, openQuery } from '../context/representation.ts';
-import { Kept, preparationGroups, type RecordTrainingConfig, trainOnRecords } from '../context/training.ts';
+import { Kept, preparationGroups, trainOnRecords } from '../context/training.ts';
 import type { EditorWeights, TrainOptions } from '../editor.ts';
-import { checkSettings } from '../gradients/descend.ts';
+import { clipping, flag, headsDivide, layerOf, recordTraining, size, trainingConfig } from '../settings.ts';
 import {
   type CounterfactualInput,
   type CounterfactualShape,
@@ -20,53 +21,34 @@ import {
 } from './counterfactual.ts';
 import { type ScopeSample, type ScopeShape, scopeFeeds, scopeLoss, scopeShapes } from './scope.ts';
 
-export interface SeracConfig extends RecordTrainingConfig {
-  /** whose states the classifier reads */
-  layer: number;
-  /** whether the classifier reads the picture, too; the published one reads texts */
-  pictures: boolean;
-  scopeWidth: number;
-  scopeOutput: number;
-  /** of the counterfactual model */
-  width: number;
-  layers: number;
-  heads: number;
-  window: number;
-  /** requests whose mean keys are taken from */
-  calibration: number;
-  /** bytes of keys kept in memory */
-  budget: number;
-}
+/** Fields that a SERAC cannot be used without. */
+export const seracShape = (vlm: Vlm) => ({
+  pictures: flag('whether the classifier reads the picture, too; the published one reads texts').default(false),
+  scopeWidth: size('hidden width of the scope classifier').default(512),
+  scopeOutput: size('width of its embedding').default(128),
+  width: size('width of the counterfactual model').default(768),
+  layers: size('layers of the counterfactual model', { max: 1024 }).default(6),
+  heads: size('its attention heads').default(12),
+  window: size('tokens of each text that it reads').default(128),
+  layer: layerOf(vlm, 'decoder layer whose states it reads, from 0', { option: '--layer' }).default(middleLayer(vlm)),
+});
 
-export function seracConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): SeracConfig {
-  const mini = vlm.decoder.hidden < 512;
-  const defaults = {
-    pictures: false,
-    scopeWidth: mini ? 128 : 512,
-    scopeOutput: mini ? 32 : 128,
-    width: mini ? 128 : 768,
-    layers: mini ? 2 : 6,
-    heads: mini ? 4 : 12,
-    window: mini ? 48 : 128,
-    calibration: 256,
-    hold: 0.5,
-    lastRate: 0.05,
-    clip: 1,
-    budget: 1e9,
-  };
-  checkSettings('serac', options.settings, Object.keys(defaults));
-  const batch = options.batch ?? 32;
-  return {
-    ...defaults,
-    ...(options.settings as Partial<typeof defaults>),
-    layer: options.layer ?? middleLayer(vlm),
-    steps: options.steps ?? (mini ? 800 : 20_000),
-    batch,
-    // Classification compares all records of a batch, and a step is small.
-    microBatch: batch,
-    rate: options.rate ?? (mini ? 2e-3 : 1e-4),
-  };
+export const seracSchema = (vlm: Vlm) =>
+  z
+    .object({
+      ...seracShape(vlm),
+      calibration: size('training requests that the mean key is taken from').default(256),
+      ...recordTraining({ steps: 20_000, batch: 32, rate: 1e-4, hold: 0.5, lastRate: 0.05, budget: 1e9 }),
+      clip: clipping(1),
+    })
+    .superRefine(headsDivide);
+
+/** Classification compares all records of a batch, and a step is small: batches are never taken in parts. */
+export function seracConfig(vlm: Vlm, options: Partial<TrainOptions>) {
+  const config = trainingConfig('serac', seracSchema(vlm), options);
+  return { ...config, microBatch: config.batch };
 }
+export type SeracConfig = ReturnType<typeof seracConfig>;
 
 /** What the classifier reads of a query. */
 export const readBy = <Q extends { readonly prompt: string; readonly image?: unknown }>(

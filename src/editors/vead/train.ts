@@ -32,7 +32,7 @@ export interface VeadConfig {
   /** fraction of the steps at the constant rate before the linear decay to `lastRate` of it; 1 is the paper's constant rate */
   hold: number;
   lastRate: number;
-  clip: number | undefined;
+  clip: number | null;
   /** visual positions drawn per step, |N_s| */
   sampled: number;
   draws: number;
@@ -188,7 +188,7 @@ export function veadTrainer(
     initial: usedWeights(initial, config),
     rule: (name) =>
       config.muonRate > 0 && isMatrix(name) ? { rule: 'muon', rate: config.muonRate / config.rate } : { rule: 'adam' },
-    clip: config.clip,
+    ...(config.clip === null ? {} : { clip: config.clip }),
     parts: config.microBatch < config.batch,
     compile: vlm.engine.compile,
     options: { ...vlm.compileOptions, ...(threads === undefined ? {} : { threads }), weights: vlm.weights },
@@ -330,7 +330,7 @@ export function veadSettings(config: VeadConfig): Settings {
     muonRate: config.muonRate,
     hold: config.hold,
     lastRate: config.lastRate,
-    clip: config.clip ?? null,
+    ...(config.clip === null ? {} : { clip: config.clip }),
     sampled: config.sampled,
     draws: config.draws,
     sigma: config.sigma,

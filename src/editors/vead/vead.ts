@@ -4,6 +4,7 @@
  * pass untouched.
  */
 
+import { z } from 'zod';
 import { insertLayer } from '../../attribution/insert-layer.ts';
 import { f32, type Tensor } from '../../graph/index.ts';
 import { decodeImage } from '../../input/image/decode.ts';
@@ -12,14 +13,31 @@ import { type AnsweringModel, answerTargets, generateAll, type RewriteRows, read
 import { sharedStates } from '../../models/shared-states.ts';
 import type { BatchShape, Rewrite, Vlm } from '../../models/vlm.ts';
 import {
-  checkModel,
+  checkEdits,
   type Edit,
   type Editor,
   type EditorWeights,
   type EditRequest,
   modelId,
+  needWeights,
+  type Settings,
   type TrainOptions,
 } from '../editor.ts';
+import {
+  clipping,
+  flag,
+  headsDivide,
+  layerOf,
+  layersOf,
+  microBatch,
+  noSettings,
+  real,
+  recordTraining,
+  size,
+  trainingConfig,
+  whole,
+  withMicroBatch,
+} from '../settings.ts';
 import { chained } from './chain.ts';
 import { paperLosses } from './objective.ts';
 import { hiddenAt } from './prepare.ts';
@@ -30,14 +48,8 @@ export { veadRewrite };
 
 const id = 'vead';
 
-/**
- * Layers that the paper inserts VEAD after, for the published sizes (Appendix A.4); and for the minis, which learned to read the picture again
- * after this layer (lab/pretraining/stages.ts).
- */
-const publishedLayers: Readonly<Record<string, number>> = {
-  ...{ 'llava/32': 18, 'blip2-opt/32': 19, 'minigpt4/32': 17 },
-  ...{ 'llava/7': 2, 'blip2-opt/7': 2, 'minigpt4/7': 2 },
-};
+/** Layers that the paper inserts VEAD after, for the published sizes (Appendix A.4). */
+const publishedLayers: Readonly<Record<string, number>> = { 'llava/32': 18, 'blip2-opt/32': 19, 'minigpt4/32': 17 };
 
 const publishedLayer = ({ architecture: { name, decoder } }: Vlm): number | undefined =>
   publishedLayers[`${name}/${decoder.layers}`];
@@ -55,63 +67,91 @@ export function tracedLayers(vlm: Vlm, layer: number): number[] {
   return all.length > 0 ? all : layer + 1 < layers ? [layer + 1] : [];
 }
 
+const fields = (vlm: Vlm) => ({
+  layer: layerOf(vlm, 'l_e, the decoder layer whose output is adapted, from 0', {
+    last: vlm.decoder.layers - 2,
+    option: '--layer',
+    fits: `a layer must come after it, and ${vlm.name} has ${vlm.decoder.layers}`,
+  }).default(suggestedLayer(vlm)),
+  traced: layersOf(
+    vlm,
+    'layers L_h whose attribution the mapper learns; by default those after l_e up to the last but one',
+  ).optional(),
+  width: size('m, the width of the adapter').default(1024),
+  heads: size('attention heads').default(8),
+  influenceWidth: size("width of the influence mapper's perceptrons").default(1024),
+  ...recordTraining({ steps: 200_000, batch: 4, rate: 1e-4, hold: 1, lastRate: 1, budget: 2e9 }),
+  microBatch: microBatch(),
+  clip: clipping(1).unwrap().nullable().default(null),
+  muonRate: real('beyond the paper: matrices learn by Muon at this rate; 0: by Adam').default(0),
+  sampled: size('visual positions drawn per step, |N_s|').default(24),
+  draws: size('noise draws of the attribution target').default(1),
+  sigma: real('standard deviation of that noise').default(0.7),
+  influenceMapper: flag('false: the gate is 1 everywhere').default(true),
+  crossAttention: flag('false: no edit signal reaches the visual tokens').default(true),
+  lambda: real('λ, the weight of the three mapper losses').default(0.1),
+  lossUp: flag('false: without ℓ_im↑').default(true),
+  lossDown: flag('false: without ℓ_im↓').default(true),
+  lossAttribution: flag('false: without ℓ_ima').default(true),
+  weightLocality: real('weight of ℓ_loc').default(1),
+  weightOthers: real("beyond the paper: weight of ℓ_im↓ over the pictures of the batch's other edits").default(0),
+  hintBias: real('beyond the paper: bias of the attention to all but the target; 0: none', {}).default(0),
+  hintUntil: whole('last step with the whole bias; a thirtieth of the steps by default').optional(),
+  hintEnd: whole('step at which the bias is gone; two fifteenths of the steps by default').optional(),
+  valueCopy: flag('beyond the paper: the value path starts as a copy').default(false),
+  localitySameImage: share('beyond the paper: share of draws with another question about the same picture'),
+  localitySameQuestion: share('beyond the paper: share of draws with the same question about another picture'),
+});
+
+const share = (meaning: string) => real(meaning, { min: 0, max: 1 }).default(0);
+
+const schema = (vlm: Vlm) => z.object(fields(vlm)).superRefine(headsDivide);
+
 export function veadConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): VeadConfig {
-  const s = options.settings ?? {};
-  const layer = options.layer ?? suggestedLayer(vlm);
-  const { layers, hidden } = vlm.decoder;
-  if (!Number.isInteger(layer) || layer < 0 || layer >= layers - 1) {
-    throw new Error(`insert layer ${layer} is out of range: a layer must come after it, so this model takes 0 to ${layers - 2}`);
-  }
-  const number = (name: string, otherwise: number): number => (typeof s[name] === 'number' ? (s[name] as number) : otherwise);
-  const on = (name: string): boolean => s[name] !== false;
-  const mini = hidden < 512;
-  const steps = options.steps ?? (mini ? 1500 : 200_000);
-  const batch = options.batch ?? (mini ? 16 : 4);
-  const rate = options.rate ?? (mini ? 3e-3 : 1e-4);
+  const s = withMicroBatch(trainingConfig(id, schema(vlm), options));
   return {
-    layer,
-    traced: Array.isArray(s.traced) ? (s.traced as number[]) : tracedLayers(vlm, layer),
-    width: number('width', mini ? 256 : 1024),
-    heads: number('heads', 8),
-    influenceWidth: number('influenceWidth', mini ? 256 : 1024),
-    steps,
-    batch,
-    microBatch: Math.min(options.microBatch ?? batch, batch),
-    rate,
-    // 0.005 at the default rate; --lr moves both.
-    muonRate: number('muonRate', mini ? rate * (5 / 3) : 0),
-    hold: number('hold', mini ? 0.5 : 1),
-    lastRate: number('lastRate', mini ? 0.02 : 1),
-    clip: typeof s.clip === 'number' ? s.clip : mini ? 1 : undefined,
-    sampled: Math.min(number('sampled', 24), vlm.architecture.visualTokens),
-    draws: number('draws', 1),
-    sigma: number('sigma', 0.7),
+    layer: s.layer,
+    traced: s.traced ?? tracedLayers(vlm, s.layer),
+    width: s.width,
+    heads: s.heads,
+    influenceWidth: s.influenceWidth,
+    steps: s.steps,
+    batch: s.batch,
+    microBatch: s.microBatch,
+    rate: s.rate,
+    muonRate: s.muonRate,
+    hold: s.hold,
+    lastRate: s.lastRate,
+    clip: s.clip,
+    sampled: Math.min(s.sampled, vlm.architecture.visualTokens),
+    draws: s.draws,
+    sigma: s.sigma,
     losses: {
       ...paperLosses,
-      loc: number('weightLocality', mini ? 1.5 : paperLosses.loc),
-      up: on('lossUp') ? number('lambda', 0.1) : 0,
-      down: on('lossDown') ? number('lambda', 0.1) : 0,
-      attribution: on('lossAttribution') ? number('lambda', 0.1) : 0,
-      others: on('lossDown') ? number('weightOthers', mini ? 0.3 : 0) : 0,
+      loc: s.weightLocality,
+      up: s.lossUp ? s.lambda : 0,
+      down: s.lossDown ? s.lambda : 0,
+      attribution: s.lossAttribution ? s.lambda : 0,
+      others: s.lossDown ? s.weightOthers : 0,
     },
-    parts: { influenceMapper: on('influenceMapper'), crossAttention: on('crossAttention') },
+    parts: { influenceMapper: s.influenceMapper, crossAttention: s.crossAttention },
     hint: {
-      bias: number('hintBias', mini ? -10 : 0),
-      until: number('hintUntil', Math.round(steps / 30)),
-      end: number('hintEnd', Math.round((2 * steps) / 15)),
+      bias: s.hintBias,
+      until: s.hintUntil ?? Math.round(s.steps / 30),
+      end: s.hintEnd ?? Math.round((2 * s.steps) / 15),
     },
-    valueCopy: s.valueCopy === undefined ? mini : s.valueCopy === true,
-    locality: {
-      sameImage: number('localitySameImage', mini ? 0.1 : 0),
-      sameQuestion: number('localitySameQuestion', mini ? 0.12 : 0),
-    },
-    budget: number('budget', 2e9),
+    valueCopy: s.valueCopy,
+    locality: { sameImage: s.localitySameImage, sameQuestion: s.localitySameQuestion },
+    budget: s.budget,
   };
 }
 
+const isLayerKnown = (vlm: Vlm, { layer, settings }: Partial<TrainOptions>): boolean =>
+  layer !== undefined || settings?.layer !== undefined || publishedLayer(vlm) !== undefined;
+
 /** Without a layer, and for a size the paper does not name: from the module contributions over some records. */
 async function withLayers(vlm: Vlm, records: readonly EditRecord[], options: TrainOptions): Promise<TrainOptions> {
-  if (options.layer !== undefined || publishedLayer(vlm) !== undefined) return options;
+  if (isLayerKnown(vlm, options)) return options;
   const inputs = records.slice(0, 64).map(({ request: { prompt, image } }) => ({ prompt, image: () => decodeImage(image) }));
   const { layer, traced } = await insertLayer(vlm, inputs);
   return { ...options, layer, settings: { traced, ...options.settings } };
@@ -131,10 +171,9 @@ async function signals(
   return sequences.map((s, n) => ({ signal: hidden[n]!, length: s.ids.length, promptEnd: s.promptEnd }));
 }
 
-async function edit(vlm: Vlm, requests: readonly EditRequest[], weights?: EditorWeights): Promise<Edit[]> {
-  if (weights === undefined) throw new Error('vead needs trained weights: `visedit train vead` makes them');
-  if (weights.editor !== id) throw new Error(`these weights belong to the editor ${weights.editor}, not to vead`);
-  checkModel('these VEAD weights', weights.model, vlm);
+async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWeights, chosen?: Settings): Promise<Edit[]> {
+  noSettings(id, chosen);
+  const weights = needWeights(id, vlm, given);
   const layer = weights.settings.layer as number;
   const model = modelId(vlm);
   return (await signals(vlm, requests, layer)).map(({ signal, length, promptEnd }, n) => ({
@@ -163,16 +202,8 @@ function afterOneLayer(edits: readonly Edit[], rewrite: RewriteRows, editOf: (ro
   return layers.size === 1 ? Object.assign(rewrite, { afterLayer: { layer: [...layers][0]!, editOf } }) : rewrite;
 }
 
-function checkEdits(vlm: Vlm, edits: readonly Edit[]): void {
-  if (edits.length === 0) throw new Error('give at least one edit');
-  for (const e of edits) {
-    if (e.editor !== id) throw new Error(`this edit belongs to the editor ${e.editor}`);
-    checkModel('this edit', e.model, vlm);
-  }
-}
-
 function rewritten(vlm: Vlm, edits: readonly Edit[], rewrite: RewriteRows): AnsweringModel {
-  checkEdits(vlm, edits);
+  checkEdits(id, vlm, edits);
   return {
     answerTargets: (queries) => answerTargets(vlm, queries, rewrite),
     generate: (queries, options) => generateAll(vlm, queries, options, rewrite),
@@ -185,21 +216,21 @@ export const vead: Editor = {
   summary: 'visual edit adapter: infuses the edit into the visual tokens that matter (the paper)',
   trained: true,
   promises: { textUntouched: true, batchEqualsSingles: true },
+  settings: { train: schema },
   train: async (vlm, records, options) =>
     trainVead(vlm, records, veadConfig(vlm, await withLayers(vlm, records, options)), options),
   trainingSettings: (vlm, options) => {
     const settings = veadSettings(veadConfig(vlm, options));
     // Where nothing says which layers, the records do.
-    const open = options.layer === undefined && publishedLayer(vlm) === undefined;
-    return open
-      ? Object.fromEntries(Object.entries(settings).filter(([name]) => name !== 'layer' && name !== 'traced'))
-      : settings;
+    return isLayerKnown(vlm, options)
+      ? settings
+      : Object.fromEntries(Object.entries(settings).filter(([name]) => name !== 'layer' && name !== 'traced'));
   },
   edit,
   unchangedUpTo: (weights) => weights?.settings.layer as number | undefined,
   with: (vlm, edits) => rewritten(vlm, edits, rewriteRows(vlm, edits)),
   chain: (vlm, edits) => {
-    checkEdits(vlm, edits);
+    checkEdits(id, vlm, edits);
     return chained(vlm, edits);
   },
 };
