@@ -100,7 +100,7 @@ export function headsDivide({ width, heads }: { width: number; heads: number }, 
 
 /** Options of `edit` that every descent on one edit takes. */
 export const descentSettings = (defaults: DescentSettings) => ({
-  steps: size('most steps of an edit').default(defaults.steps),
+  steps: whole('most steps of an edit', { min: 1 }).default(defaults.steps),
   rate: real('learning rate').default(defaults.rate),
   decay: real('decoupled weight decay').default(defaults.decay),
   until: real('steps end once the loss is below').default(defaults.until),
@@ -141,13 +141,34 @@ export function parseSettings<S extends SettingsSchema>(what: string, schema: S,
       `${what} has no setting ${name}${near === undefined ? '' : ` (did you mean ${near}?)`}; settings: ${names.join(', ')}`,
     );
   }
+  return checked(schema, given, (name) => `the setting ${name} of ${what}`);
+}
+
+function checked<S extends SettingsSchema>(schema: S, given: Settings, named: (name: string) => string): z.output<S> {
   const result = schema.safeParse(given);
   if (result.success) return result.data;
   const { path, message } = result.error.issues[0]!;
   const name = String(path[0]);
-  const value = given[name] ?? schema.shape[name]?.safeParse(undefined).data;
-  throw new Error(`the setting ${name} of ${what} ${message}, got ${JSON.stringify(value) ?? 'none'}`);
+  const value = given[name] === undefined ? schema.shape[name]?.safeParse(undefined).data : given[name];
+  throw new Error(`${named(name)} ${message}, got ${JSON.stringify(value) ?? 'none'}`);
 }
+
+/** Settings that stand in a file: names that the schema does not know are left, for they are another version's. @param where the file */
+export const fitted = <S extends SettingsSchema>(where: string, schema: S, given: Settings): z.output<S> =>
+  checked(schema, given, (name) => `${where}: the setting ${name}`);
+
+/** A field without its default. */
+function bare(field: z.ZodType): z.ZodType {
+  return field instanceof z.ZodDefault || field instanceof z.ZodOptional ? bare(field.unwrap() as z.ZodType) : field;
+}
+
+/** Fields as files hold them: those that are needed must be there, the others may. */
+export const inFile = (fields: Readonly<Record<string, z.ZodType>>, needed: readonly string[] = []): SettingsSchema =>
+  z.object(
+    Object.fromEntries(
+      Object.entries(fields).map(([name, field]) => [name, needed.includes(name) ? bare(field) : bare(field).optional()]),
+    ),
+  );
 
 /** For editors whose edits have no settings. */
 export const noSettings = (editor: string, given: Settings | undefined): void => void parseSettings(editor, z.object({}), given);

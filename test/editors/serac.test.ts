@@ -17,7 +17,7 @@ import { writeRandomLlava } from '../tiny-model.ts';
 import { temporaryFolder, writeTinyWorld } from '../tiny-world.ts';
 
 const root = temporaryFolder();
-const settings = { scopeWidth: 32, scopeOutput: 8, width: 32, layers: 2, window: 24, pictures: true };
+const settings = { scopeWidth: 32, scopeOutput: 8, width: 32, layers: 2, heads: 4, window: 24, pictures: true };
 let vlm: Vlm;
 let records: EditRecord[];
 let weights: EditorWeights;
