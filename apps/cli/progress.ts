@@ -4,6 +4,7 @@
  */
 import { createRequire } from 'node:module';
 import type CliProgress from 'cli-progress';
+import { visible } from '../../src/files/visible.ts';
 
 export interface ProgressOptions {
   /** What is counted, in the rate: `scenes` gives "12.3 scenes/s". */
@@ -25,6 +26,9 @@ export interface Progress {
   /** Ends the bar and leaves a line with the time that it took. */
   finish(note?: string): void;
 }
+
+/** A note may be the name of a file. */
+const oneLine = (text: string): string => visible(text).replaceAll('\n', '\\n');
 
 const secondsBetweenLines = 5;
 
@@ -59,7 +63,7 @@ export function createProgress(
     if (rate > 0) parts.push(formatRate(rate, unit));
     if (rate > 0 && goal !== undefined && done < goal) parts.push(`${formatSeconds((goal - done) / rate)} left`);
     if (note !== '') parts.push(note);
-    return parts.join(', ');
+    return oneLine(parts.join(', '));
   };
   const update: Progress['update'] = (count, news = {}) => {
     if (ended) return;
@@ -75,7 +79,7 @@ export function createProgress(
       if (ended) return;
       ended = true;
       const seconds = formatSeconds((clock() - began) / 1000);
-      surface.end(`${label}: ${done} ${unit} in ${seconds}${text === '' ? '' : `, ${text}`}`);
+      surface.end(oneLine(`${label}: ${done} ${unit} in ${seconds}${text === '' ? '' : `, ${text}`}`));
     },
   };
 }

@@ -1,6 +1,7 @@
 /** Rows laid out for a terminal. */
 import { createRequire } from 'node:module';
 import type CliTable3 from 'cli-table3';
+import { visible } from '../../src/files/visible.ts';
 
 export interface Table {
   head: readonly string[];
@@ -37,18 +38,14 @@ export function table({ head, rows, align }: Table): string {
       middle: ' ',
     },
   });
-  for (const row of rows) layout.push(head.map((_, column) => row[column] ?? '').map(String));
+  const cell = (content: string | number | null | undefined): string => visible(String(content ?? '')).replaceAll('\n', '\\n');
+  for (const row of rows) layout.push(head.map((_, column) => cell(row[column])));
   const lines = layout
     .toString()
     .split('\n')
     .map((line) => line.trimEnd());
-  const width = Math.max(...lines.map((line) => visibleLength(line)));
+  const width = Math.max(...lines.map((line) => line.length));
   return [lines[0] ?? '', '-'.repeat(width), ...lines.slice(1).filter((line) => !/^-+$/.test(line) || rows.length === 0)].join(
     '\n',
   );
-}
-
-function visibleLength(line: string): number {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: colour codes start with the escape character
-  return line.replace(/\u001b\[[0-9;]*m/g, '').length;
 }

@@ -1,5 +1,7 @@
 /** What goes wrong, in the shape that OpenAI's clients read: `{error: {message, type, param, code}}`. */
 
+import { visible } from '../../src/files/visible.ts';
+
 export interface ErrorBody {
   readonly error: {
     readonly message: string;
@@ -56,7 +58,7 @@ export class ApiError extends Error {
   }
 
   body(): ErrorBody {
-    return { error: { message: this.message, type: types[this.status], param: this.param ?? null, code: this.code } };
+    return { error: { message: visible(this.message), type: types[this.status], param: this.param ?? null, code: this.code } };
   }
 }
 

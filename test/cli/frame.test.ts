@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -6,7 +6,8 @@ import { expect, test } from 'vitest';
 import { integers, number } from '../../apps/cli/frame/values.ts';
 import { createProgress, formatRate, formatSeconds } from '../../apps/cli/progress.ts';
 import { table } from '../../apps/cli/table.ts';
-import { toyProgram } from './start.ts';
+import { visible } from '../../src/files/visible.ts';
+import { root, toyProgram, visedit } from './start.ts';
 
 test('values are parsed by their declaration and printed as one JSON document', async () => {
   const words = [
@@ -185,4 +186,52 @@ test('tables: numbers to the right, words to the left', () => {
       ],
     }),
   ).toBe([' editor    Rel', '---------------', ' vead     97.5', ' ft-l        8'].join('\n'));
+});
+
+/** Escape sequences that clear the screen, turn the reading order, and begin with one byte. */
+const steering = ['\u001b[2J\u001b[H', '\u202egnp.exe', '\u009b2J', '\u0007', '\r', '\b', '\u007f'];
+
+test('what steers a terminal is escaped in tables, progress and whatever is written', () => {
+  for (const name of steering) {
+    for (const text of [
+      visible(`a ${name} b`),
+      table({ head: ['name'], rows: [[`${name}\nforged`]] }),
+      progressLine(`${name}\nforged`),
+    ]) {
+      expect(text.replaceAll('\n', '')).not.toMatch(/[\p{Cc}\u202a-\u202e\u2066-\u2069]/u);
+      expect(text).not.toMatch(/^forged/m);
+    }
+  }
+  expect(visible('a\tb\nc é 语 👩\u200d🎨 \u200f')).toBe('a\tb\nc é 语 👩\u200d🎨 \u200f');
+  expect(JSON.parse(visible(JSON.stringify(steering)))).toEqual(steering);
+});
+
+function progressLine(note: string): string {
+  const stream = new PassThrough() as unknown as NodeJS.WriteStream & PassThrough;
+  createProgress(1, 'Reading', { stream }).finish(note);
+  return String(stream.read());
+}
+
+test('a file whose names steer a terminal: the message has them escaped, and forges no line of its own', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'visedit-cli-'));
+  try {
+    const model = join(folder, 'mo\u001b[31mdel');
+    cpSync(join(root, 'models/mini-llava'), model, { recursive: true });
+    const header = JSON.stringify({
+      [`w\nvisedit: all is well${steering.join('')}`]: { dtype: 'Q', shape: [], data_offsets: [0, 0] },
+    });
+    const length = Buffer.alloc(8);
+    length.writeBigUInt64LE(BigInt(Buffer.byteLength(header)));
+    writeFileSync(join(model, 'model.safetensors'), Buffer.concat([length, Buffer.from(header)]));
+    const { code, stderr, stdout } = await visedit(['inspect', model, '--json']);
+    expect(code).toBe(1);
+    expect(stderr).toContain('mo\\u001b[31mdel');
+    expect(stderr).toContain('\\u001b[2J');
+    for (const text of [stderr, stdout, JSON.parse(stdout).error]) {
+      expect(text.replaceAll('\n', '')).not.toMatch(/[\p{Cc}\u202a-\u202e\u2066-\u2069]/u);
+      expect(text).not.toMatch(/^visedit: all is well/m);
+    }
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });

@@ -1,4 +1,5 @@
 /** What a running command gets from the frame. Everything here writes to stderr: stdout belongs to the result. */
+import { visible } from '../../../src/files/visible.ts';
 import { createProgress, type Progress, type ProgressOptions } from '../progress.ts';
 import { type Table, table } from '../table.ts';
 import type { CleanUp, Interrupts } from './interrupt.ts';
@@ -27,7 +28,7 @@ export interface Globals {
 }
 
 export function createContext({ json, quiet }: Globals, interrupts: Interrupts): CommandContext {
-  const toStderr = (line: string) => void process.stderr.write(`${line}\n`);
+  const toStderr = (line: string) => void process.stderr.write(`${visible(line)}\n`);
   return {
     json,
     quiet,

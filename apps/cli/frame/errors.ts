@@ -1,5 +1,7 @@
 /** Error messages: `visedit <command>: what was wrong, where, what to do`. A stack trace is shown only with --debug. */
 
+import { visible } from '../../../src/files/visible.ts';
+
 /** A mistake on the command line itself; the message ends with a pointer to the command's help. */
 export class UsageError extends Error {
   override name = 'UsageError';
@@ -19,19 +21,20 @@ const system: Record<string, (path: string) => string> = {
 
 export function describeError(error: unknown, command: string, debug: boolean): string {
   const who = command === '' ? 'visedit' : `visedit ${command}`;
-  if (!(error instanceof Error)) return `${who}: ${String(error)}`;
+  if (!(error instanceof Error)) return visible(`${who}: ${String(error)}`);
   const lines = [`${who}: ${sentence(error)}`];
   if (error instanceof UsageError) lines.push(`See: ${who} --help`);
   if (debug) lines.push(error.stack ?? '', ...causes(error));
   else if (isDefect(error))
     lines.push('This looks like a defect of visedit. Run the command again with --debug and report what it prints.');
-  return lines.filter(Boolean).join('\n');
+  return visible(lines.filter(Boolean).join('\n'));
 }
 
 function sentence(error: Error): string {
   const { code, path, syscall } = error as NodeJS.ErrnoException;
   if (syscall !== undefined && code !== undefined && system[code]) return system[code](path ?? 'a file');
-  return error.message.trim() || error.name;
+  // A name with a line break must not pass for a line of the program's own.
+  return error.message.trim().replace(/\n(?=\S)/g, '\n  ') || error.name;
 }
 
 function isDefect(error: Error): boolean {

@@ -2,6 +2,8 @@
  * Ctrl-C and SIGTERM: the clean-ups that commands registered run once, newest first, then the process ends with the
  * shell's code for the signal (130, 143). A second signal ends it at once.
  */
+import { visible } from '../../../src/files/visible.ts';
+
 const exitCodes = { SIGINT: 130, SIGTERM: 143 } as const;
 
 export interface Interrupts {
@@ -26,7 +28,7 @@ export function watchInterrupts(): Interrupts {
         const given = await cleanUp();
         if (typeof given === 'number') code = given;
       } catch (error) {
-        process.stderr.write(`visedit: clean-up failed: ${error instanceof Error ? error.message : String(error)}\n`);
+        process.stderr.write(visible(`visedit: clean-up failed: ${error instanceof Error ? error.message : String(error)}\n`));
       }
     }
     process.exit(code);

@@ -1,5 +1,6 @@
 /** The result on stdout: one JSON document, or text for a person. */
 import { Console } from 'node:console';
+import { visible } from '../../../src/files/visible.ts';
 import type { CommandResult } from './command.ts';
 
 export async function printResult(result: CommandResult, json: boolean): Promise<void> {
@@ -7,10 +8,10 @@ export async function printResult(result: CommandResult, json: boolean): Promise
   await write(process.stdout, text.endsWith('\n') ? text : `${text}\n`);
 }
 
-/** Writes and waits until the stream took it, so that nothing is cut off when the process ends. */
+/** Writes and waits until the stream took it, so that nothing is cut off when the process ends. What would steer a terminal is escaped. */
 export function write(stream: NodeJS.WriteStream, text: string): Promise<void> {
   return new Promise((resolve) => {
-    stream.write(text, () => resolve());
+    stream.write(visible(text), () => resolve());
   });
 }
 
