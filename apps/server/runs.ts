@@ -1,8 +1,9 @@
-/** Evaluations and trainings in folders: what they are, their records, their curves. Read anew when their files change. */
+/** Evaluations and trainings in folders, and finished cells of tables: what they are, their records, their curves. Read anew when their files change. */
 
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
+import { isColumnFile, readColumn } from '../../lab/reproduce/cell-store.ts';
 import { manifestFile } from '../../src/evaluation/manifest.ts';
 import type { RecordResult } from '../../src/evaluation/metrics.ts';
 import { summaryFile } from '../../src/evaluation/runner.ts';
@@ -13,7 +14,7 @@ import { type LogLine, logFile, logLine } from '../../src/nn/loop.ts';
 import type { Datasets } from './datasets.ts';
 import { ApiError } from './errors.ts';
 
-/** A cell of a table with variants is so deep below `results`. */
+/** Folders are looked for so deep. */
 const depth = 6;
 /** New folders are found after so long. */
 const anewMilliseconds = 2000;
@@ -87,13 +88,27 @@ const json = (path: string): unknown => {
   }
 };
 
+/** Where a run is kept: in a folder, or as a line of a table's file. */
+type Kept = { readonly folder: string } | { readonly file: string; readonly place: string };
+
+interface Contents {
+  /** of a cell: how its editor was trained belongs to it */
+  readonly kind?: 'evaluation';
+  readonly manifest: unknown;
+  readonly summary: Record<string, unknown> | undefined;
+  readonly log: readonly LogLine[] | undefined;
+  /** seconds since 1970 of the last change */
+  readonly updated: number;
+}
+
 export class Runs {
-  #found: { at: number; folders: Map<string, string> } | undefined;
+  #found: { at: number; runs: Map<string, Kept> } | undefined;
   readonly #roots: readonly { name: string; path: string }[];
-  readonly #manifests = new Fresh((path) => manifestSchema.safeParse(json(path)).data);
+  readonly #manifests = new Fresh(json);
   readonly #summaries = new Fresh((path) => summarySchema.safeParse(json(path)).data);
   readonly #logs = new Fresh(readLog);
   readonly #records = new Fresh((path) => readResults(dirname(path)));
+  readonly #columns = new Fresh(readColumn);
 
   constructor(
     folders: readonly string[],
@@ -109,21 +124,25 @@ export class Runs {
     });
   }
 
-  /** Folders by id; a client names only what is found here. Folders are looked through anew after a moment. */
-  #folders(): Map<string, string> {
+  /** By id; a client names only what is found here. Folders are looked through anew after a moment. */
+  #runs(): Map<string, Kept> {
     const now = performance.now();
-    if (this.#found === undefined || now - this.#found.at > anewMilliseconds) this.#found = { at: now, folders: this.#look() };
-    return this.#found.folders;
+    if (this.#found === undefined || now - this.#found.at > anewMilliseconds) this.#found = { at: now, runs: this.#look() };
+    return this.#found.runs;
   }
 
-  #look(): Map<string, string> {
-    const found = new Map<string, string>();
+  #look(): Map<string, Kept> {
+    const found = new Map<string, Kept>();
     const look = (path: string, id: string, left: number): void => {
-      if (existsSync(join(path, manifestFile))) found.set(id, path);
-      if (left === 0) return;
-      for (const entry of readdirSync(path, { withFileTypes: true }))
-        if (entry.isDirectory() && /^[\w.-]+$/.test(entry.name) && !entry.name.startsWith('.'))
-          look(join(path, entry.name), `${id}~${entry.name}`, left - 1);
+      if (existsSync(join(path, manifestFile))) found.set(id, { folder: path });
+      for (const entry of readdirSync(path, { withFileTypes: true })) {
+        const inside = join(path, entry.name);
+        if (isColumnFile(entry.name))
+          for (const place of this.#columns.get(inside)?.keys() ?? [])
+            found.set(`${id}~${place.replaceAll('/', '~')}`, { file: inside, place });
+        if (left > 0 && entry.isDirectory() && /^[\w.-]+$/.test(entry.name) && !entry.name.startsWith('.'))
+          look(inside, `${id}~${entry.name}`, left - 1);
+      }
     };
     for (const { name, path } of this.#roots) if (existsSync(path)) look(path, name, depth);
     return found;
@@ -131,43 +150,48 @@ export class Runs {
 
   /** The latest first. */
   list(): RunFacts[] {
-    return [...this.#folders()].map(([id, path]) => this.#facts(id, path)).sort((a, b) => b.updated - a.updated);
+    return [...this.#runs()].map(([id, kept]) => this.#facts(id, this.#contents(kept))).sort((a, b) => b.updated - a.updated);
   }
 
   get(id: string): { facts: RunFacts; manifest: unknown; summary: unknown } {
-    const path = this.#folder(id);
-    return {
-      facts: this.#facts(id, path),
-      manifest: json(join(path, manifestFile)) ?? null,
-      summary: this.#summaries.get(join(path, summaryFile)) ?? null,
-    };
+    const contents = this.#contents(this.#kept(id));
+    return { facts: this.#facts(id, contents), manifest: contents.manifest ?? null, summary: contents.summary ?? null };
   }
 
+  /** None of a cell: it keeps of each record what tests are paired by, and no answers. */
   records(id: string): readonly RecordResult[] {
-    return this.#records.get(join(this.#folder(id), recordsFile)) ?? [];
+    const kept = this.#kept(id);
+    return ('folder' in kept && this.#records.get(join(kept.folder, recordsFile))) || [];
   }
 
   log(id: string): readonly LogLine[] {
-    return this.#logs.get(join(this.#folder(id), logFile)) ?? [];
+    return this.#contents(this.#kept(id)).log ?? [];
   }
 
-  #folder(id: string): string {
-    const path = this.#folders().get(id);
-    if (path === undefined) throw new ApiError(404, 'run_not_found', `there is no run ${JSON.stringify(id)}`, { param: 'id' });
-    return path;
+  #kept(id: string): Kept {
+    const kept = this.#runs().get(id);
+    if (kept === undefined) throw new ApiError(404, 'run_not_found', `there is no run ${JSON.stringify(id)}`, { param: 'id' });
+    return kept;
   }
 
-  #facts(id: string, path: string): RunFacts {
-    const manifest = this.#manifests.get(join(path, manifestFile));
-    const { identity, timings, finished = false } = manifest ?? {};
-    const log = this.#logs.get(join(path, logFile));
-    const summary = this.#summaries.get(join(path, summaryFile));
-    const training = log !== undefined || (summary === undefined && identity?.options !== undefined);
-    const files = [manifestFile, logFile, recordsFile].flatMap((name) => {
-      const found = statSync(join(path, name), { throwIfNoEntry: false });
-      return found === undefined ? [] : [found.mtimeMs / 1000];
-    });
-    const updated = Math.max(0, ...files);
+  #contents(kept: Kept): Contents {
+    if ('file' in kept) {
+      const cell = this.#columns.get(kept.file)?.get(kept.place);
+      const summary = cell?.evaluation as Record<string, unknown> | undefined;
+      return { kind: 'evaluation', manifest: cell?.manifest, summary, log: cell?.curve, updated: changed(kept.file) };
+    }
+    const at = (name: string): string => join(kept.folder, name);
+    return {
+      manifest: this.#manifests.get(at(manifestFile)),
+      summary: this.#summaries.get(at(summaryFile)),
+      log: this.#logs.get(at(logFile)),
+      updated: Math.max(...[manifestFile, logFile, recordsFile].map((name) => changed(at(name)))),
+    };
+  }
+
+  #facts(id: string, { kind, manifest, summary, log, updated }: Contents): RunFacts {
+    const { identity, timings, finished = false } = manifestSchema.safeParse(manifest).data ?? {};
+    const training = kind === undefined && (log !== undefined || (summary === undefined && identity?.options !== undefined));
     const quiet = Date.now() / 1000 - updated > quietSeconds;
     const last = log?.at(-1);
     const { editor, data } = identity ?? {};
@@ -187,11 +211,14 @@ export class Runs {
       seconds: timings?.seconds ?? null,
       count: typeof summary?.count === 'number' ? summary.count : (data?.records ?? null),
       summary: training || summary === undefined ? null : fiveOf(summary),
-      loss: last?.loss ?? null,
+      loss: training ? (last?.loss ?? null) : null,
       steps: training ? { done: last?.step ?? 0, total: typeof total === 'number' ? total : null } : null,
     };
   }
 }
+
+/** 0 where there is no such file. */
+const changed = (path: string): number => (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0) / 1000;
 
 function fiveOf(summary: Record<string, unknown>): Record<string, number> | null {
   const found = five.flatMap((name): [string, number][] => (typeof summary[name] === 'number' ? [[name, summary[name]]] : []));

@@ -1,23 +1,22 @@
 /**
- * Finished cells of the tables: an editor on a model and a data set under one seed, in a folder small enough to be committed. It holds summary.json,
- * manifest.json, what the records' results are compared by (records.jsonl.gz), and where the editor was trained training-manifest.json and the
- * training curve (curve.jsonl). Weights are not among it, so a table goes on from committed cells without them.
- *   TABLE/<model>/<dataset>/<editor>[/<variant>]/<seed-n | once>/
+ * Finished cells of the tables: an editor on a model and a data set under one seed. A column's cells (those of one model and data set) are the lines of
+ * one JSON-lines file, small enough to be committed. Cells are appended as they are finished; of several under one place the last counts. Weights are
+ * not among it, so a table goes on from committed cells without them.
+ *   TABLE/<model>-<dataset>.cells.jsonl
  */
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { join, relative, sep } from 'node:path';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { z } from 'zod';
 import type { Settings } from '../../src/editors/editor.ts';
 import type { Costs } from '../../src/evaluation/costs.ts';
 import type { JobIdentity } from '../../src/evaluation/job.ts';
-import { manifestFile, type Versions } from '../../src/evaluation/manifest.ts';
+import type { Manifest, Versions } from '../../src/evaluation/manifest.ts';
 import { type Evaluation, hardKinds, type RecordResult } from '../../src/evaluation/metrics.ts';
-import { summaryFile } from '../../src/evaluation/runner.ts';
-import { writeFileAtomic } from '../../src/files/atomic.ts';
-import { anyObject, parseJsonLines, readJsonAs } from '../../src/files/schema.ts';
+import { Appender } from '../../src/evaluation/store.ts';
+import { anyObject, parseJsonLines, readJsonLines } from '../../src/files/schema.ts';
 import { type DatasetKind, queryKinds } from '../../src/input/records.ts';
-import { logFile, logLine } from '../../src/nn/loop.ts';
+import { type LogLine, logFile, logLine } from '../../src/nn/loop.ts';
 import type { DataIdentity } from './data.ts';
 import type { Recipe } from './recipes.ts';
 
@@ -62,58 +61,57 @@ const storedRecord = z.object({
 
 export const askedKinds = [...queryKinds, ...hardKinds] as const;
 
+/** A line of a column's file. */
 export interface Cell {
-  /** from the table's folder, as `mini-llava/vqa/vead/seed-1` */
+  /** `<model>/<dataset>/<editor>[/<variant>]/<seed-n | once>` */
   readonly place: string;
   readonly manifest: CellManifest;
   readonly evaluation: Evaluation;
+  /** how the editor was trained, where it was */
+  readonly training?: Partial<Manifest<unknown>>;
+  /** the training's curve, in at most 40 points */
+  readonly curve?: readonly LogLine[];
+  /** one `CellRecord` a line, gzip in base64; by them tests are paired */
+  readonly records: string;
 }
 
-export const recordsArchive = 'records.jsonl.gz';
-const trainingManifestFile = 'training-manifest.json';
-export const curveFile = 'curve.jsonl';
+const ending = '.cells.jsonl';
+export const isColumnFile = (name: string): boolean => name.endsWith(ending);
 
 export const seedFolder = (seed: number | null): string => (seed === null ? 'once' : `seed-${seed}`);
 
-export function readCell(table: string, place: string): Cell | undefined {
-  const dir = join(table, place);
-  if (!existsSync(join(dir, manifestFile)) || !existsSync(join(dir, summaryFile))) return undefined;
-  const manifest = readJsonAs(join(dir, manifestFile), anyObject) as unknown as CellManifest;
-  if (manifest.finished !== true) return undefined;
-  return { place, manifest, evaluation: readJsonAs(join(dir, summaryFile), anyObject) as unknown as Evaluation };
+const storedCell = z.object({
+  place: z.string(),
+  manifest: z.looseObject({ finished: z.literal(true) }),
+  evaluation: anyObject,
+  training: anyObject.optional(),
+  curve: z.array(logLine).optional(),
+  records: z.string(),
+});
+
+/** Cells of a column's file by place; a line that a kill cut off is none. */
+export function readColumn(path: string): Map<string, Cell> {
+  const cells = readJsonLines(path, storedCell, 'skip') as unknown as Cell[];
+  return new Map(cells.map((cell) => [cell.place, cell]));
 }
 
-/** All finished cells below a folder, by place. */
+/** All finished cells of a table, by place. */
 export function readCells(table: string): Cell[] {
-  const cells: Cell[] = [];
-  const walk = (dir: string): void => {
-    if (!existsSync(dir)) return;
-    for (const entry of readdirSync(dir, { withFileTypes: true })) {
-      if (!entry.isDirectory() || entry.name === workFolder) continue;
-      const path = join(dir, entry.name);
-      const cell = existsSync(join(path, recordsArchive))
-        ? readCell(table, relative(table, path).split(sep).join('/'))
-        : undefined;
-      if (cell === undefined) walk(path);
-      else cells.push(cell);
-    }
-  };
-  walk(table);
+  const files = existsSync(table) ? readdirSync(table).filter(isColumnFile) : [];
+  const cells = files.flatMap((name) => [...readColumn(join(table, name)).values()]);
   return cells.sort((a, b) => (a.place < b.place ? -1 : 1));
 }
 
 /** Where trainings and evaluations go on while they are not finished; not for keeping. */
 export const workFolder = 'work';
 
-export function readCellRecords(table: string, { place }: Cell): CellRecord[] {
-  const path = join(table, place, recordsArchive);
-  return parseJsonLines(gunzipSync(readFileSync(path)).toString('utf8'), path, storedRecord);
-}
+export const cellRecords = ({ place, records }: Cell): CellRecord[] =>
+  parseJsonLines(gunzipSync(Buffer.from(records, 'base64')).toString('utf8'), `records of ${place}`, storedRecord);
 
 /** Six digits tell all fractions of a caption's tokens apart. */
 const rounded = (x: number): number => Number(x.toFixed(6));
 
-export function cellRecord({ index, queries }: RecordResult): CellRecord {
+function cellRecord({ index, queries }: RecordResult): CellRecord {
   return {
     index,
     accuracy: askedKinds.map((kind) => (queries[kind] === undefined ? null : rounded(queries[kind].accuracy))),
@@ -121,39 +119,29 @@ export function cellRecord({ index, queries }: RecordResult): CellRecord {
   };
 }
 
-export interface FinishedWork {
-  readonly manifest: CellManifest;
-  readonly evaluation: Evaluation;
-  readonly results: readonly RecordResult[];
-  /** folder of the training, where there was one */
-  readonly training?: string | undefined;
-}
+export const packRecords = (results: readonly RecordResult[]): string =>
+  gzipSync(results.map((result) => `${JSON.stringify(cellRecord(result))}\n`).join(''), { level: 9 }).toString('base64');
 
-/** Writes a finished cell; the manifest comes last, since it says that the cell is whole. */
-export function writeCell(table: string, place: string, { manifest, evaluation, results, training }: FinishedWork): Cell {
-  const dir = join(table, place);
-  rmSync(dir, { recursive: true, force: true });
-  mkdirSync(dir, { recursive: true });
-  const lines = results.map((result) => `${JSON.stringify(cellRecord(result))}\n`).join('');
-  writeFileAtomic(join(dir, recordsArchive), gzipSync(lines, { level: 9 }));
-  if (training !== undefined) {
-    copyFileSync(join(training, manifestFile), join(dir, trainingManifestFile));
-    const log = join(training, logFile);
-    if (existsSync(log)) writeFileAtomic(join(dir, curveFile), thinnedCurve(readFileSync(log, 'utf8')));
+/** Adds a finished cell; it is on disk when this returns. */
+export function writeCell(table: string, cell: Cell): void {
+  const [model, dataset] = cell.place.split('/');
+  mkdirSync(table, { recursive: true });
+  const file = new Appender(join(table, `${model}-${dataset}${ending}`), 'run again; the cells before are kept');
+  try {
+    file.append([cell]);
+  } finally {
+    file.close();
   }
-  writeFileAtomic(join(dir, summaryFile), `${JSON.stringify(evaluation, null, 1)}\n`);
-  writeFileAtomic(join(dir, manifestFile), `${JSON.stringify(manifest, null, 2)}\n`);
-  return { place, manifest, evaluation };
 }
 
 const CURVE_POINTS = 40;
 
 /** A log's lines as at most 40, each the mean of its neighbours under the step of the last of them; seconds add up. */
-export function thinnedCurve(log: string): string {
+export function thinnedCurve(log: string): LogLine[] {
   const lines = parseJsonLines(log, logFile, logLine);
   const size = Math.max(1, Math.ceil(lines.length / CURVE_POINTS));
   const short = (x: number): number => Number(x.toPrecision(5));
-  const points: string[] = [];
+  const points: LogLine[] = [];
   for (let at = 0; at < lines.length; at += size) {
     const group = lines.slice(at, at + size);
     const total = (name: string): number => group.reduce((sum, line) => sum + (line[name] ?? 0), 0);
@@ -161,7 +149,7 @@ export function thinnedCurve(log: string): string {
       if (name === 'step') return [name, group.at(-1)!.step];
       return [name, short(name === 'seconds' ? total(name) : total(name) / group.length)];
     });
-    points.push(`${JSON.stringify(Object.fromEntries(values))}\n`);
+    points.push(Object.fromEntries(values) as LogLine);
   }
-  return points.join('');
+  return points;
 }

@@ -4,7 +4,7 @@
  * (cell-store.ts).
  */
 import { createHash } from 'node:crypto';
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import type { Editor, Settings, TrainOptions } from '../../src/editors/editor.ts';
@@ -24,9 +24,19 @@ import type { DatasetKind } from '../../src/input/records.ts';
 import { loadModel, modelFolder } from '../../src/models/load.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import type { WeightType } from '../../src/models/weight-types.ts';
-import { Stopped } from '../../src/nn/loop.ts';
+import { logFile, Stopped } from '../../src/nn/loop.ts';
 import { recipeOf, withRecipe } from '../recipes.ts';
-import { type Cell, type CellIdentity, type CellManifest, readCell, seedFolder, workFolder, writeCell } from './cell-store.ts';
+import {
+  type Cell,
+  type CellIdentity,
+  type CellManifest,
+  packRecords,
+  readCells,
+  seedFolder,
+  thinnedCurve,
+  workFolder,
+  writeCell,
+} from './cell-store.ts';
 import { DataIdentities, datasets, type TableData } from './data.ts';
 import { expectedSeconds, WorkProgress, type WorkReport } from './progress.ts';
 import type { Recipe } from './recipes.ts';
@@ -101,7 +111,8 @@ const label = ({ model, dataset, editor, variant }: CellRequest, seed: number | 
  */
 export async function runCells(requests: readonly CellRequest[], options: CellsOptions): Promise<Cell[]> {
   const plans = await planned(requests, options);
-  const missing = plans.filter((plan) => !isFinished(plan, options));
+  const finished = cellsByPlace(options.out);
+  const missing = plans.filter((plan) => !isFinished(plan, finished.get(plan.place), options));
   const progress = new WorkProgress(
     missing.map(({ identity }) => expectedSeconds(identity)),
     options.onProgress ?? (() => {}),
@@ -129,8 +140,11 @@ export async function runCells(requests: readonly CellRequest[], options: CellsO
     throw new Error(
       `${failures.length} of ${missing.length} cells failed; the others are finished, and the same command tries these again:\n  ${failures.join('\n  ')}`,
     );
-  return plans.map(({ place }) => readCell(options.out, place)!);
+  const cells = cellsByPlace(options.out);
+  return plans.map(({ place }) => cells.get(place)!);
 }
+
+const cellsByPlace = (table: string): Map<string, Cell> => new Map(readCells(table).map((cell) => [cell.place, cell]));
 
 /** Requests with all that their figures depend on, each place once. */
 async function planned(requests: readonly CellRequest[], options: CellsOptions): Promise<Planned[]> {
@@ -192,8 +206,11 @@ function shippedFor(model: string, editor: string, dataset: DatasetKind, fingerp
   return weights.model.fingerprint === fingerprint && weights.settings.seed === String(seed) ? path : undefined;
 }
 
-function isFinished({ place, identity, request, settings = {} }: Planned, { out, redo }: CellsOptions): boolean {
-  const cell = readCell(out, place);
+function isFinished(
+  { place, identity, request, settings = {} }: Planned,
+  cell: Cell | undefined,
+  { out, redo }: CellsOptions,
+): boolean {
   if (cell === undefined) return false;
   const { weights } = cell.manifest;
   // The weights' settings say more than how they are trained, such as what a threshold was fitted to.
@@ -252,7 +269,15 @@ async function work(plan: Planned, options: CellsOptions, progress: WorkProgress
     seconds: { training: trainingManifest?.timings?.seconds ?? null, evaluation: manifest.timings.seconds },
     costs: manifest.costs ?? noCosts,
   };
-  writeCell(out, place, { manifest: finished, evaluation, results: readResults(evaluating), training });
+  const log = training === undefined ? undefined : join(training, logFile);
+  writeCell(out, {
+    place,
+    manifest: finished,
+    evaluation,
+    ...(trainingManifest === undefined ? {} : { training: trainingManifest }),
+    ...(log !== undefined && existsSync(log) ? { curve: thinnedCurve(readFileSync(log, 'utf8')) } : {}),
+    records: packRecords(readResults(evaluating)),
+  });
   rmSync(evaluating, { recursive: true, force: true });
 }
 

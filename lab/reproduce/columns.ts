@@ -11,7 +11,7 @@ import { type Evaluation, type HardKind, hardKinds } from '../../src/evaluation/
 import { bootstrapInterval, type Interval, mean, pairedTTest, standardDeviation } from '../../src/evaluation/statistics.ts';
 import { type DatasetKind, queryKinds } from '../../src/input/records.ts';
 import { builtInModels } from '../../src/models/load.ts';
-import { type Cell, type CellRecord, readCellRecords } from './cell-store.ts';
+import { type Cell, type CellRecord, cellRecords } from './cell-store.ts';
 import { datasetKinds } from './data.ts';
 
 export const metricNames = [...queryKinds, 'average'] as const;
@@ -68,18 +68,15 @@ const rank = (list: readonly string[], name: string): number => {
   return at < 0 ? list.length : at;
 };
 
-/**
- * @param table folder of the cells
- * @param warn told of cells that cannot stand beside the others of their column
- */
-export function columnsOf(table: string, cells: readonly Cell[], warn: (text: string) => void): Column[] {
+/** @param warn told of cells that cannot stand beside the others of their column */
+export function columnsOf(cells: readonly Cell[], warn: (text: string) => void): Column[] {
   const groups = new Map<string, Cell[]>();
   for (const cell of cells) {
     const { model, data } = cell.manifest.identity;
     const key = `${model.name}/${data.kind}`;
     groups.set(key, [...(groups.get(key) ?? []), cell]);
   }
-  const columns = [...groups.values()].map((group) => columnOf(table, group, warn));
+  const columns = [...groups.values()].map((group) => columnOf(group, warn));
   return columns.sort(
     (a, b) =>
       rank(builtInModels, a.model) - rank(builtInModels, b.model) ||
@@ -95,7 +92,7 @@ const shared = ({ manifest: { identity } }: Cell): unknown => ({
   protocol: identity.protocol,
 });
 
-function columnOf(table: string, group: readonly Cell[], warn: (text: string) => void): Column {
+function columnOf(group: readonly Cell[], warn: (text: string) => void): Column {
   const alike = (cell: Cell): Cell[] => group.filter((other) => differences(shared(cell), shared(other)).length === 0);
   const reference = group.reduce((best, cell) => (alike(cell).length > alike(best).length ? cell : best));
   const kept = alike(reference);
@@ -110,7 +107,7 @@ function columnOf(table: string, group: readonly Cell[], warn: (text: string) =>
     runs.set(id, [...(runs.get(id) ?? []), cell]);
   }
   const { model, data } = reference.manifest.identity;
-  const averages = new Map([...runs].map(([id, list]) => [id, recordMeans(list.map((cell) => readCellRecords(table, cell)))]));
+  const averages = new Map([...runs].map(([id, list]) => [id, recordMeans(list.map(cellRecords))]));
   const entries = [...runs]
     .sort(([a], [b]) => rank(order, a) - rank(order, b))
     .map(([id, list]): Entry => {

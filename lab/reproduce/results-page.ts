@@ -6,9 +6,9 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { SequentialIdentity, SequentialPoint } from '../../src/evaluation/sequential.ts';
 import { sequentialRows, toMarkdown } from '../../src/evaluation/tables.ts';
-import { anyObject, readJsonAs, readJsonLines } from '../../src/files/schema.ts';
-import { type LogLine, logLine } from '../../src/nn/loop.ts';
-import { type Cell, curveFile, readCells } from './cell-store.ts';
+import { anyObject, readJsonAs } from '../../src/files/schema.ts';
+import type { LogLine } from '../../src/nn/loop.ts';
+import { type Cell, readCells } from './cell-store.ts';
 import { type Column, columnsOf, significance, VEAD, veadIsBest } from './columns.ts';
 import { datasets } from './data.ts';
 import type { Claim } from './figures/figure.ts';
@@ -33,23 +33,19 @@ export interface Results {
   readonly table2?: Table2 | undefined;
   readonly table3?: Table3 | undefined;
   readonly sequential: readonly { readonly identity: SequentialIdentity; readonly points: readonly SequentialPoint[] }[];
-  /** folder of the cells */
-  readonly table1: string;
 }
 
 /** Reads what is finished below a folder: table1/ (its cells), table2/table2.json, table3/table3.json, sequential/NAME/. */
 export function readTables(from: string, warn: (text: string) => void): Results {
-  const table1 = join(from, 'table1');
-  const cells = readCells(table1);
+  const cells = readCells(join(from, 'table1'));
   const json = <T>(...parts: string[]): T | undefined => {
     const path = join(from, ...parts);
     return existsSync(path) ? (readJsonAs(path, anyObject) as unknown as T) : undefined;
   };
   const runs = existsSync(join(from, 'sequential')) ? readdirSync(join(from, 'sequential')).sort() : [];
   return {
-    table1,
     cells,
-    columns: columnsOf(table1, cells, warn),
+    columns: columnsOf(cells, warn),
     table2: json<Table2>('table2', 'table2.json'),
     table3: json<Table3>('table3', 'table3.json'),
     sequential: runs.flatMap((name) => {
@@ -226,11 +222,9 @@ export function lateFall(curve: readonly Pick<LogLine, 'step' | 'loss'>[]): Late
 
 const percent = (x: number): string => `${(100 * x).toFixed(1)} %`;
 
-function curveSection({ cells, table1 }: Results): string | undefined {
-  const rows = cells.flatMap(({ place, manifest }) => {
-    const path = join(table1, place, curveFile);
-    if (!existsSync(path)) return [];
-    const curve = readJsonLines(path, logLine);
+function curveSection({ cells }: Results): string | undefined {
+  const rows = cells.flatMap(({ manifest, curve }) => {
+    if (curve === undefined) return [];
     const fall = lateFall(curve);
     const { model, data, editor } = manifest.identity;
     return fall === null

@@ -54,9 +54,9 @@ export function tableOfFinished(
   { out, command, warn }: Pick<Table1Options, 'out' | 'command' | 'warn'>,
   name = 'table1',
 ): readonly Column[] {
-  // Variants of an editor, which other tables make, have a folder more.
+  // Variants of an editor, which other tables make, have a part more.
   const cells = readCells(out).filter(({ place }) => place.split('/').length === 4);
-  const columns = columnsOf(out, cells, warn);
+  const columns = columnsOf(cells, warn);
   if (columns.length > 0) writeTable(out, name, columns, command);
   return columns;
 }

@@ -1,7 +1,7 @@
 /** VEAD trained in several ways on one backbone and E-VQA (Tables 2 and 3): a row for each way, over seeds. */
 import { mean, standardDeviation } from '../../src/evaluation/statistics.ts';
 import { columnNames, type Rows } from '../../src/evaluation/tables.ts';
-import { type Cell, readCellRecords } from './cell-store.ts';
+import { type Cell, cellRecords } from './cell-store.ts';
 import { type CellRequest, type CellsOptions, modelName, runCells } from './cells.ts';
 import {
   type AgainstVead,
@@ -43,7 +43,7 @@ export async function variantRows(
   reference: number | undefined,
   options: VariantOptions,
 ): Promise<VariantRow[]> {
-  const { model, seeds, steps, out } = options;
+  const { model, seeds, steps } = options;
   const requests = variants.flatMap(({ folder, training }) =>
     seeds.map(
       (seed): CellRequest => ({
@@ -59,7 +59,7 @@ export async function variantRows(
   );
   const cells = await runCells(requests, options);
   const runsOf = (i: number): Cell[] => cells.slice(i * seeds.length, (i + 1) * seeds.length);
-  const records = variants.map((_, i) => runsOf(i).map((cell) => readCellRecords(out, cell)));
+  const records = variants.map((_, i) => runsOf(i).map(cellRecords));
   return variants.map((_, i) => {
     const runs = runsOf(i).map(({ evaluation }) => evaluation);
     const compared = reference === undefined || i === reference ? undefined : records[reference];

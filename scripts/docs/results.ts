@@ -1,7 +1,7 @@
 /** Tables of the committed results: `results/MODEL/exam.json` and the finished cells of `results/table1`. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { readCell, readCells } from '../../lab/reproduce/cell-store.ts';
+import { readCells } from '../../lab/reproduce/cell-store.ts';
 import { columnsOf } from '../../lab/reproduce/columns.ts';
 import { datasetKinds, datasets } from '../../lab/reproduce/data.ts';
 import { averageRows } from '../../lab/reproduce/table-files.ts';
@@ -43,10 +43,11 @@ function veadTable(root: string): Rows {
   const head = ['Backbone', 'Data', 'Rel', 'T-Gen', 'M-Gen', 'T-Loc', 'M-Loc', 'Average', 'Average, free generation'];
   head.push('same picture, other question', 'same question, other picture', 'Edits');
   const percent = (x: number | null): string => (x === null ? '' : (100 * x).toFixed(2));
+  const cells = readCells(join(root, 'results', 'table1'));
   const rows = builtInModels.flatMap((model) =>
     datasetKinds.map((dataset) => {
       const place = `${model}/${dataset}/vead/seed-1`;
-      const cell = readCell(join(root, 'results', 'table1'), place);
+      const cell = cells.find((one) => one.place === place);
       if (cell === undefined)
         throw new Error(`results/table1/${place} is not there: visedit reproduce table1 --editor vead --out results/table1`);
       const { evaluation: e } = cell;
@@ -62,7 +63,7 @@ function veadTable(root: string): Rows {
 function averagesTable(root: string): Rows {
   const folder = join(root, 'results', 'table1');
   return averageRows(
-    columnsOf(folder, readCells(folder), (text) => {
+    columnsOf(readCells(folder), (text) => {
       throw new Error(text);
     }),
   );

@@ -3,7 +3,19 @@
  * a half-written line is ignored. Several processes write a file each (`records.part-N.jsonl`); `gather` makes one file of them all.
  */
 
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { writeFileAtomic } from '../files/atomic.ts';
 import { parseJsonLines } from '../files/schema.ts';
@@ -50,12 +62,20 @@ export function readResults(folder: string): RecordResult[] {
   return [...lines.values()].flatMap((line) => parseJsonLines(line, folder, recordResult));
 }
 
-/** Appends batches to a results file; each is on disk when `append` returns. */
+/** Appends batches to a file of JSON lines; each is on disk when `append` returns. Several processes may append to one file. */
 export class Appender {
   readonly #fd: number;
 
-  constructor(readonly path: string) {
-    this.#fd = openSync(path, 'a');
+  /** @param goesOn what to do after an error, as its message says it */
+  constructor(
+    readonly path: string,
+    readonly goesOn = 'run again with --resume; the batches before are kept',
+  ) {
+    this.#fd = openSync(path, 'a+');
+    const { size } = fstatSync(this.#fd);
+    const last = Buffer.alloc(1);
+    // A line that a kill cut off would take the next one with it.
+    if (size > 0 && readSync(this.#fd, last, 0, 1, size - 1) === 1 && last.toString() !== '\n') writeSync(this.#fd, '\n');
   }
 
   append(lines: readonly object[]): void {
@@ -67,7 +87,7 @@ export class Appender {
       const { code, message } = error as NodeJS.ErrnoException;
       const full = code === 'ENOSPC' || code === 'EDQUOT';
       const reason = full ? 'no space left on the disk. Free some' : `${message}. Put that right`;
-      throw new Error(`cannot write ${this.path}: ${reason} and run again with --resume; the batches before are kept`, {
+      throw new Error(`cannot write ${this.path}: ${reason} and ${this.goesOn}`, {
         cause: error,
       });
     }

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { readTables, renewed, sections } from '../../lab/reproduce/results-page.ts';
 import { families } from '../../scripts/docs/published.ts';
 import { markdownFiles, renewSections, sectionPages } from '../../scripts/docs/sections.ts';
 import { editorIds } from '../../src/editors/index.ts';
@@ -18,6 +19,13 @@ test('a section that is not closed is told', async () => {
     'docs/x.md: the section SIZES llava has no',
   );
 });
+
+test('docs/results.md says what the committed cells say (visedit reproduce compare)', () => {
+  const page = readFileSync(join(root, 'docs/results.md'), 'utf8');
+  const results = readTables(join(root, 'results'), (warning) => expect(warning).toBe('none'));
+  expect(results.cells).toHaveLength(138);
+  expect(renewed(page, sections(results))).toBe(page);
+}, 60_000);
 
 const read = (path: string): string => readFileSync(join(root, 'docs', path), 'utf8');
 

@@ -1,8 +1,18 @@
 /** `reproduce table1` from fresh processes on toy sizes: seeds, resume, cells without their weights, tables, and what is refused. */
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { readCells } from '../../lab/reproduce/cell-store.ts';
+import { cellRecords, readCells, writeCell } from '../../lab/reproduce/cell-store.ts';
 import { runCells } from '../../lab/reproduce/cells.ts';
 import type { Column } from '../../lab/reproduce/columns.ts';
 import { tableData } from '../../lab/reproduce/data.ts';
@@ -33,10 +43,14 @@ afterAll(() => rmSync(root, { recursive: true, force: true }));
 test('what is trained has a cell for each seed, what draws nothing has one; a cell can be kept without weights', () => {
   const cells = readCells(at('whole'));
   expect(cells.map(({ place }) => place)).toEqual(['tiny/vqa/ft-l/once', 'tiny/vqa/vead/seed-1', 'tiny/vqa/vead/seed-2']);
-  expect(readdirSync(at('whole', 'tiny/vqa/vead/seed-2')).sort()).toEqual(
-    ['curve.jsonl', 'manifest.json', 'records.jsonl.gz', 'summary.json', 'training-manifest.json'].sort(),
-  );
-  const { manifest, evaluation } = cells.find(({ place }) => place === 'tiny/vqa/vead/seed-2')!;
+  expect(readdirSync(at('whole')).filter((name) => !name.startsWith('table1') && name !== 'work')).toEqual([
+    'tiny-vqa.cells.jsonl',
+  ]);
+  const cell = cells.find(({ place }) => place === 'tiny/vqa/vead/seed-2')!;
+  const { manifest, evaluation, training, curve } = cell;
+  expect(training).toMatchObject({ identity: { editor: 'vead', seed: '2' }, finished: true });
+  expect(curve!.map(({ step }) => step)).toEqual([1, 2, 3]);
+  expect(cellRecords(cell).map(({ index }) => index)).toEqual([0, 1, 2, 3, 4, 5]);
   expect(evaluation.count).toBe(6);
   expect(manifest).toMatchObject({
     finished: true,
@@ -79,11 +93,7 @@ test('averages at a glance: the best first and bold; an editor without all colum
 });
 
 test('killed between cells and inside one, then resumed: the same tables; finished cells alone are enough', async () => {
-  const { hit } = await viseditUntil(
-    words('killed'),
-    () => existsSync(at('killed', 'tiny/vqa/ft-l/once/manifest.json')),
-    'SIGKILL',
-  );
+  const { hit } = await viseditUntil(words('killed'), () => existsSync(at('killed', 'tiny-vqa.cells.jsonl')), 'SIGKILL');
   expect(hit).toBe(true);
   const training = (): boolean =>
     existsSync(at('killed/work/training')) && readdirSync(at('killed/work/training')).some((name) => name.includes('seed-2'));
@@ -98,20 +108,41 @@ test('killed between cells and inside one, then resumed: the same tables; finish
   expect(existsSync(at('killed/work/training'))).toBe(false);
 }, 300_000);
 
+test("of a column's lines the last of a place counts, and one that was cut off takes no other with it", () => {
+  const [column, table] = [at('cut', 'tiny-vqa.cells.jsonl'), at('cut')];
+  mkdirSync(table);
+  copyFileSync(at('whole', 'tiny-vqa.cells.jsonl'), column);
+  const cells = readCells(table);
+  truncateSync(column, statSync(column).size - 100);
+  const left = readCells(table);
+  expect(left).toHaveLength(2);
+  const lost = cells.find(({ place }) => !left.some((cell) => cell.place === place))!;
+  writeCell(table, lost);
+  expect(readCells(table)).toEqual(cells);
+  writeCell(table, { ...lost, evaluation: { ...lost.evaluation, count: 5 } });
+  expect(
+    readCells(table)
+      .map(({ evaluation }) => evaluation.count)
+      .sort(),
+  ).toEqual([5, 6, 6]);
+});
+
 test('cells that were made otherwise are refused by name, and made anew when asked', async () => {
   const other = await visedit(words('killed', '--limit', '5'));
   expect(other.code).toBe(1);
   expect(other.stderr).toMatch(/ft-l\/once \(ft-l on tiny, E-VQA\) was made otherwise; give --redo/);
   expect(other.stderr).toContain('data.evaluated: there 6, here 5');
   // An editor's default that is another one today.
-  const manifest = at('killed', 'tiny/vqa/vead/seed-2/manifest.json');
-  const made = readFileSync(manifest, 'utf8');
-  writeFileSync(manifest, made.replace(/"sigma": [\d.]+/, '"sigma": 9'));
+  const column = at('killed', 'tiny-vqa.cells.jsonl');
+  const made = readFileSync(column, 'utf8');
+  const lines = made.split('\n');
+  const last = lines.findIndex((line) => line.includes('"place":"tiny/vqa/vead/seed-2"'));
+  writeFileSync(column, lines.with(last, lines[last]!.replace(/"sigma":[\d.]+/g, '"sigma":9')).join('\n'));
   const stale = await visedit(words('killed'));
   expect(stale.code).toBe(1);
   expect(stale.stderr).toMatch(/vead\/seed-2 .* was made otherwise/);
   expect(stale.stderr).toContain('settings.sigma: there 9, here 0.7');
-  writeFileSync(manifest, made);
+  writeFileSync(column, made);
   const one = [
     ...words('killed').slice(0, 6),
     '--editor',

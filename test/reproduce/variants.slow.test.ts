@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { readCell } from '../../lab/reproduce/cell-store.ts';
+import { type Cell, readCells } from '../../lab/reproduce/cell-store.ts';
 import { tableData } from '../../lab/reproduce/data.ts';
 import { table2 } from '../../lab/reproduce/table2.ts';
 import { ablationNames, table3 } from '../../lab/reproduce/table3.ts';
@@ -30,13 +30,15 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
+const cellAt = (table: string, place: string): Cell => readCells(at(table)).find((cell) => cell.place === place)!;
+
 test('table2: a row for each layer, contributions beside, the pictures', async () => {
   const { rows, contributions } = await table2({ ...options, out: at('table2'), seeds: [1, 2], layers: [0, 2] });
   expect(rows.map(({ layer, seeds, count }) => [layer, seeds, count])).toEqual([
     [0, [1, 2], 4],
     [2, [1, 2], 4],
   ]);
-  const runs = [1, 2].map((seed) => readCell(at('table2'), `tiny/vqa/vead/layer-2/seed-${seed}`)!);
+  const runs = [1, 2].map((seed) => cellAt('table2', `tiny/vqa/vead/layer-2/seed-${seed}`));
   expect(runs.map(({ manifest }) => manifest.weights!.settings.layer)).toEqual([2, 2]);
   expect(rows[1]!.average).toBeCloseTo((runs[0]!.evaluation.average + runs[1]!.evaluation.average) / 2, 12);
   expect(contributions.attn).toHaveLength(4);
@@ -48,7 +50,7 @@ test('table3: each part and loss is left out in training, and only that', async 
   const table = await table3({ ...options, out: at('table3'), seeds: [1] });
   expect(table.rows.map(({ ablation }) => ablation)).toEqual(ablationNames);
   const settings = ablationNames.map(
-    (name) => readCell(at('table3'), `tiny/vqa/vead/${name === 'full' ? '' : `${name}/`}seed-1`)!.manifest.weights!.settings,
+    (name) => cellAt('table3', `tiny/vqa/vead/${name === 'full' ? '' : `${name}/`}seed-1`).manifest.weights!.settings,
   );
   const [full, ...others] = settings;
   const changed = others.map((other) =>

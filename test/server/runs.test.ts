@@ -8,6 +8,7 @@ import { buildApp } from '../../apps/server/app.ts';
 import type { App } from '../../apps/server/routes/app-types.ts';
 import { thinned } from '../../apps/server/runs.ts';
 import { Services } from '../../apps/server/services.ts';
+import { type Cell, writeCell } from '../../lab/reproduce/cell-store.ts';
 import { otherWording } from '../../lab/world/wording.ts';
 import { writeFileAtomic } from '../../src/files/atomic.ts';
 import { temporaryFolder, writeTinyWorld } from '../tiny-world.ts';
@@ -69,6 +70,13 @@ beforeAll(async () => {
     }),
   );
   log(join(training, 'log.jsonl'), [line(1), line(2), line(3)]);
+  writeCell(join(folder, 'runs', 'table1'), {
+    place: 'mini-llava/vqa/mend/seed-1',
+    manifest: { command: 'visedit reproduce', finished: true, identity: { ...identity, editor: { id: 'mend', seed: 1 } } },
+    evaluation: { reliability: 0.7, average: 0.8, count: 3 },
+    curve: [line(1), line(2)],
+    records: '',
+  } as unknown as Cell);
   // What is no run is not shown, and what is damaged does no harm.
   mkdirSync(join(folder, 'runs', 'damaged'));
   writeFileSync(join(folder, 'runs', 'damaged', 'manifest.json'), '{');
@@ -94,7 +102,19 @@ test('runs are listed with what they are', async () => {
   await get('/v1/datasets/vqa_test/records?limit=1');
   const { json } = await get('/v1/runs');
   const by = Object.fromEntries(json.data.map((run: { id: string }) => [run.id, run]));
-  expect(Object.keys(by).sort()).toEqual(['runs~damaged', 'runs~tables~vead-vqa', 'runs~training']);
+  expect(Object.keys(by).sort()).toEqual([
+    'runs~damaged',
+    'runs~table1~mini-llava~vqa~mend~seed-1',
+    'runs~tables~vead-vqa',
+    'runs~training',
+  ]);
+  expect(by['runs~table1~mini-llava~vqa~mend~seed-1']).toMatchObject({
+    ...{ kind: 'evaluation', state: 'finished', editor: 'mend', model: 'mini-llava', dataset: 'vqa_test' },
+    ...{ summary: { reliability: 0.7, average: 0.8 }, count: 3, loss: null },
+  });
+  const curve = await get('/v1/runs/runs~table1~mini-llava~vqa~mend~seed-1/log');
+  expect(curve.json.data.map(({ step }: { step: number }) => step)).toEqual([1, 2]);
+  expect((await get('/v1/runs/runs~table1~mini-llava~vqa~mend~seed-1/records')).json.data).toEqual([]);
   expect(by['runs~tables~vead-vqa']).toMatchObject({
     kind: 'evaluation',
     state: 'finished',
