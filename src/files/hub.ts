@@ -3,7 +3,7 @@
  * `/ORG/NAME/resolve/REV/FILE` gives one. Only what loadModel reads is fetched. A stopped download goes on where it stopped.
  */
 
-import { existsSync, lstatSync, mkdirSync, readdirSync, realpathSync, rmSync, statfsSync, statSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, readdirSync, realpathSync, rmdirSync, rmSync, statfsSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join, resolve, sep } from 'node:path';
 import { z } from 'zod';
@@ -32,6 +32,7 @@ function isPlainName(name: string): boolean {
 
 /** Written when a download begins, completed when it ends: what is there, and whether all of it. */
 const MANIFEST = '.visedit-pull.json';
+const CONFIG = 'config.json';
 const manifestSchema = z.looseObject({
   id: z.string(),
   revision: z.string(),
@@ -70,6 +71,8 @@ export interface PullOptions {
   /** milliseconds before the first retry of a broken transfer; doubles each time */
   retryDelay?: number;
   freeBytes?: (folder: string) => number;
+  /** Told of the path of config.json before anything else is fetched; what it throws ends the download and leaves nothing. */
+  checkConfig?: (path: string) => void;
 }
 
 export interface Pulled {
@@ -109,14 +112,39 @@ async function pullFiles(id: string, options: PullOptions): Promise<Pulled> {
   const chosen = neededFiles(names);
   if (!chosen.some((name) => isWeights(name)))
     throw new Error(`${id} has no weights that are read here (model*.safetensors or pytorch_model*.bin); it has ${some(names)}`);
+  const ask = (name: string): Promise<RemoteFile> => polite(() => probe(address, name, signal));
   const remote: RemoteFile[] = [];
-  for (const name of chosen) remote.push(await polite(() => probe(address, name, signal)));
+  const manifest = (complete: boolean): void => {
+    const files = Object.fromEntries(remote.map(({ name, size, etag }) => [name, { size, etag }]));
+    writeFileAtomic(join(out, MANIFEST), `${JSON.stringify({ id, revision, commit, complete, files }, null, 2)}\n`);
+  };
+  const sameAs = (then: Manifest['files'][string] | undefined, file: RemoteFile): boolean =>
+    then !== undefined && then.size === file.size && then.etag === file.etag;
+  const { checkConfig, retryDelay } = options;
+  const [config] = checkConfig === undefined ? [] : chosen.filter((name) => name === CONFIG);
+  if (config !== undefined) {
+    refuseLink(out, config);
+    const file = await ask(config);
+    remote.push(file);
+    const same = sameAs(before?.files[config], file);
+    if (!same) rmSync(partOf(out, config), { force: true });
+    mkdirSync(out, { recursive: true });
+    if (before === undefined) manifest(false);
+    await downloadFile(address, file, out, { complete: same, signal, retryDelay, onBytes: () => {} });
+    try {
+      checkConfig?.(join(out, config));
+    } catch (error) {
+      if (before === undefined) {
+        for (const name of [config, MANIFEST]) rmSync(join(out, name));
+        if (readdirSync(out).length === 0) rmdirSync(out);
+      }
+      throw error;
+    }
+  }
+  for (const name of chosen) if (name !== config) remote.push(await ask(name));
 
   // What was fetched of other contents is of no use.
-  const known = (file: RemoteFile): boolean => {
-    const then = before?.files[file.name];
-    return then !== undefined && then.size === file.size && then.etag === file.etag;
-  };
+  const known = (file: RemoteFile): boolean => file.name === config || sameAs(before?.files[file.name], file);
   const old = Object.keys(before?.files ?? {});
   for (const name of [...chosen, ...old]) refuseLink(out, name);
   for (const file of remote) if (!known(file)) rmSync(partOf(out, file.name), { force: true });
@@ -130,10 +158,6 @@ async function pullFiles(id: string, options: PullOptions): Promise<Pulled> {
     );
 
   mkdirSync(out, { recursive: true });
-  const manifest = (complete: boolean): void => {
-    const files = Object.fromEntries(remote.map(({ name, size, etag }) => [name, { size, etag }]));
-    writeFileAtomic(join(out, MANIFEST), `${JSON.stringify({ id, revision, commit, complete, files }, null, 2)}\n`);
-  };
   manifest(false);
   const total = remote.every((file) => file.size !== undefined) ? remote.reduce((sum, file) => sum + file.size!, 0) : undefined;
   const files: Pulled['files'] = [];
@@ -144,7 +168,7 @@ async function pullFiles(id: string, options: PullOptions): Promise<Pulled> {
     const bytes = await downloadFile(address, file, out, {
       complete: known(file),
       signal,
-      retryDelay: options.retryDelay,
+      retryDelay,
       onBytes: (count) => options.onProgress?.(done + count, total, file.name),
     });
     done += bytes;
@@ -191,7 +215,7 @@ async function listFiles(
 }
 
 const companions = new Set([
-  'config.json',
+  CONFIG,
   'generation_config.json',
   'preprocessor_config.json',
   'processor_config.json',

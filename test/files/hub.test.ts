@@ -66,6 +66,27 @@ test('fetches what is read and nothing else, checked, and the folder opens', asy
   expect(requests.filter(({ method, path }) => method === 'GET' && !path.startsWith('/api/'))).toHaveLength(before);
 });
 
+test('config.json is read first: a model that cannot be opened is refused before anything else is fetched', async () => {
+  const { requests } = await start();
+  const out = fresh();
+  const refuse = (): never => {
+    throw new Error('not this one');
+  };
+  await expect(fetchTo(out, { checkConfig: refuse })).rejects.toThrow('not this one');
+  expect(existsSync(out)).toBe(false);
+  const asked = requests.filter(({ path }) => path.includes('/resolve/')).map(({ path }) => path.split('/').at(-1));
+  expect(new Set(asked)).toEqual(new Set(['config.json']));
+  // What was fetched before stays.
+  writePart(out, 'model.safetensors', 5000);
+  await expect(fetchTo(out, { checkConfig: refuse })).rejects.toThrow('not this one');
+  expect(statSync(join(out, 'model.safetensors.part')).size).toBe(5000);
+  const read: unknown[] = [];
+  const result = await fetchTo(out, { checkConfig: (path) => read.push(JSON.parse(readFileSync(path, 'utf8'))) });
+  expect(read).toEqual([JSON.parse(files['config.json']!.toString())]);
+  expect(result.files.map(({ name }) => name).sort()).toEqual(Object.keys(files).sort());
+  expect(loadModel(out, { threads: 1 }).architecture.name).toBe('llava');
+});
+
 test('a connection that breaks again and again is taken up where it broke', async () => {
   const { requests } = await start({ cut: { after: 10_000, times: 4 } });
   const out = fresh();

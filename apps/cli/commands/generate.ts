@@ -11,7 +11,10 @@ export const command = defineCommand({
     prompt: text('what to ask', { required: true }),
     image: file('picture that the question is about'),
     edit: repeatable(file('edit file to apply')),
-    maxNewTokens: integer('longest answer, in tokens', { default: 32, min: 1, max: 100_000 }),
+    maxNewTokens: integer('longest answer, in tokens (default: what the generation_config.json of the model says, or 32)', {
+      min: 1,
+      max: 100_000,
+    }),
     temperature: number('0 takes the most probable token; higher is more varied', { default: 0, min: 0, max: 100 }),
     topP: number('draw from the most probable tokens that together have this probability', { default: 1, above: 0, max: 1 }),
     seed: seed(),

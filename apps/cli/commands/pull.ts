@@ -5,7 +5,7 @@ import { stoppable } from '../stoppable.ts';
 
 export const command = defineCommand({
   details:
-    'Fetches what is read and no more: configuration, tokenizer, image processor and weights (safetensors where there are any). After Ctrl-C, a crash or a broken connection the same command goes on where it stopped. Files are checked by the SHA-256 that the hub gives. Afterwards ORG/NAME can be used wherever a MODEL is asked for. For gated models set HF_TOKEN; HF_ENDPOINT names another hub.',
+    'Reads config.json first and refuses a model that cannot be opened. Then fetches what is read and no more: configuration, tokenizer, image processor and weights (safetensors where there are any). After Ctrl-C, a crash or a broken connection the same command goes on where it stopped. Files are checked by the SHA-256 that the hub gives. Afterwards ORG/NAME can be used wherever a MODEL is asked for. For gated models set HF_TOKEN; HF_ENDPOINT names another hub.',
   arguments: { model: text('the name of the model on the hub: ORG/NAME', { required: true }) },
   options: {
     out: outFolder('folder to write (default: ~/.cache/visedit/ORG/NAME)'),
@@ -14,7 +14,11 @@ export const command = defineCommand({
   },
   examples: ['pull llava-hf/llava-1.5-7b-hf', 'pull Salesforce/blip2-opt-2.7b --out models/blip2'],
   async run({ model, out, endpoint, revision }, context) {
-    const { pull } = await import('../../../src/files/hub.ts');
+    const [{ pull }, { readJson }, { describeConfig }] = await Promise.all([
+      import('../../../src/files/hub.ts'),
+      import('../../../src/files/json.ts'),
+      import('../../../src/models/layouts.ts'),
+    ]);
     context.log(`Asking for ${model} ...`);
     let bar: ReturnType<typeof context.progress> | undefined;
     const megabytes = (bytes: number): number => Math.round(bytes / 1e6);
@@ -24,6 +28,7 @@ export const command = defineCommand({
         endpoint,
         revision,
         signal: context.signal,
+        checkConfig: (path) => describeConfig(`${model}: config.json`, readJson(path)),
         onProgress: (done, total, name) => {
           bar ??= context.progress(total === undefined ? undefined : megabytes(total), 'Fetching', {
             unit: 'MB',

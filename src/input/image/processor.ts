@@ -82,9 +82,10 @@ export function valuesOf(
     // torchvision's processors rescale mean and deviation instead of the picture.
     const fused = resizer === 'torchvision' && do_rescale && do_normalize;
     const by = f(1 / rescale_factor);
+    const scale = resizer === 'torchvision' ? f(rescale_factor) : rescale_factor;
     return Float32Array.from({ length: 256 }, (_, value) => {
       if (fused) return f(value - f(mean * by)) / f(std * by);
-      const scaled = f(do_rescale ? value * rescale_factor : value);
+      const scaled = f(do_rescale ? value * scale : value);
       return do_normalize ? f(scaled - mean) / std : scaled;
     });
   });

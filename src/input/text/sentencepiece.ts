@@ -168,6 +168,7 @@ export function openSentencePiece(path: string): SentencePiece {
     throw new Error(`${path}: ${what}; provide tokenizer.json for this model`);
   };
   if (model.pieces.length === 0) throw new Error(`${path} is not a SentencePiece model: it has no pieces`);
+  if (!model.pieces.some(({ type }) => type === UNKNOWN)) refuse('it has no piece for unknown text');
   if (model.modelType !== BPE) refuse('only SentencePiece models of the BPE kind can be read');
   if (model.charsMap || model.removeExtraWhitespaces || !model.escapeWhitespaces)
     refuse('its text normalisation is not supported');

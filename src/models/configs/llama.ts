@@ -3,8 +3,14 @@ import { z } from 'zod';
 import { activation, exactly, flag, headsDivideWidth, id, ids, layerCount, positive, width } from '../../files/config.ts';
 import { gatherRope, ropeFields, ropeOf } from './rope.ts';
 
-/** A million positions of heads of 128. */
-const MAX_ROTARY = 2 ** 27;
+/**
+ * Longest text of a decoder that could read longer ones: its tables of positions, which every program holds, have at most this many numbers.
+ * 32,768 tokens of heads of 128.
+ */
+const TABLE = 2 ** 22;
+/** Texts of this length are always read, by heads that are not too wide for it. */
+const LEAST_POSITIONS = 8192;
+const MAX_TABLE = 2 ** 23;
 
 const POSITIONS = 2048;
 
@@ -40,11 +46,12 @@ export const llamaConfig = z.preprocess(
         ...rest,
         num_key_value_heads: config.num_key_value_heads ?? config.num_attention_heads,
         rope_scaling: scaling,
-        // Longer texts would turn all their tokens by the long factors.
-        max_position_embeddings:
-          scaling.rope_type === 'longrope'
-            ? Math.min(config.max_position_embeddings, scaling.original_max_position_embeddings)
-            : config.max_position_embeddings,
+        max_position_embeddings: Math.min(
+          config.max_position_embeddings,
+          Math.max(LEAST_POSITIONS, Math.floor((TABLE * config.num_attention_heads) / config.hidden_size)),
+          // Longer texts would turn all their tokens by the long factors.
+          scaling.rope_type === 'longrope' ? scaling.original_max_position_embeddings : Number.POSITIVE_INFINITY,
+        ),
       };
     })
     .refine((config) => config.num_attention_heads % config.num_key_value_heads === 0, {
@@ -61,9 +68,9 @@ export const llamaConfig = z.preprocess(
         [scaling.short_factor, scaling.long_factor].every((list) => list.length === hidden_size / num_attention_heads / 2),
       { path: ['rope_parameters'], message: 'short_factor and long_factor need one number per pair of a head' },
     )
-    .refine((config) => (config.max_position_embeddings * config.hidden_size) / config.num_attention_heads <= MAX_ROTARY, {
+    .refine((config) => (config.max_position_embeddings * config.hidden_size) / config.num_attention_heads <= MAX_TABLE, {
       path: ['max_position_embeddings'],
-      message: `rotary positions of that many tokens and heads that wide take more than ${MAX_ROTARY} numbers`,
+      message: `rotary positions of that many tokens and heads that wide take more than ${MAX_TABLE} numbers`,
     })
     .refine(
       (config) =>

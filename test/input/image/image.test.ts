@@ -306,6 +306,123 @@ test.each([
   },
 );
 
+test.each([
+  [64, 43, 34, 34, 3, 'bc440346b1370981'],
+  [33, 77, 56, 56, 3, 'da977a493d0969c4'],
+  [50, 40, 90, 70, 3, '55f7f8e505f8e37e'],
+  [61, 40, 20, 17, 2, '19f6a95573e017d2'],
+  [61, 40, 20, 17, 1, '5ecda9df148b5eee'],
+  [200, 150, 13, 300, 3, '43ff02c81b332863'],
+  [500, 400, 33, 21, 2, '01541fc1e8610a96'],
+  [31, 29, 31, 64, 1, '3402e83e79153ec4'],
+] as const)(
+  '%i x %i to %i x %i with filter %i is what torchvision 0.29 gives, to the bit',
+  (width, height, toWidth, toHeight, code, expected) => {
+    expect(digest(resize(random(width, height), toWidth, toHeight, filters[code], 'torchvision').data)).toBe(expected);
+  },
+);
+
+/** Settings, a picture's size, and the hash of the float32 pixels that transformers 5.24.0 makes of it. */
+test.each<[object, number, number, string]>([
+  [
+    { image_processor_type: 'CLIPImageProcessorFast', size: { shortest_edge: 20 }, crop_size: { height: 20, width: 20 } },
+    61,
+    40,
+    '22b29c0fdec78860',
+  ],
+  [
+    { image_processor_type: 'CLIPImageProcessorFast', size: { shortest_edge: 21 }, crop_size: { height: 16, width: 18 } },
+    40,
+    61,
+    '0c4a8791b6eb926f',
+  ],
+  [
+    { image_processor_type: 'CLIPImageProcessorFast', size: { height: 9, width: 12 }, crop_size: { height: 14, width: 15 } },
+    40,
+    61,
+    '135a2b1cb07aebef',
+  ],
+  [
+    {
+      image_processor_type: 'CLIPImageProcessorFast',
+      size: { shortest_edge: 20 },
+      crop_size: { height: 20, width: 20 },
+      do_normalize: false,
+    },
+    33,
+    20,
+    '858eb6316e4cce88',
+  ],
+  [
+    {
+      image_processor_type: 'CLIPImageProcessorFast',
+      size: { shortest_edge: 20 },
+      crop_size: { height: 20, width: 20 },
+      do_rescale: false,
+    },
+    33,
+    20,
+    '9e5ebdbe92071c47',
+  ],
+  [
+    {
+      image_processor_type: 'CLIPImageProcessorFast',
+      size: { shortest_edge: 20 },
+      crop_size: { height: 20, width: 20 },
+      rescale_factor: 0.004,
+      image_mean: [0.5, 0.4, 0.3],
+      image_std: [0.5, 0.6, 0.7],
+      resample: 2,
+    },
+    33,
+    29,
+    '184db7ae565d27cc',
+  ],
+  [
+    {
+      image_processor_type: 'LlavaImageProcessorFast',
+      size: { shortest_edge: 20 },
+      crop_size: { height: 20, width: 20 },
+      do_pad: true,
+    },
+    61,
+    40,
+    '68fc325bcae71e9f',
+  ],
+  [
+    {
+      image_processor_type: 'LlavaImageProcessorFast',
+      size: { shortest_edge: 20 },
+      crop_size: { height: 20, width: 20 },
+      do_pad: true,
+    },
+    40,
+    63,
+    '896358dccef28668',
+  ],
+  [{ image_processor_type: 'BlipImageProcessorFast', size: { height: 20, width: 20 } }, 61, 40, '9270f478112b5af0'],
+  [
+    {
+      image_processor_type: 'BlipImageProcessorFast',
+      size: { height: 24, width: 24 },
+      do_center_crop: true,
+      crop_size: { height: 20, width: 20 },
+    },
+    61,
+    40,
+    '519f164779cf44b3',
+  ],
+  [
+    { image_processor_type: 'CLIPImageProcessorPil', size: { height: 9, width: 12 }, crop_size: { height: 14, width: 15 } },
+    40,
+    61,
+    'd03bee7bdc31d550',
+  ],
+])('%j of a picture of %i x %i: the pixels of transformers 5.24, to the bit', (settings, width, height, expected) => {
+  const { data } = imageProcessor(parseConfig('c', preprocessorConfig, settings)).process(random(width, height));
+  expect(digest(new Uint8Array(data.buffer))).toBe(expected);
+});
+
 test.skipIf(!hasFixtures)('a JPEG decodes to what Pillow 10.4 gives, to the bit', async () => {
   expect(digest((await decodeImage(join(fixturesDir, 'images', 'scene5.jpg'))).data)).toBe('ca9d637f737ca0af');
 });
@@ -345,4 +462,11 @@ test('processors: shortest edge and crop, squares, padding, wrong configurations
   expect(() => config({ size: 8, image_processor_type: 'SiglipImageProcessor' })).toThrow(/image_processor_type: only CLIP/);
   expect(() => config({ size: 8, resample: 0 })).toThrow(/resample: expected 1 \(Lanczos\)/);
   expect(() => clip.process(random(900, 2))).toThrow(/too narrow/);
+  for (const huge of [{ shortest_edge: 20_000 }, 20_000, { height: 20_000, width: 8 }])
+    expect(() => config({ size: huge })).toThrow(/size.* at most 2048 pixels/);
+  expect(() => config({ size: 8, crop_size: 5000 })).toThrow(/crop_size.* at most 2048 pixels/);
+  expect(() => config({ size: 8, image_std: [1, 0, 1] })).toThrow(/image_std\.1: expected a number above 0/);
+  expect(() => config({ size: { shortest_edge: 8, longest_edge: 16 } })).toThrow(/size.*/);
+  const large = imageProcessor(config({ size: { shortest_edge: 2048 }, crop_size: 8 }));
+  expect(() => large.process(random(900, 20))).toThrow(/would become one of \d+ pixels, more than the 16777216 allowed/);
 });
