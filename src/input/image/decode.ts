@@ -32,6 +32,8 @@ export interface DecodeOptions {
   maxPixels?: number;
   /** `upright` as people see the picture, `stored` as the file has its rows (Pillow's way) */
   orientation?: 'upright' | 'stored';
+  /** `dropped`: the colours as they are stored (transformers before 5); `white`: on white (transformers 5). A GIF's are always dropped. */
+  transparency?: 'dropped' | 'white';
 }
 
 /**
@@ -40,7 +42,7 @@ export interface DecodeOptions {
  */
 export async function decodeImage(
   source: string | Uint8Array,
-  { maxPixels = 64e6, orientation = 'upright' }: DecodeOptions = {},
+  { maxPixels = 64e6, orientation = 'upright', transparency = 'dropped' }: DecodeOptions = {},
 ): Promise<RgbImage> {
   const name = typeof source === 'string' ? source : 'the picture';
   const bytes = typeof source === 'string' ? readPicture(source) : source;
@@ -65,6 +67,7 @@ export async function decodeImage(
   tooLarge({ width: meta.width, height: meta.pageHeight ?? meta.height });
   return attempt(async () => {
     if (meta.space === 'cmyk') return fromCmyk(await raw(open().pipelineColourspace('cmyk').toColourspace('cmyk')));
+    if (transparency === 'white' && meta.hasAlpha) return onWhite(await raw(open().ensureAlpha().toColourspace('srgb')));
     const { width, height, data } = await raw(open().removeAlpha().toColourspace('srgb'));
     return { width, height, data };
   }, damaged);
@@ -110,6 +113,19 @@ function fromCmyk({ width, height, data, channels }: RgbImage & { channels: numb
   for (let i = 0; i < width * height; i++) {
     const light = 255 - data[i * channels + 3]!;
     for (let c = 0; c < 3; c++) out[i * 3 + c] = light - Math.round((data[i * channels + c]! * light) / 255);
+  }
+  return { width, height, data: out };
+}
+
+/** PIL's `alpha_composite` over white, with its rounding. */
+function onWhite({ width, height, data }: RgbImage): RgbImage {
+  const out = new Uint8Array(width * height * 3);
+  for (let i = 0; i < width * height; i++) {
+    const alpha = data[4 * i + 3]! * 128;
+    for (let c = 0; c < 3; c++) {
+      const sum = data[4 * i + c]! * alpha + 255 * (255 * 128 - alpha) + 0x4000;
+      out[3 * i + c] = ((sum >> 8) + sum) >> 15;
+    }
   }
   return { width, height, data: out };
 }

@@ -131,7 +131,7 @@ function padToSquare(image: RgbImage, colour: readonly number[]): RgbImage {
 }
 
 /** Copies a picture into another, whose data it changes; what stands over is cut. Left and top may be below zero. */
-function paste(image: RgbImage, into: RgbImage, left: number, top: number): RgbImage {
+export function paste(image: RgbImage, into: RgbImage, left: number, top: number): RgbImage {
   const first = Math.max(0, -left);
   const last = Math.min(image.width, into.width - left);
   for (let y = Math.max(0, -top); y < image.height && y + top < into.height; y++) {
