@@ -3,6 +3,8 @@
 import { existsSync } from 'node:fs';
 import { freemem, totalmem } from 'node:os';
 import { basename, join, resolve } from 'node:path';
+import { z } from 'zod';
+import { blockName } from '../files/blocks.ts';
 import { parseConfig, readConfig } from '../files/config.ts';
 import type { Checkpoint } from '../files/folder.ts';
 import { isHubId, pulledFolder } from '../files/hub.ts';
@@ -16,7 +18,7 @@ import type { CompileOptions } from '../runtime/program.ts';
 import type { Architecture } from './architecture.ts';
 import { blip2Opt } from './blip2-opt.ts';
 import type { Blip2Config } from './configs/blip2.ts';
-import { generationConfig } from './configs/generation.ts';
+import { type GenerationConfig, generationConfig } from './configs/generation.ts';
 import type { LlavaConfig } from './configs/llava.ts';
 import { checkLayers, describeFolder, openNamed } from './layouts.ts';
 import { llava } from './llava.ts';
@@ -119,8 +121,7 @@ function assemble(parts: Parts, options: LoadOptions): Vlm {
     ? memoryOnCard(name, size, free)
     : chooseResidency(name, size, maxMemory ?? totalmem(), { given: residency, training });
   if (maxMemory === undefined && !onCard) checkFree(name, memory, free);
-  const path = join(tokenizer.dir, 'generation_config.json');
-  const generation = existsSync(path) ? readConfig(path, generationConfig) : parseConfig(path, generationConfig, {});
+  const [path, generation] = generationOf(tokenizer.dir);
   const eosIds = generation.eos_token_id.length > 0 ? generation.eos_token_id : parts.eosIds;
   const inBlocks = (weight: string): boolean =>
     (storedBlocks(checkpoint, weight) ?? blocksOf(dtype ?? 'float32', uses.get(weight)!)) !== undefined;
@@ -147,6 +148,17 @@ function assemble(parts: Parts, options: LoadOptions): Vlm {
   });
 }
 
+/** generation_config.json; files older than it say the same in config.json, of the decoder or of the whole. */
+function generationOf(dir: string): [path: string, GenerationConfig] {
+  const path = join(dir, 'generation_config.json');
+  if (existsSync(path)) return [path, readConfig(path, generationConfig)];
+  const { text_config, ...own } = readConfig(
+    join(dir, 'config.json'),
+    z.looseObject({ text_config: z.looseObject({}).optional() }),
+  );
+  return [join(dir, 'config.json'), parseConfig(join(dir, 'config.json'), generationConfig, { ...text_config, ...own })];
+}
+
 /** The processor that the folder describes; its pictures must have the size that the model takes. */
 function processorOf(dir: string, [height, width]: readonly [number, number]): ImageProcessor {
   const { name, settings, resizer } = readImageSettings(dir);
@@ -160,7 +172,11 @@ function processorOf(dir: string, [height, width]: readonly [number, number]): I
 }
 
 function loadLlava(dir: string, config: LlavaConfig, checkpoint: Checkpoint, options: LoadOptions): Vlm {
-  const architecture = llava(config);
+  // The head of a tied model is the embedding where it has none of its own; either part of the configuration may say so.
+  const head = 'language_model.lm_head.weight';
+  const hasHead = checkpoint.has(head) || checkpoint.has(blockName(head, 'data'));
+  const tie_word_embeddings = !hasHead && (config.text_config.tie_word_embeddings || config.tie_word_embeddings);
+  const architecture = llava({ ...config, text_config: { ...config.text_config, tie_word_embeddings } });
   const tokenizer = loadTokenizer(dir);
   const image = requireToken(tokenizer, '<image>');
   if (image !== config.image_token_index)

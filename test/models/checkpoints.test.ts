@@ -13,7 +13,7 @@ import { generateAll } from '../../src/models/answer.ts';
 import { blip2Layout } from '../../src/models/configs/blip2.ts';
 import { llavaLayout } from '../../src/models/configs/llava.ts';
 import { describeConfig } from '../../src/models/layouts.ts';
-import { loadModel } from '../../src/models/load.ts';
+import { loadModel, weightShapes } from '../../src/models/load.ts';
 import { miniGpt4Layout } from '../../src/models/minigpt4.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import { fixturesDir, hasFixtures } from '../shared.ts';
@@ -229,6 +229,18 @@ describe.skipIf(!hasFixtures)('generation_config.json', () => {
     ]);
   });
 
+  test('without the file, config.json says it, of the decoder or of the whole', async () => {
+    const dir = folder('tiny-llava', {
+      'generation_config.json': undefined,
+      'config.json': (config) => ({
+        ...version(config),
+        suppress_tokens: [643],
+        text_config: { ...(config.text_config as Fields), suppress_tokens: [1], eos_token_id: [999] },
+      }),
+    });
+    expect(await answerIn(dir, 16)).toEqual([312, 309]);
+  });
+
   test('what is not computed is named when an answer is asked for; damaged settings when the model opens', async () => {
     const vlm = loadModel(withSettings({ num_beams: 4, stop_strings: ['.'] }));
     await expect(answerOf(vlm, 2)).rejects.toThrow(
@@ -343,6 +355,29 @@ describe.skipIf(!hasFixtures)('names of weights', () => {
   });
 });
 
+/** Whether transformers 5.24 takes the embedding for a head, by what config.json says of the whole and of the decoder, and by what is stored. */
+test.skipIf(!hasFixtures).each([
+  [true, false, false, true],
+  [undefined, true, false, true],
+  [false, true, false, true],
+  [true, true, true, false],
+  [true, undefined, true, false],
+])('tied embeddings: %s, %s, a head of its own: %s', (whole, text, head, tied) => {
+  const dir = renamed('tiny-llava', (name) => name);
+  const config = readFields(join(dir, 'config.json'));
+  const decoder = { ...(config.text_config as Fields), tie_word_embeddings: text };
+  writeFileSync(join(dir, 'config.json'), JSON.stringify({ ...config, tie_word_embeddings: whole, text_config: decoder }));
+  if (!head) {
+    const source = openWeights(dir);
+    const kept = source.names().filter((name) => !name.includes('lm_head'));
+    const tensors = Object.fromEntries(kept.map((name) => [name, source.get(name)]));
+    rmSync(join(dir, 'model.safetensors'));
+    writeSafetensors(join(dir, 'model.safetensors'), tensors);
+  }
+  const read = [...weightShapes(loadModel(dir).architecture).keys()];
+  expect(read.includes('language_model.lm_head.weight')).toBe(!tied);
+});
+
 describe('what cannot be opened is said before anything is built', () => {
   const refusal = (config: unknown): string => {
     try {
@@ -376,6 +411,11 @@ describe('what cannot be opened is said before anything is built', () => {
       /vision_config\.model_type/,
     ],
     ['BLIP-2 on T5', { model_type: 'blip-2', use_decoder_only_language_model: false }, /use_decoder_only_language_model/],
+    [
+      'a projector without biases',
+      { model_type: 'llava', multimodal_projector_bias: false },
+      /multimodal_projector_bias: only true/,
+    ],
     ['rounded weights', { model_type: 'llava', quantization_config: { quant_method: 'awq' } }, /quant_method "awq" is not known/],
   ])('%s', (_, config, message) => {
     expect(refusal(config)).toMatch(message);

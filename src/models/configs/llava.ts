@@ -1,6 +1,6 @@
 /** config.json of LLaVA-1.5, with the defaults of transformers' LlavaConfig. */
 import { z } from 'zod';
-import { activation, id } from '../../files/config.ts';
+import { activation, exactly, flag, id } from '../../files/config.ts';
 import { clipVisionConfig } from './clip.ts';
 import { type Layout, renameBy } from './layout.ts';
 import { llamaConfig } from './llama.ts';
@@ -9,7 +9,11 @@ import { llamaConfig } from './llama.ts';
 export const llavaConfig = z
   .looseObject({
     model_type: z.literal('llava', 'expected "llava"'),
-    image_token_index: id.default(32000),
+    image_token_index: id.nullish(),
+    /** the same, as newer files name it */
+    image_token_id: id.nullish(),
+    multimodal_projector_bias: exactly(true, 'a projector without biases is not read'),
+    tie_word_embeddings: flag(false),
     pad_token_id: id.nullish(),
     projector_hidden_act: activation.default('gelu'),
     vision_feature_layer: z.int('expected the number of one layer').default(-2),
@@ -31,7 +35,11 @@ export const llavaConfig = z
         path: ['vision_feature_layer'],
         message: `expected ${-layers - 1} to ${layers}: the image encoder has ${layers} layers, but it is ${layer}`,
       });
-  });
+  })
+  .transform(({ image_token_id, ...config }) => ({
+    ...config,
+    image_token_index: config.image_token_index ?? image_token_id ?? 32000,
+  }));
 export type LlavaConfig = z.output<typeof llavaConfig>;
 
 /** Saved by transformers up to 4.51; 4.52.0 to 4.52.3, 5.5 and trainers that write a state dict have other names. */
