@@ -1,5 +1,7 @@
 /** What goes wrong, in the shape that OpenAI's clients read: `{error: {message, type, param, code}}`. */
 
+import { basename, dirname } from 'node:path';
+import { FileChanged } from '../../src/files/changed.ts';
 import { visible } from '../../src/files/visible.ts';
 
 export interface ErrorBody {
@@ -74,6 +76,11 @@ export interface PlainError {
 
 export function plainError(error: unknown): PlainError {
   if (error instanceof ApiError) return { message: error.message, status: error.status, code: error.code, param: error.param };
+  if (error instanceof FileChanged) {
+    const file = `${basename(dirname(error.path))}/${basename(error.path)}`;
+    const message = `${file} was changed on the disk while this server had it open; the server must be started again`;
+    return { message, status: 503, code: 'weights_changed', stack: error.stack };
+  }
   const { message, stack } = error instanceof Error ? error : new Error(String(error));
   return { message, stack };
 }
@@ -98,7 +105,7 @@ export async function clientsFault<T>(
   try {
     return await check();
   } catch (error) {
-    if (error instanceof ApiError || isStop(error)) throw error;
+    if (error instanceof ApiError || error instanceof FileChanged || isStop(error)) throw error;
     const { message } = error as Error;
     // Errors of the language were not written for people.
     const raw = [TypeError, RangeError, SyntaxError, ReferenceError].some((kind) => error instanceof kind);

@@ -82,7 +82,7 @@ export async function moduleContribution(
     const prob = { attn: p(0), mlp: p(1), layer: p(2) };
     const largest = Math.max(...logit.attn.map(Math.abs), ...logit.mlp.map(Math.abs));
     const combine = (v: number[], q: number[]): number[] =>
-      v.map((x, i) => Math.sign(x) * Math.sqrt((Math.abs(x) / largest) * q[i]!));
+      v.map((x, i) => Math.sign(x) * (largest === 0 ? 0 : Math.sqrt((Math.abs(x) / largest) * q[i]!)));
     const scoresAfter = (layer: number): Float32Array => logits.data.subarray(row(2, layer), row(2, layer) + vocabulary);
     return {
       tokenId,

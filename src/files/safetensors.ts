@@ -6,6 +6,7 @@
 import { closeSync, fstatSync, openSync, readSync, type Stats } from 'node:fs';
 import { bytesPerElement, type DType, sizeOf, type Tensor } from '../graph/dtype.ts';
 import { writeFileAtomic } from './atomic.ts';
+import { assertUnchanged, type FileState } from './changed.ts';
 import { fromBfloat16, fromFloat16 } from './half.ts';
 import { type StrictJson, strictJson } from './strict-json.ts';
 
@@ -77,13 +78,6 @@ export interface ReadOptions {
   as?: 'float32';
 }
 
-/** What tells that a file is the one that was opened. */
-interface FileState {
-  readonly size: number;
-  readonly mtimeMs: number;
-  readonly ino: number;
-}
-
 /** An opened file: its checked header, and reading by range. No file handle stays open. */
 export class SafetensorsFile {
   constructor(
@@ -93,6 +87,9 @@ export class SafetensorsFile {
     readonly entries: ReadonlyMap<string, SafetensorsEntry>,
     private readonly stats: FileState,
   ) {}
+
+  /** For whoever maps the file, whose bytes may change under it. @throws FileChanged */
+  readonly check = (): void => assertUnchanged(this.path, this.stats);
 
   names(): string[] {
     return [...this.entries.keys()];
@@ -113,8 +110,7 @@ export class SafetensorsFile {
     if (from < 0 || length < 0 || from + length > entry.bytes)
       throw new Error(`${this.path}: ${entry.name}: range ${from}..${from + length} is outside its ${entry.bytes} bytes`);
     return withFile(this.path, (fd, stats) => {
-      if (stats.size !== this.stats.size || stats.mtimeMs !== this.stats.mtimeMs || stats.ino !== this.stats.ino)
-        throw new Error(`${this.path} was changed after it was opened; open it again`);
+      assertUnchanged(this.path, this.stats, stats);
       const bytes = new Uint8Array(length);
       readFully(fd, bytes, entry.begin + from, this.path);
       return bytes;

@@ -20,6 +20,7 @@ import { blip2Opt } from './blip2-opt.ts';
 import type { Blip2Config } from './configs/blip2.ts';
 import { type GenerationConfig, generationConfig } from './configs/generation.ts';
 import type { LlavaConfig } from './configs/llava.ts';
+import { notFiniteWeight } from './finite.ts';
 import { checkLayers, describeFolder, openNamed } from './layouts.ts';
 import { llava } from './llava.ts';
 import { batchWithin, checkFree, chooseResidency, memoryOnCard, numbersOf, type Residency } from './memory.ts';
@@ -137,6 +138,7 @@ function assemble(parts: Parts, options: LoadOptions): Vlm {
     eosIds,
     rules: tokenRules(generation, { eosIds, prompt: parts.prompt, path }),
     fingerprint: () => quantizedFrom(dir)?.source ?? checkpoint.fingerprint(),
+    notFinite: () => notFiniteWeight(checkpoint),
     compileOptions: memory.residency === 'whole' ? compileOptions : { ...compileOptions, ...mappedOptions },
     layered:
       memory.residency === 'whole'

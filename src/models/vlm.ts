@@ -25,6 +25,7 @@ import { Weights } from '../nn/weights.ts';
 import type { WeightSource } from '../onnx/emit.ts';
 import type { CompileOptions, Engine, Feeds, Program } from '../runtime/program.ts';
 import type { Architecture, TextCodec } from './architecture.ts';
+import { checkFinite } from './finite.ts';
 import { runLayered } from './layered.ts';
 import type { MemoryEstimate } from './memory.ts';
 import { layout, type Sequence } from './sequence.ts';
@@ -99,6 +100,8 @@ export interface VlmParts {
   rules?: TokenRules | undefined;
   /** hash of the weights: edits and adapters name the model they belong to */
   fingerprint: () => string;
+  /** which weight holds a value that is not a finite number, if one does */
+  notFinite?: () => string | undefined;
   /** of programs of many layers */
   compileOptions?: CompileOptions;
   /** given: the decoder runs as one program per layer, with these options for the weights that it reads */
@@ -126,6 +129,7 @@ export class Vlm {
   readonly memoryBudget: number;
   readonly batchLimit: number;
   readonly #fingerprint: () => string;
+  readonly #notFinite: VlmParts['notFinite'];
   readonly #programs = new Map<string, Promise<Program>>();
   readonly #visual = new Map<string, Promise<Tensor<'float32'>>>();
   /** shared states by layer: see shared-states.ts */
@@ -146,6 +150,7 @@ export class Vlm {
     this.memoryBudget = parts.memoryBudget ?? Number.POSITIVE_INFINITY;
     this.batchLimit = parts.batchLimit ?? Number.POSITIVE_INFINITY;
     this.#fingerprint = parts.fingerprint;
+    this.#notFinite = parts.notFinite;
   }
 
   get fingerprint(): string {
@@ -167,8 +172,12 @@ export class Vlm {
     if (program === undefined) {
       const outputs = build();
       const options = kind === 'layered' ? this.layered?.(parametersOf(outputs)) : undefined;
-      program = this.engine.compile(outputs, { ...(options ?? this.compileOptions), weights: this.weights });
+      const afterRun = (given: Readonly<Record<string, Tensor>>): void =>
+        checkFinite(given, this.name, () => this.#notFinite?.());
+      program = this.engine.compile(outputs, { ...(options ?? this.compileOptions), weights: this.weights, afterRun });
       this.#programs.set(key, program);
+      // What failed is tried again, and is not there to be released.
+      program.catch(() => this.#programs.delete(key));
     }
     return program;
   }
@@ -204,6 +213,7 @@ export class Vlm {
     if (tokens === undefined) {
       tokens = this.visualOf(this.processor(image));
       this.#visual.set(key, tokens);
+      tokens.catch(() => this.#visual.delete(key));
       // A bound, oldest first: features of a long evaluation must not pile up.
       if (this.#visual.size > 4096) this.#visual.delete(this.#visual.keys().next().value as string);
     }

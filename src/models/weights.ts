@@ -6,6 +6,7 @@
 import { realpathSync } from 'node:fs';
 import { basename } from 'node:path';
 import { BLOCK, type BlockBits, blockFor, blockName, blockParts, blockShapes, quantizeBlocks } from '../files/blocks.ts';
+import { FileChanged } from '../files/changed.ts';
 import type { Checkpoint } from '../files/folder.ts';
 import { toFloat16 } from '../files/half.ts';
 import { isContiguous } from '../files/torch-pickle.ts';
@@ -129,7 +130,8 @@ export function weightsOf(
   };
   const locate = (name: string, dtype: WeightLocation['dtype']): WeightLocation => {
     const { file, entry } = checkpoint.place(name);
-    return { file: realPath(file.path), offset: entry.begin, bytes: entry.bytes, dtype, shape: entry.shape };
+    const { begin: offset, bytes, shape } = entry;
+    return { file: realPath(file.path), offset, bytes, dtype, shape, check: file.check };
   };
   return (name): WeightLocation | Tensor | BlockWeight => {
     const made = derived.get(name)?.();
@@ -149,7 +151,14 @@ export function weightsOf(
     const rounded = type === undefined || use === undefined ? undefined : blocksOf(type, use);
     if (rounded !== undefined) {
       const [rows, columns] = entry.shape as [number, number];
-      const parts = () => ({ ...quantizeBlocks(floats().data, rows, columns, rounded.bits, rounded.block) });
+      const parts = () => {
+        try {
+          return { ...quantizeBlocks(floats().data, rows, columns, rounded.bits, rounded.block) };
+        } catch (error) {
+          if (error instanceof FileChanged) throw error;
+          throw new Error(`${file.path}: ${name} cannot be rounded: ${(error as Error).message}`, { cause: error });
+        }
+      };
       return { ...rounded, shape: entry.shape, parts };
     }
     if (dtype === 'float32' && type !== undefined && type !== 'float32' && isLarge(entry.shape))

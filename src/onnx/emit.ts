@@ -17,6 +17,8 @@ export interface Emitted {
   bytes: Uint8Array;
   /** innermost folder of all external data, if any */
   folder: string | undefined;
+  /** of every file of external data; throws when it was changed */
+  checks: ReadonlySet<() => void>;
   /** input names with their declared dtype and shape, in the order of the graph */
   inputs: Map<string, { dtype: DType; shape: readonly Dim[] }>;
   outputs: Map<string, { dtype: DType; shape: readonly Dim[] }>;
@@ -205,5 +207,5 @@ export function emit(
     inputs: [...inputs].map(([name, { dtype, shape }]) => ({ name, type: onnxType[dtype], shape })),
     outputs: [...declared].map(([name, { dtype, shape }]) => ({ name: `out:${name}`, type: onnxType[dtype], shape })),
   });
-  return { bytes, folder: stored.folder, inputs, outputs: declared };
+  return { bytes, folder: stored.folder, checks: stored.checks, inputs, outputs: declared };
 }

@@ -13,6 +13,8 @@ export interface WeightLocation {
   bytes: number;
   dtype: DType | 'bfloat16';
   shape: readonly number[];
+  /** asked before and after every run, since the file stays mapped: throws when it is no longer the file that was opened */
+  check?: () => void;
 }
 
 /**
@@ -68,6 +70,8 @@ export class WeightEmitter {
   readonly #options: EmitOptions;
   readonly #written = new Set<string>();
   readonly folder: string | undefined;
+  /** of every file that weights lie in */
+  readonly checks: ReadonlySet<() => void>;
 
   constructor(emitter: Writer, bound: ReadonlyMap<string, WeightLocation | Tensor | BlockWeight>, options: EmitOptions) {
     this.#emitter = emitter;
@@ -79,6 +83,7 @@ export class WeightEmitter {
       this.#parts.set(name, parts);
       return Object.values(parts);
     });
+    this.checks = new Set(pieces.flatMap((piece) => ('data' in piece || piece.check === undefined ? [] : [piece.check])));
     this.folder = commonFolder(pieces.flatMap((piece) => ('data' in piece ? [] : [piece.file])));
   }
 

@@ -25,6 +25,8 @@ export interface CompileOptions {
   profile?: string;
   /** nothing is written to stderr when a run fails */
   silent?: boolean;
+  /** given the outputs of every run; what it throws fails the run */
+  afterRun?: (outputs: Readonly<Record<string, Tensor>>) => void;
   /** settings of the device's own, by the engine's name of the device */
   providerOptions?: Record<string, Record<string, string>>;
 }
@@ -56,9 +58,13 @@ export class Program {
   readonly #session: Session;
 
   readonly #device: Device;
+  readonly #checks: Emitted['checks'];
+  readonly #afterRun: CompileOptions['afterRun'];
 
-  constructor(emitted: Emitted, session: Session, device: Device = devices.cpu) {
+  constructor(emitted: Emitted, session: Session, device: Device = devices.cpu, { afterRun }: CompileOptions = {}) {
     this.#device = device;
+    this.#checks = emitted.checks;
+    this.#afterRun = afterRun;
     this.inputs = emitted.inputs;
     this.outputs = emitted.outputs;
     this.#session = session;
@@ -67,7 +73,7 @@ export class Program {
   /**
    * Runs once. Every input must be given with its declared dtype and a shape that fits; a symbol has one value per run.
    * @param only the outputs to return; all when left out
-   * @throws Error that names the input, what it got and what was declared
+   * @throws Error that names the input, what it got and what was declared; FileChanged when the weights are no longer those that were opened
    */
   async run(feeds: Feeds, only?: readonly string[]): Promise<Record<string, Tensor>> {
     const bound = new Map<string, { value: number; by: string }>();
@@ -80,7 +86,12 @@ export class Program {
         throw new Error(`input ${name} is ${showShape(t.shape)}: ${this.#device.name} takes no axis of length 0`);
       given[name] = t;
     }
-    return this.#session.run(given, only);
+    // Before: what is cut off ends the process when it is touched. After: what was overwritten meanwhile gave a wrong answer.
+    for (const check of this.#checks) check();
+    const outputs = await this.#session.run(given, only);
+    for (const check of this.#checks) check();
+    this.#afterRun?.(outputs);
+    return outputs;
   }
 
   async release(): Promise<void> {
@@ -120,5 +131,8 @@ export async function compileWith(
   const castPerUse = options.half === 'perUse';
   const { device } = backend;
   const emitted = emit(new Map(Object.entries(outputs)), options.weights ?? (() => undefined), { castPerUse }, device);
-  return new Program(emitted, await backend.open(emitted, options), device);
+  for (const check of emitted.checks) check();
+  const session = await backend.open(emitted, options);
+  for (const check of emitted.checks) check();
+  return new Program(emitted, session, device, options);
 }

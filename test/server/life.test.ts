@@ -1,6 +1,6 @@
 /** How a server lives and ends: kills at any moment, drains, clients that leave, too many at once, work that takes too long. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { EditStore } from '../../apps/server/edits/store.ts';
@@ -249,4 +249,33 @@ describe('under load', () => {
     await hurried.close();
     expect((await running).json.error.code).toBe('draining');
   }, 60_000);
+});
+
+test('weights that change under the server: 503 that names the file, never an answer of two models', async () => {
+  const folder = temporaryFolder();
+  const model = join(folder, 'my-model');
+  cpSync(join(root, 'models/mini-llava'), model, { recursive: true });
+  const own = await startHarness({ models: [model] });
+  try {
+    const chat = () =>
+      own.ask('POST', '/v1/chat/completions', { model: 'my-model', messages: messages('what is a dog?'), max_tokens: 2 });
+    expect((await chat()).status).toBe(200);
+    const weights = join(model, 'model.safetensors');
+    truncateSync(weights, statSync(weights).size - 4096);
+    for (const body of [{}, { stream: true }]) {
+      const { status, json, text } = await own.ask('POST', '/v1/chat/completions', {
+        model: 'my-model',
+        messages: messages('what is a cat?'),
+        max_tokens: 2,
+        ...body,
+      });
+      if (status !== 200) expect([status, json.error.code]).toEqual([503, 'weights_changed']);
+      expect(text).toContain('my-model/model.safetensors was changed on the disk');
+      expect(text).not.toContain(folder);
+    }
+    expect((await own.ask('GET', '/healthz')).status).toBe(200);
+  } finally {
+    await own.close();
+    rmSync(folder, { recursive: true });
+  }
 });

@@ -6,6 +6,7 @@ import { checkModel, type Edit, type EditorWeights } from '../../../src/editors/
 import { readEdit, readEditorWeights } from '../../../src/editors/files.ts';
 import { editorIds, editorNamed } from '../../../src/editors/index.ts';
 import { findShippedWeights } from '../../../src/editors/shipped.ts';
+import { FileChanged } from '../../../src/files/changed.ts';
 import type { AnsweringModel } from '../../../src/models/answer.ts';
 import { loadModel } from '../../../src/models/load.ts';
 import type { Sequence } from '../../../src/models/sequence.ts';
@@ -190,6 +191,7 @@ export async function combined(vlm: Vlm, edits: readonly Edit[]): Promise<Answer
   try {
     return await editedModel(vlm, edits);
   } catch (error) {
+    if (error instanceof FileChanged) throw error;
     throw new ApiError(409, 'edits_do_not_combine', (error as Error).message, { param: 'set', cause: error });
   }
 }
