@@ -9,7 +9,7 @@ import { flag, parseConfig, positive, withoutNulls } from '../../files/config.ts
 import { type Json, readJson } from '../../files/json.ts';
 
 /** Pixels on one side that a processor may ask for: above the largest pictures of published models. */
-const edge = z
+export const edge = z
   .int('expected a whole number of pixels')
   .positive('expected a number above 0')
   .max(2048, 'expected at most 2048 pixels');
@@ -23,7 +23,7 @@ const length = z.union(
   [edge.transform((n) => ({ height: n, width: n })), z.looseObject({ height: edge, width: edge })],
   'expected a size: a number, or {height, width}, of at most 2048 pixels',
 );
-const rgb = (number: z.ZodNumber) =>
+export const rgb = (number: z.ZodNumber) =>
   z
     .array(number)
     .length(3, 'expected three numbers, one per colour')

@@ -99,16 +99,21 @@ export function smolVlmTiles(image: RgbImage, longest: number, tile: number, set
   return tiles[0] * tiles[1] === 0 ? [whole] : [...cut(whole, tile), resized(whole, [tile, tile], settings)];
 }
 
+/** The largest size of a picture's shape within a resolution, and where it lies there. */
+export function fitWithin([height, width]: Size, resolution: Size): { size: Size; top: number; left: number } {
+  const [down, across] = [resolution[0] / height, resolution[1] / width];
+  const size: Size =
+    across < down
+      ? [Math.min(Math.ceil(height * across), resolution[0]), resolution[1]]
+      : [resolution[0], Math.min(Math.ceil(width * down), resolution[1])];
+  return { size, top: (resolution[0] - size[0]) >> 1, left: (resolution[1] - size[1]) >> 1 };
+}
+
 /** LLaVA-OneVision, one picture: the whole picture, then the tiles of its best resolution, within black margins. */
 export function oneVisionTiles(image: RgbImage, tile: number, resolutions: readonly Size[], settings: PixelSettings): RgbImage[] {
   const resolution = bestResolution([image.height, image.width], resolutions);
-  const [down, across] = [resolution[0] / image.height, resolution[1] / image.width];
-  const fit: Size =
-    across < down
-      ? [Math.min(Math.ceil(image.height * across), resolution[0]), resolution[1]]
-      : [resolution[0], Math.min(Math.ceil(image.width * down), resolution[1])];
-  const [top, left] = [(resolution[0] - fit[0]) >> 1, (resolution[1] - fit[1]) >> 1];
-  const padded = paste(resized(image, fit, settings), canvas(resolution), left, top);
+  const { size, top, left } = fitWithin([image.height, image.width], resolution);
+  const padded = paste(resized(image, size, settings), canvas(resolution), left, top);
   return [resized(image, [tile, tile], settings), ...cut(padded, tile)];
 }
 

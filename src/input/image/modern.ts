@@ -1,0 +1,302 @@
+/**
+ * The processors of modern families, from their settings: a picture becomes what the image encoder reads, a number of visual tokens, and the part of
+ * the picture that each of them stands for. The settings are those of transformers' image processors (`readImageSettings`); pixels are made in
+ * tiles.ts, numbers of tiles and tokens in grids.ts.
+ */
+
+import { z } from 'zod';
+import { count, exactly, flag, parseConfig, positive } from '../../files/config.ts';
+import type { Json } from '../../files/json.ts';
+import type { Tensor } from '../../graph/dtype.ts';
+import { edge, type ImageSettings, type Resizer, rgb } from './config.ts';
+import type { RgbImage } from './decode.ts';
+import { anyRes, type Size, smartSize, smolTiles, tiledCanvas } from './grids.ts';
+import { valuesOf } from './processor.ts';
+import {
+  fitWithin,
+  gemmaTiles,
+  internVlTiles,
+  oneVisionSquare,
+  oneVisionTiles,
+  type PixelSettings,
+  pixelValues,
+  qwenPixels,
+  smolVlmTiles,
+} from './tiles.ts';
+
+/** A part of the original picture, in its pixels; where a processor pads, it may reach beyond the picture. */
+export interface Region {
+  readonly left: number;
+  readonly top: number;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** A picture as a processor leaves it. */
+export interface ProcessedPicture {
+  /** what the image encoder reads; computed when called */
+  pixels(): Tensor<'float32'>;
+  /** visual tokens */
+  readonly tokens: number;
+  /** rows and columns of tiles, or of visual tokens where there are no tiles; 0 and 0: the picture is one tile */
+  readonly grid: readonly [number, number];
+  /** height and width that the picture is scaled to */
+  readonly size: Size;
+  /** what visual token i stands for; undefined: it ends a row */
+  regionOf(token: number): Region | undefined;
+}
+
+export interface PictureProcessor {
+  /** @param together pictures of the prompt, itself included */
+  process(image: RgbImage, together?: number): ProcessedPicture;
+}
+
+const pixelCount = count.max(2 ** 26, 'expected at most 67108864 pixels');
+const square = z
+  .looseObject({ height: edge, width: edge })
+  .refine(({ height, width }) => height === width, 'only squares are supported');
+const shared = {
+  do_resize: exactly(true, 'the encoder reads pictures of certain sizes'),
+  do_convert_rgb: flag(true),
+  do_rescale: flag(true),
+  rescale_factor: positive.default(1 / 255),
+  do_normalize: flag(true),
+  resample: z.union([z.literal(1), z.literal(2), z.literal(3)], 'expected 1 (Lanczos), 2 (bilinear) or 3 (bicubic)').default(3),
+};
+const half: [number, number, number] = [0.5, 0.5, 0.5];
+const clip = {
+  image_mean: rgb(z.number()).default([0.48145466, 0.4578275, 0.40821073]),
+  image_std: rgb(positive).default([0.26862954, 0.26130258, 0.27577711]),
+};
+const siglip = { image_mean: rgb(z.number()).default(half), image_std: rgb(positive).default(half) };
+const typed = (name: string, other = name) =>
+  z
+    .string()
+    .regex(new RegExp(`^(${name}|${other})ImageProcessor(Fast|Pil)?$`), `only ${name}ImageProcessor is supported`)
+    .default(`${name}ImageProcessor`);
+
+/** Cell of a grid of rows and columns over a part of the picture. */
+function cellOf({ left, top, width, height }: Region, [rows, columns]: Size, cell: number): Region {
+  const row = Math.floor(cell / columns);
+  const [w, h] = [width / columns, height / rows];
+  return { left: left + (cell - row * columns) * w, top: top + row * h, width: w, height: h };
+}
+const whole = ({ width, height }: RgbImage): Region => ({ left: 0, top: 0, width, height });
+
+/** Tokens of tiles row by row, `side` x `side` each, then of the whole picture. */
+const inTiles =
+  (image: RgbImage, tiles: Size, side: number) =>
+  (token: number): Region => {
+    const tile = Math.floor(token / side ** 2);
+    const part = tile < tiles[0] * tiles[1] ? cellOf(whole(image), tiles, tile) : whole(image);
+    return cellOf(part, [side, side], token % side ** 2);
+  };
+
+/** How the settings' pixels are made. */
+function pixelSettings(
+  settings: Parameters<typeof valuesOf>[0] & { image_processor_type: string; resample: 1 | 2 | 3 },
+  otherwise: Resizer,
+): PixelSettings {
+  const kind = settings.image_processor_type;
+  const resizer = kind.endsWith('Fast') ? 'torchvision' : kind.endsWith('Pil') ? 'pillow' : otherwise;
+  return { resample: settings.resample, resizer, values: valuesOf(settings, resizer) };
+}
+
+const qwenSettings = z.preprocess(
+  // Before transformers 5 the limits stand beside `size`.
+  (value) => {
+    const { min_pixels, max_pixels, size, ...rest } = value as Record<string, Json>;
+    const limits = {
+      ...(size as object),
+      ...(min_pixels && { shortest_edge: min_pixels }),
+      ...(max_pixels && { longest_edge: max_pixels }),
+    };
+    return { ...rest, size: limits };
+  },
+  z.looseObject({
+    image_processor_type: typed('Qwen2VL'),
+    ...shared,
+    ...clip,
+    size: z.looseObject({ shortest_edge: pixelCount.default(56 * 56), longest_edge: pixelCount.default(28 * 28 * 1280) }),
+    patch_size: edge.default(14),
+    temporal_patch_size: count.max(8).default(2),
+    merge_size: count.max(16).default(2),
+  }),
+);
+
+/**
+ * Qwen2.5-VL and Qwen3-VL: [rows columns, 3 frames patch²].
+ * @param limits of the picture's area that take the place of the settings'
+ */
+export function qwenProcessor(given: ImageSettings, limits: { minPixels?: number; maxPixels?: number } = {}): PictureProcessor {
+  const config = parseConfig(given.name, qwenSettings, given.settings);
+  const { patch_size: patch, merge_size: merge, temporal_patch_size: frames, size } = config;
+  const { minPixels = size.shortest_edge, maxPixels = size.longest_edge } = limits;
+  const settings = pixelSettings(config, given.resizer);
+  return {
+    process(image) {
+      const scaled = smartSize([image.height, image.width], patch * merge, minPixels, maxPixels);
+      const grid: [number, number] = [scaled[0] / patch / merge, scaled[1] / patch / merge];
+      return {
+        pixels: () => qwenPixels(image, { patch, merge, frames, minPixels, maxPixels }, settings).pixels,
+        tokens: grid[0] * grid[1],
+        grid,
+        size: scaled,
+        regionOf: (token) => cellOf(whole(image), grid, token),
+      };
+    },
+  };
+}
+
+const smolSettings = z.looseObject({
+  image_processor_type: typed('SmolVLM', 'Idefics3'),
+  ...shared,
+  ...siglip,
+  resample: shared.resample.default(1),
+  do_image_splitting: exactly(true, 'pictures that are not split have another layout'),
+  size: z.looseObject({ longest_edge: count.max(4096, 'expected at most 4096 pixels') }).default({ longest_edge: 4 * 364 }),
+  max_image_size: z.looseObject({ longest_edge: edge }).default({ longest_edge: 364 }),
+});
+
+/** SmolVLM: [tiles, 3, s, s]; the whole picture is the last tile. @param side visual tokens along a tile */
+export function smolVlmProcessor(given: ImageSettings, side: number): PictureProcessor {
+  const config = parseConfig(given.name, smolSettings, given.settings);
+  const [longest, tile] = [config.size.longest_edge, config.max_image_size.longest_edge];
+  // transformers takes Pillow for its Lanczos filter, which torchvision has since 0.27 only.
+  const settings = pixelSettings(config, 'pillow');
+  return {
+    process(image) {
+      const { tiles, cut } = smolTiles([image.height, image.width], longest, tile);
+      return {
+        pixels: () => pixelValues(smolVlmTiles(image, longest, tile, settings), settings.values),
+        tokens: (tiles[0] * tiles[1] + 1) * side ** 2,
+        grid: tiles,
+        size: cut,
+        regionOf: inTiles(image, tiles, side),
+      };
+    },
+  };
+}
+
+const internSettings = z.looseObject({
+  image_processor_type: typed('GotOcr2'),
+  ...shared,
+  ...clip,
+  size: square.default({ height: 384, width: 384 }),
+  crop_to_patches: flag(false),
+  min_patches: count.max(64).default(1),
+  max_patches: count.max(64, 'expected at most 64 tiles').default(12),
+});
+
+/** InternVL3: [tiles, 3, s, s]; the whole picture is the last tile, unless there is one. @param side visual tokens along a tile */
+export function internVlProcessor(given: ImageSettings, side: number): PictureProcessor {
+  const config = parseConfig(given.name, internSettings, given.settings);
+  const tile = config.size.height;
+  const [least, most] = config.crop_to_patches ? [config.min_patches, config.max_patches] : [1, 1];
+  const settings = pixelSettings(config, given.resizer);
+  return {
+    process(image) {
+      const canvas = tiledCanvas([image.height, image.width], tile, least, most);
+      const tiles = canvas[0] * canvas[1];
+      return {
+        pixels: () => pixelValues(internVlTiles(image, tile, least, most, settings), settings.values),
+        tokens: (tiles === 1 ? 1 : tiles + 1) * side ** 2,
+        grid: canvas,
+        size: [canvas[0] * tile, canvas[1] * tile],
+        regionOf: inTiles(image, canvas, side),
+      };
+    },
+  };
+}
+
+const gemmaSettings = z.looseObject({
+  image_processor_type: typed('Gemma3'),
+  ...shared,
+  ...siglip,
+  resample: shared.resample.default(2),
+  size: square.default({ height: 224, width: 224 }),
+  do_pan_and_scan: exactly(false, 'pictures are not cut'),
+});
+
+/** Gemma 3: [1, 3, s, s]. @param side visual tokens along the picture, after pooling */
+export function gemmaProcessor(given: ImageSettings, side: number): PictureProcessor {
+  const config = parseConfig(given.name, gemmaSettings, given.settings);
+  const size: Size = [config.size.height, config.size.width];
+  const settings = pixelSettings(config, given.resizer);
+  return {
+    process: (image) => ({
+      pixels: () => pixelValues(gemmaTiles(image, size, settings), settings.values),
+      tokens: side ** 2,
+      grid: [side, side],
+      size,
+      regionOf: (token) => cellOf(whole(image), [side, side], token),
+    }),
+  };
+}
+
+const largest = edge.max(4096);
+const oneVisionSettings = z.looseObject({
+  image_processor_type: typed('LlavaOnevision'),
+  ...shared,
+  ...clip,
+  size: square.default({ height: 384, width: 384 }),
+  image_grid_pinpoints: z
+    .array(z.tuple([largest, largest], 'expected sizes [height, width]'), 'expected a list of sizes')
+    .min(1, 'expected at least one size')
+    .max(256, 'expected at most 256 sizes'),
+});
+
+/**
+ * LLaVA-OneVision: [tiles, 3, s, s]. A picture that is alone in its prompt: the whole picture, then the tiles of its best resolution, whose tokens are
+ * packed without margins, with one token after each row. One of several: a square with margins, and one token after it.
+ * @param side visual tokens along a tile @param most tiles' worth of visual tokens that are kept
+ */
+export function oneVisionProcessor(given: ImageSettings, side: number, most: number): PictureProcessor {
+  const config = parseConfig(given.name, oneVisionSettings, given.settings);
+  const tile = config.size.height;
+  const resolutions = config.image_grid_pinpoints;
+  for (const size of resolutions)
+    if (size.some((length) => length % tile !== 0))
+      throw new Error(
+        `${given.name}: image_grid_pinpoints has ${size.join(' x ')}, which is not a number of tiles of ${tile} pixels`,
+      );
+  const settings = pixelSettings(config, given.resizer);
+  return {
+    process(image, together = 1) {
+      if (together > 1) {
+        const edge = Math.max(image.width, image.height);
+        const around = { left: -((edge - image.width) >> 1), top: -((edge - image.height) >> 1), width: edge, height: edge };
+        return {
+          pixels: () => pixelValues(oneVisionSquare(image, tile, config.image_mean, settings), settings.values),
+          tokens: side ** 2 + 1,
+          grid: [0, 0],
+          size: [tile, tile],
+          regionOf: (token) => (token === side ** 2 ? undefined : cellOf(around, [side, side], token)),
+        };
+      }
+      const shape: Size = [image.height, image.width];
+      const { tiles, unpadded, packed, resolution, count: tokens } = anyRes(shape, { resolutions, tile, side, most });
+      // The tokens that are kept, in pixels of the canvas, and from there in pixels of the picture.
+      const fit = fitWithin(shape, resolution);
+      const [down, across] = [image.height / fit.size[0], image.width / fit.size[1]];
+      const pixels = tile / side;
+      const kept: Region = {
+        left: (((tiles[1] * side - unpadded[1]) / 2) * pixels - fit.left) * across,
+        top: (((tiles[0] * side - unpadded[0]) / 2) * pixels - fit.top) * down,
+        width: unpadded[1] * pixels * across,
+        height: unpadded[0] * pixels * down,
+      };
+      return {
+        pixels: () => pixelValues(oneVisionTiles(image, tile, resolutions, settings), settings.values),
+        tokens,
+        grid: tiles,
+        size: resolution,
+        regionOf(token) {
+          if (token < side ** 2) return cellOf(whole(image), [side, side], token);
+          const [row, column] = [Math.floor((token - side ** 2) / (packed[1] + 1)), (token - side ** 2) % (packed[1] + 1)];
+          return column === packed[1] ? undefined : cellOf(kept, packed, row * packed[1] + column);
+        },
+      };
+    },
+  };
+}

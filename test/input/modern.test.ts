@@ -1,0 +1,132 @@
+/** The processors of modern families, opened from every folder of the fixtures: pixels, numbers of visual tokens, grids, and what each token stands for. */
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { openSafetensors } from '../../src/files/safetensors.ts';
+import type { Tensor } from '../../src/graph/dtype.ts';
+import { type ImageSettings, readImageSettings } from '../../src/input/image/config.ts';
+import { decodeImage } from '../../src/input/image/decode.ts';
+import {
+  gemmaProcessor,
+  internVlProcessor,
+  oneVisionProcessor,
+  type PictureProcessor,
+  type ProcessedPicture,
+  qwenProcessor,
+  smolVlmProcessor,
+} from '../../src/input/image/modern.ts';
+import type { RgbImage } from '../../src/models/vlm.ts';
+import { sharedDir } from '../shared.ts';
+
+const modern = join(sharedDir, 'fixtures-modern');
+const processors: Record<string, (settings: ImageSettings) => PictureProcessor> = {
+  qwen2_5_vl: (settings) => qwenProcessor(settings),
+  qwen3_vl: (settings) => qwenProcessor(settings),
+  smolvlm: (settings) => smolVlmProcessor(settings, 2),
+  gemma3: (settings) => gemmaProcessor(settings, 4),
+  internvl: (settings) => internVlProcessor(settings, 2),
+  llava_onevision: (settings) => oneVisionProcessor(settings, 4, 4),
+};
+
+interface Grid {
+  image_grid_thw?: number[][];
+  rows?: number[];
+  cols?: number[];
+  canvas?: number[][];
+}
+interface Meta {
+  layouts: string[];
+  cases: { images: string[]; spans: [number, number][][]; grid: Grid | null }[];
+}
+const metaOf = (family: string): Meta =>
+  JSON.parse(readFileSync(join(modern, 'expected', `tiny-${family}`, 'meta.json'), 'utf8')) as Meta;
+
+/** The reference's grid of picture i, in visual tokens or tiles. */
+function gridOf(grid: Grid, i: number): number[] | undefined {
+  if (grid.image_grid_thw !== undefined) return grid.image_grid_thw[i]!.slice(1).map((patches) => patches / 2);
+  if (grid.rows !== undefined) return [grid.rows[i]!, grid.cols![i]!];
+  return grid.canvas?.[i]?.toReversed();
+}
+
+describe.skipIf(!existsSync(modern))('processors from their folders', () => {
+  const folders = existsSync(modern)
+    ? Object.keys(processors).flatMap((family) => metaOf(family).layouts.map((dir) => [dir, family]))
+    : [];
+  test.each(folders as [string, string][])('%s', async (dir, family) => {
+    const processor = processors[family]!(readImageSettings(join(modern, dir)));
+    const tensors = openSafetensors(join(modern, 'expected', `tiny-${family}`, 'tensors.safetensors'));
+    for (const [c, { images, spans, grid }] of metaOf(family).cases.entries()) {
+      if (images.length === 0) continue;
+      const pictures: ProcessedPicture[] = [];
+      for (const file of images) {
+        const image = await decodeImage(join(modern, 'images', file), { transparency: 'white' });
+        pictures.push(processor.process(image, images.length));
+      }
+      pictures.forEach((picture, i) => {
+        expect(picture.tokens).toBe(spans[i]!.reduce((sum, [start, end]) => sum + end - start, 0));
+        const expected = gridOf(grid!, i);
+        if (expected !== undefined) expect([...picture.grid]).toEqual(expected);
+      });
+      const expected = tensors.readTensor(`${c}.pixel_values`) as Tensor<'float32'>;
+      const own = pictures.map((picture) => picture.pixels());
+      expect(own.map(({ shape }) => shape.slice(1))).toEqual(
+        own.map(() => expected.shape.slice(expected.shape.length - own[0]!.shape.length + 1)),
+      );
+      const values = own.flatMap(({ data }) => [...data]);
+      expect(values.length).toBe(expected.data.length);
+      // three grey levels of 255 for a deviation of 0.5, the largest of these families, in one of a thousand
+      const far = values.filter((value, i) => !(Math.abs(value - expected.data[i]!) <= 3 / 255 / 0.5)).length;
+      expect(far / values.length).toBeLessThan(0.001);
+    }
+  });
+
+  const blank = (width: number, height: number): RgbImage => ({ width, height, data: new Uint8Array(3 * width * height) });
+
+  test.each(Object.keys(processors))('%s: the tokens of a picture cover it', (family) => {
+    const processor = processors[family]!(readImageSettings(join(modern, `tiny-${family}`)));
+    const sides = fc.integer({ min: 20, max: 300 });
+    fc.assert(
+      fc.property(sides, sides, fc.integer({ min: 1, max: 2 }), (width, height, together) => {
+        const picture = processor.process(blank(width, height), together);
+        let area = 0;
+        for (let token = 0; token < picture.tokens; token++) {
+          const region = picture.regionOf(token);
+          if (region === undefined) continue;
+          const across = Math.min(width, region.left + region.width) - Math.max(0, region.left);
+          const down = Math.min(height, region.top + region.height) - Math.max(0, region.top);
+          area += Math.max(0, across) * Math.max(0, down);
+        }
+        // once for the tiles and once for the whole picture; what is unpadded may cut a row of tokens
+        const times = area / (width * height);
+        expect(Math.abs(times - Math.round(times))).toBeLessThan(family === 'llava_onevision' ? 0.35 : 1e-6);
+        expect([1, 2]).toContain(Math.round(times));
+      }),
+      { numRuns: 40, seed: 5 },
+    );
+  });
+
+  test('limits of the area, settings that nobody can hold, and other processors', () => {
+    const settings = readImageSettings(join(modern, 'tiny-qwen3_vl'));
+    const image = blank(640, 320);
+    expect(qwenProcessor(settings, { maxPixels: 2000, minPixels: 1 }).process(image).size).toEqual([16, 48]);
+    expect(qwenProcessor(settings).process(image).size).toEqual([48, 96]);
+    const given = (change: object): ImageSettings => ({
+      ...settings,
+      settings: { ...(settings.settings as object), ...change } as never,
+    });
+    expect(() => qwenProcessor(given({ size: { longest_edge: 1e12 } }))).toThrow(
+      /size\.longest_edge: expected at most 67108864 pixels/,
+    );
+    expect(() => qwenProcessor(given({ min_pixels: 1e12 }))).toThrow(/size\.shortest_edge/);
+    expect(() => qwenProcessor(given({ image_std: [0, 1, 1] }))).toThrow(/image_std\.0: expected a number above 0/);
+    expect(() => qwenProcessor(given({ image_processor_type: 'CLIPImageProcessor' }))).toThrow(
+      /only Qwen2VLImageProcessor is supported/,
+    );
+    expect(() => smolVlmProcessor(given({}), 2)).toThrow(/only SmolVLMImageProcessor is supported/);
+    expect(() => qwenProcessor(given({})).process(blank(1, 10_000))).toThrow(/at most 200 to 1/);
+    const gemma = readImageSettings(join(modern, 'tiny-gemma3'));
+    const scan = { ...gemma, settings: { ...(gemma.settings as object), do_pan_and_scan: true } as never };
+    expect(() => gemmaProcessor(scan, 4)).toThrow(/do_pan_and_scan: only false is supported/);
+  });
+});
