@@ -75,7 +75,7 @@ export function buildApp(services: Services): App {
   app.use('*', async (c, next) => {
     const path = c.req.path;
     // A route that is not there is told before its body is looked at.
-    await (path.startsWith('/v1/') ? checkBody(limits)(c, next) : next());
+    await (path.startsWith('/v1/') ? checkBody(limits, services.bodies)(c, next) : next());
   });
 
   for (const add of groups) add(app, services);

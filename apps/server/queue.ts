@@ -1,20 +1,26 @@
-/** Turns at the engine: a few at once, some waiting in the order they came, the rest refused. */
+/**
+ * Turns at the engine: a few at once, some waiting in the order they came, the rest refused. One turn more is there for short work alone, so
+ * that an edit of minutes does not hold up an answer of milliseconds.
+ */
 
 import { ApiError, stopped } from './errors.ts';
 
+type Length = 'short' | 'long';
+
 export class Queue {
-  readonly #waiting: { start: () => void; signal: AbortSignal }[] = [];
-  #running = 0;
+  readonly #waiting: { length: Length; start: () => void; signal: AbortSignal }[] = [];
+  readonly #running = { short: 0, long: 0 };
   /** seconds that a turn took lately */
   #mean = 1;
 
+  /** @param concurrency turns of long work; with those of short work one more */
   constructor(
     readonly concurrency: number,
     readonly limit: number,
   ) {}
 
   get running(): number {
-    return this.#running;
+    return this.#running.short + this.#running.long;
   }
 
   get waiting(): number {
@@ -25,9 +31,10 @@ export class Queue {
    * Does work when its turn comes.
    * @throws ApiError 429 with the seconds to wait when too many wait already; the signal's reason when it is given up while it waits
    */
-  async run<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  async run<T>(length: Length, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     signal.throwIfAborted();
-    if (this.#running >= this.concurrency) {
+    if (!this.#waiting.some((one) => one.length === length) && this.#fits(length)) this.#running[length]++;
+    else {
       if (this.#waiting.length >= this.limit) {
         const retryAfter = Math.max(1, Math.ceil((this.#mean * (this.#waiting.length + 1)) / this.concurrency));
         throw new ApiError(
@@ -37,21 +44,34 @@ export class Queue {
           { retryAfter },
         );
       }
-      await this.#turn(signal);
-    } else this.#running++;
+      await this.#turn(length, signal);
+    }
     const began = performance.now();
     try {
       return await work();
     } finally {
       this.#mean = 0.9 * this.#mean + 0.1 * ((performance.now() - began) / 1000);
-      // The turn is handed on, so that nobody overtakes those who wait.
-      const next = this.#waiting.shift();
-      if (next === undefined) this.#running--;
-      else next.start();
+      this.#running[length]--;
+      this.#next();
     }
   }
 
-  #turn(signal: AbortSignal): Promise<void> {
+  #fits(length: Length): boolean {
+    return length === 'long'
+      ? this.#running.long < this.concurrency && this.running <= this.concurrency
+      : this.running <= this.concurrency;
+  }
+
+  /** The turn is handed on, so that nobody overtakes those of the same length who wait. */
+  #next(): void {
+    const at = this.#waiting.findIndex(({ length }) => this.#fits(length));
+    if (at < 0) return;
+    const [next] = this.#waiting.splice(at, 1);
+    this.#running[next!.length]++;
+    next!.start();
+  }
+
+  #turn(length: Length, signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
       const leave = (): void => {
         const at = this.#waiting.indexOf(waiter);
@@ -59,6 +79,7 @@ export class Queue {
         reject(signal.reason instanceof Error ? signal.reason : stopped('given up'));
       };
       const waiter = {
+        length,
         signal,
         start: () => {
           signal.removeEventListener('abort', leave);

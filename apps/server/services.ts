@@ -4,6 +4,7 @@ import { setMaxListeners } from 'node:events';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import { Budget } from './budget.ts';
 import { Datasets } from './datasets.ts';
 import { EditStore } from './edits/store.ts';
 import { Engine } from './engine/engine.ts';
@@ -13,16 +14,18 @@ import { parseHost } from './http/host.ts';
 import { Jobs } from './jobs.ts';
 import { Metrics } from './metrics.ts';
 import { defaultLimits, type Limits, type ServerOptions } from './options.ts';
-import { Pictures, type SentPicture } from './pictures/pictures.ts';
+import { Pictures } from './pictures/pictures.ts';
 import { Uploads } from './pictures/uploads.ts';
 import { Queue } from './queue.ts';
 import { Runs } from './runs.ts';
 
-export interface EngineWork<K extends TaskName> {
+/** Large bodies that are held at once, in bytes; others are read when these are done with. */
+const bodyBytes = 48e6;
+
+export interface Turn {
   /** gives the work up */
   readonly signal: AbortSignal;
-  readonly onNews?: (news: Tasks[K]['news']) => void;
-  /** when the work's turn has come */
+  /** when the turn has come */
   readonly onStart?: () => void;
 }
 
@@ -30,6 +33,8 @@ export class Services {
   readonly limits: Limits;
   readonly engine: Engine;
   readonly queue: Queue;
+  /** bytes of large bodies that are held */
+  readonly bodies: Budget;
   readonly store: EditStore;
   readonly uploads: Uploads;
   readonly pictures: Pictures;
@@ -62,6 +67,7 @@ export class Services {
       this.logger.error({ err: error }, 'the engine failed; it starts again with the next request'),
     );
     this.queue = new Queue(options.concurrency ?? 4, options.queue ?? 32);
+    this.bodies = new Budget(Math.max(bodyBytes, this.limits.bodyBytes));
     this.datasets = new Datasets(options.datasets ?? [], join(dataDir, 'worlds'), options.worldSeed ?? 1);
     this.runs = new Runs(options.runs ?? [], this.datasets);
     this.pictures = new Pictures({
@@ -86,25 +92,34 @@ export class Services {
     return this.facts.models.map(({ id }) => id);
   }
 
-  /** A task of the engine for one request: it waits for its turn, and ends when the client leaves or the time is up. */
-  async inEngine<K extends TaskName>(
-    task: K,
-    order: Tasks[K]['order'],
-    { signal, onNews, onStart }: EngineWork<K>,
-  ): Promise<Tasks[K]['result']> {
+  /**
+   * Work of one request: it waits for its turn, and is given up when the client leaves or the time is up. What takes minutes leaves a turn to
+   * what takes moments.
+   */
+  async inTurn<T>(length: 'short' | 'long', { signal, onStart }: Turn, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const { signal: own, done } = this.#bounded(signal);
     try {
-      return await this.queue.run(own, async () => {
+      return await this.queue.run(length, own, () => {
         onStart?.();
-        const began = performance.now();
-        try {
-          return await this.engine.run(task, order, { signal: own, ...(onNews === undefined ? {} : { onNews }) });
-        } finally {
-          this.metrics.work(task, (performance.now() - began) / 1000);
-        }
+        return work(own);
       });
     } finally {
       done();
+    }
+  }
+
+  /** A task of the engine, in a turn. @param signal of the turn */
+  async inEngine<K extends TaskName>(
+    task: K,
+    order: Tasks[K]['order'],
+    signal: AbortSignal,
+    onNews?: (news: Tasks[K]['news']) => void,
+  ): Promise<Tasks[K]['result']> {
+    const began = performance.now();
+    try {
+      return await this.engine.run(task, order, { signal, ...(onNews === undefined ? {} : { onNews }) });
+    } finally {
+      this.metrics.work(task, (performance.now() - began) / 1000);
     }
   }
 
@@ -142,10 +157,6 @@ export class Services {
     return number === undefined ? undefined : this.datasets.picture(id, Number(number));
   }
 
-  async readPicture(url: string, param: string, signal: AbortSignal): Promise<SentPicture> {
-    return this.pictures.read(url, param, signal);
-  }
-
   /** Any error as the client is told of it: what is no message for it stays in the log. */
   asError(error: unknown): ApiError {
     if (error instanceof ApiError) return error;
@@ -159,6 +170,7 @@ export class Services {
   }
 
   async close(): Promise<void> {
+    this.pictures.close();
     await this.engine.close();
     this.store.close();
   }

@@ -186,19 +186,21 @@ describe('under load', () => {
     const order = {
       under: { model: 'mini-llava', edits: [] },
       prompt: question.prompt,
-      image: (await services.readPicture(question.image, 'image', new AbortController().signal)).image,
+      image: undefined,
       ...{ answer: [], position: 0, key: undefined, parts: ['visual' as const], layers: undefined, draws: 20, sigma: undefined },
       ...{ noiseAt: 'hidden' as const, seed: 0, top: 1, before: false },
     };
     const stop = new AbortController();
     const steps: string[] = [];
-    const work = services.inEngine('attribution', order, {
-      signal: stop.signal,
-      onNews: ({ note }) => {
-        steps.push(note);
-        if (steps.length === 2) stop.abort();
-      },
-    });
+    const source = { url: question.image, param: 'image' };
+    const work = services.inTurn('long', { signal: stop.signal }, (own) =>
+      services.pictures.with([source], own, ([image]) =>
+        services.inEngine('attribution', { ...order, image }, own, ({ note }) => {
+          steps.push(note);
+          if (steps.length === 2) stop.abort();
+        }),
+      ),
+    );
     await expect(work).rejects.toThrow('nobody waits');
     // Eight steps in all.
     expect(steps.length).toBeLessThanOrEqual(4);

@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net';
 import fc from 'fast-check';
 import sharp from 'sharp';
 import { afterAll, describe, expect, test } from 'vitest';
+import { Budget } from '../../apps/server/budget.ts';
 import { added, deleted, entriesOf, type History, kept, reverted, switched } from '../../apps/server/edits/history.ts';
 import { EditStore } from '../../apps/server/edits/store.ts';
 import { Engine } from '../../apps/server/engine/engine.ts';
@@ -172,12 +173,12 @@ describe('text as it streams', () => {
 
 describe('turns', () => {
   test('a few at once, the others in their order, and no more than may wait', async () => {
-    const queue = new Queue(2, 3);
+    const queue = new Queue(1, 3);
     const { signal } = new AbortController();
     const began: number[] = [];
     const ends: (() => void)[] = [];
     const work = (i: number) =>
-      queue.run(signal, () => {
+      queue.run('short', signal, () => {
         began.push(i);
         return new Promise<void>((resolve) => ends.push(resolve));
       });
@@ -195,19 +196,71 @@ describe('turns', () => {
 
   test('who gives up while waiting leaves the queue; work that fails frees its turn', async () => {
     const queue = new Queue(1, 5);
-    const first = queue.run(
+    const run = <T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> => queue.run('long', signal, work);
+    const first = run(
       new AbortController().signal,
       () => new Promise((_, reject) => setTimeout(() => reject(new Error('failed')), 50)),
     );
     const leaving = new AbortController();
-    const second = queue.run(leaving.signal, () => Promise.resolve('never'));
-    const third = queue.run(new AbortController().signal, () => Promise.resolve('third'));
+    const second = run(leaving.signal, () => Promise.resolve('never'));
+    const third = run(new AbortController().signal, () => Promise.resolve('third'));
     leaving.abort(stopped('left'));
     await expect(second).rejects.toThrow('left');
     expect(queue.waiting).toBe(1);
     await expect(first).rejects.toThrow('failed');
     expect(await third).toBe('third');
   });
+});
+
+test('one turn is left for short work, whatever long work there is', async () => {
+  const queue = new Queue(2, 10);
+  const { signal } = new AbortController();
+  const ends: (() => void)[] = [];
+  const began: string[] = [];
+  const work = (length: 'short' | 'long', name: string) =>
+    queue.run(length, signal, () => {
+      began.push(name);
+      return new Promise<void>((resolve) => ends.push(resolve));
+    });
+  const all = [work('long', 'l1'), work('long', 'l2'), work('long', 'l3'), work('short', 's1'), work('short', 's2')];
+  expect([began, queue.running, queue.waiting]).toEqual([['l1', 'l2', 's1'], 3, 2]);
+  // The turn of a short one is not given to a long one.
+  ends[2]!();
+  await all[3];
+  expect(began.at(-1)).toBe('s2');
+  for (let i = 0; began.length < 5 || i < ends.length; i++) {
+    ends[i]?.();
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  await Promise.all(all);
+  expect([began.at(-1), queue.running, queue.waiting]).toEqual(['l3', 0, 0]);
+});
+
+test('a budget is never overdrawn, keeps the order, and is whole again in the end', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.record({ amount: fc.integer({ min: 1, max: 15 }), leaves: fc.boolean() }), { maxLength: 12 }),
+      async (parts) => {
+        const budget = new Budget(10);
+        const order: number[] = [];
+        const all = parts.map(async ({ amount, leaves }, i) => {
+          const leaving = new AbortController();
+          if (leaves) setImmediate(() => leaving.abort(stopped('left')));
+          const release = await budget.take(amount, leaving.signal).catch(() => undefined);
+          if (release === undefined) return;
+          order.push(i);
+          expect(budget.used).toBeLessThanOrEqual(10);
+          await new Promise((resolve) => setImmediate(resolve));
+          release();
+          release();
+        });
+        await Promise.all(all);
+        expect(order).toEqual([...order].sort((a, b) => a - b));
+        expect(budget.used).toBe(0);
+      },
+    ),
+    { numRuns: 50 },
+  );
 });
 
 test('JSON that is nested too deeply or has too many values is refused, whatever its strings hold', () => {
@@ -241,8 +294,9 @@ test('without a key only this machine is listened to', () => {
 
 describe('pictures', () => {
   const pictures = new Pictures({ limits: { pixels: 10_000, bodyBytes: 50_000 }, allowedHosts: [], find: () => undefined });
+  afterAll(() => pictures.close());
   const { signal } = new AbortController();
-  const read = (url: string) => pictures.read(url, 'image', signal);
+  const read = (url: string, by = signal) => pictures.with([{ url, param: 'image' }], by, ([image]) => image!);
   const png = (width: number, height: number) =>
     sharp({ create: { width, height, channels: 3, background: '#345' } })
       .png()
@@ -289,8 +343,44 @@ describe('pictures', () => {
         ),
       ),
     ).rejects.toMatchObject({ code: 'invalid_image' });
-    expect((await read(url(await png(8, 6)))).image).toMatchObject({ width: 8, height: 6 });
+    expect(await read(url(await png(8, 6)))).toMatchObject({ width: 8, height: 6 });
     expect(codeOf(() => fromDataUrl('data:image/png;base64,AAA=A', 'x'))).toBe('invalid_image');
+  });
+
+  test('the decoder can be ended: a picture that is given up leaves it to the next; one of several is named, equal ones are read once', async () => {
+    const good = url(await png(9, 7));
+    const leaving = new AbortController();
+    const left = read(good, leaving.signal);
+    setTimeout(() => leaving.abort(stopped('left')), 5);
+    await left.catch((error: Error) => expect(error.message).toBe('left'));
+    const waiting = new AbortController();
+    const behind = [read(good), read(good, waiting.signal), read(good)];
+    waiting.abort(stopped('left, too'));
+    await expect(behind[1]).rejects.toThrow('left, too');
+    expect([(await behind[0])!.width, (await behind[2])!.width]).toEqual([9, 9]);
+    const [a, b, c] = await pictures.with(
+      [good, url(await png(4, 4)), good].map((each, i) => ({ url: each, param: `p${i}` })),
+      signal,
+      (images) => [...images],
+    );
+    expect([a === c, b!.width]).toEqual([true, 4]);
+    const sources = [good, url(Buffer.from('x'.repeat(40)))].map((each, i) => ({ url: each, param: `p${i}` }));
+    await expect(pictures.with(sources, signal, () => 1)).rejects.toMatchObject({ param: 'p1', code: 'invalid_image' });
+    const many = await Promise.all([97, 98, 99, 100, 96].map((width) => png(width, 100)));
+    const large = many.map((each, i) => ({ url: url(each), param: `p${i}` }));
+    await expect(pictures.with(large, signal, () => 1)).rejects.toThrow('together');
+  });
+
+  test('a drawing that begins as a picture is refused at once, wherever the word stands', async () => {
+    const svg = (n: number) =>
+      `<svg xmlns="http://www.w3.org/2000/svg" width="4000" height="4000">${'<rect width="9" height="9"/>'.repeat(n)}</svg>`;
+    const began = performance.now();
+    for (const begin of ['<PNG:', 'II*\0\b\0\0\0', 'RIFF\0\0\0\0WEBP', '\0\0\0 ftypavif'])
+      for (const before of ['', ' '.repeat(900), ' '.repeat(5000)])
+        await expect(read(url(Buffer.from(begin + before + svg(1000), 'latin1')))).rejects.toMatchObject({
+          code: 'invalid_image',
+        });
+    expect(performance.now() - began).toBeLessThan(5000);
   });
 
   test('data URLs in every form that RFC 2397 and RFC 4648 allow are the same bytes', () => {

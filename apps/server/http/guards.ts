@@ -3,8 +3,10 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { isIP } from 'node:net';
 import type { MiddlewareHandler } from 'hono';
+import type { Budget } from '../budget.ts';
 import { ApiError } from '../errors.ts';
 import type { Limits } from '../options.ts';
+import type { AppEnv } from '../routes/app-types.ts';
 import { parseHost, parseOrigin } from './host.ts';
 import { parseJson } from './json.ts';
 
@@ -112,8 +114,14 @@ export function checkDraining(draining: () => boolean): MiddlewareHandler {
   };
 }
 
-/** Bodies are JSON, within bounds, and read once. */
-export function checkBody(limits: Pick<Limits, 'bodyBytes' | 'jsonDepth' | 'jsonValues'>): MiddlewareHandler {
+/** Bodies above so many bytes share a budget. */
+const large = 1_000_000;
+
+/** Bodies are JSON, within bounds, and read once. @param bodies what large ones take their bytes from, before they are read */
+export function checkBody(
+  limits: Pick<Limits, 'bodyBytes' | 'jsonDepth' | 'jsonValues'>,
+  bodies: Budget,
+): MiddlewareHandler<AppEnv> {
   const { bodyBytes } = limits;
   const tooLarge = (): ApiError =>
     new ApiError(413, 'body_too_large', `the body has more than the ${bodyBytes} bytes that are allowed; send a smaller picture`);
@@ -129,24 +137,42 @@ export function checkBody(limits: Pick<Limits, 'bodyBytes' | 'jsonDepth' | 'json
       throw new ApiError(415, 'unsupported_media_type', 'bodies are JSON: send the header "Content-Type: application/json"');
     if (!['identity', undefined].includes(c.req.header('content-encoding')?.toLowerCase()))
       throw new ApiError(415, 'unsupported_encoding', 'bodies are not compressed: send it without Content-Encoding');
-    const chunks: Uint8Array[] = [];
-    let size = 0;
-    // A length may be missing, or wrong.
-    for await (const chunk of raw.body as unknown as AsyncIterable<Uint8Array>) {
-      size += chunk.byteLength;
-      if (size > bodyBytes) throw tooLarge();
-      chunks.push(chunk);
-    }
-    const bytes = Buffer.concat(chunks);
-    let text: string;
+    const size = length === undefined ? bodyBytes : Number(length);
+    const release = size > large ? await bodies.take(size, raw.signal) : () => {};
+    let isHeld = false;
+    c.set('holdBody', () => {
+      isHeld = true;
+      return release;
+    });
     try {
-      text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-    } catch {
-      throw new ApiError(400, 'invalid_json', 'the body is not written in UTF-8');
+      const bytes = await readBody(raw.body as unknown as AsyncIterable<Uint8Array>, bodyBytes);
+      if (bytes === undefined) throw tooLarge();
+      const value = parseJson(textOf(bytes), limits);
+      // Read once: what asks for the body behind this gets its value.
+      c.req.json = () => Promise.resolve(value) as Promise<never>;
+      await next();
+    } finally {
+      if (!isHeld) release();
     }
-    // Read once: what asks for the body behind this gets its value.
-    const value = parseJson(text, limits);
-    c.req.json = () => Promise.resolve(value) as Promise<never>;
-    await next();
   };
+}
+
+/** undefined: it is longer than allowed. A length may be missing, or wrong. */
+async function readBody(body: AsyncIterable<Uint8Array>, most: number): Promise<Uint8Array | undefined> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of body) {
+    size += chunk.byteLength;
+    if (size > most) return undefined;
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks, size);
+}
+
+function textOf(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    throw new ApiError(400, 'invalid_json', 'the body is not written in UTF-8');
+  }
 }

@@ -1,21 +1,16 @@
 /** Pictures that clients send: data URLs, paths of pictures that this server has, and addresses of hosts that the operator named. */
 
-import { readFileSync } from 'node:fs';
-import { decodeImage } from '../../../src/input/image/decode.ts';
+import { readFile } from 'node:fs/promises';
 import type { RgbImage } from '../../../src/models/vlm.ts';
+import { Budget } from '../budget.ts';
 import { ApiError } from '../errors.ts';
 import type { HostName } from '../http/host.ts';
 import type { Limits } from '../options.ts';
+import { Decoder } from './decoder.ts';
 import { fetchPicture } from './remote.ts';
 
 /** Longer than this the sides of a picture must not differ: processors scale the short one first. */
 const maxRatio = 100;
-
-export interface SentPicture {
-  readonly image: RgbImage;
-  /** the file as it was sent */
-  readonly bytes: Uint8Array;
-}
 
 export interface PictureOptions {
   readonly limits: Pick<Limits, 'pixels' | 'bodyBytes'>;
@@ -86,33 +81,74 @@ function base64Digits(bytes: Buffer): Buffer | undefined {
   return padding > 2 ? undefined : bytes.subarray(0, length);
 }
 
-export class Pictures {
-  constructor(readonly options: PictureOptions) {}
+/** A picture as a client names it, and the field that does. */
+export interface Source {
+  readonly url: string;
+  readonly param: string;
+}
 
-  /** @throws ApiError 400 that says what is wrong with the picture */
-  async read(url: string, param: string | undefined, signal: AbortSignal): Promise<SentPicture> {
-    return this.decode(await this.#bytes(url, param, signal), param);
+/** Pixels of all pictures that are held at once, in bytes. */
+const heldBytes = 64e6;
+/** Times the pixels of the largest picture that the pictures of one request may have together. */
+const perRequest = 4;
+
+export class Pictures {
+  readonly #decoder: Decoder;
+  readonly #held = new Budget(heldBytes);
+
+  constructor(readonly options: PictureOptions) {
+    this.#decoder = new Decoder(options.limits.pixels);
   }
 
-  async #bytes(url: string, param: string | undefined, signal: AbortSignal): Promise<Uint8Array> {
+  /**
+   * Works with pictures, which are held no longer than that; equal ones are read once.
+   * @throws ApiError 400 that says what is wrong with which picture
+   */
+  async with<T>(
+    sources: readonly Source[],
+    signal: AbortSignal,
+    work: (images: readonly RgbImage[]) => T | Promise<T>,
+  ): Promise<T> {
+    const { limits } = this.options;
+    const distinct = new Map(sources.map((source) => [source.url, source]));
+    const files = new Map<string, Uint8Array>();
+    let bytes = 0;
+    for (const { url, param } of distinct.values()) {
+      const file = await this.#bytes(url, param, signal);
+      bytes += 3 * (await this.#measure(file, param, signal));
+      if (bytes > 3 * perRequest * limits.pixels)
+        throw invalid(`the pictures have more than the ${perRequest * limits.pixels} pixels together that are allowed`, param);
+      files.set(url, file);
+    }
+    const release = await this.#held.take(bytes, signal);
+    try {
+      const images = new Map<string, RgbImage>();
+      for (const { url, param } of distinct.values()) images.set(url, await this.#decoder.decode(files.get(url)!, param, signal));
+      return await work(sources.map(({ url }) => images.get(url)!));
+    } finally {
+      release();
+    }
+  }
+
+  async #measure(file: Uint8Array, param: string, signal: AbortSignal): Promise<number> {
+    const { width, height } = await this.#decoder.measure(file, param, signal);
+    if (Math.max(width, height) > Math.min(width, height) * maxRatio)
+      throw invalid(`the picture is ${width} by ${height}; at most ${maxRatio} to 1 is allowed`, param);
+    return width * height;
+  }
+
+  async #bytes(url: string, param: string, signal: AbortSignal): Promise<Uint8Array> {
     if (isDataUrl(url)) return fromDataUrl(url, param);
     if (url.startsWith('/')) {
       const found = await this.options.find(url);
       if (found === undefined) throw invalid(`this server has no picture ${url.slice(0, 200)}`, param);
-      return typeof found === 'string' ? readFileSync(found) : found;
+      return typeof found === 'string' ? readFile(found) : found;
     }
     const { allowedHosts: allowed, limits } = this.options;
     return fetchPicture(url, { allowed, maxBytes: limits.bodyBytes, signal, param });
   }
 
-  async decode(bytes: Uint8Array, param: string | undefined): Promise<SentPicture> {
-    if (bytes.length === 0) throw invalid('the picture is empty', param);
-    const image = await decodeImage(bytes, { maxPixels: this.options.limits.pixels }).catch((error: Error) => {
-      throw new ApiError(400, 'invalid_image', error.message, { param, cause: error });
-    });
-    const [short, long] = [Math.min(image.width, image.height), Math.max(image.width, image.height)];
-    if (long > short * maxRatio)
-      throw invalid(`the picture is ${image.width} by ${image.height}; at most ${maxRatio} to 1 is allowed`, param);
-    return { image, bytes };
+  close(): void {
+    this.#decoder.close();
   }
 }

@@ -7,7 +7,12 @@ import type { Services } from '../services.ts';
 
 export interface AppEnv {
   Bindings: HttpBindings;
-  Variables: { requestId: string; tokens?: number };
+  Variables: {
+    requestId: string;
+    tokens?: number;
+    /** keeps the bytes of the body counted behind the end of the answer, until the function that it returns is called */
+    holdBody?: () => () => void;
+  };
 }
 
 export type App = OpenAPIHono<AppEnv>;

@@ -90,29 +90,32 @@ export const addAttributions: AddRoutes = (app, services) => {
       kind: 'attribution',
       background: asked.background,
       format: formatOf(c, asked.format),
-      work: async ({ signal, onProgress, onStart }) => {
-        const picture = asked.image === undefined ? undefined : (await services.readPicture(asked.image, 'image', signal)).image;
-        const order = {
-          under,
-          prompt,
-          image: picture,
-          answer,
-          position,
-          key,
-          parts,
-          layers,
-          draws,
-          sigma,
-          noiseAt: asked.noise_at,
-          seed: from,
-          top,
-          before,
-        };
-        return {
-          asked: { model, prompt, image: picture },
-          found: await services.inEngine('attribution', order, { signal, onNews: onProgress, onStart }),
-        };
-      },
+      work: ({ signal, onProgress, onStart }) =>
+        services.inTurn('long', { signal, onStart }, (own) => {
+          const sources = asked.image === undefined ? [] : [{ url: asked.image, param: 'image' }];
+          return services.pictures.with(sources, own, async ([picture]) => {
+            const order = {
+              under,
+              prompt,
+              image: picture,
+              answer,
+              position,
+              key,
+              parts,
+              layers,
+              draws,
+              sigma,
+              noiseAt: asked.noise_at,
+              seed: from,
+              top,
+              before,
+            };
+            return {
+              asked: { model, prompt, image: picture },
+              found: await services.inEngine('attribution', order, own, onProgress),
+            };
+          });
+        }),
       show: ({ found }) => ({ object: 'attribution', model, prompt, ...shown(found) }),
       draw: (result) => attributionFigure(result.asked, result.found),
     })) as never;

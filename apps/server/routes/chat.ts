@@ -7,6 +7,7 @@ import { ApiError, isStop, stopped } from '../errors.ts';
 import { type EventSink, eventStream } from '../http/events.ts';
 import { answers, body, modelRef, seed } from '../http/schemas.ts';
 import { modelUnder } from '../model-ref.ts';
+import type { Source } from '../pictures/pictures.ts';
 import type { Services } from '../services.ts';
 import { type AddRoutes, type Ctx, clientOf } from './app-types.ts';
 
@@ -144,9 +145,9 @@ const defaultTokens = 128;
 export const addChat: AddRoutes = (app, services) => {
   app.openapi(route, async (c) => {
     const asked = c.req.valid('json');
-    const order = await orderOf(services, asked, clientOf(c));
+    const order = orderOf(services, asked);
     if (asked.stream === true) return streamed(services, c, asked, order) as never;
-    const said = await services.inEngine('chat', order, { signal: clientOf(c) });
+    const said = await answer(services, order, clientOf(c));
     services.metrics.tokens(order.under.model, said.promptTokens, said.tokens.length);
     const content = asked.logprobs === true ? { content: said.tokens.map(logprobOf), refusal: null } : null;
     return c.json(
@@ -168,11 +169,24 @@ export const addChat: AddRoutes = (app, services) => {
   });
 };
 
-async function orderOf(services: Services, asked: ChatRequest, signal: AbortSignal): Promise<ChatOrder> {
+/** What is asked, with pictures that are not read yet. */
+type Order = Omit<ChatOrder, 'image'> & { readonly pictures: readonly Source[] };
+
+const answer = (
+  services: Services,
+  { pictures, ...order }: Order,
+  signal: AbortSignal,
+  onNews?: (token: SaidToken) => void,
+): Promise<Said> =>
+  services.inTurn('short', { signal }, (own) =>
+    services.pictures.with(pictures, own, ([image]) => services.inEngine('chat', { ...order, image }, own, onNews)),
+  );
+
+function orderOf(services: Services, asked: ChatRequest): Order {
   const { limits, store, models } = services;
   const under = modelUnder(asked.model, models, store, 'model');
   const texts: string[] = [];
-  let picture: { url: string; param: string } | undefined;
+  let picture: Source | undefined;
   for (const [m, { content }] of asked.messages.entries()) {
     if (content == null || typeof content === 'string') {
       texts.push(content ?? '');
@@ -211,11 +225,10 @@ async function orderOf(services: Services, asked: ChatRequest, signal: AbortSign
     throw new ApiError(400, 'invalid_value', 'top_logprobs needs logprobs: true', { param: 'top_logprobs' });
   if (asked.stream_options != null && asked.stream !== true)
     throw new ApiError(400, 'invalid_value', 'stream_options needs stream: true', { param: 'stream_options' });
-  const image = picture && (await services.readPicture(picture.url, picture.param, signal)).image;
   return {
     under,
     prompt,
-    image,
+    pictures: picture === undefined ? [] : [picture],
     maxTokens,
     stop: asked.stop == null ? [] : [asked.stop].flat(),
     top: asked.top_logprobs ?? 0,
@@ -246,7 +259,7 @@ const bare = ({ id, text, bytes, logProb }: NamedToken): z.infer<typeof logprob>
 
 const logprobOf = (token: SaidToken) => ({ ...bare(token), top_logprobs: token.top.map(bare) });
 
-async function streamed(services: Services, c: Ctx, asked: ChatRequest, order: ChatOrder): Promise<Response> {
+async function streamed(services: Services, c: Ctx, asked: ChatRequest, order: Order): Promise<Response> {
   const head = headOf(asked.model);
   const controller = new AbortController();
   const leave = (): void => controller.abort(stopped('the client left'));
@@ -270,16 +283,13 @@ async function streamed(services: Services, c: Ctx, asked: ChatRequest, order: C
   });
   send(choice({ role: 'assistant', content: '', refusal: null }));
   let sent = '';
-  const work = services.inEngine('chat', order, {
-    signal: controller.signal,
-    onNews: (token) => {
-      sent += token.added;
-      const logprobs = asked.logprobs === true ? { logprobs: { content: [logprobOf(token)], refusal: null } } : {};
-      if (token.added !== '' || asked.logprobs === true) send(choice({ content: token.added }, logprobs));
-      begin();
-    },
+  const work = answer(services, order, controller.signal, (token) => {
+    sent += token.added;
+    const logprobs = asked.logprobs === true ? { logprobs: { content: [logprobOf(token)], refusal: null } } : {};
+    if (token.added !== '' || asked.logprobs === true) send(choice({ content: token.added }, logprobs));
+    begin();
   });
-  work.catch(() => {});
+  work.catch(() => {}).finally(c.get('holdBody')?.() ?? (() => {}));
   await Promise.race([begun, work]);
   return eventStream(
     async (to) => {

@@ -102,21 +102,29 @@ export const addComparisons: AddRoutes = (app, services) => {
       kind: 'comparison',
       background: asked.background,
       format: drawn,
-      work: async ({ signal, onProgress, onStart }) => {
-        const queries = [];
-        for (const [i, { kind, prompt, image: url, target }] of asked.queries.entries()) {
-          const picture = url == null ? undefined : (await services.readPicture(url, `queries.${i}.image`, signal)).image;
-          queries.push({ kind, prompt, image: picture, target: target ?? undefined });
-        }
-        const order = {
-          before,
-          after,
-          queries,
-          maxTokens: Math.min(asked.max_tokens, limits.maxTokens),
-          top: asked.top_logprobs,
-        };
-        return { queries, results: await services.inEngine('comparison', order, { signal, onNews: onProgress, onStart }) };
-      },
+      work: ({ signal, onProgress, onStart }) =>
+        services.inTurn('long', { signal, onStart }, (own) => {
+          const sources = asked.queries.flatMap(({ image: url }, i) =>
+            url == null ? [] : [{ url, param: `queries.${i}.image` }],
+          );
+          return services.pictures.with(sources, own, async (images) => {
+            const left = [...images];
+            const queries = asked.queries.map(({ kind, prompt, image: url, target }) => ({
+              kind,
+              prompt,
+              image: url == null ? undefined : left.shift(),
+              target: target ?? undefined,
+            }));
+            const order = {
+              before,
+              after,
+              queries,
+              maxTokens: Math.min(asked.max_tokens, limits.maxTokens),
+              top: asked.top_logprobs,
+            };
+            return { queries, results: await services.inEngine('comparison', order, own, onProgress) };
+          });
+        }),
       show: ({ queries, results }) => ({
         object: 'comparison',
         before: asked.before,

@@ -157,9 +157,14 @@ export const addDatasets: AddRoutes = (app, services) => {
   });
 
   app.openapi(routes.keep, async (c) => {
-    const { image: picture } = await services.readPicture(c.req.valid('json').image, 'image', clientOf(c));
-    const kept = await uploads.keep(picture);
-    return c.json({ id: kept, url: `/v1/pictures/${kept}`, width: picture.width, height: picture.height }, 201);
+    const source = { url: c.req.valid('json').image, param: 'image' };
+    const kept = await services.inTurn('short', { signal: clientOf(c) }, (own) =>
+      services.pictures.with([source], own, async ([picture]) => {
+        const { width, height } = picture!;
+        return { id: await uploads.keep(picture!), width, height };
+      }),
+    );
+    return c.json({ ...kept, url: `/v1/pictures/${kept.id}` }, 201);
   });
   app.openapi(routes.kept, (c) => {
     const bytes = uploads.get(c.req.valid('param').id);

@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
 import { createRoute, z } from '@hono/zod-openapi';
+import type { RgbImage } from '../../../src/models/vlm.ts';
 import { entriesOf } from '../edits/history.ts';
 import { type EditSet, editCheck, type StoredEdit, setId } from '../edits/store.ts';
 import type { EditMade } from '../engine/tasks.ts';
@@ -20,7 +21,7 @@ import {
   targetText,
   workAnswers,
 } from '../http/schemas.ts';
-import { fromDataUrl, type SentPicture } from '../pictures/pictures.ts';
+import { fromDataUrl } from '../pictures/pictures.ts';
 import { asPng } from '../pictures/uploads.ts';
 import type { Services } from '../services.ts';
 import type { AddRoutes } from './app-types.ts';
@@ -291,40 +292,48 @@ const makeEdit =
       );
     const used = weights ?? known.weights.find((one) => one.model === model)?.name;
     const beside = store.beside(model, name, editor);
-    const picture = await services.readPicture(url, 'image', signal);
-    const id = store.newId();
-    const out = store.path(id);
-    const card = probes === 'card';
-    const order = { model, editor, weights: used, image: picture.image, prompt, target, out, beside, card };
-    return kept(services, { id, set: name, model, weights: used ?? null, note: text ?? null }, picture, () =>
-      services.inEngine('edit', order, { signal, onStart }),
+    const about = { id: store.newId(), set: name, model, weights: used ?? null, note: text ?? null };
+    const out = store.path(about.id);
+    return services.inTurn('long', { signal, onStart }, (own) =>
+      services.pictures.with([{ url, param: 'image' }], own, ([picture]) => {
+        const order = { model, editor, weights: used, image: picture!, prompt, target, out, beside, card: probes === 'card' };
+        return kept(services, about, picture, own, () => services.inEngine('edit', order, own));
+      }),
     );
   };
 
 const adoptEdit =
   (services: Services, { model, set: name, file, image: url, note: text }: z.infer<typeof upload>): Make =>
-  async ({ signal, onStart }) => {
-    const { store } = services;
-    checkModel(services, model);
-    const beside = store.beside(model, name, undefined);
-    const picture = url === undefined ? undefined : await services.readPicture(url, 'image', signal);
-    const id = store.newId();
-    await writeFile(store.path(id), fromDataUrl(file, 'file'), { flush: true });
-    return kept(services, { id, set: name, model, weights: null, note: text ?? null }, picture, () =>
-      services.inEngine('adopt', { model, path: store.path(id), beside }, { signal, onStart }),
-    );
-  };
+  ({ signal, onStart }) =>
+    services.inTurn('long', { signal, onStart }, (own) => {
+      const { store } = services;
+      checkModel(services, model);
+      const beside = store.beside(model, name, undefined);
+      const about = { id: store.newId(), set: name, model, weights: null, note: text ?? null };
+      const path = store.path(about.id);
+      const sources = url === undefined ? [] : [{ url, param: 'image' }];
+      return services.pictures.with(sources, own, ([picture]) =>
+        kept(services, about, picture, own, async () => {
+          await writeFile(path, fromDataUrl(file, 'file'), { flush: true });
+          return services.inEngine('adopt', { model, path, beside }, own);
+        }),
+      );
+    });
 
-/** Enters an edit when its file is made; removes the file when it is not. */
+/** Enters an edit when its file is made; removes the file when it is not, or when nobody wants it any more. */
 async function kept(
   { store }: Services,
   about: Pick<StoredEdit, 'id' | 'set' | 'model' | 'weights' | 'note'>,
-  picture: SentPicture | undefined,
+  picture: RgbImage | undefined,
+  signal: AbortSignal,
   make: () => Promise<EditMade>,
 ): Promise<StoredEdit> {
   try {
     const made = await make();
-    return store.add({ ...about, ...made }, picture && (await asPng(picture.image)));
+    const png = picture && (await asPng(picture));
+    // From here to the answer nothing waits: who gives up later is told of an edit that is there.
+    signal.throwIfAborted();
+    return store.add({ ...about, ...made }, png);
   } catch (error) {
     await rm(store.path(about.id), { force: true });
     throw error;

@@ -47,8 +47,9 @@ export async function respond<T>(
   { kind, background, format, status = 200, work, show, draw }: LongWork<T>,
 ): Promise<Response> {
   if (background === true) {
+    const release = c.get('holdBody')?.() ?? (() => {});
     const job = services.jobs.start(kind, async (signal, onProgress, onStart) => {
-      const result = await work({ signal, onProgress, onStart });
+      const result = await work({ signal, onProgress, onStart }).finally(release);
       if (format === 'json' || draw === undefined) return show(result);
       const content = await drawn(draw(result), format);
       if (format === 'figure') return JSON.parse(content as string) as unknown;

@@ -36,27 +36,40 @@ export interface DecodeOptions {
   transparency?: 'dropped' | 'white';
 }
 
+export interface OpenImage {
+  /** as it is stored */
+  readonly width: number;
+  readonly height: number;
+  /** @throws Error when the file is damaged or cut off */
+  pixels(): Promise<RgbImage>;
+}
+
 /**
  * The pixels of a picture file, or of its bytes: 8-bit RGB, row by row.
  * @throws Error that names the file when it is missing, no PNG, JPEG, WebP, GIF, TIFF or AVIF, damaged, or has more than `maxPixels` pixels
  */
-export async function decodeImage(
+export async function decodeImage(source: string | Uint8Array, options: DecodeOptions = {}): Promise<RgbImage> {
+  return (await openImage(source, options)).pixels();
+}
+
+/** The size of a picture, from the head of its file. @throws as `decodeImage` */
+export async function openImage(
   source: string | Uint8Array,
   { maxPixels = 64e6, orientation = 'upright', transparency = 'dropped' }: DecodeOptions = {},
-): Promise<RgbImage> {
+): Promise<OpenImage> {
   const name = typeof source === 'string' ? source : 'the picture';
   const bytes = typeof source === 'string' ? readPicture(source) : source;
   if (bytes.byteLength === 0) throw new Error(`${name} is empty; a picture file (PNG, JPEG, WebP, GIF, TIFF, AVIF) is needed`);
-  const tooLarge = ({ width, height }: { width: number; height: number }): void => {
-    if (width * height > maxPixels)
-      throw new Error(`${name} is ${width} by ${height} pixels, more than the ${maxPixels} allowed; make it smaller first`);
-  };
   const damaged = (error: unknown): Error =>
     new Error(`${name} is damaged or cut off (${firstLine(error as Error)})`, { cause: error });
+  const opened = (width: number, height: number, pixels: () => RgbImage | Promise<RgbImage>): OpenImage => {
+    if (width * height > maxPixels)
+      throw new Error(`${name} is ${width} by ${height} pixels, more than the ${maxPixels} allowed; make it smaller first`);
+    return { width, height, pixels: () => attempt(pixels, damaged) };
+  };
   if (isGif(bytes)) {
-    const gif = await attempt(() => openGif(bytes), damaged);
-    tooLarge(gif);
-    return { width: gif.width, height: gif.height, data: await attempt(gif.pixels, damaged) };
+    const { width, height, pixels } = await attempt(() => openGif(bytes), damaged);
+    return opened(width, height, () => ({ width, height, data: pixels() }));
   }
   const format = formatOf(bytes);
   if (format === undefined) throw new Error(`${name} is not a picture; a PNG, JPEG, WebP, GIF, TIFF or AVIF file is needed`);
@@ -64,13 +77,12 @@ export async function decodeImage(
   const open = (): Sharp => sharp(bytes, { limitInputPixels: false, failOn: 'error', ignoreIcc: true, autoOrient });
   const meta = await attempt(() => open().metadata(), damaged);
   if (meta.format !== format) throw damaged(new Error(`it begins as ${format} and goes on as ${meta.format}`));
-  tooLarge({ width: meta.width, height: meta.pageHeight ?? meta.height });
-  return attempt(async () => {
+  return opened(meta.width, meta.pageHeight ?? meta.height, async () => {
     if (meta.space === 'cmyk') return fromCmyk(await raw(open().pipelineColourspace('cmyk').toColourspace('cmyk')));
     if (transparency === 'white' && meta.hasAlpha) return onWhite(await raw(open().ensureAlpha().toColourspace('srgb')));
     const { width, height, data } = await raw(open().removeAlpha().toColourspace('srgb'));
     return { width, height, data };
-  }, damaged);
+  });
 }
 
 /** The format that the first bytes name. libvips takes files for drawings that have a certain word among letters, whatever they begin with. */

@@ -1,0 +1,109 @@
+/**
+ * Reads pictures in a process of their own, one after the other: it can be ended at any moment, whatever a library does with the bytes, and
+ * what it takes is bounded in time and memory.
+ */
+
+import { type ChildProcess, fork } from 'node:child_process';
+import { ownProgram } from '../../../src/files/own-program.ts';
+import { Budget } from '../budget.ts';
+import { ApiError } from '../errors.ts';
+import { type DecodeAsked, type Decoded, tooMuchMemory } from './decode-messages.ts';
+
+/** Seconds that one picture may take. */
+const seconds = 20;
+
+export interface Size {
+  readonly width: number;
+  readonly height: number;
+}
+
+export class Decoder {
+  /** one at a time */
+  readonly #turns = new Budget(1);
+  #process: ChildProcess | undefined;
+
+  constructor(readonly maxPixels: number) {}
+
+  /** From the head of the file. @throws ApiError 400 when it is no picture, damaged, or has too many pixels */
+  async measure(bytes: Uint8Array, param: string | undefined, signal: AbortSignal): Promise<Size> {
+    const { width, height } = await this.#ask({ bytes, maxPixels: this.maxPixels, pixels: false }, param, signal);
+    return { width, height };
+  }
+
+  /** @throws ApiError 400 as `measure`, or when it takes too long or too much memory */
+  async decode(bytes: Uint8Array, param: string | undefined, signal: AbortSignal): Promise<Size & { data: Uint8Array }> {
+    const { width, height, data } = await this.#ask({ bytes, maxPixels: this.maxPixels, pixels: true }, param, signal);
+    return { width, height, data: data! };
+  }
+
+  async #ask(asked: DecodeAsked, param: string | undefined, signal: AbortSignal): Promise<Exclude<Decoded, { error: string }>> {
+    const release = await this.#turns.take(1, signal);
+    try {
+      const decoded = await this.#once(asked, param, signal);
+      if ('error' in decoded) throw new ApiError(400, 'invalid_image', decoded.error, { param });
+      return decoded;
+    } finally {
+      release();
+    }
+  }
+
+  #once(asked: DecodeAsked, param: string | undefined, signal: AbortSignal): Promise<Decoded> {
+    const child = this.#process ?? this.#start();
+    return new Promise((resolve, reject) => {
+      const refuse = (message: string): void => reject(new ApiError(400, 'invalid_image', message, { param }));
+      // The next picture gets another process.
+      const end = (): void => {
+        this.#process = undefined;
+        child.kill('SIGKILL');
+      };
+      const late = setTimeout(() => {
+        refuse(`the picture takes longer to read than the ${seconds} s that are allowed`);
+        end();
+      }, seconds * 1000);
+      const leave = (): void => {
+        reject(signal.reason as Error);
+        end();
+      };
+      signal.addEventListener('abort', leave, { once: true });
+      const done = (): void => {
+        clearTimeout(late);
+        signal.removeEventListener('abort', leave);
+        child.off('message', told);
+        child.off('exit', ended);
+      };
+      const told = (decoded: Decoded): void => {
+        done();
+        resolve(decoded);
+      };
+      child.on('message', told);
+      const ended = (code: number | null): void => {
+        done();
+        if (this.#process === child) this.#process = undefined;
+        if (code === tooMuchMemory) refuse('the picture takes more memory to read than is allowed; save it anew, as PNG or JPEG');
+        else refuse('the picture cannot be read: its decoder failed');
+      };
+      child.once('exit', ended);
+      child.send(asked, (error) => error !== null && reject(error));
+    });
+  }
+
+  #start(): ChildProcess {
+    const { file, argv } = ownProgram('./decode-process', import.meta.url);
+    // What is there without a picture, and several copies of the largest one.
+    const maxBytes = 300e6 + 16 * this.maxPixels;
+    const child = fork(file, [...argv, String(maxBytes)], {
+      serialization: 'advanced',
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    });
+    // It does not keep the server alive.
+    child.unref();
+    child.channel?.unref();
+    child.on('error', () => {});
+    this.#process = child;
+    return child;
+  }
+
+  close(): void {
+    this.#process?.kill('SIGKILL');
+  }
+}
