@@ -21,7 +21,7 @@ export interface RunningServer {
 }
 
 /** A client may take so long to send a request, milliseconds. */
-const requestTimeout = 120_000;
+const requestTimeout = 240_000;
 
 const unreadable = new ApiError(400, 'invalid_http', 'this is not an HTTP request that can be read').body();
 

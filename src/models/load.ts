@@ -14,7 +14,7 @@ import { preprocessorConfig, readImageSettings } from '../input/image/config.ts'
 import { type ImageProcessor, imageProcessor } from '../input/image/processor.ts';
 import { loadTokenizer, requireToken, type Tokenizer } from '../input/text/tokenizer.ts';
 import { chosenDevice, type DeviceChoice, engineOn } from '../runtime/node.ts';
-import type { CompileOptions } from '../runtime/program.ts';
+import type { CompileOptions, Engine } from '../runtime/program.ts';
 import type { Architecture } from './architecture.ts';
 import { blip2Opt } from './blip2-opt.ts';
 import type { Blip2Config } from './configs/blip2.ts';
@@ -55,6 +55,8 @@ export function modelFolder(model: string): string {
 }
 
 export interface LoadOptions extends CompileOptions {
+  /** gives the engine that programs are made by, from that of the device: to look at their runs, or to let them wait */
+  behind?: ((engine: Engine) => Engine) | undefined;
   /** what weights are kept as; as they are stored when left out. Whole numbers are rounded from floats, or stored so by `visedit quantize` */
   dtype?: WeightType | undefined;
   /** bytes of private memory that answering may take; what the machine has when left out */
@@ -109,7 +111,7 @@ interface Parts {
 /** Checks the weights and chooses how the model is run. */
 function assemble(parts: Parts, options: LoadOptions): Vlm {
   const { dir, architecture, checkpoint, derived, tokenizer, processor } = parts;
-  const { dtype, maxMemory, residency, device, training, ...compileOptions } = options;
+  const { dtype, maxMemory, residency, device, training, behind, ...compileOptions } = options;
   const name = basename(dir);
   checkType(name, dtype, storedTypeOf(dir));
   const uses = weightUses(architecture);
@@ -131,7 +133,7 @@ function assemble(parts: Parts, options: LoadOptions): Vlm {
   return new Vlm({
     name,
     architecture,
-    engine,
+    engine: behind?.(engine) ?? engine,
     weights: weightsOf(checkpoint, uses, { derived, type: dtype }),
     codec: tokenizer,
     processor: (image) => processor.process(image),

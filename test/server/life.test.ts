@@ -220,6 +220,71 @@ describe('under load', () => {
     expect((await chat()).status).toBe(200);
   });
 
+  test('an edit of many steps lets go within a step, when its job is cancelled, its client leaves, or the time is up; none of them is kept', async () => {
+    const { services } = harness.server;
+    const edit = { model: 'mini-llava', editor: 'ft-v', set: 'stopped', ...question, target: 'pizza', probes: 'none' };
+    const letsGo = async (): Promise<number> => {
+      const began = performance.now();
+      await expect.poll(() => services.queue.running, { interval: 5, timeout: 20_000 }).toBe(0);
+      return performance.now() - began;
+    };
+    // Programs are opened once; opening one is a step of its own.
+    const whole = performance.now();
+    expect((await harness.ask('POST', '/v1/edits', edit)).status).toBe(201);
+    const took = performance.now() - whole;
+    const random = new Random('cancelled');
+    let kept = 1;
+    for (let i = 0; i < 24; i++) {
+      const job = (await harness.ask('POST', '/v1/edits', { ...edit, background: true })).json;
+      await new Promise((resolve) => setTimeout(resolve, random.uniform() * 1.2 * took));
+      const removed = (await harness.ask('DELETE', `/v1/jobs/${job.id}`)).json.state;
+      expect(await letsGo()).toBeLessThan(2000);
+      expect((await harness.ask('GET', `/v1/jobs/${job.id}`)).json?.state ?? 'done').toBe(removed);
+      if (removed === 'done') kept++;
+      expect((await harness.ask('GET', '/v1/edits?set=stopped')).json.total).toBe(kept);
+    }
+    for (let i = 0; i < 6; i++) {
+      const leaving = new AbortController();
+      const headers = { 'content-type': 'application/json' };
+      const request = { method: 'POST', body: JSON.stringify(edit), headers, signal: leaving.signal };
+      const asked = fetch(`${harness.server.url}/v1/edits`, request);
+      setTimeout(() => leaving.abort(), random.uniform() * 0.8 * took);
+      if (
+        await asked.then(
+          () => true,
+          () => false,
+        )
+      )
+        kept++;
+      await letsGo();
+      expect((await harness.ask('GET', '/v1/edits?set=stopped')).json.total).toBe(kept);
+    }
+    expect(readdirSync(join(harness.folder, 'data', 'edits')).length).toBe((await harness.ask('GET', '/v1/edits')).json.total);
+  }, 120_000);
+
+  test('edits of seconds hold up no answer of milliseconds', async () => {
+    await chat();
+    const alone: number[] = [];
+    const busy: number[] = [];
+    const measured = async (times: number[]) => {
+      const began = performance.now();
+      expect((await chat()).status).toBe(200);
+      times.push(performance.now() - began);
+    };
+    for (let i = 0; i < 9; i++) await measured(alone);
+    const edit = { model: 'mini-llava', editor: 'ft-l', ...question, target: 'pizza', background: true };
+    const jobs = [];
+    for (let i = 0; i < 2; i++) jobs.push((await harness.ask('POST', '/v1/edits', { ...edit, set: `busy${i}` })).json.id);
+    const isWorking = () => harness.server.services.queue.running > 0;
+    while (isWorking() && busy.length < 30) await measured(busy);
+    for (const id of jobs) await harness.ask('DELETE', `/v1/jobs/${id}`);
+    await expect.poll(isWorking).toBe(false);
+    const median = (times: number[]) => [...times].sort((a, b) => a - b)[Math.floor(times.length / 2)]!;
+    console.log(JSON.stringify({ alone: median(alone), busy: median(busy), answers: busy.length }));
+    expect(busy.length).toBeGreaterThan(2);
+    expect(median(busy)).toBeLessThan(median(alone) + 400);
+  }, 60_000);
+
   test('work that takes too long ends with 504, and the next request is answered', async () => {
     const slow = await startHarness({ timeout: 0.05 });
     const answer = await slow.ask('POST', '/v1/attributions', { ...long, before: false });

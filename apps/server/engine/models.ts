@@ -11,6 +11,7 @@ import type { AnsweringModel } from '../../../src/models/answer.ts';
 import { loadModel } from '../../../src/models/load.ts';
 import type { Sequence } from '../../../src/models/sequence.ts';
 import type { RgbImage, Vlm } from '../../../src/models/vlm.ts';
+import type { Engine } from '../../../src/runtime/program.ts';
 import { ApiError, clientsFault } from '../errors.ts';
 import type { EditFile, EditorFacts, EngineOptions, Facts, ModelUnder } from './tasks.ts';
 
@@ -50,10 +51,14 @@ export class Models {
   readonly #asked = new Recent<Promise<AnsweringModel>>(32);
   readonly #pictures = new Map<Vlm, Set<string>>();
 
-  constructor(readonly options: EngineOptions) {
+  /** @param behind what the models' engine is put behind */
+  constructor(
+    readonly options: EngineOptions,
+    behind: (engine: Engine) => Engine,
+  ) {
     const { models, weights, threads, dtype, maxMemory } = options;
     for (const given of models) {
-      const vlm = loadModel(given, { dtype, maxMemory, ...(threads === undefined ? {} : { threads }) });
+      const vlm = loadModel(given, { dtype, maxMemory, behind, ...(threads === undefined ? {} : { threads }) });
       if (this.#vlms.has(vlm.name)) throw new Error(`two models are called ${vlm.name}; serve one of them, or rename its folder`);
       this.#vlms.set(vlm.name, vlm);
       this.#given.set(vlm.name, given);
@@ -164,6 +169,11 @@ export class Models {
     if (image === undefined) return;
     const seen = this.#pictures.get(vlm) ?? new Set();
     this.#pictures.set(vlm, seen.add(vlm.imageKey(image)));
+  }
+
+  forget(): void {
+    for (const vlm of this.#vlms.values()) vlm.forget();
+    this.#pictures.clear();
   }
 
   /** Forgets what was computed of pictures when there were many. */

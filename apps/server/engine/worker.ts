@@ -8,6 +8,7 @@ import { compare } from './compare.ts';
 import { adopt, edit } from './edit.ts';
 import type { FromEngine, ToEngine } from './messages.ts';
 import { Models } from './models.ts';
+import { Steps } from './steps.ts';
 import type { EngineOptions, TaskName, Tasks } from './tasks.ts';
 
 export interface Work<N> {
@@ -35,9 +36,22 @@ const does: Does = {
 
 if (parentPort === null) throw new Error('the engine runs as a thread of the server');
 const port = parentPort;
-const models = new Models(workerData as EngineOptions);
+const steps = new Steps();
+const models = new Models(workerData as EngineOptions, (engine) => steps.engine(engine));
 const running = new Map<number, AbortController>();
 const tell = (message: FromEngine): void => port.postMessage(message);
+
+/** What a task waits for may be computed for another one, and be given up with it: then it is begun again. */
+async function unlessStopped<T>(signal: AbortSignal, work: () => Promise<T> | T): Promise<T> {
+  for (let tries = 0; ; tries++) {
+    try {
+      return await work();
+    } catch (error) {
+      if (signal.aborted || !isStop(error) || tries === 3) throw error;
+      models.forget();
+    }
+  }
+}
 
 async function run(id: number, task: TaskName, order: unknown): Promise<void> {
   const controller = new AbortController();
@@ -45,8 +59,8 @@ async function run(id: number, task: TaskName, order: unknown): Promise<void> {
   const { signal } = controller;
   const work: Work<unknown> = { signal, tell: (news) => tell({ id, news }) };
   try {
-    const does_ = does[task] as (models: Models, order: unknown, work: Work<unknown>) => unknown;
-    tell({ id, result: await does_(models, order, work) });
+    const perform = does[task] as (models: Models, order: unknown, work: Work<unknown>) => unknown;
+    tell({ id, result: await steps.within(signal, () => unlessStopped(signal, () => perform(models, order, work))) });
   } catch (error) {
     tell({ id, error: plainError(error), stopped: signal.aborted || isStop(error) });
   } finally {

@@ -116,6 +116,8 @@ export function checkDraining(draining: () => boolean): MiddlewareHandler {
 
 /** Bodies above so many bytes share a budget. */
 const large = 1_000_000;
+/** One waits so long to be read, milliseconds. */
+const patience = 60_000;
 
 /** Bodies are JSON, within bounds, and read once. @param bodies what large ones take their bytes from, before they are read */
 export function checkBody(
@@ -138,7 +140,7 @@ export function checkBody(
     if (!['identity', undefined].includes(c.req.header('content-encoding')?.toLowerCase()))
       throw new ApiError(415, 'unsupported_encoding', 'bodies are not compressed: send it without Content-Encoding');
     const size = length === undefined ? bodyBytes : Number(length);
-    const release = size > large ? await bodies.take(size, raw.signal) : () => {};
+    const release = size > large ? await takeBody(bodies, size, raw.signal) : () => {};
     let isHeld = false;
     c.set('holdBody', () => {
       isHeld = true;
@@ -155,6 +157,17 @@ export function checkBody(
       if (!isHeld) release();
     }
   };
+}
+
+/** @throws ApiError 429 when others hold their bodies for long */
+async function takeBody(bodies: Budget, size: number, client: AbortSignal): Promise<() => void> {
+  const late = AbortSignal.timeout(patience);
+  try {
+    return await bodies.take(size, AbortSignal.any([client, late]));
+  } catch (error) {
+    if (client.aborted) throw error;
+    throw new ApiError(429, 'queue_full', 'too many large requests wait to be read; try again soon', { retryAfter: 30 });
+  }
 }
 
 /** undefined: it is longer than allowed. A length may be missing, or wrong. */

@@ -3,13 +3,20 @@
 export interface DecodeAsked {
   readonly bytes: Uint8Array;
   readonly maxPixels: number;
-  /** false: only the size */
-  readonly pixels: boolean;
+  /** `png`: the picture as the model sees it, in a file that holds nothing else */
+  readonly want: 'size' | 'pixels' | 'png';
 }
 
-export type Decoded =
-  | { readonly width: number; readonly height: number; readonly data?: Uint8Array | undefined }
-  | { readonly error: string };
+export interface Decoded {
+  readonly width: number;
+  readonly height: number;
+  /** pixels, or the file */
+  readonly data: Uint8Array;
+  /** of a file: its pixels' hash */
+  readonly id: string;
+}
+
+export type DecodeAnswer = Decoded | { readonly error: string };
 
 /** Code that the process ends with when a picture takes more memory than allowed. */
 export const tooMuchMemory = 71;

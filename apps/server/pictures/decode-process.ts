@@ -1,8 +1,9 @@
 /** The program of the process that reads clients' pictures; decoder.ts starts it, and ends it when it takes too long. */
 
+import { createHash } from 'node:crypto';
 import sharp from 'sharp';
 import { openImage } from '../../../src/input/image/decode.ts';
-import { type DecodeAsked, type Decoded, tooMuchMemory } from './decode-messages.ts';
+import { type DecodeAnswer, type DecodeAsked, tooMuchMemory } from './decode-messages.ts';
 
 // What a library would find in the bytes does not matter: the loaders of other formats do not work in this process.
 sharp.block({ operation: ['VipsForeignLoad'] });
@@ -15,11 +16,15 @@ setInterval(() => {
   if (process.memoryUsage.rss() > maxBytes) process.exit(tooMuchMemory);
 }, 20).unref();
 
-async function answer({ bytes, maxPixels, pixels }: DecodeAsked): Promise<Decoded> {
+async function answer({ bytes, maxPixels, want }: DecodeAsked): Promise<DecodeAnswer> {
   try {
     const opened = await openImage(bytes, { maxPixels });
-    const { width, height, data } = pixels ? await opened.pixels() : { ...opened, data: undefined };
-    return { width, height, data };
+    if (want === 'size') return { width: opened.width, height: opened.height, data: new Uint8Array(), id: '' };
+    const { width, height, data } = await opened.pixels();
+    if (want === 'pixels') return { width, height, data, id: '' };
+    const id = createHash('sha256').update(`${width}x${height}`).update(data).digest('hex').slice(0, 32);
+    const png = sharp(data, { raw: { width, height, channels: 3 } }).png({ compressionLevel: 6 });
+    return { width, height, data: await png.toBuffer(), id };
   } catch (error) {
     return { error: (error as Error).message };
   }

@@ -7,15 +7,10 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { ownProgram } from '../../../src/files/own-program.ts';
 import { Budget } from '../budget.ts';
 import { ApiError } from '../errors.ts';
-import { type DecodeAsked, type Decoded, tooMuchMemory } from './decode-messages.ts';
+import { type DecodeAnswer, type DecodeAsked, type Decoded, tooMuchMemory } from './decode-messages.ts';
 
 /** Seconds that one picture may take. */
 const seconds = 20;
-
-export interface Size {
-  readonly width: number;
-  readonly height: number;
-}
 
 export class Decoder {
   /** one at a time */
@@ -24,22 +19,14 @@ export class Decoder {
 
   constructor(readonly maxPixels: number) {}
 
-  /** From the head of the file. @throws ApiError 400 when it is no picture, damaged, or has too many pixels */
-  async measure(bytes: Uint8Array, param: string | undefined, signal: AbortSignal): Promise<Size> {
-    const { width, height } = await this.#ask({ bytes, maxPixels: this.maxPixels, pixels: false }, param, signal);
-    return { width, height };
-  }
-
-  /** @throws ApiError 400 as `measure`, or when it takes too long or too much memory */
-  async decode(bytes: Uint8Array, param: string | undefined, signal: AbortSignal): Promise<Size & { data: Uint8Array }> {
-    const { width, height, data } = await this.#ask({ bytes, maxPixels: this.maxPixels, pixels: true }, param, signal);
-    return { width, height, data: data! };
-  }
-
-  async #ask(asked: DecodeAsked, param: string | undefined, signal: AbortSignal): Promise<Exclude<Decoded, { error: string }>> {
+  /**
+   * @param want the size is read from the head of the file
+   * @throws ApiError 400 when it is no picture, damaged, has too many pixels, or takes too long or too much memory
+   */
+  async decode(bytes: Uint8Array, want: DecodeAsked['want'], param: string | undefined, signal: AbortSignal): Promise<Decoded> {
     const release = await this.#turns.take(1, signal);
     try {
-      const decoded = await this.#once(asked, param, signal);
+      const decoded = await this.#once({ bytes, maxPixels: this.maxPixels, want }, param, signal);
       if ('error' in decoded) throw new ApiError(400, 'invalid_image', decoded.error, { param });
       return decoded;
     } finally {
@@ -47,7 +34,7 @@ export class Decoder {
     }
   }
 
-  #once(asked: DecodeAsked, param: string | undefined, signal: AbortSignal): Promise<Decoded> {
+  #once(asked: DecodeAsked, param: string | undefined, signal: AbortSignal): Promise<DecodeAnswer> {
     const child = this.#process ?? this.#start();
     return new Promise((resolve, reject) => {
       const refuse = (message: string): void => reject(new ApiError(400, 'invalid_image', message, { param }));
@@ -71,7 +58,7 @@ export class Decoder {
         child.off('message', told);
         child.off('exit', ended);
       };
-      const told = (decoded: Decoded): void => {
+      const told = (decoded: DecodeAnswer): void => {
         done();
         resolve(decoded);
       };

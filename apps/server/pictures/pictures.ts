@@ -87,6 +87,16 @@ export interface Source {
   readonly param: string;
 }
 
+/** What a picture looks like to the model, whatever it was sent as. */
+export interface Png {
+  /** of its content */
+  readonly id: string;
+  readonly width: number;
+  readonly height: number;
+  /** the file */
+  readonly data: Uint8Array;
+}
+
 /** Pixels of all pictures that are held at once, in bytes. */
 const heldBytes = 64e6;
 /** Times the pixels of the largest picture that the pictures of one request may have together. */
@@ -123,15 +133,23 @@ export class Pictures {
     const release = await this.#held.take(bytes, signal);
     try {
       const images = new Map<string, RgbImage>();
-      for (const { url, param } of distinct.values()) images.set(url, await this.#decoder.decode(files.get(url)!, param, signal));
+      for (const { url, param } of distinct.values())
+        images.set(url, await this.#decoder.decode(files.get(url)!, 'pixels', param, signal));
       return await work(sources.map(({ url }) => images.get(url)!));
     } finally {
       release();
     }
   }
 
+  /** A picture as a file of its own. @throws ApiError 400 as `with` */
+  async asPng({ url, param }: Source, signal: AbortSignal): Promise<Png> {
+    const file = await this.#bytes(url, param, signal);
+    await this.#measure(file, param, signal);
+    return this.#decoder.decode(file, 'png', param, signal);
+  }
+
   async #measure(file: Uint8Array, param: string, signal: AbortSignal): Promise<number> {
-    const { width, height } = await this.#decoder.measure(file, param, signal);
+    const { width, height } = await this.#decoder.decode(file, 'size', param, signal);
     if (Math.max(width, height) > Math.min(width, height) * maxRatio)
       throw invalid(`the picture is ${width} by ${height}; at most ${maxRatio} to 1 is allowed`, param);
     return width * height;

@@ -1,17 +1,9 @@
 /** Pictures that clients keep here by their content, so that a link can name one. A bound: the oldest go first. */
 
-import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
-import sharp from 'sharp';
 import { writeFileAtomic } from '../../../src/files/atomic.ts';
-import type { RgbImage } from '../../../src/models/vlm.ts';
-
-/** The picture as the model sees it, whatever it was sent as: a file that holds nothing else. */
-export const asPng = ({ width, height, data }: RgbImage): Promise<Buffer> =>
-  sharp(data, { raw: { width, height, channels: 3 } })
-    .png({ compressionLevel: 6 })
-    .toBuffer();
+import type { Png } from './pictures.ts';
 
 export class Uploads {
   constructor(
@@ -21,15 +13,12 @@ export class Uploads {
     mkdirSync(folder, { recursive: true });
   }
 
-  /** @returns the picture's id */
-  async keep(image: RgbImage): Promise<string> {
-    const id = createHash('sha256').update(`${image.width}x${image.height}`).update(image.data).digest('hex').slice(0, 32);
+  keep({ id, data }: Png): void {
     const path = this.#path(id);
     const now = new Date();
     if (existsSync(path)) utimesSync(path, now, now);
-    else writeFileAtomic(path, await asPng(image));
+    else writeFileAtomic(path, data);
     this.#trim();
-    return id;
   }
 
   get(id: string): Uint8Array | undefined {

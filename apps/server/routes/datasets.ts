@@ -158,13 +158,10 @@ export const addDatasets: AddRoutes = (app, services) => {
 
   app.openapi(routes.keep, async (c) => {
     const source = { url: c.req.valid('json').image, param: 'image' };
-    const kept = await services.inTurn('short', { signal: clientOf(c) }, (own) =>
-      services.pictures.with([source], own, async ([picture]) => {
-        const { width, height } = picture!;
-        return { id: await uploads.keep(picture!), width, height };
-      }),
-    );
-    return c.json({ ...kept, url: `/v1/pictures/${kept.id}` }, 201);
+    const png = await services.inTurn('short', { signal: clientOf(c) }, (own) => services.pictures.asPng(source, own));
+    uploads.keep(png);
+    const { id, width, height } = png;
+    return c.json({ id, url: `/v1/pictures/${id}`, width, height }, 201);
   });
   app.openapi(routes.kept, (c) => {
     const bytes = uploads.get(c.req.valid('param').id);

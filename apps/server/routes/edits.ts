@@ -3,7 +3,6 @@
 import { readFileSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
 import { createRoute, z } from '@hono/zod-openapi';
-import type { RgbImage } from '../../../src/models/vlm.ts';
 import { entriesOf } from '../edits/history.ts';
 import { type EditSet, editCheck, type StoredEdit, setId } from '../edits/store.ts';
 import type { EditMade } from '../engine/tasks.ts';
@@ -21,8 +20,7 @@ import {
   targetText,
   workAnswers,
 } from '../http/schemas.ts';
-import { fromDataUrl } from '../pictures/pictures.ts';
-import { asPng } from '../pictures/uploads.ts';
+import { fromDataUrl, type Source } from '../pictures/pictures.ts';
 import type { Services } from '../services.ts';
 import type { AddRoutes } from './app-types.ts';
 import { type Doing, respond } from './respond.ts';
@@ -294,11 +292,14 @@ const makeEdit =
     const beside = store.beside(model, name, editor);
     const about = { id: store.newId(), set: name, model, weights: used ?? null, note: text ?? null };
     const out = store.path(about.id);
+    const source = { url, param: 'image' };
     return services.inTurn('long', { signal, onStart }, (own) =>
-      services.pictures.with([{ url, param: 'image' }], own, ([picture]) => {
-        const order = { model, editor, weights: used, image: picture!, prompt, target, out, beside, card: probes === 'card' };
-        return kept(services, about, picture, own, () => services.inEngine('edit', order, own));
-      }),
+      kept(services, about, source, own, () =>
+        services.pictures.with([source], own, ([picture]) => {
+          const order = { model, editor, weights: used, image: picture!, prompt, target, out, beside, card: probes === 'card' };
+          return services.inEngine('edit', order, own);
+        }),
+      ),
     );
   };
 
@@ -311,26 +312,24 @@ const adoptEdit =
       const beside = store.beside(model, name, undefined);
       const about = { id: store.newId(), set: name, model, weights: null, note: text ?? null };
       const path = store.path(about.id);
-      const sources = url === undefined ? [] : [{ url, param: 'image' }];
-      return services.pictures.with(sources, own, ([picture]) =>
-        kept(services, about, picture, own, async () => {
-          await writeFile(path, fromDataUrl(file, 'file'), { flush: true });
-          return services.inEngine('adopt', { model, path, beside }, own);
-        }),
-      );
+      const source = url === undefined ? undefined : { url, param: 'image' };
+      return kept(services, about, source, own, async () => {
+        await writeFile(path, fromDataUrl(file, 'file'), { flush: true });
+        return services.inEngine('adopt', { model, path, beside }, own);
+      });
     });
 
 /** Enters an edit when its file is made; removes the file when it is not, or when nobody wants it any more. */
 async function kept(
-  { store }: Services,
+  { store, pictures }: Services,
   about: Pick<StoredEdit, 'id' | 'set' | 'model' | 'weights' | 'note'>,
-  picture: RgbImage | undefined,
+  picture: Source | undefined,
   signal: AbortSignal,
   make: () => Promise<EditMade>,
 ): Promise<StoredEdit> {
   try {
     const made = await make();
-    const png = picture && (await asPng(picture));
+    const png = picture && (await pictures.asPng(picture, signal)).data;
     // From here to the answer nothing waits: who gives up later is told of an edit that is there.
     signal.throwIfAborted();
     return store.add({ ...about, ...made }, png);

@@ -1,0 +1,87 @@
+/**
+ * Steps of the tasks that the engine works on at once: runs and openings of programs, one after the other, since each blocks the thread. A task
+ * is stopped between two of its steps. The task that used the least time goes first, so that an answer of milliseconds passes an edit of
+ * minutes; one that waited long goes before all.
+ */
+
+import { AsyncLocalStorage } from 'node:async_hooks';
+import type { Engine } from '../../../src/runtime/program.ts';
+
+/** A step that waited so long goes next, milliseconds. */
+const patience = 1000;
+
+interface Task {
+  readonly signal: AbortSignal;
+  /** milliseconds of its steps */
+  used: number;
+}
+
+interface Step {
+  readonly task: Task;
+  readonly since: number;
+  start(): void;
+}
+
+export class Steps {
+  readonly #tasks = new AsyncLocalStorage<Task>();
+  readonly #waiting: Step[] = [];
+  #busy = false;
+
+  /** Runs a task: the steps that it takes, however deep in its calls, are its own. */
+  within<T>(signal: AbortSignal, work: () => Promise<T> | T): Promise<T> | T {
+    return this.#tasks.run({ signal, used: 0 }, work);
+  }
+
+  /** The same engine, whose programs wait for their step. */
+  engine({ device, compile }: Engine): Engine {
+    return {
+      device,
+      compile: async (outputs, options) => {
+        // Another task may wait for the same program: opening it is not given up.
+        const program = await this.#step(() => compile(outputs, options), false);
+        const run = program.run.bind(program);
+        program.run = (feeds, only) => this.#step(() => run(feeds, only), true);
+        return program;
+      },
+    };
+  }
+
+  /** @throws the reason of the task's signal when it is stopped */
+  async #step<T>(work: () => Promise<T>, stoppable: boolean): Promise<T> {
+    const task = this.#tasks.getStore();
+    if (task === undefined) return work();
+    if (stoppable) task.signal.throwIfAborted();
+    await new Promise<void>((start) => {
+      this.#waiting.push({ task, since: performance.now(), start });
+      if (!this.#busy) this.#next();
+    });
+    const began = performance.now();
+    try {
+      // The stop may have come while it waited.
+      if (stoppable) task.signal.throwIfAborted();
+      return await work();
+    } finally {
+      task.used += performance.now() - began;
+      this.#next();
+    }
+  }
+
+  /** Chooses when the task whose step ended has had time to ask for its next one. */
+  #next(): void {
+    this.#busy = true;
+    setImmediate(() => {
+      const step = this.#choose();
+      if (step === undefined) this.#busy = false;
+      else step.start();
+    });
+  }
+
+  #choose(): Step | undefined {
+    const oldest = this.#waiting[0];
+    if (oldest === undefined) return undefined;
+    const late = performance.now() - oldest.since > patience;
+    const step = late ? oldest : this.#waiting.reduce((a, b) => (b.task.used < a.task.used ? b : a));
+    this.#waiting.splice(this.#waiting.indexOf(step), 1);
+    return step;
+  }
+}
