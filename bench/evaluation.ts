@@ -15,10 +15,12 @@ import { vead, veadConfig, veadRewrite } from '../src/editors/vead/vead.ts';
 import { f32 } from '../src/graph/dtype.ts';
 import { decodeImage } from '../src/input/image/decode.ts';
 import { type EditRecord, loadRecords } from '../src/input/records.ts';
+import { type Asked, imagesOf } from '../src/input/segments.ts';
 import { type AnsweringModel, type Query, readAnswers, targetRows, unedited } from '../src/models/answer.ts';
 import { generate } from '../src/models/generate.ts';
 import { loadModel } from '../src/models/load.ts';
-import type { Rewrite, Vlm } from '../src/models/vlm.ts';
+import type { Rewrite } from '../src/models/rewrite.ts';
+import type { Vlm } from '../src/models/vlm.ts';
 import { Random } from '../src/random.ts';
 import { writeRandomLlava } from '../test/tiny-model.ts';
 import { benchSizes, insertLayer, writeRecords } from './ours.ts';
@@ -44,10 +46,13 @@ const load = async ({ image, ...rest }: EditRecord['request']): Promise<Query> =
 });
 
 /** One query by itself, picture included: log probabilities and arg-max tokens by one whole forward, then a free answer that reads the prompt anew. */
-async function alone(vlm: Vlm, { image, prompt, target }: Query, clock: Clock, rewrite?: Rewrite): Promise<number[]> {
-  const visual = async () => (image === undefined ? undefined : await vlm.visualOf(vlm.processor(image)));
+async function alone(vlm: Vlm, { target, ...asked }: Query, clock: Clock, rewrite?: Rewrite): Promise<number[]> {
+  // A picture of a key of its own is looked at anew.
+  const [own] = imagesOf(asked);
+  const fresh = (): Asked =>
+    own === undefined ? asked : { ...asked, image: vlm.pictureOf(`${performance.now()}`, () => vlm.processor(own)) };
   const forced = await clock.time('forced', async () => {
-    const batch = vlm.batchVisual([vlm.layout(prompt, image !== undefined, target)], [await visual()]);
+    const batch = await vlm.batch([vlm.layout(fresh(), target)]);
     const logits = await vlm.logits(batch, rewrite);
     const n = vlm.decoder.vocabulary;
     const rows = targetRows(batch);
@@ -59,7 +64,7 @@ async function alone(vlm: Vlm, { image, prompt, target }: Query, clock: Clock, r
     return [...answer!.logProbs, ...answer!.predictedIds];
   });
   const free = await clock.time('free', async () => {
-    const batch = vlm.batchVisual([vlm.layout(prompt, image !== undefined)], [await visual()]);
+    const batch = await vlm.batch([vlm.layout(fresh())]);
     const [ids] = await generate(vlm, batch, { maxNewTokens, ...(rewrite === undefined ? {} : { rewrite }) });
     return ids!;
   });
@@ -139,7 +144,7 @@ try {
       });
       const separate: number[][] = [];
       for (const query of queries) separate.push(await alone(model, query, naive));
-      for (const query of queries) separate.push(await alone(model, query, naive, veadRewrite(model, [edit!])));
+      for (const query of queries) separate.push(await alone(model, query, naive, veadRewrite([edit!])));
       forwards += separate.length;
       [...before, ...after].forEach(({ logProbs, predictedIds }, i) => {
         [...logProbs, ...predictedIds, ...free[i]!.tokenIds].forEach((x, j) => {

@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { visualAttribution } from '../src/attribution/visual-attribution.ts';
-import { padHidden } from '../src/editors/context/states.ts';
+import { padStates } from '../src/editors/context/states.ts';
 import { initialAdapter } from '../src/editors/vead/adapter.ts';
 import { influenceTargets, type Prepared, Preparer } from '../src/editors/vead/prepare.ts';
 import { stepFeeds, type VeadConfig, veadTrainer } from '../src/editors/vead/train.ts';
@@ -11,8 +11,11 @@ import { veadConfig } from '../src/editors/vead/vead.ts';
 import { writeSafetensors } from '../src/files/safetensors.ts';
 import { f32, i64, type Tensor } from '../src/graph/dtype.ts';
 import type { EditRecord } from '../src/input/records.ts';
+import { usualTokens } from '../src/models/architecture.ts';
+import type { Batch } from '../src/models/batch.ts';
 import { loadModel } from '../src/models/load.ts';
-import type { Batch, Vlm } from '../src/models/vlm.ts';
+import { visualPlaces } from '../src/models/sequence.ts';
+import type { Vlm } from '../src/models/vlm.ts';
 import type { Trainer } from '../src/nn/trainer.ts';
 import { Random } from '../src/random.ts';
 import { randomPicture, type Sizes, writeRandomLlava } from '../test/tiny-model.ts';
@@ -108,7 +111,7 @@ export async function openOurs(dir: string, threads: number, count: number): Pro
   // Influence targets are timed by themselves, so the preparation leaves them out.
   const prepared = await new Preparer(vlm, records, { ...config, traced: [] }, new Random('bench')).get(records.map((_, i) => i));
   const random = new Random('bench/step');
-  const v = vlm.architecture.visualTokens;
+  const v = usualTokens(vlm.architecture);
   const sampled = random.shuffle(Array.from({ length: v }, (_, i) => i)).slice(0, config.sampled);
   const trace = traceInputs(vlm, prepared, sampled, random);
   const c = await influenceTargets(vlm, insert, traced, trace.edit, trace.sample, trace.tokens, trace.noise);
@@ -140,19 +143,18 @@ export async function openOurs(dir: string, threads: number, count: number): Pro
       await influenceTargets(vlm, insert, traced, all.edit, all.sample, all.tokens, all.noise);
     },
     async attribution() {
-      const one = vlm.batchVisual([batch.sequences[0]!], [await vlm.visual(randomPicture('forward-0', 96))]);
+      const one = await vlm.batch([batch.sequences[0]!]);
       await visualAttribution(vlm, one, { layer: insert, draws: 10, random: new Random('bench') });
     },
     async share(to) {
       const path = join(to, 'feeds.safetensors');
-      const embeddings = (await vlm.run({ from: 0, to: 0, outputs: ['decoder.in'] }, batch))['decoder.in']!;
-      const d = vlm.decoder.hidden;
+      const embeddings = (await vlm.run({ from: 0, to: 0, read: ['decoder.in'] }, batch))['decoder.in']!;
       writeSafetensors(path, {
         ...feeds,
         ...Object.fromEntries([...weights].map(([name, t]) => [`w:${name}`, t])),
         ...Object.fromEntries([...trace.noise].map(([layer, t]) => [`trace.noise.${layer}`, t])),
-        'trace.edit': padHidden(trace.edit, d).hidden,
-        'trace.sample': padHidden(trace.sample, d).hidden,
+        'trace.edit': padStates(vlm, trace.edit).feeds.hidden!,
+        'trace.sample': padStates(vlm, trace.sample).feeds.hidden!,
         'trace.ends': i64(
           trace.edit.map((s) => s.sequence.promptEnd),
           [trace.edit.length],
@@ -176,7 +178,7 @@ export async function openOurs(dir: string, threads: number, count: number): Pro
           insert,
           traced,
           batch: records.length,
-          visualStart: vlm.visualStart,
+          visualStart: visualPlaces(batch.sequences[0]!)[0]!,
           visualTokens: v,
           lambda: config.losses.up,
         },
@@ -200,15 +202,13 @@ function traceInputs(vlm: Vlm, prepared: readonly Prepared[], sampled: readonly 
   return {
     edit: prepared.map((p) => p.samples[0]!),
     sample: prepared.map((p) => p.samples[choice]!),
-    tokens: sampled.map((i) => vlm.visualStart + i),
+    tokens: sampled.map((i) => visualPlaces(prepared[0]!.samples[0]!.sequence)[i]!),
     noise,
   };
 }
 
 async function forwardBatch(vlm: Vlm, records: readonly EditRecord[]): Promise<Batch> {
-  const visual = await Promise.all(records.map((_, i) => vlm.visual(randomPicture(`forward-${i}`, 96))));
-  return vlm.batchVisual(
-    records.map((r) => vlm.layout(r.request.prompt, true, r.request.target)),
-    visual,
+  return vlm.batch(
+    records.map((r, i) => vlm.layout({ prompt: r.request.prompt, image: randomPicture(`forward-${i}`, 96) }, r.request.target)),
   );
 }

@@ -21,6 +21,7 @@ import { vead, veadConfig } from '../src/editors/vead/vead.ts';
 import { decodeImage } from '../src/input/image/decode.ts';
 import type { Query } from '../src/input/records.ts';
 import { unedited } from '../src/models/answer.ts';
+import { usualTokens } from '../src/models/architecture.ts';
 import { loadModel } from '../src/models/load.ts';
 import { parseBytes } from '../src/models/memory.ts';
 import { quantize } from '../src/models/quantize.ts';
@@ -65,14 +66,15 @@ function randomStates(vlm: Vlm, asked: readonly Query[]): Prepared {
   const random = new Random('states');
   const { hidden, vocabulary } = vlm.decoder;
   const samples = asked.map((query) => {
-    const sequence = vlm.layout(query.prompt, true, query.target);
+    const asked = { prompt: query.prompt, image: query.image === null ? undefined : vlm.anyPicture };
+    const sequence = vlm.layout(asked, query.target);
     return { sequence, hidden: random.normals(sequence.ids.length * hidden, 1) };
   });
   return {
     samples,
     before: random.normals(samples[3]!.sequence.targetIds.length * vocabulary, 1),
     closer: {},
-    influence: [0, 1, 2].map(() => new Float32Array(vlm.architecture.visualTokens).fill(1)),
+    influence: [0, 1, 2].map(() => new Float32Array(usualTokens(vlm.architecture)).fill(1)),
   };
 }
 

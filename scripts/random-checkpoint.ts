@@ -85,7 +85,7 @@ export const shapes = {
  * @param vocabulary tokens that the tokenizer is filled up to
  */
 export function writeCompanions(dir: string, { config, architecture }: RandomModel, vocabulary = 0): void {
-  const [height, width] = architecture.imageSize;
+  const [height, width] = architecture.fixed!.size;
   const clip = architecture.name === 'llava';
   const preprocessor = {
     do_convert_rgb: true,

@@ -27,12 +27,15 @@ export {
   type RecordChoice,
   type RecordFile,
 } from './input/records.ts';
+export type { Asked, Picture, PreparedPicture, Prompt, RgbImage, Segment } from './input/segments.ts';
 export { type AnsweringModel, type Query, unedited } from './models/answer.ts';
 export type { Architecture, Decoder } from './models/architecture.ts';
+export type { Batch } from './models/batch.ts';
 export { generate } from './models/generate.ts';
 export { builtInModels, loadModel } from './models/load.ts';
+export type { Rewrite } from './models/rewrite.ts';
 export type { Sequence } from './models/sequence.ts';
-export type { Batch, Rewrite, RgbImage, Segment, Vlm } from './models/vlm.ts';
+export type { Vlm } from './models/vlm.ts';
 export { Random } from './random.ts';
 export { compile } from './runtime/node.ts';
 export { Program } from './runtime/program.ts';

@@ -7,8 +7,8 @@ import { vocabulary } from '../lab/world/vocabulary.ts';
 import { randomLlava, weightMean, weightScale, writeCompanions } from '../scripts/random-checkpoint.ts';
 import { toFloat16, writeSafetensors } from '../src/files/safetensors.ts';
 import { f32, sizeOf, type Tensor } from '../src/graph/dtype.ts';
+import type { RgbImage } from '../src/input/segments.ts';
 import { weightShapes } from '../src/models/load.ts';
-import type { RgbImage } from '../src/models/vlm.ts';
 import { Random } from '../src/random.ts';
 
 export interface Sizes {

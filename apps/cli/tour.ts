@@ -12,9 +12,9 @@ import { beforeAfter, heatMaps, moduleBars, savePicture } from '../../src/figure
 import { writeFileAtomic } from '../../src/files/atomic.ts';
 import { decodeImage } from '../../src/input/image/decode.ts';
 import { type EditRecord, loadRecords, queryKinds, type Query as RecordQuery } from '../../src/input/records.ts';
+import type { RgbImage } from '../../src/input/segments.ts';
 import { unedited } from '../../src/models/answer.ts';
 import { loadModel } from '../../src/models/load.ts';
-import type { RgbImage } from '../../src/models/vlm.ts';
 import { Random } from '../../src/random.ts';
 import type { CommandContext } from './frame/context.ts';
 
@@ -64,7 +64,7 @@ export async function tour({ out, seed, context }: { out: string; seed: number; 
 
   context.log('Attributing the answer ...');
   const layers = Array.from({ length: vlm.decoder.layers }, (_, i) => i);
-  const batch = await vlm.batch([vlm.layout(prompt, true)], [image]);
+  const batch = await vlm.batch([vlm.layout({ prompt, image })]);
   const [modules] = await moduleContribution(vlm, batch);
   const keyToken = vlm.codec.decode([modules!.tokenId]).trim();
   savePicture(
@@ -85,7 +85,7 @@ export async function tour({ out, seed, context }: { out: string; seed: number; 
   savePicture(
     join(out, 'visual-attribution.svg'),
     await heatMaps({
-      rows: [{ image, grid: vlm.architecture.patchGrid, maps, prompt, answer: before }],
+      rows: [{ image, grid: vlm.processor(image).grid, maps, prompt, answer: before }],
       title: 'Where each layer looks',
       normalise: 'each',
       perLine: 3,

@@ -3,7 +3,7 @@
 import { rounding } from '../../lab/reproduce/figures/maps.ts';
 import type { Figure, FigurePanel, HeatMapRow } from '../../src/figures/index.ts';
 import { queryKinds } from '../../src/input/records.ts';
-import type { RgbImage } from '../../src/models/vlm.ts';
+import type { RgbImage } from '../../src/input/segments.ts';
 import type { Attribution, AttributionView, ComparedQuery } from './engine/tasks.ts';
 
 export interface AttributionAsked {

@@ -2,6 +2,7 @@
 import { moduleContribution } from '../../src/attribution/module-contribution.ts';
 import { contributionOf } from '../../src/attribution/visual-attribution.ts';
 import { f32 } from '../../src/graph/dtype.ts';
+import { visualPlaces } from '../../src/models/sequence.ts';
 import { tolerances } from './checks.ts';
 import { batchOf, type Subject } from './subject.ts';
 
@@ -48,17 +49,18 @@ export async function checkVisual(subject: Subject): Promise<void> {
     if (of === undefined)
       throw new Error(`visual_attribution ${i} names case ${c}; there are ${fixture.meta.cases.length} cases`);
     const batch = await batchOf(subject, of.prompt, of.image);
-    const { visualSpan, promptEnd } = batch.sequences[0]!;
-    if (visualSpan === undefined) throw new Error(`visual_attribution ${i} names case ${c}, which has no picture`);
+    const sequence = batch.sequences[0]!;
+    const { promptEnd } = sequence;
+    const tokens = visualPlaces(sequence);
+    if (tokens.length === 0) throw new Error(`visual_attribution ${i} names case ${c}, which has no picture`);
     const site = `layers.${layer}.attn.in`;
-    const out = await vlm.run({ from: 0, to: layer + 1, outputs: [site] }, batch);
+    const out = await vlm.run({ from: 0, to: layer + 1, read: [site] }, batch);
     const own = f32(out[site]!.data as Float32Array, [batch.length, vlm.decoder.hidden]);
     const given = fixture.tensor(`attribution.${i}.attention_input`);
     if (given !== undefined)
       checks.values('visual.attention-input', tolerances.hidden, `attribution.${i}.attention_input`, own.data, given.data);
     if (expected === undefined) continue;
     const noise = fixture.need(`attribution.${i}.noise`);
-    const tokens = Array.from({ length: visualSpan[1] - visualSpan[0] }, (_, t) => visualSpan[0] + t);
     for (const [check, input] of [
       ['visual.contribution', given],
       ['visual.contribution-own-input', own],

@@ -8,8 +8,9 @@ import type { Edit } from '../../src/editors/editor.ts';
 import { vead, veadRewrite } from '../../src/editors/vead/vead.ts';
 import { isLocality, tokenAccuracy } from '../../src/evaluation/metrics.ts';
 import { type QueryKind, queryKinds } from '../../src/input/records.ts';
+import type { RgbImage } from '../../src/input/segments.ts';
 import { answerTargets, type Query, targetRows } from '../../src/models/answer.ts';
-import type { RgbImage, Vlm } from '../../src/models/vlm.ts';
+import type { Vlm } from '../../src/models/vlm.ts';
 import { tolerances } from './checks.ts';
 import type { Subject } from './subject.ts';
 import { isUndecided, logitsAt } from './undecided.ts';
@@ -104,8 +105,8 @@ async function accuracies(subject: Subject): Promise<Map<QueryKind, Accuracy[]>>
 
 /** For each token of the target, whether it is undecided under any of these edits (undefined: unedited). */
 async function undecidedPlaces(vlm: Vlm, query: Query, edits: readonly (Edit | undefined)[]): Promise<boolean[]> {
-  const batch = await vlm.batch([vlm.layout(query.prompt, query.image !== undefined, query.target)], [query.image]);
+  const batch = await vlm.batch([vlm.layout(query, query.target)]);
   const rows = targetRows(batch);
-  const each = await Promise.all(edits.map((edit) => logitsAt(vlm, batch, rows, edit && veadRewrite(vlm, [edit]))));
+  const each = await Promise.all(edits.map((edit) => logitsAt(vlm, batch, rows, edit && veadRewrite([edit]))));
   return rows.map((_, t) => each.some((logits) => isUndecided(logits[t]!)));
 }

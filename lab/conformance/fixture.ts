@@ -9,8 +9,9 @@ import { z } from 'zod';
 import { readConfig } from '../../src/files/config.ts';
 import { openSafetensors, type SafetensorsFile } from '../../src/files/safetensors.ts';
 import type { Tensor } from '../../src/graph/dtype.ts';
-import { decodeImage, type RgbImage } from '../../src/input/image/decode.ts';
+import { decodeImage } from '../../src/input/image/decode.ts';
 import { type EditRecord, loadRecords } from '../../src/input/records.ts';
+import type { RgbImage } from '../../src/input/segments.ts';
 
 const whole = z.int().nonnegative();
 const ids = z.array(z.int());

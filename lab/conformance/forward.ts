@@ -1,7 +1,8 @@
 /** The model's own computation: embeddings, every layer, logits, greedy generation with the cache. */
 import type { Tensor } from '../../src/graph/dtype.ts';
+import type { Batch } from '../../src/models/batch.ts';
 import { generate } from '../../src/models/generate.ts';
-import type { Batch, Vlm } from '../../src/models/vlm.ts';
+import type { Vlm } from '../../src/models/vlm.ts';
 import { tolerances } from './checks.ts';
 import { batchOf, type Subject } from './subject.ts';
 import { couldSay, logitsAt } from './undecided.ts';
@@ -22,7 +23,7 @@ export async function checkForward(subject: Subject): Promise<void> {
   ];
   for (const [c, { prompt, image }] of fixture.meta.cases.entries()) {
     const out = await vlm.run(
-      { from: 0, to: layers, outputs: compared.map(([, , site]) => site) },
+      { from: 0, to: layers, read: compared.map(([, , site]) => site) },
       await batchOf(subject, prompt, image),
     );
     for (const [check, tolerance, site, tensor] of compared) {

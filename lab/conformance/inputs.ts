@@ -1,6 +1,7 @@
 /** Sizes, tokens, the places of the visual tokens, and pixel values made from picture files. */
 import type { Tensor } from '../../src/graph/dtype.ts';
-import type { RgbImage } from '../../src/models/vlm.ts';
+import type { RgbImage } from '../../src/input/segments.ts';
+import { usualTokens } from '../../src/models/architecture.ts';
 import { tolerances } from './checks.ts';
 import type { Subject } from './subject.ts';
 
@@ -8,7 +9,7 @@ export function checkSizes({ fixture: { meta }, vlm, checks }: Subject): void {
   const sizes: [string, number | undefined, number][] = [
     ['layers', meta.layers, vlm.decoder.layers],
     ['hidden_size', meta.hidden_size, vlm.decoder.hidden],
-    ['visual_tokens', meta.visual_tokens, vlm.architecture.visualTokens],
+    ['visual_tokens', meta.visual_tokens, usualTokens(vlm.architecture)],
   ];
   for (const [name, expected, actual] of sizes) if (expected !== undefined) checks.equal('sizes', name, [actual], [expected]);
 }
@@ -17,10 +18,11 @@ export function checkTokens({ fixture: { meta }, vlm, checks }: Subject): void {
   for (const [c, { prompt, image, visual_range, prompt_input_ids, sequence_input_ids }] of meta.cases.entries()) {
     const where = `case ${c}`;
     if (prompt_input_ids !== undefined) checks.equal('tokens.prompt', where, vlm.codec.encode(prompt), prompt_input_ids);
-    const { ids, visualSpan } = vlm.layout(prompt, image != null);
-    if (visual_range !== undefined) checks.equal('tokens.visual-range', where, visualSpan ?? [], visual_range ?? []);
+    const { ids, spans } = vlm.layout({ prompt, image: image == null ? undefined : vlm.anyPicture });
+    const runs = spans.flat();
+    if (visual_range !== undefined) checks.equal('tokens.visual-range', where, runs.flat(), visual_range ?? []);
     if (sequence_input_ids === undefined) continue;
-    const [start, end] = visualSpan ?? [ids.length, ids.length];
+    const [start, end] = runs[0] ?? [ids.length, ids.length];
     const before = ids.slice(0, start);
     const after = ids.slice(end);
     checks.equal(

@@ -4,13 +4,15 @@
  * for tracing, as the paper trains and as `trainVead` does, they read the unedited ones; at the first step both are the same.)
  */
 
-import { padHidden, type Sample } from '../../src/editors/context/states.ts';
+import { padStates, type Sample } from '../../src/editors/context/states.ts';
 import type { Edit } from '../../src/editors/editor.ts';
 import { type AdapterShape, influenceMapper } from '../../src/editors/vead/adapter.ts';
 import { mapperLosses, objective } from '../../src/editors/vead/objective.ts';
 import type { VeadConfig } from '../../src/editors/vead/train.ts';
 import { veadRewrite } from '../../src/editors/vead/vead.ts';
 import { add, f32, input, mean, mul, sigmoid, type Tensor } from '../../src/graph/index.ts';
+import { rowsOf, spanFeeds } from '../../src/models/batch.ts';
+import { visualPlaces } from '../../src/models/sequence.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import { Trainer } from '../../src/nn/trainer.ts';
 import { Random } from '../../src/random.ts';
@@ -21,15 +23,13 @@ import { firstGradients, type Values } from './trained-weights.ts';
 /** Samples with the visual tokens that each has under its edit, at the insert layer. */
 export async function underEdits(vlm: Vlm, layer: number, samples: readonly Sample[], edits: readonly Edit[]): Promise<Sample[]> {
   const d = vlm.decoder.hidden;
-  const { hidden, positions, bias, length } = padHidden(samples, d);
-  const rewrite = veadRewrite(vlm, edits);
+  const { batch, feeds } = padStates(vlm, samples);
+  const rewrite = veadRewrite(edits);
   const site = `layers.${layer}.out`;
-  const program = await vlm.segment({ from: layer + 1, to: layer + 1, image: true, outputs: [site] }, rewrite);
-  const out = (await program.run({ hidden, positions, bias, ...rewrite.feeds }))[site]!.data as Float32Array;
-  return samples.map(({ sequence }, n) => ({
-    sequence,
-    hidden: out.slice(n * length * d, (n * length + sequence.ids.length) * d),
-  }));
+  const plan = { from: layer + 1, to: layer + 1, read: [site] };
+  const given = { ...batch, feeds: { ...feeds, ...spanFeeds(batch.sequences, batch.length) } };
+  const out = (await vlm.run(plan, given, {}, rewrite))[site]!.data as Float32Array;
+  return samples.map(({ sequence }, n) => ({ sequence, hidden: rowsOf(batch, n, out, d) }));
 }
 
 /** VEAD's training step whose mapper losses read the visual tokens that `mapperFeeds` gives. */
@@ -77,7 +77,10 @@ export function mapperFeeds(
   };
   const visual = (samples: readonly Sample[]) =>
     f32(
-      rowsOf(samples, () => sampled.map((t) => vlm.visualStart + t)),
+      rowsOf(samples, ({ sequence }) => {
+        const places = visualPlaces(sequence);
+        return sampled.map((t) => places[t]!);
+      }),
       [samples.length, sampled.length, d],
     );
   return {

@@ -4,8 +4,11 @@
  */
 import { createHash } from 'node:crypto';
 import type { Tensor } from '../../src/graph/dtype.ts';
+import type { RgbImage } from '../../src/input/segments.ts';
+import type { Batch } from '../../src/models/batch.ts';
 import { loadModel } from '../../src/models/load.ts';
-import { type Batch, type RgbImage, Vlm } from '../../src/models/vlm.ts';
+import { followedBy } from '../../src/models/sequence.ts';
+import { Vlm } from '../../src/models/vlm.ts';
 import type { CompileOptions } from '../../src/runtime/program.ts';
 import type { Checks } from './checks.ts';
 import type { Fixture } from './fixture.ts';
@@ -35,12 +38,16 @@ export async function openSubject(fixture: Fixture, checks: Checks, options: Com
     engine: own.engine,
     weights: own.weights,
     codec: own.codec,
-    processor: (image) => stored.get(contentOf(image)) ?? own.processor(image),
+    processor: (image) => {
+      const pixels = stored.get(contentOf(image));
+      return pixels === undefined ? own.processor(image) : { ...own.processor(image), pixels: () => ({ pixels }) };
+    },
     eosIds: own.eosIds,
     fingerprint: () => own.fingerprint,
     compileOptions: options,
   });
-  return { fixture, vlm, processor: own.processor, checks };
+  const processor = (image: RgbImage): Tensor<'float32'> => own.processor(image).pixels().pixels as Tensor<'float32'>;
+  return { fixture, vlm, processor, checks };
 }
 
 /**
@@ -55,6 +62,6 @@ export async function batchOf(
   more: readonly number[] = [],
 ): Promise<Batch> {
   const picture = image == null ? undefined : await fixture.picture(image);
-  const sequence = vlm.layout(prompt, picture !== undefined, target);
-  return vlm.batch([{ ...sequence, ids: [...sequence.ids, ...more] }], [picture]);
+  const sequence = vlm.layout({ prompt, image: picture }, target);
+  return vlm.batch([more.length === 0 ? sequence : followedBy(sequence, more, vlm.decoder.maxPositions)]);
 }

@@ -8,6 +8,7 @@ import { influenceTargets, Preparer } from '../../src/editors/vead/prepare.ts';
 import { stepFeeds, type VeadConfig, veadTrainer } from '../../src/editors/vead/train.ts';
 import { vead } from '../../src/editors/vead/vead.ts';
 import { f32, type Tensor } from '../../src/graph/dtype.ts';
+import { visualPlaces } from '../../src/models/sequence.ts';
 import { Random } from '../../src/random.ts';
 import { tolerances } from './checks.ts';
 import type { Fixture } from './fixture.ts';
@@ -84,7 +85,8 @@ export async function checkTraining(subject: Subject): Promise<void> {
       };
       const [edit, right, wrong] = await Promise.all([states(0), states(choice), states(groups.indexOf('modalLocality'))]);
       const sampled = step.sampled_visual_tokens;
-      const places = sampled.map((t) => vlm.visualStart + t);
+      const visual = visualPlaces(right[0]!.sequence);
+      const places = sampled.map((t) => visual[t]!);
       const c = await influenceTargets(
         vlm,
         layer,

@@ -79,7 +79,7 @@ export async function checkVead(subject: Subject): Promise<void> {
       checks.equal('targets.places', query.name, isTarget, mask);
     }
     const before = await vlm.logits(batch);
-    const after = await vlm.logits(batch, veadRewrite(vlm, [made!]));
+    const after = await vlm.logits(batch, veadRewrite([made!]));
     const expected = fixture.tensor(`vead.logits.${query.name}`);
     if (expected !== undefined)
       checks.values('vead.logits', tolerances.logits, `vead.logits.${query.name}`, after.data, expected.data);

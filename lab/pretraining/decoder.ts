@@ -18,14 +18,13 @@ import {
   mul,
   mulDim,
   type Node,
-  pad,
   reshape,
   slice,
   sum,
 } from '../../src/graph/index.ts';
 import type { Architecture } from '../../src/models/architecture.ts';
+import { type SplitStates, splitLayer, splitStates, textInPlace } from '../../src/models/forward.ts';
 import { Sites } from '../../src/models/sites.ts';
-import { type SplitStates, splitLayer, splitStates } from '../../src/models/split.ts';
 import { Trainer } from '../../src/nn/trainer.ts';
 import { Weights } from '../../src/nn/weights.ts';
 import { compile } from '../../src/runtime/node.ts';
@@ -33,7 +32,7 @@ import type { Atlas } from '../world/atlas.ts';
 import { allConcepts, colors, concept } from '../world/concepts.ts';
 import { lessonScene } from '../world/lessons.ts';
 import { eosId, WorldEncoder } from '../world/vocabulary.ts';
-import { homeCells } from './homes.ts';
+import { fixedOf, homeCells } from './homes.ts';
 import { type Prefix, pack } from './pack.ts';
 import { pixelValues } from './pixels.ts';
 import type { DecoderStage } from './stages.ts';
@@ -52,11 +51,12 @@ export async function decoderTrainer(
   seed: string | number,
   threads: number | undefined,
 ): Promise<{ trainer: Trainer; feeds: (step: number) => Promise<Record<string, Tensor>>; kinds: () => readonly string[] }> {
-  const { decoder, imageSize, visualTokens } = architecture;
+  const { decoder } = architecture;
+  const { size: imageSize, count: visualTokens } = fixedOf(architecture);
   const d = decoder.hidden;
 
   const towerSites = new Sites();
-  architecture.vision(input('pixels', ['b', 3, ...imageSize]), new Weights(), towerSites);
+  architecture.vision(architecture.pixels(), new Weights(), towerSites);
   const towerProgram = await compile(
     { features: towerSites.get('vision.features') },
     { weights: (name) => tower.get(name), threads },
@@ -65,7 +65,7 @@ export async function decoderTrainer(
   const w = new Weights();
   const features = input('features', ['s', towerSites.get('vision.features').dim(1), visionWidth]);
   const sites = new Sites(new Map([['vision.features', () => features]]));
-  const visual = architecture.vision(input('pixels', ['s', 3, ...imageSize]), w, sites);
+  const visual = architecture.vision({ pixels: input('pixels', ['s', 3, ...imageSize]) }, w, sites);
   const ids = input('ids', ['s', 'l'], 'int64');
   const positions = input('positions', ['s', 'l'], 'int64');
   const bias = input('bias', ['s', 1, 'l', 'l']);
@@ -83,7 +83,7 @@ export async function decoderTrainer(
     x = splitLayer(decoder, i, x, { weights: w, sites: new Sites(), positions, bias, length, spread });
     states.push(x);
   }
-  const flat = ({ text }: SplitStates): Node => reshape(pad(text, 1, length, 0), [mulDim('s', 'l'), d]);
+  const flat = (of: SplitStates): Node => reshape(textInPlace(of, length), [mulDim('s', 'l'), d]);
   const labels = input('labels', ['r'], 'int64');
   const rows = input('rows', ['r'], 'int64');
   const logits = decoder.head(gather(flat(x), rows), w);
@@ -104,7 +104,7 @@ export async function decoderTrainer(
     const at = input('saidRows', ['w'], 'int64');
     for (const i of lensLayers) {
       const itself = mean(crossEntropy(decoder.head(gather(flat(states[i]!), at), w), said));
-      const shown = visualSays(slice(states[i]!.picture, 1, start, length));
+      const shown = visualSays(slice(states[i]!.prefix, 1, start, length));
       loss = add(loss, mul(add(itself, shown), stage.lens / lensLayers.length));
     }
   }

@@ -1,7 +1,8 @@
 /** `world exam`: asks a model about fresh scenes, free greedy generation, and counts right answers per question kind. */
 
+import type { RgbImage } from '../../src/input/segments.ts';
 import { generateAll } from '../../src/models/answer.ts';
-import type { RgbImage, Vlm } from '../../src/models/vlm.ts';
+import type { Vlm } from '../../src/models/vlm.ts';
 import { Atlas } from '../world/atlas.ts';
 import { type ExamQuestion, type ExamScene, examFacts, examMisnamed, examQuestions } from '../world/exam.ts';
 import { canvas } from '../world/scene.ts';

@@ -4,8 +4,7 @@
  */
 
 import { f32, type Tensor } from '../../src/graph/dtype.ts';
-import { input } from '../../src/graph/index.ts';
-import type { Architecture } from '../../src/models/architecture.ts';
+import type { Architecture, FixedPictures } from '../../src/models/architecture.ts';
 import { Sites } from '../../src/models/sites.ts';
 import { Weights } from '../../src/nn/weights.ts';
 import { compile } from '../../src/runtime/node.ts';
@@ -13,9 +12,16 @@ import type { Atlas } from '../world/atlas.ts';
 import { lessonScene } from '../world/lessons.ts';
 import { pixelValues } from './pixels.ts';
 
-function gridSide({ visualTokens }: Architecture): number {
-  const side = Math.sqrt(visualTokens);
-  if (!Number.isInteger(side)) throw new Error(`${visualTokens} visual tokens do not fill a square grid; choose 16, 25 or 36`);
+/** Size and visual tokens of the pictures of a mini. @throws Error when they are not all alike */
+export function fixedOf({ name, fixed }: Architecture): FixedPictures {
+  if (fixed === undefined) throw new Error(`the stages of pretraining need pictures of one size; those of ${name} have several`);
+  return fixed;
+}
+
+function gridSide(architecture: Architecture): number {
+  const { count } = fixedOf(architecture);
+  const side = Math.sqrt(count);
+  if (!Number.isInteger(side)) throw new Error(`${count} visual tokens do not fill a square grid; choose 16, 25 or 36`);
   return side;
 }
 
@@ -29,7 +35,7 @@ export function homeCells(architecture: Architecture): number[] {
 /** Share of each patch in each visual token's home, [v, patches]: the overlap of the token's grid cell with the patch. */
 export function homeShares(architecture: Architecture): number[][] {
   const side = gridSide(architecture);
-  const [rows, columns] = architecture.patchGrid;
+  const [rows, columns] = fixedOf(architecture).grid;
   const overlap = (i: number, n: number, j: number, m: number): number =>
     Math.max(0, Math.min((i + 1) / n, (j + 1) / m) - Math.max(i / n, j / m));
   return Array.from({ length: side * side }, (_, t) =>
@@ -56,13 +62,13 @@ export async function homeFeatures(
   threads: number | undefined,
 ): Promise<Tensor<'float32'>> {
   const sites = new Sites();
-  architecture.vision(input('pixels', ['b', 3, ...architecture.imageSize]), new Weights(), sites);
+  architecture.vision(architecture.pixels(), new Weights(), sites);
   const program = await compile({ features: sites.get('vision.features') }, { weights: (name) => tower.get(name), threads });
   const scenes = Array.from({ length: 128 }, (_, i) => lessonScene(atlas, `${seed}/homes`, i, { perScene: 0, facts: 0 }));
   const { features } = await program.run({
     pixels: pixelValues(
       scenes.map((s) => s.image),
-      architecture.imageSize[0],
+      fixedOf(architecture).size[0],
     ),
   });
   await program.release();

@@ -4,7 +4,7 @@
  */
 
 import { f32, i64, type Tensor } from '../../src/graph/dtype.ts';
-import { MASKED } from '../../src/models/vlm.ts';
+import { MASKED } from '../../src/models/batch.ts';
 import { encodeLesson, type LessonScene } from '../world/lessons.ts';
 
 export interface Prefix {

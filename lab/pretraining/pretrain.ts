@@ -7,7 +7,8 @@ import { writeFileAtomic } from '../../src/files/atomic.ts';
 import { openSafetensors } from '../../src/files/safetensors.ts';
 import { readJsonAs, readJsonLines } from '../../src/files/schema.ts';
 import type { Tensor } from '../../src/graph/dtype.ts';
-import type { Architecture } from '../../src/models/architecture.ts';
+import { anyPicture } from '../../src/input/segments.ts';
+import type { Architecture, LaidToken } from '../../src/models/architecture.ts';
 import { loadModel, modelFolder, weightShapes } from '../../src/models/load.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import { checkpointFile, logFile, logLine, trainingLoop, warmHoldDecay } from '../../src/nn/loop.ts';
@@ -17,7 +18,7 @@ import { canvas } from '../world/scene.ts';
 import { bosId, eosId, imageId, WorldEncoder } from '../world/vocabulary.ts';
 import { decoderTrainer } from './decoder.ts';
 import { rescaleResidual, writeMini } from './finish.ts';
-import { homeFeatures } from './homes.ts';
+import { fixedOf, homeFeatures } from './homes.ts';
 import { initialWeights } from './initial.ts';
 import { type Mini, minis } from './minis.ts';
 import type { Prefix } from './pack.ts';
@@ -206,11 +207,10 @@ async function residualScale(vlm: Vlm, atlas: Atlas): Promise<number> {
   const scenes = Array.from({ length: 16 }, (_, i) => examScene(atlas, 'residual', i));
   const asked = scenes.map((s) => s.questions[0]!);
   const batch = await vlm.batch(
-    asked.map((q) => vlm.layout(q.prompt, true)),
-    scenes.map((s) => ({ width: canvas, height: canvas, data: s.image })),
+    asked.map((q, i) => vlm.layout({ prompt: q.prompt, image: { width: canvas, height: canvas, data: scenes[i]!.image } })),
   );
   const site = `layers.${Math.floor(vlm.decoder.layers / 2)}.out`;
-  const x = (await vlm.run({ from: 0, to: vlm.decoder.layers, outputs: [site] }, batch))[site]!.data as Float32Array;
+  const x = (await vlm.run({ from: 0, to: vlm.decoder.layers, read: [site] }, batch))[site]!.data as Float32Array;
   return Math.sqrt(x.reduce((sum, v) => sum + v * v, 0) / x.length);
 }
 
@@ -271,13 +271,24 @@ export function promptPrefix(architecture: Architecture, bos: Mini['bos'] = '<s>
     ],
     decode: (ids: readonly number[]): string => (ids[0] === imageId ? '<image>' : encoder.decode(ids)),
   };
+  const { count } = fixedOf(architecture);
+  const laid = (prompt: string, picture: boolean): LaidToken[] =>
+    architecture.layout(
+      picture ? [{ picture: { ...anyPicture, count } }, { text: architecture.afterPicture + prompt }] : [{ text: prompt }],
+      codec,
+    );
+  const around = (prompt: string): { before: number[]; after: number[] } => {
+    const tokens = laid(prompt, true);
+    const at = tokens.findIndex((token) => typeof token !== 'number');
+    return { before: tokens.slice(0, at) as number[], after: tokens.slice(at + 1) as number[] };
+  };
   // What follows the picture and does not come from the prompt is what an empty prompt leaves.
-  const { before, after } = architecture.layout('', true, codec);
+  const { before, after } = around('');
   const word = 'Which';
-  const ids = architecture.layout(word, true, codec).after.join();
+  const ids = around(word).after.join();
   const begins = [true, false].find((start) => ids === [...after, ...encoder.encode(word, start)].join());
   if (begins === undefined) throw new Error(`${architecture.name} does not end its input with the prompt`);
-  return { before, after, visualTokens: architecture.visualTokens, begins, text: architecture.layout('', false, codec).after };
+  return { before, after, visualTokens: count, begins, text: laid('', false) as number[] };
 }
 
 /** The prefix that a mini's lessons are packed with. */

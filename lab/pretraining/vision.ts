@@ -28,6 +28,7 @@ import { compile } from '../../src/runtime/node.ts';
 import type { Atlas } from '../world/atlas.ts';
 import { allConcepts, colors } from '../world/concepts.ts';
 import { lessonScene } from '../world/lessons.ts';
+import { fixedOf } from './homes.ts';
 import { pixelValues } from './pixels.ts';
 
 export interface VisionStage {
@@ -50,11 +51,11 @@ export async function visionTrainer(
   seed: string | number,
   threads: number | undefined,
 ): Promise<{ trainer: Trainer; feeds: (step: number) => Record<string, Tensor> }> {
-  const [rows, columns] = architecture.patchGrid;
+  const [rows, columns] = fixedOf(architecture).grid;
   const tokens = rows * columns;
-  const size = architecture.imageSize[0];
+  const size = fixedOf(architecture).size[0];
   const sites = new Sites();
-  architecture.vision(input('pixels', ['b', 3, size, size]), new Weights(), sites);
+  architecture.vision(architecture.pixels(), new Weights(), sites);
   const features = reshape(patchFeatures(sites.get('vision.features'), tokens), [mulDim('b', tokens), width]);
   const probe = (name: string, classes: number): { loss: Node; right: Node } => {
     const labels = reshape(input(name, ['b', tokens], 'int64'), [mulDim('b', tokens)]);
@@ -123,7 +124,7 @@ const patchFeatures = (x: Node, patches: number): Node => (x.dim(1) === patches 
 
 /** Names and shapes of the probes. */
 export function probeShapes(architecture: Architecture, width: number): Map<string, readonly number[]> {
-  const [rows, columns] = architecture.patchGrid;
+  const [rows, columns] = fixedOf(architecture).grid;
   const classes = { cell: allConcepts.length + 1, background: colors.length, row: rows, column: columns };
   return new Map(
     Object.entries(classes).flatMap(

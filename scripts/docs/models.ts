@@ -10,9 +10,9 @@ function facts(vlm: Vlm): [string, string][] {
   const layer = veadLayer(vlm);
   const traced = tracedLayers(vlm, layer);
   return [
-    ['picture', `${architecture.imageSize.join(' x ')} pixels`],
-    ['patches', architecture.patchGrid.join(' x ')],
-    ['visual tokens', String(architecture.visualTokens)],
+    ['picture', `${architecture.fixed!.size.join(' x ')} pixels`],
+    ['patches', architecture.fixed!.grid.join(' x ')],
+    ['visual tokens', String(architecture.fixed!.count)],
     ['decoder layers', String(decoder.layers)],
     ['hidden size', String(decoder.hidden)],
     ['heads', `${decoder.heads} of width ${decoder.headWidth}`],

@@ -1,10 +1,11 @@
 /** Module contributions averaged over a data set (figures 1, 5 and 6 of the paper): each input's own, normalised by its own largest logit. */
 
-import type { RgbImage, Vlm } from '../models/vlm.ts';
+import { type Prompt, pictureCount, type RgbImage } from '../input/segments.ts';
+import type { Vlm } from '../models/vlm.ts';
 import { type ModuleContribution, moduleContribution } from './module-contribution.ts';
 
 export interface AttributedInput {
-  prompt: string;
+  prompt: Prompt;
   /** a function where pictures are many: it is called when its batch comes */
   image?: RgbImage | (() => Promise<RgbImage>) | undefined;
   /** key token; absent: the predicted one */
@@ -29,6 +30,8 @@ export interface AverageOptions {
   onProgress?: (done: number) => void;
 }
 
+const hasPicture = ({ prompt, image }: AttributedInput): boolean => image !== undefined || pictureCount({ prompt }) > 0;
+
 /**
  * Mean of the module contributions [layers] over a data set (Fig. 1 and 5). Inputs with a picture and without may be mixed.
  * @throws Error when there are none
@@ -41,15 +44,15 @@ export async function averageModuleContribution(
   const total = new Totals(vlm.decoder.layers);
   const tokenIds = new Array<number>(inputs.length);
   for (const withImage of [true, false]) {
-    const group = inputs.flatMap((input, index) => ((input.image !== undefined) === withImage ? [{ ...input, index }] : []));
+    const group = inputs.flatMap((input, index) => (hasPicture(input) === withImage ? [{ ...input, index }] : []));
     for (let at = 0; at < group.length; at += batch) {
       signal?.throwIfAborted();
       const part = group.slice(at, at + batch);
       const images = await Promise.all(part.map(({ image }) => (typeof image === 'function' ? image() : image)));
-      const sequences = part.map(({ prompt }) => vlm.layout(prompt, withImage));
+      const sequences = part.map(({ prompt }, i) => vlm.layout({ prompt, image: images[i] }));
       const found = await moduleContribution(
         vlm,
-        await vlm.batch(sequences, images),
+        await vlm.batch(sequences),
         part.map(({ keyId }) => keyId),
       );
       found.forEach((one, i) => {

@@ -1,5 +1,6 @@
 /** The key token of an attribution, given as text: one token as it would stand after the prompt. */
 
+import type { Asked } from '../input/segments.ts';
 import type { Vlm } from '../models/vlm.ts';
 
 /** A token's text as a person reads it. */
@@ -11,8 +12,8 @@ export function tokenText(vlm: Vlm, id: number): string {
  * The id of a key token. The text is tokenised as a target after the prompt: a space stands before it unless it or the prompt brings one.
  * @throws Error that lists the tokens when the text is several
  */
-export function keyTokenId(vlm: Vlm, prompt: string, image: boolean, text: string): number {
-  const { targetIds } = vlm.layout(prompt, image, text);
+export function keyTokenId(vlm: Vlm, asked: Asked, text: string): number {
+  const { targetIds } = vlm.layout(asked, text);
   if (targetIds.length === 1) return targetIds[0]!;
   const parts = targetIds.map((id) => `${JSON.stringify(tokenText(vlm, id))} (${id})`).join(', ');
   throw new Error(

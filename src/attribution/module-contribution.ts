@@ -7,9 +7,11 @@
 
 import { i64, type Tensor } from '../graph/dtype.ts';
 import { concat, gather, input, logSoftmax, mulDim, type Node, reshape } from '../graph/index.ts';
+import { type Batch, rowOf } from '../models/batch.ts';
 import { argMaxOf } from '../models/generate.ts';
 import { type RankedToken, rankedTokens } from '../models/ranked-tokens.ts';
-import type { Batch, Rewrite, Vlm } from '../models/vlm.ts';
+import type { Rewrite } from '../models/rewrite.ts';
+import type { Vlm } from '../models/vlm.ts';
 import { Weights } from '../nn/weights.ts';
 
 /** What the modules of one input say of its key token: one number per layer, [layers] each (Eq. 2-5). */
@@ -23,6 +25,15 @@ export interface ModuleContribution {
   lens: { tokens: RankedToken[]; rank: number }[];
 }
 
+function lensGraph({ decoder }: Vlm, names: readonly string[]): Record<string, Node> {
+  const rows = input('rows', ['r'], 'int64');
+  const d = decoder.hidden;
+  const parts = names.map((name) => gather(reshape(input(name, ['b', 'l', d]), [mulDim('b', 'l'), d]), rows));
+  const each = parts.map((p) => reshape(p, [1, 'r', d]));
+  const logits = decoder.head(reshape(concat(each, 0), [mulDim(names.length, 'r'), d]), new Weights());
+  return { logits, logProbs: logSoftmax(logits) };
+}
+
 /** Outputs of every module at the last position of every sequence, through the final norm and the vocabulary matrix. */
 async function lens(
   vlm: Vlm,
@@ -33,25 +44,9 @@ async function lens(
   const names = ['attn.out', 'mlp.out', 'out'].flatMap((kind) =>
     Array.from({ length: decoder.layers }, (_, i) => `layers.${i}.${kind}`),
   );
-  const out = await vlm.run({ from: 0, to: decoder.layers, outputs: names }, batch, {}, rewrite);
-  const program = await vlm.program('lens', () => {
-    const rows = input('rows', ['r'], 'int64');
-    const parts = names.map((name) =>
-      gather(reshape(input(name, ['b', 'l', decoder.hidden]), [mulDim('b', 'l'), decoder.hidden]), rows),
-    );
-    const logits: Node = decoder.head(
-      reshape(
-        concat(
-          parts.map((p) => reshape(p, [1, 'r', decoder.hidden])),
-          0,
-        ),
-        [mulDim(names.length, 'r'), decoder.hidden],
-      ),
-      new Weights(),
-    );
-    return { logits, logProbs: logSoftmax(logits) };
-  });
-  const rows = batch.sequences.map((s, n) => n * batch.length + s.promptEnd);
+  const out = await vlm.run({ from: 0, to: decoder.layers, read: names }, batch, {}, rewrite);
+  const program = await vlm.program(lensGraph, names);
+  const rows = batch.sequences.map((s, n) => rowOf(batch, n, s.promptEnd));
   const result = await program.run({ ...out, rows: i64(rows, [rows.length]) });
   return { logits: result.logits as Tensor<'float32'>, logProbs: result.logProbs as Tensor<'float32'> };
 }

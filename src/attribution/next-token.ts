@@ -1,8 +1,10 @@
 /** The token that a model says next after one input. */
 
 import { i64, type Tensor } from '../graph/dtype.ts';
+import { type Batch, rowOf } from '../models/batch.ts';
 import { argMaxOf } from '../models/generate.ts';
-import type { Batch, Rewrite, Vlm } from '../models/vlm.ts';
+import type { Rewrite } from '../models/rewrite.ts';
+import type { Vlm } from '../models/vlm.ts';
 
 export interface NextToken {
   predicted: number;
@@ -10,9 +12,9 @@ export interface NextToken {
 }
 
 export async function nextToken(vlm: Vlm, batch: Batch, rewrite?: Rewrite): Promise<NextToken> {
-  const at = batch.sequences[0]!.promptEnd;
+  const at = rowOf(batch, 0, batch.sequences[0]!.promptEnd);
   const out = await vlm.run(
-    { from: 0, to: vlm.decoder.layers, outputs: ['logits'], rows: true },
+    { from: 0, to: vlm.decoder.layers, read: ['logits'], rows: true },
     batch,
     { rows: i64([at], [1]) },
     rewrite,

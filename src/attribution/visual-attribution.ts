@@ -37,14 +37,34 @@ import {
   transpose,
 } from '../graph/index.ts';
 import type { Decoder } from '../models/architecture.ts';
+import { type Batch, batchShape, MASKED, positionFeeds } from '../models/batch.ts';
+import { walk } from '../models/forward.ts';
+import type { Rewrite } from '../models/rewrite.ts';
+import { type Sequence, visualPlaces } from '../models/sequence.ts';
 import { Sites } from '../models/sites.ts';
-import { type Batch, MASKED, type Rewrite, type Vlm } from '../models/vlm.ts';
+import type { Vlm } from '../models/vlm.ts';
 import { Weights } from '../nn/weights.ts';
 import type { Random } from '../random.ts';
 import type { Program } from '../runtime/program.ts';
 
 /** Standard deviation of the authors' noise after the layer norm. */
 export const authorsSigma = 0.7;
+
+/** The shape of positions [b, l], or [axes, b, l]. */
+const axesOf = ({ positionAxes = 1 }: Decoder, shape: readonly Dim[]): Dim[] =>
+  positionAxes === 1 ? [...shape] : [positionAxes, ...shape];
+
+/** Positions of chosen tokens of y [b, l] or [axes, b, l], each once for every draw: [b t s, 1] or [axes, b t s, 1]. */
+function drawPositions(y: Node, tokens: Node, s: Dim): Node {
+  const last = y.rank - 1;
+  const lead = y.shape.slice(0, last);
+  const order = Array.from({ length: last }, (_, i) => i);
+  const chosen = transpose(gather(transpose(y, [last, ...order]), tokens), [...order.map((i) => i + 1), 0]);
+  const t = tokens.dim(0);
+  const repeated = expand(reshape(chosen, [...lead, t, 1]), [...lead, t, s]);
+  const rows = mulDim(lead.at(-1)!, t, s);
+  return reshape(repeated, last === 1 ? [rows, 1] : [lead[0]!, rows, 1]);
+}
 
 /** Rows [t] of the second axis of y [b, l, ...]. */
 function pick(y: Node, tokens: Node): Node {
@@ -56,8 +76,8 @@ function pick(y: Node, tokens: Node): Node {
 export function attentionInput(decoder: Decoder, layer: number, w: Weights, h: Node): Node {
   const sites = new Sites();
   const [b, l] = h.shape as [Dim, Dim];
-  const unused = { positions: input('positions', [b, l], 'int64'), bias: input('bias', [b, 1, l, l]) };
-  decoder.layer(layer, h, { weights: w, sites, ...unused });
+  const unused = { positions: input('positions', axesOf(decoder, [b, l]), 'int64'), bias: input('bias', [b, 1, l, l]) };
+  walk(decoder, layer, layer + 1, h, { weights: w, sites, ...unused });
   return sites.get(`layers.${layer}.attn.in`);
 }
 
@@ -105,7 +125,7 @@ export function influence(
   const rowCount = mulDim(b, ts);
   const moved = reshape(add(reshape(pick(hidden ?? x, tokens), [b, t, 1, d]), noise), [rowCount, 1, d]);
   const perturbed = hidden === undefined ? moved : attentionInput(decoder, layer, w, moved);
-  const at = reshape(expand(reshape(pick(positions, tokens), [b, t, 1]), [b, t, s]), [rowCount, 1]);
+  const at = drawPositions(positions, tokens, s);
   const own = decoder.project(layer, perturbed, at, w); // [b t s, h, 1, k]
   const perHead = (y: Node): Node => transpose(reshape(y, [b, ts, h, k]), [0, 2, 1, 3]);
   const ownScores = reshape(matmul(q, perHead(own.key), false, true), [b, h, t, s]);
@@ -164,25 +184,27 @@ export function deviation(x: Float32Array): number {
 
 function influenceProgram(vlm: Vlm, layer: number, noiseAt: NoiseAt, rewrite?: Rewrite): Promise<Program> {
   const replace = rewrite !== undefined && rewrite.replace.size > 0 ? rewrite : undefined;
-  return vlm.program(`influence|${layer}|${noiseAt}|${replace?.key ?? ''}`, () => {
-    const d = vlm.decoder.hidden;
-    const w = new Weights(replace?.replace);
-    const state = input('state', ['b', 'l', d]);
-    const x = noiseAt === 'hidden' ? attentionInput(vlm.decoder, layer, w, state) : state;
-    const distances = influence(
-      vlm.decoder,
-      layer,
-      w,
-      x,
-      input('positions', ['b', 'l'], 'int64'),
-      input('tokens', ['t'], 'int64'),
-      input('noise', ['b', 't', 's', d]),
-      input('ends', ['b'], 'int64'),
-      input('visible', ['b', 'l']),
-      noiseAt === 'hidden' ? state : undefined,
-    );
-    return { contribution: mul(distances, 0.5) };
-  });
+  return vlm.program(influenceGraph, layer, noiseAt, replace);
+}
+
+function influenceGraph({ decoder }: Vlm, layer: number, noiseAt: NoiseAt, rewrite: Rewrite | undefined): Record<string, Node> {
+  const d = decoder.hidden;
+  const w = new Weights(rewrite?.replace);
+  const state = input('state', ['b', 'l', d]);
+  const x = noiseAt === 'hidden' ? attentionInput(decoder, layer, w, state) : state;
+  const distances = influence(
+    decoder,
+    layer,
+    w,
+    x,
+    input('positions', axesOf(decoder, ['b', 'l']), 'int64'),
+    input('tokens', ['t'], 'int64'),
+    input('noise', ['b', 't', 's', d]),
+    input('ends', ['b'], 'int64'),
+    input('visible', ['b', 'l']),
+    noiseAt === 'hidden' ? state : undefined,
+  );
+  return { contribution: mul(distances, 0.5) };
 }
 
 /** Additive bias [b, l] of the query rows: 0 at positions up to each end. */
@@ -201,6 +223,7 @@ const RUN_FLOATS = 16e6;
  * C of one layer for the rows of noise given, [t, s] of one sequence; the raw form that conformance compares.
  * @param state [l, d]: the attention module's input, or h[l-1] when the noise is before the norm
  * @param noise [t, s, d] or [s, d] shared by all tokens
+ * @param positions of the sequence, [1, l] or [axes, 1, l]; 0, 1, 2, … when left out
  */
 export async function contributionOf(
   vlm: Vlm,
@@ -211,6 +234,7 @@ export async function contributionOf(
   end: number,
   noiseAt: NoiseAt = 'norm',
   rewrite?: Rewrite,
+  positions?: Tensor,
 ): Promise<Tensor<'float32'>> {
   const [l, d] = state.shape as [number, number];
   const shared = noise.shape.length === 2;
@@ -219,10 +243,7 @@ export async function contributionOf(
   const out = new Float32Array(tokens.length * s);
   const { heads, headWidth } = vlm.decoder;
   const perRun = Math.max(1, Math.floor(RUN_FLOATS / (s * (2 * d + 2 * heads * headWidth) + 2 * heads * l)));
-  const positions = i64(
-    Array.from({ length: l }, (_, i) => i),
-    [1, l],
-  );
+  const places = positions ?? positionFeeds(batchShape([plainSequence(l)]), vlm.decoder.positionAxes);
   for (let at = 0; at < tokens.length; at += perRun) {
     const part = tokens.slice(at, at + perRun);
     let rows = noise.data.subarray(at * s * d, (at + part.length) * s * d);
@@ -233,7 +254,7 @@ export async function contributionOf(
     const result = await program.run({
       ...rewrite?.feeds,
       state: f32(state.data, [1, l, d]),
-      positions,
+      positions: places,
       tokens: i64(part, [part.length]),
       noise: f32(rows, [1, part.length, s, d]),
       ends: i64([end], [1]),
@@ -242,6 +263,24 @@ export async function contributionOf(
     out.set(result.contribution!.data as Float32Array, at * s);
   }
   return f32(out, [tokens.length, s]);
+}
+
+/** A sequence of which only the length matters. */
+const plainSequence = (length: number): Sequence => ({
+  ids: new Array<number>(length).fill(0),
+  pictures: [],
+  spans: [],
+  promptEnd: length - 1,
+  targetIds: [],
+});
+
+/** Rows [n × d] of a state at some places. */
+function rowsAt(state: Float32Array, places: readonly number[], d: number): Float32Array {
+  const out = new Float32Array(places.length * d);
+  places.forEach((place, i) => {
+    out.set(state.subarray(place * d, (place + 1) * d), i * d);
+  });
+  return out;
 }
 
 /** The site that a layer's noise is added to. */
@@ -259,24 +298,23 @@ export async function visualAttributions(
   const sigma = options.sigma ?? (noiseAt === 'hidden' ? 'paper' : authorsSigma);
   const sequence = batch.sequences[0]!;
   if (batch.sequences.length !== 1) throw new Error('visual attribution takes one input at a time');
-  if (sequence.visualSpan === undefined) throw new Error('visual attribution needs a picture');
+  if (sequence.pictures.length === 0) throw new Error('visual attribution needs a picture');
   for (const layer of layers) checkLayer(vlm, layer);
   if (layers.length === 0) return [];
   const end = options.end ?? sequence.promptEnd;
   const l = batch.length;
   const d = vlm.decoder.hidden;
-  const [start, stop] = sequence.visualSpan;
-  const tokens = Array.from({ length: stop - start }, (_, i) => start + i);
+  const tokens = visualPlaces(sequence);
   const names = [...new Set(layers.map((layer) => siteOf(layer, noiseAt)))];
   const to = Math.max(...layers) + (noiseAt === 'norm' ? 1 : 0);
-  const states = await vlm.run({ from: 0, to, outputs: names }, batch, {}, rewrite);
+  const states = await vlm.run({ from: 0, to, read: names }, batch, {}, rewrite);
   const out: VisualAttribution[] = [];
   for (const layer of layers) {
     const state = f32(states[siteOf(layer, noiseAt)]!.data as Float32Array, [l, d]);
-    const scale = sigma === 'paper' ? 3 * deviation(state.data.subarray(start * d, stop * d)) : sigma;
+    const scale = sigma === 'paper' ? 3 * deviation(rowsAt(state.data, tokens, d)) : sigma;
     // Noise belongs to the layer, so that a layer's map does not depend on which others are asked for.
     const noise = f32(random.fork(`layer ${layer}`).normals(tokens.length * draws * d, scale), [tokens.length, draws, d]);
-    const c = await contributionOf(vlm, layer, state, tokens, noise, end, noiseAt, rewrite);
+    const c = await contributionOf(vlm, layer, state, tokens, noise, end, noiseAt, rewrite, batch.feeds.positions);
     const values = tokens.map((_, i) => c.data.subarray(i * draws, (i + 1) * draws).reduce((a, v) => a + v, 0) / draws);
     out.push({ layer, values, sigma: scale });
     options.onLayer?.(out.length);

@@ -5,16 +5,16 @@
 
 import type { Tensor } from '../graph/dtype.ts';
 import type { EditRecord } from '../input/records.ts';
-import type { AnsweringModel } from '../models/answer.ts';
-import type { RgbImage, Vlm } from '../models/vlm.ts';
+import { textOf } from '../input/segments.ts';
+import type { AnsweringModel, Query } from '../models/answer.ts';
+import type { Vlm } from '../models/vlm.ts';
 import type { SettingsSchema } from './settings.ts';
 
 /** What the model should answer: the target, to this prompt about this picture. */
-export interface EditRequest {
-  readonly image: RgbImage;
-  readonly prompt: string;
-  readonly target: string;
-}
+export type EditRequest = Query;
+
+/** What an edit remembers of its request: its words. */
+export const wordsOf = ({ prompt, target }: EditRequest): Edit['request'] => ({ prompt: textOf(prompt), target });
 
 /** JSON values that describe an edit or an editor's weights. */
 export type Settings = Readonly<Record<string, string | number | boolean | null | readonly number[]>>;

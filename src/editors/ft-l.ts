@@ -7,10 +7,11 @@
  */
 
 import { z } from 'zod';
-import { input } from '../graph/index.ts';
+import { type Dim, input, type Node } from '../graph/index.ts';
+import { prefixOf } from '../models/sequence.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { Weights } from '../nn/weights.ts';
-import { type Edit, type Editor, type EditRequest, modelId, type Settings } from './editor.ts';
+import { type Edit, type Editor, type EditRequest, modelId, type Settings, wordsOf } from './editor.ts';
 import { feedForward, type NamedWeight, readWeights } from './gradients/chosen-weights.ts';
 import { chainDeltas, type Deltas, denseTensors, tunedOn, withDeltas } from './gradients/deltas.ts';
 import { type DescentSettings, descend } from './gradients/descend.ts';
@@ -23,6 +24,12 @@ const schema = z.object(descentSettings({ steps: 25, rate: 1e-3, decay: 1e-2, un
 
 const matrixOf = (vlm: Vlm): NamedWeight => feedForward(vlm, vlm.decoder.layers - 1).at(-1)!;
 
+function matrixLoss(vlm: Vlm, layer: number, prefix: Dim, { name, shape }: NamedWeight): { loss: Node; trained: Node[] } {
+  const trained = input(name, shape);
+  const weights = new Weights(new Map([[name, () => trained]]));
+  return { loss: targetLoss(tailLogits(vlm, layer, prefix, weights)), trained: [trained] };
+}
+
 /** @param before the matrix that the edit starts from @returns the edit, and the matrix it ends with */
 async function tune(
   vlm: Vlm,
@@ -32,21 +39,18 @@ async function tune(
 ): Promise<{ edit: Edit; after: Deltas }> {
   const layer = vlm.decoder.layers - 1;
   const matrix = matrixOf(vlm);
+  const state = await stateBefore(vlm, request, layer);
   const { values, steps, loss } = await descend(vlm, {
-    key: id,
-    build: () => {
-      const trained = input(matrix.name, matrix.shape);
-      const weights = new Weights(new Map([[matrix.name, () => trained]]));
-      return { loss: targetLoss(tailLogits(vlm, layer, weights)), trained: [trained] };
-    },
+    build: matrixLoss,
+    args: [layer, vlm.prefixDim(prefixOf(state.sequence)), matrix],
     initial: before,
-    feeds: tailFeeds(vlm, [await stateBefore(vlm, request, layer)]),
+    feeds: tailFeeds(vlm, [state]),
     settings,
   });
   const edit: Edit = {
     editor: id,
     model: modelId(vlm),
-    request: { prompt: request.prompt, target: request.target },
+    request: wordsOf(request),
     settings: { ...settings, weight: matrix.name, stepsTaken: steps, loss },
     tensors: denseTensors(before, values),
   };

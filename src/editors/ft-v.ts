@@ -8,13 +8,20 @@
  */
 
 import { z } from 'zod';
-import { concat, f32, gather, input, mulDim, type Node, reshape, slice, type Tensor } from '../graph/index.ts';
+import { f32, gather, input, mulDim, type Node, reshape, type Tensor } from '../graph/index.ts';
+import type { Asked, Picture } from '../input/segments.ts';
 import { type AnsweringModel, answerTargets, generateAll, type RewriteRows, readInput } from '../models/answer.ts';
+import { stackPadded } from '../models/batch.ts';
+import { placeInputs, walk } from '../models/forward.ts';
+import { readVision } from '../models/patch-map.ts';
+import { defineRewrite, type Rewrite } from '../models/rewrite.ts';
+import type { Sequence } from '../models/sequence.ts';
 import { Sites } from '../models/sites.ts';
-import { type RgbImage, stack, type Vlm } from '../models/vlm.ts';
+import { spanInputs, writeVisual } from '../models/spans.ts';
+import { joined, type Vlm } from '../models/vlm.ts';
 import { Weights } from '../nn/weights.ts';
-import { checkEdits, type Edit, type Editor, type EditRequest, modelId, type Settings } from './editor.ts';
-import { connector, connectorWeights, readWeights } from './gradients/chosen-weights.ts';
+import { checkEdits, type Edit, type Editor, type EditRequest, modelId, type Settings, wordsOf } from './editor.ts';
+import { connector, connectorWeights, type NamedWeight, readWeights } from './gradients/chosen-weights.ts';
 import { addDeltas, type Deltas, denseTensors, sumDeltas, tunedOn, underOwnEdits, whenAsked } from './gradients/deltas.ts';
 import { type DescentSettings, descend } from './gradients/descend.ts';
 import { targetFeeds, targetLoss } from './gradients/edit-loss.ts';
@@ -24,29 +31,36 @@ const id = 'ft-v';
 
 const schema = z.object(descentSettings({ steps: 25, rate: 1e-3, decay: 1e-2, until: 1e-2 }));
 
-/** Features of pictures by the frozen image encoder, [1, n, e] each. */
-async function features(vlm: Vlm, image: RgbImage): Promise<Tensor<'float32'>> {
-  const program = await vlm.program('vision.features', () => {
-    const sites = new Sites();
-    vlm.architecture.vision(input('pixels', ['b', 3, ...vlm.architecture.imageSize]), new Weights(), sites);
-    return { features: sites.get('vision.features') };
-  });
-  const pixels = vlm.processor(image);
-  return (await program.run({ pixels: { ...pixels, shape: [1, ...pixels.shape] } })).features as Tensor<'float32'>;
+/** Features of a picture by the frozen image encoder, [1, n, e]. */
+async function features(vlm: Vlm, { prepared }: Picture): Promise<Tensor<'float32'>> {
+  if (prepared === undefined) throw new Error('an edit of what leads to the visual tokens needs the pictures themselves');
+  return (await readVision(vlm, prepared, ['vision.features']))['vision.features'] as Tensor<'float32'>;
 }
 
-/** Logits at `rows` from the words' ids and the pictures' features. */
+/** Logits at `rows` from the ids of the words and the features of the picture of each input. */
 function logits(vlm: Vlm, weights: Weights): Node {
-  const { decoder, visualTokens: v } = vlm.architecture;
-  const positions = input('positions', ['b', 'l'], 'int64');
+  const { decoder } = vlm;
   const frozen = new Weights();
-  const words = decoder.embed(input('ids', ['b', 'l'], 'int64'), frozen);
-  const start = vlm.visualStart;
-  const embeddings = concat([slice(words, 1, 0, start), connector(vlm, weights), slice(words, 1, start + v, 'l')], 1);
-  let x = decoder.enter(embeddings, positions, frozen);
-  const context = { weights: frozen, sites: new Sites(), positions, bias: input('bias', ['b', 1, 'l', 'l']) };
-  for (let i = 0; i < decoder.layers; i++) x = decoder.layer(i, x, context);
-  return decoder.head(gather(reshape(x, [mulDim('b', 'l'), decoder.hidden]), input('rows', ['r'], 'int64')), frozen);
+  const { length: l, positions, bias } = placeInputs(decoder.positionAxes ?? 1, undefined);
+  const words = decoder.embed(input('ids', ['b', l], 'int64'), frozen);
+  const visual = connector(vlm, weights);
+  const embeddings = writeVisual(words, visual, spanInputs('b', l, visual.dim(1)));
+  const start = decoder.enter(embeddings, positions, frozen);
+  const x = walk(decoder, 0, decoder.layers, start, { weights: frozen, sites: new Sites(), positions, bias });
+  return decoder.head(gather(reshape(x, [mulDim('b', l), decoder.hidden]), input('rows', ['r'], 'int64')), frozen);
+}
+
+function connectorLoss(vlm: Vlm, weights: readonly NamedWeight[]): { loss: Node; trained: Node[] } {
+  const trained = weights.map(({ name, shape }) => input(name, shape));
+  const own = new Weights(new Map(weights.map(({ name }, i) => [name, () => trained[i]!])));
+  return { loss: targetLoss(logits(vlm, own)), trained };
+}
+
+/** The picture of a request. @throws Error when it has none, or several */
+function pictureOf({ pictures: [picture, ...more] }: Sequence): Picture {
+  if (picture === undefined || more.length > 0)
+    throw new Error(`${id} edits an answer about one picture; this one is about ${more.length === 0 ? 'none' : more.length + 1}`);
+  return picture;
 }
 
 /** @param before the connector that the edit starts from @returns the edit, and the connector it ends with */
@@ -56,24 +70,19 @@ async function tune(
   before: Deltas,
   settings: DescentSettings,
 ): Promise<{ edit: Edit; after: Deltas }> {
-  const weights = connectorWeights(vlm);
-  const sequence = vlm.layout(prompt, true, target);
-  const batch = await vlm.batch([sequence], [image]);
+  const sequence = vlm.layout({ prompt, image }, target);
+  const batch = await vlm.batch([sequence]);
   const { values, steps, loss } = await descend(vlm, {
-    key: id,
-    build: () => {
-      const trained = weights.map(({ name, shape }) => input(name, shape));
-      const own = new Weights(new Map(weights.map(({ name }, i) => [name, () => trained[i]!])));
-      return { loss: targetLoss(logits(vlm, own)), trained };
-    },
+    build: connectorLoss,
+    args: [connectorWeights(vlm)],
     initial: before,
-    feeds: { ...batch.feeds, features: await features(vlm, image), ...targetFeeds([{ sequence }], batch.length) },
+    feeds: { ...batch.feeds, features: await features(vlm, pictureOf(sequence)), ...targetFeeds(batch) },
     settings,
   });
   const edit: Edit = {
     editor: id,
     model: modelId(vlm),
-    request: { prompt, target },
+    request: wordsOf({ prompt, target }),
     settings: { ...settings, stepsTaken: steps, loss },
     tensors: denseTensors(before, values),
   };
@@ -88,25 +97,34 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], _weights?: unkno
   return edits;
 }
 
+const changedConnector = (vlm: Vlm, { replace }: Rewrite): Record<string, Node> => ({
+  visual: connector(vlm, new Weights(replace)),
+});
+
+const otherTokens = defineRewrite(() => ({}));
+
 /** The model with a changed connector: queries with a picture get its visual tokens, the decoder's programs are those of the unedited model. */
 function changed(vlm: Vlm, deltas: Deltas): AnsweringModel {
-  const { key, replace, feeds } = addDeltas(deltas);
-  const known = new WeakMap<RgbImage, Promise<Tensor<'float32'>>>();
-  const visual = async (image: RgbImage): Promise<Tensor<'float32'>> => {
-    const program = await vlm.program(`connector|${key}`, () => ({ visual: connector(vlm, new Weights(replace)) }));
-    const out = await program.run({ features: await features(vlm, image), ...feeds });
+  const change = addDeltas(deltas);
+  const known = new Map<string, Promise<Tensor<'float32'>>>();
+  const visual = async (picture: Picture): Promise<Tensor<'float32'>> => {
+    const program = await vlm.program(changedConnector, change);
+    const out = await program.run({ features: await features(vlm, picture), ...change.feeds });
     return f32(out.visual!.data as Float32Array, out.visual!.shape.slice(1));
   };
-  const rewriteRows = async (queries: readonly { image?: RgbImage | undefined }[]): Promise<RewriteRows> => {
-    const tokens = new Map<number, Tensor<'float32'>>();
-    for (const [i, { image }] of queries.entries()) {
-      if (image === undefined) continue;
-      if (!known.has(image)) known.set(image, visual(image));
-      tokens.set(i, await known.get(image)!);
-    }
-    return (rows, batch) =>
+  const see = (picture: Picture): Promise<Tensor<'float32'>> => {
+    const tokens = known.get(picture.key) ?? visual(picture);
+    known.set(picture.key, tokens);
+    return tokens;
+  };
+  const seen = new Map<string, Tensor<'float32'>>();
+  const rewriteRows = async (queries: readonly Asked[]): Promise<RewriteRows> => {
+    for (const query of queries) for (const picture of vlm.layout(query).pictures) seen.set(picture.key, await see(picture));
+    return (_, batch) =>
       batch.image
-        ? { key: '', patches: () => new Map(), replace: new Map(), feeds: { visual: stack(rows.map((i) => tokens.get(i)!)) } }
+        ? otherTokens(null, {
+            visual: stackPadded(batch.sequences.map(({ pictures }) => joined(pictures.map(({ key }) => seen.get(key)!)))),
+          })
         : undefined;
   };
   return {

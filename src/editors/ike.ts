@@ -16,26 +16,21 @@
  * Published: k = 16, and 3/4 of the positions.
  */
 
+import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { f32, type Tensor } from '../graph/index.ts';
 import { decodeImage } from '../input/image/decode.ts';
 import type { EditRecord, Query } from '../input/records.ts';
+import { type Asked, changeQuestion, type Picture, type RgbImage } from '../input/segments.ts';
 import type { AnsweringModel } from '../models/answer.ts';
-import type { RgbImage, Vlm } from '../models/vlm.ts';
+import { usualTokens } from '../models/architecture.ts';
+import type { Sequence } from '../models/sequence.ts';
+import { joined as joinTokens, type Vlm } from '../models/vlm.ts';
 import { Stopped } from '../nn/loop.ts';
 import { Random } from '../random.ts';
 import { best, type Memory, own, shared, tensorOf } from './context/memory.ts';
-import {
-  type Asked,
-  answerPlaced,
-  behind,
-  type Context,
-  generatePlaced,
-  joined,
-  type Placed,
-  segmentOf,
-} from './context/placed.ts';
+import { answerPlaced, behind, type Context, contextOf, generatePlaced, joined } from './context/placed.ts';
 import { centerOf, describeRequests, keyOf, keysOf, middleLayer, similarity } from './context/representation.ts';
 import { wordingFor } from './context/wording.ts';
 import {
@@ -48,6 +43,7 @@ import {
   needWeights,
   type Settings,
   type TrainOptions,
+  wordsOf,
 } from './editor.ts';
 import { writeEditorWeights } from './files.ts';
 import { flag, layerOf, parseSettings, size, trainingConfig, whole } from './settings.ts';
@@ -72,7 +68,7 @@ const perEdit = {
 
 const trainSchema = (vlm: Vlm) => {
   const { maxPositions } = vlm.decoder;
-  const pictures = 4 * (vlm.architecture.visualTokens + 24) <= maxPositions / 2;
+  const pictures = 4 * (usualTokens(vlm.architecture) + 24) <= maxPositions / 2;
   return z.object({
     k: perEdit.k.default(16),
     context: perEdit.context.default(Math.floor(0.75 * maxPositions)),
@@ -117,10 +113,11 @@ export async function demonstration(vlm: Vlm, { request }: EditRecord, query: Qu
   const asked = `${ask(query.prompt)} ${query.target}\n\n`;
   const picture = async (path: string | null): Promise<RgbImage | undefined> =>
     path === null || !pictures ? undefined : decodeImage(path);
-  if (!pictures || query.image === request.image) return segmentOf(vlm, said + asked, await picture(request.image));
+  if (!pictures || query.image === request.image)
+    return contextOf(vlm, { prompt: said + asked, image: await picture(request.image) });
   return joined([
-    await segmentOf(vlm, said, await picture(request.image)),
-    await segmentOf(vlm, asked, await picture(query.image)),
+    contextOf(vlm, { prompt: said, image: await picture(request.image) }),
+    contextOf(vlm, { prompt: asked, image: await picture(query.image) }),
   ]);
 }
 
@@ -149,7 +146,7 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
       ['center', center],
       ['keys', rows(descriptions.map((description) => keyOf(description, center)))],
       ['kinds', f32(kindOf, [kindOf.length])],
-      ...contextTensors(vlm, demonstrations),
+      ...(await contextTensors(demonstrations)),
     ]),
   };
   writeEditorWeights(join(options.out, 'weights.safetensors'), weights);
@@ -166,35 +163,48 @@ function rows(lists: readonly ArrayLike<number>[]): Tensor<'float32'> {
   return f32(data, [lists.length, width]);
 }
 
-/** `ids` [n, length] and the pictures of all [p, v, d]; each context has the next of them, as many as it has places for. */
-function contextTensors(vlm: Vlm, contexts: readonly Context[]): [string, Tensor<'float32'>][] {
-  const { visualTokens: v, decoder } = vlm.architecture;
-  const pictures = contexts.flatMap((context) => context.pictures);
-  const visual = new Float32Array(pictures.length * v * decoder.hidden);
-  pictures.forEach(({ data }, i) => {
-    visual.set(data, i * v * decoder.hidden);
-  });
+/**
+ * `ids` [n, length] and the visual tokens of all pictures behind each other [total, d], with `counts` [pictures] of each; every context has the next of
+ * them, as many as it has places for.
+ */
+async function contextTensors(contexts: readonly Context[]): Promise<[string, Tensor<'float32'>][]> {
   const ids: [string, Tensor<'float32'>] = ['ids', rows(contexts.map((context) => context.ids))];
-  return pictures.length === 0 ? [ids] : [ids, ['visual', f32(visual, [pictures.length, v, decoder.hidden])]];
+  const pictures = contexts.flatMap((context) => context.pictures);
+  if (pictures.length === 0) return [ids];
+  const seen = await Promise.all(pictures.map((picture) => picture.see()));
+  const counts = pictures.map(({ count }) => count);
+  return [ids, ['visual', joinTokens(seen)], ['counts', f32(counts, [counts.length])]];
 }
 
 /** What `contextTensors` wrote. */
 function contextsOf(vlm: Vlm, tensors: ReadonlyMap<string, Tensor<'float32'>>): Context[] {
-  const { visualTokens: v, decoder } = vlm.architecture;
+  const d = vlm.decoder.hidden;
   const { data, shape } = tensors.get('ids')!;
-  const visual = tensors.get('visual')?.data;
-  const size = v * decoder.hidden;
+  const visual = tensors.get('visual');
+  const counts = tensors.get('counts')?.data ?? countsOf(visual);
   let next = 0;
+  let at = 0;
   return Array.from({ length: shape[0]! }, (_, i) => {
     const ids = [...data.subarray(i * shape[1]!, (i + 1) * shape[1]!)].filter((token) => token !== PADDING);
-    const count = ids.filter((token) => token === -1).length / v;
-    const pictures = Array.from({ length: count }, (_, j) =>
-      f32(visual!.slice((next + j) * size, (next + j + 1) * size), [v, decoder.hidden]),
-    );
-    next += count;
-    return { ids, pictures };
+    const pictures: Picture[] = [];
+    const spans: [number, number][][] = [];
+    ids.forEach((token, place) => {
+      if (token !== -1 || spans.some(([run]) => place < run![1])) return;
+      const count = counts[next]!;
+      const tokens = f32(visual!.data.slice(at * d, (at + count) * d), [count, d]);
+      const key = createHash('sha256').update(tokens.data).digest('base64');
+      pictures.push({ key, count, see: () => Promise.resolve(tokens) });
+      spans.push([[place, place + count]]);
+      next++;
+      at += count;
+    });
+    return { ids, pictures, spans };
   });
 }
+
+/** Visual tokens [pictures, v, d] of edits in which every picture has as many. */
+const countsOf = (visual: Tensor<'float32'> | undefined): number[] =>
+  visual === undefined || visual.shape.length < 3 ? [] : new Array<number>(visual.shape[0]!).fill(visual.shape[1]!);
 
 /** Places in the index of the k demonstrations for a request, the most similar first. */
 export function retrieve(key: Float32Array, keys: readonly Float32Array[], kindOf: readonly number[], k: number): number[] {
@@ -225,9 +235,10 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWe
   const edits: Edit[] = [];
   for (const { image, prompt, target } of requests) {
     // Says what is wrong with the request.
-    vlm.layout(prompt, true, target);
+    vlm.layout({ prompt, image }, target);
     const [key] = await keysOf(vlm, [{ image, prompt }], config.layer, tensors.get('center')!);
-    const news = await segmentOf(vlm, fact(prompt, target), config.pictures ? image : undefined);
+    const told = changeQuestion(prompt, (text) => fact(text, target));
+    const news = contextOf(vlm, { prompt: told, image: config.pictures ? image : undefined });
     const before: Context[] = [];
     let length = news.ids.length;
     for (const i of retrieve(key!, stored, kindOf, config.k)) {
@@ -238,35 +249,38 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWe
     edits.push({
       editor: id,
       model: modelId(vlm),
-      request: { prompt, target },
+      request: wordsOf({ prompt, target }),
       settings: { k: before.length, context: config.context, pictures: config.pictures, layer: config.layer },
       tensors: new Map([
         ['key', f32(key!, [width])],
         ['center', tensors.get('center')!],
-        ...contextTensors(vlm, [...before, news]),
+        ...(await contextTensors([...before, news])),
       ]),
     });
   }
   return edits;
 }
 
+/** A query whose target may be left out. */
+type MaybeTold = Asked & { readonly target?: string };
+
 /** A query behind the demonstrations and the fact; the least similar demonstrations make room for a long query. */
-async function place(vlm: Vlm, { prompt, image, target }: Asked, { tensors }: Edit): Promise<Placed> {
+function place(vlm: Vlm, { target, ...asked }: MaybeTold, { tensors }: Edit): Sequence {
   const contexts = contextsOf(vlm, tensors);
   // Says what is wrong with the query, where nothing is before it.
-  const { promptEnd } = vlm.layout(prompt, image !== undefined, target);
+  const { promptEnd } = vlm.layout(asked, target);
   const room = vlm.decoder.maxPositions - ANSWER - promptEnd - 1;
   while (contexts.length > 1 && contexts.reduce((sum, { ids }) => sum + ids.length, 0) > room) contexts.shift();
-  const asked = wordingFor(vlm.codec, wordings).ask(prompt);
-  return behind(vlm, joined(contexts), { prompt: asked, ...(image && { image }), ...(target !== undefined && { target }) });
+  const prompt = changeQuestion(asked.prompt, (text) => wordingFor(vlm.codec, wordings).ask(text));
+  return behind(vlm, joined(contexts), { ...asked, prompt, ...(target !== undefined && { target }) });
 }
 
 /** Every query behind the demonstrations of the edit that it is under, of several stored ones that of the most similar request. */
 function under(vlm: Vlm, memory: Memory): AnsweringModel {
-  const placed = async (queries: readonly Asked[]): Promise<Placed[]> => {
-    const out: Placed[] = [];
+  const placed = async (queries: readonly MaybeTold[]): Promise<Sequence[]> => {
+    const out: Sequence[] = [];
     for (const [i, edits] of memory(queries.length).entries())
-      out.push(await place(vlm, queries[i]!, await nearest(vlm, queries[i]!, edits)));
+      out.push(place(vlm, queries[i]!, await nearest(vlm, queries[i]!, edits)));
     return out;
   };
   return {

@@ -37,6 +37,8 @@ import {
   transpose,
 } from '../graph/index.ts';
 import type { EditRecord } from '../input/records.ts';
+import { textOf } from '../input/segments.ts';
+import type { Query } from '../models/answer.ts';
 import { generate } from '../models/generate.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { linear } from '../nn/layers.ts';
@@ -54,11 +56,12 @@ import {
   needWeights,
   type Settings,
   type TrainOptions,
+  wordsOf,
 } from './editor.ts';
 import type { NamedWeight } from './gradients/chosen-weights.ts';
 import {
+  addDeltas,
   chainDeltas,
-  changedWeights,
   type Deltas,
   lowRankOutputs,
   lowRankTensors,
@@ -225,20 +228,15 @@ function initialWeights(
  * What the hyper-network reads of edits: −1 is the separator. Old answers are generated together.
  * @param earlier changes that the model has already
  */
-async function conditionsOf(
-  vlm: Vlm,
-  requests: readonly { readonly prompt: string; readonly target: string }[],
-  visual: readonly Tensor<'float32'>[],
-  earlier: Deltas = new Map(),
-): Promise<number[][]> {
-  const sequences = requests.map(({ prompt, target }) => vlm.layout(prompt, true, target));
-  const asked = requests.map(({ prompt }) => vlm.layout(prompt, true));
+async function conditionsOf(vlm: Vlm, requests: readonly Query[], earlier: Deltas = new Map()): Promise<number[][]> {
+  const sequences = requests.map((request) => vlm.layout(request, request.target));
+  const asked = requests.map((request) => vlm.layout(request));
   const maxNewTokens = Math.max(...sequences.map(({ targetIds }) => targetIds.length));
-  const changed = earlier.size === 0 ? {} : { rewrite: changedWeights(earlier) };
-  const old = await generate(vlm, vlm.batchVisual(asked, visual), { maxNewTokens, ...changed });
+  const changed = earlier.size === 0 ? {} : { rewrite: addDeltas(earlier) };
+  const old = await generate(vlm, await vlm.batch(asked), { maxNewTokens, ...changed });
   return requests.map(({ prompt }, i) => {
     const { targetIds } = sequences[i]!;
-    return [...vlm.codec.encode(prompt, { special: false }), -1, ...old[i]!.slice(0, targetIds.length), -1, ...targetIds];
+    return [...vlm.codec.encode(textOf(prompt), { special: false }), -1, ...old[i]!.slice(0, targetIds.length), -1, ...targetIds];
   });
 }
 
@@ -284,8 +282,7 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
       conditions: (some, pictures) =>
         conditionsOf(
           vlm,
-          some.map(({ request }) => request),
-          some.map(({ request }) => pictures.get(request.image)!),
+          some.map(({ request }) => ({ ...request, image: pictures.get(request.image)! })),
         ),
       feeds: (part, whole) => ({
         ...conditionFeeds(
@@ -326,19 +323,21 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWe
   return edits;
 }
 
+function changeGraph(vlm: Vlm, matrices: readonly NamedWeight[], sizes: Parameters<typeof shapes>[2]): Record<string, Node> {
+  const w = new Weights();
+  for (const [name, shape] of shapes(vlm, matrices, sizes)) w.bind(name, input(`ke:${name}`, shape));
+  return lowRankOutputs(changes(vlm, matrices, sizes, w));
+}
+
 /** @param earlier changes that the model has already: its gradient and its old answer are under them */
 async function editOne(vlm: Vlm, request: EditRequest, { tensors, settings }: EditorWeights, earlier?: Deltas): Promise<Edit> {
   const { from, lstm, condition, window } = settings as unknown as KeConfig;
   const matrices = lastMatrices(vlm, from);
   const sizes = { lstm, condition, window };
-  const program = await vlm.program(`ke|${from}|${JSON.stringify(sizes)}`, () => {
-    const w = new Weights();
-    for (const [name, shape] of shapes(vlm, matrices, sizes)) w.bind(name, input(`ke:${name}`, shape));
-    return lowRankOutputs(changes(vlm, matrices, sizes, w));
-  });
-  const { prompt, target, image } = request;
+  const program = await vlm.program(changeGraph, matrices, sizes);
+  const { prompt, target } = request;
   const factors = await gradientFactors(vlm, from, [await stateBefore(vlm, request, from)], earlier);
-  const texts = await conditionsOf(vlm, [request], [await vlm.visual(image)], earlier);
+  const texts = await conditionsOf(vlm, [request], earlier);
   const out = await program.run({
     ...factorFeeds(factors),
     ...conditionFeeds(texts, window),
@@ -347,7 +346,7 @@ async function editOne(vlm: Vlm, request: EditRequest, { tensors, settings }: Ed
   return {
     editor: id,
     model: modelId(vlm),
-    request: { prompt, target },
+    request: wordsOf({ prompt, target }),
     settings: { from },
     tensors: lowRankTensors(matrices, out),
   };

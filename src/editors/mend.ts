@@ -51,6 +51,7 @@ import {
   needWeights,
   type Settings,
   type TrainOptions,
+  wordsOf,
 } from './editor.ts';
 import type { NamedWeight } from './gradients/chosen-weights.ts';
 import { chainDeltas, type Deltas, lowRankOutputs, lowRankTensors, sequenceOfDeltas, withDeltas } from './gradients/deltas.ts';
@@ -259,23 +260,25 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWe
   return edits;
 }
 
+function changeGraph(_: Vlm, groups: ReturnType<typeof groupsOf>, rank: number): Record<string, Node> {
+  const { trained, fixed } = shapes(groups, rank);
+  const w = new Weights();
+  for (const [name, shape] of [...trained, ...fixed]) w.bind(name, input(name, shape));
+  return lowRankOutputs(editedFactors(groups, rank, w));
+}
+
 /** @param earlier changes that the model has already */
 async function editOne(vlm: Vlm, request: EditRequest, { tensors, settings }: EditorWeights, earlier?: Deltas): Promise<Edit> {
   const [from, rank] = [settings.from as number, settings.rank as number];
   const matrices = lastMatrices(vlm, from);
   const groups = groupsOf(matrices);
-  const program = await vlm.program(`mend|${from}|${rank}`, () => {
-    const { trained, fixed } = shapes(groups, rank);
-    const w = new Weights();
-    for (const [name, shape] of [...trained, ...fixed]) w.bind(name, input(name, shape));
-    return lowRankOutputs(editedFactors(groups, rank, w));
-  });
+  const program = await vlm.program(changeGraph, groups, rank);
   const factors = await gradientFactors(vlm, from, [await stateBefore(vlm, request, from)], earlier);
   const out = await program.run({ ...factorFeeds(factors), ...Object.fromEntries(tensors) });
   return {
     editor: id,
     model: modelId(vlm),
-    request: { prompt: request.prompt, target: request.target },
+    request: wordsOf(request),
     settings: { from },
     tensors: lowRankTensors(matrices, out),
   };

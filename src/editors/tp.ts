@@ -19,6 +19,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import {
   add,
+  type Dim,
   exp,
   f32,
   gather,
@@ -39,8 +40,10 @@ import {
 import { decodeImage } from '../input/image/decode.ts';
 import type { EditRecord, Query } from '../input/records.ts';
 import { type AnsweringModel, answerTargets, generateAll, readInput, targetRows } from '../models/answer.ts';
+import { defineRewrite, type Rewrite } from '../models/rewrite.ts';
+import { prefixOf } from '../models/sequence.ts';
 import { type Patch, Sites } from '../models/sites.ts';
-import type { Rewrite, Vlm } from '../models/vlm.ts';
+import type { Vlm } from '../models/vlm.ts';
 import { Weights } from '../nn/weights.ts';
 import { Random } from '../random.ts';
 import type { Feeds } from '../runtime/program.ts';
@@ -54,6 +57,7 @@ import {
   needWeights,
   type Settings,
   type TrainOptions,
+  wordsOf,
 } from './editor.ts';
 import { writeEditorWeights } from './files.ts';
 import { descend } from './gradients/descend.ts';
@@ -136,8 +140,13 @@ function neurons(layer: number, all: readonly Neurons[], seen: (q: Node) => void
  * Inputs beside those of `tailLogits`: keys, p [n, d], biases [n], memory [m, d], assigned [r, n] with sum 1.
  * @param patched whether the model has neurons already
  */
-function patchLoss(vlm: Vlm, { activationLoss, memoryLoss }: TpSettings, patched: boolean): { loss: Node; trained: Node[] } {
-  const { decoder, visualTokens } = vlm.architecture;
+function patchLoss(
+  vlm: Vlm,
+  prefix: Dim,
+  { activationLoss, memoryLoss }: Pick<TpSettings, 'activationLoss' | 'memoryLoss'>,
+  patched: boolean,
+): { loss: Node; trained: Node[] } {
+  const { decoder } = vlm;
   const d = decoder.hidden;
   const layer = decoder.layers - 1;
   const [keys, biases, p] = [input('keys', ['n', d]), input('biases', ['n']), input('p', ['n', d])];
@@ -147,10 +156,11 @@ function patchLoss(vlm: Vlm, { activationLoss, memoryLoss }: TpSettings, patched
       q = x;
     }),
   );
-  const edit = targetLoss(tailLogits(vlm, layer, new Weights(), sites));
-  const all = reshape(pad(q!, 1, vlm.visualStart + visualTokens, 0), [mulDim('b', 'l'), d]);
+  const edit = targetLoss(tailLogits(vlm, layer, prefix, new Weights(), sites));
+  const all = pad(q!, 1, prefix, 0);
+  const rowsOf = reshape(all, [mulDim(all.dim(0), all.dim(1)), d]);
   const active = (x: Node): Node => add(matmul(x, keys, false, true), biases);
-  const here = active(gather(all, input('rows', ['r'], 'int64')));
+  const here = active(gather(rowsOf, input('rows', ['r'], 'int64')));
   const elsewhere = active(input('memory', ['m', d]));
   const assigned = input('assigned', ['r', 'n']);
   const la = sum(mul(assigned, exp(neg(here))));
@@ -162,15 +172,14 @@ function patchLoss(vlm: Vlm, { activationLoss, memoryLoss }: TpSettings, patched
 
 /** q at the rows where the target's tokens are predicted, [r × d]. */
 async function queriesAt(vlm: Vlm, { prompt, image, target }: Query): Promise<Float32Array> {
-  const sequence = vlm.layout(prompt, image !== null, target);
-  const batch = await vlm.batch([sequence], [image === null ? undefined : await decodeImage(image)]);
-  return readAt(vlm, batch);
+  const asked = { prompt, image: image === null ? undefined : await decodeImage(image) };
+  return readAt(vlm, await vlm.batch([vlm.layout(asked, target)]));
 }
 
 async function readAt(vlm: Vlm, batch: Awaited<ReturnType<Vlm['batch']>>): Promise<Float32Array> {
   const { layers, hidden: d } = vlm.decoder;
   const site = `layers.${layers - 1}.mlp.in`;
-  const data = (await vlm.run({ from: 0, to: layers, outputs: [site] }, batch))[site]!.data as Float32Array;
+  const data = (await vlm.run({ from: 0, to: layers, read: [site] }, batch))[site]!.data as Float32Array;
   const rows = targetRows(batch);
   const out = new Float32Array(rows.length * d);
   rows.forEach((row, i) => {
@@ -224,12 +233,16 @@ async function editOne(
   const { layers, hidden: d } = vlm.decoder;
   const patched = earlier.length > 0;
   const sample = await stateBefore(vlm, request, layers - 1);
-  const q = await readAt(vlm, await vlm.batch([sample.sequence], [request.image]));
+  const q = await readAt(vlm, await vlm.batch([sample.sequence]));
   const r = q.length / d;
   const n = Math.max(1, Math.min(settings.neurons, r));
   const { values, loss } = await descend(vlm, {
-    key: `${id}|${settings.activationLoss}|${settings.memoryLoss}|${patched}`,
-    build: () => patchLoss(vlm, settings, patched),
+    build: patchLoss,
+    args: [
+      vlm.prefixDim(prefixOf(sample.sequence)),
+      { activationLoss: settings.activationLoss, memoryLoss: settings.memoryLoss },
+      patched,
+    ] as Parameters<typeof patchLoss> extends [Vlm, ...infer A] ? A : never,
     initial: new Map([
       ['keys', f32(startingKeys(q, n, d), [n, d])],
       ['biases', f32(new Float32Array(n), [n])],
@@ -246,7 +259,7 @@ async function editOne(
   return {
     editor: id,
     model: modelId(vlm),
-    request: { prompt: request.prompt, target: request.target },
+    request: wordsOf(request),
     settings: { ...settings, layer: layers - 1, loss },
     tensors: new Map([
       ['keys', values.get('keys')!],
@@ -280,11 +293,15 @@ function startingKeys(q: Float32Array, n: number, d: number): Float32Array {
   return out;
 }
 
+const withNeurons = defineRewrite(({ layer, d }: { layer: number; d: number }) => {
+  const patches = (): Map<string, Patch> => neurons(layer, [storedNeurons(d)]);
+  return { patches, steps: patches };
+});
+
 /** Row i of a batch under the neurons of all edits in rows[i]. */
 function rewrite(vlm: Vlm, rows: readonly (readonly Edit[])[]): Rewrite {
   const { layers, hidden: d } = vlm.decoder;
-  const patches = (): Map<string, Patch> => neurons(layers - 1, [storedNeurons(d)]);
-  return { key: id, patches, steps: patches, replace: new Map(), feeds: neuronFeeds(rows, d) };
+  return withNeurons({ layer: layers - 1, d }, neuronFeeds(rows, d));
 }
 
 function patched(vlm: Vlm, all: readonly Edit[], editsOf: (row: number) => readonly Edit[]): AnsweringModel {

@@ -100,7 +100,7 @@ export function checkRecords(vlm: Vlm, records: readonly EditRecord[]): void {
   for (const record of records) {
     for (const { kind, query } of askedOf(record)) {
       try {
-        vlm.layout(query.prompt, query.image !== null, query.target);
+        vlm.layout({ prompt: query.prompt, image: query.image === null ? undefined : vlm.anyPicture }, query.target);
       } catch (error) {
         problems.push(`record ${record.index}, ${kind}: ${(error as Error).message}`);
       }

@@ -5,16 +5,14 @@
 
 import type { EditRequest } from '../editors/editor.ts';
 import { answerCue } from '../input/records.ts';
+import { type Asked, changePicture, changeQuestion, imagesOf, questionOf, type RgbImage } from '../input/segments.ts';
 import { unknownWords } from '../input/text/unknown-words.ts';
 import type { TextCodec } from '../models/architecture.ts';
-import type { RgbImage } from '../models/vlm.ts';
 import type { AskedKind } from './metrics.ts';
 
 /** One question around an edit. */
-export interface Probe {
+export interface Probe extends Asked {
   readonly kind: AskedKind;
-  readonly prompt: string;
-  readonly image?: RgbImage | undefined;
   /** what is asked about: the edit's own picture, a changed copy of it, another picture, or none */
   readonly picture: 'own' | 'copy' | 'other' | 'none';
 }
@@ -30,19 +28,26 @@ export interface GivenProbes {
 }
 
 /** The questions around an edit; a rephrasing is left out where none is given and no template fits the prompt. */
-export function probesOf({ image, prompt }: EditRequest, codec: TextCodec, given: GivenProbes = {}): Probe[] {
-  const made = rephrased(prompt, codec);
+export function probesOf(request: EditRequest, codec: TextCodec, given: GivenProbes = {}): Probe[] {
+  const { prompt, image } = request;
+  const made = rephrased(questionOf(prompt), codec);
   const rephrasings = given.rephrasings?.length ? given.rephrasings : made === undefined ? [] : [made];
-  const copies = given.samePictures?.length ? given.samePictures : [changedCopy(image)];
-  const others = given.otherPictures?.length ? given.otherPictures : [landscape(image)];
-  const question = unrelatedQuestion(prompt);
+  const [own] = imagesOf(request);
+  const copies = given.samePictures?.length ? given.samePictures : own === undefined ? [] : [changedCopy(own)];
+  const others = given.otherPictures?.length ? given.otherPictures : own === undefined ? [] : [landscape(own)];
+  const unrelated = { prompt: changeQuestion(prompt, unrelatedQuestion), image };
   return [
-    ...rephrasings.map((words): Probe => ({ kind: 'textGenerality', prompt: words, image, picture: 'own' })),
-    ...copies.map((copy): Probe => ({ kind: 'modalGenerality', prompt, image: copy, picture: 'copy' })),
+    ...rephrasings.map(
+      (words): Probe => ({
+        ...{ kind: 'textGenerality', picture: 'own', image },
+        prompt: changeQuestion(prompt, () => words),
+      }),
+    ),
+    ...copies.map((copy): Probe => ({ kind: 'modalGenerality', picture: 'copy', ...changePicture(request, copy) })),
     { kind: 'textLocality', prompt: textQuestion, picture: 'none' },
-    ...others.map((other): Probe => ({ kind: 'modalLocality', prompt: question, image: other, picture: 'other' })),
-    { kind: 'sameImage', prompt: question, image, picture: 'own' },
-    ...others.map((other): Probe => ({ kind: 'sameQuestion', prompt, image: other, picture: 'other' })),
+    ...others.map((other): Probe => ({ kind: 'modalLocality', picture: 'other', ...changePicture(unrelated, other) })),
+    { kind: 'sameImage', picture: 'own', ...unrelated },
+    ...others.map((other): Probe => ({ kind: 'sameQuestion', picture: 'other', ...changePicture(request, other) })),
   ];
 }
 

@@ -3,8 +3,8 @@
 import type { EditRequest } from '../editors/editor.ts';
 import { decodeImage } from '../input/image/decode.ts';
 import type { EditRecord } from '../input/records.ts';
+import type { RgbImage } from '../input/segments.ts';
 import type { AnsweringModel, Query } from '../models/answer.ts';
-import type { RgbImage } from '../models/vlm.ts';
 import { Stopped } from '../nn/loop.ts';
 import { type Answer, type AskedKind, askedOf } from './metrics.ts';
 

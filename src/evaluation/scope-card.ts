@@ -1,6 +1,7 @@
 /** Whether an edit took, and its scope card: what the model says to the questions around the edit, before and after. */
 
 import type { EditRequest } from '../editors/editor.ts';
+import { textOf } from '../input/segments.ts';
 import type { AnsweringModel } from '../models/answer.ts';
 import { type AskedKind, isLocality, targetProbability } from './metrics.ts';
 import type { Probe } from './probes.ts';
@@ -73,7 +74,7 @@ export async function checkEdit(
       const [then, now] = [before.answers[i]!, after.answers[i]!];
       const expected = isLocality(kind) ? then : target;
       const ok = isLocality(kind) ? now === then : beginsWith(now, target);
-      return { kind, prompt, picture, expected, before: then, after: now, ok };
+      return { kind, prompt: textOf(prompt), picture, expected, before: then, after: now, ok };
     }),
   };
 }

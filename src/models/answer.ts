@@ -1,15 +1,16 @@
 /** Asking a model: teacher-forced predictions of a target's tokens (the paper's measure) and free generation, for the unedited and the edited model alike. */
 
 import { i64, type Tensor } from '../graph/dtype.ts';
+import type { Asked } from '../input/segments.ts';
+import { type Batch, type BatchShape, batchShape, rowOf } from './batch.ts';
 import { forRows, type GenerateOptions, generate, generateFrom } from './generate.ts';
-import { followedBy, type Sequence } from './sequence.ts';
+import type { Rewrite } from './rewrite.ts';
+import { followedBy, prefixOf, type Sequence } from './sequence.ts';
 import { type EditedRows, type SharedStates, sharedStates } from './shared-states.ts';
-import type { Batch, BatchShape, Rewrite, RgbImage, Vlm } from './vlm.ts';
+import type { Vlm } from './vlm.ts';
 
 /** A question, and the answer that teacher forcing feeds. Without a picture it is about words alone. */
-export interface Query {
-  readonly image?: RgbImage | undefined;
-  readonly prompt: string;
+export interface Query extends Asked {
   /** what teacher forcing feeds and compares with */
   readonly target: string;
 }
@@ -24,9 +25,7 @@ export interface TargetAnswer {
 }
 
 /** An input to look into: a question, and what has been answered so far. */
-export interface ReadInput {
-  readonly image?: RgbImage | undefined;
-  readonly prompt: string;
+export interface ReadInput extends Asked {
   /** token ids of the answer up to the place that is looked at */
   readonly answer?: readonly number[] | undefined;
 }
@@ -41,7 +40,7 @@ export interface Reading {
 export interface AnsweringModel {
   /** one answer per query, in order */
   answerTargets(queries: readonly Query[]): Promise<TargetAnswer[]>;
-  generate(queries: readonly Omit<Query, 'target'>[], options?: GenerateOptions): Promise<{ text: string; tokenIds: number[] }[]>;
+  generate(queries: readonly Asked[], options?: GenerateOptions): Promise<{ text: string; tokenIds: number[] }[]>;
   /** for attribution; absent where no rewrite of the model's own programs says what the edits do */
   read?(input: ReadInput): Promise<Reading>;
 }
@@ -59,16 +58,17 @@ const BATCH = 32;
 export function batchRows(sequences: readonly Sequence[], size = BATCH): number[][] {
   const out: number[][] = [];
   for (const image of [true, false]) {
-    const rows = sequences.map((_, i) => i).filter((i) => (sequences[i]!.visualSpan !== undefined) === image);
-    rows.sort((a, b) => sequences[a]!.ids.length - sequences[b]!.ids.length || a - b);
+    const rows = sequences.map((_, i) => i).filter((i) => sequences[i]!.pictures.length > 0 === image);
+    const prefix = (i: number): number => prefixOf(sequences[i]!);
+    rows.sort((a, b) => prefix(a) - prefix(b) || sequences[a]!.ids.length - sequences[b]!.ids.length || a - b);
     for (let at = 0; at < rows.length; at += size) out.push(rows.slice(at, at + size));
   }
   return out;
 }
 
 /** Flat rows of a batch at which the target's tokens are predicted. */
-export function targetRows({ sequences, length }: BatchShape): number[] {
-  return sequences.flatMap((s, n) => s.targetIds.map((_, i) => n * length + s.promptEnd + i));
+export function targetRows(batch: BatchShape): number[] {
+  return batch.sequences.flatMap((s, n) => s.targetIds.map((_, i) => rowOf(batch, n, s.promptEnd + i)));
 }
 
 /** Reads predictions off logits [r, n] of the target rows of some sequences. */
@@ -117,69 +117,90 @@ function editedRows(rewrite: RewriteRows | undefined, rows: readonly number[], b
  * @param share the layer up to which states are shared with other queries of the same pictures; by default the one that the rewrite acts after.
  * Sharing moves results by rounding only.
  */
-export async function answerTargets(
+export function answerTargets(
   vlm: Vlm,
   queries: readonly Query[],
   rewrite?: RewriteRows,
   share = rewrite?.afterLayer?.layer,
 ): Promise<TargetAnswer[]> {
-  const sequences = queries.map((q) => vlm.layout(q.prompt, q.image !== undefined, q.target));
-  const out = new Array<TargetAnswer>(queries.length);
+  const sequences = queries.map((query) => vlm.layout(query, query.target));
+  return answerSequences(vlm, sequences, rewrite, share);
+}
+
+/** As `answerTargets`, of inputs that are laid out. @param size inputs of a batch */
+export function answerSequences(
+  vlm: Vlm,
+  sequences: readonly Sequence[],
+  rewrite?: RewriteRows,
+  share?: number,
+  size = BATCH,
+): Promise<TargetAnswer[]> {
   const states = statesFor(vlm, rewrite, share);
-  for (const rows of batchRows(sequences, Math.min(BATCH, vlm.batchLimit))) {
-    const some = rows.map((i) => sequences[i]!);
-    const images = rows.map((i) => queries[i]!.image);
-    const shape = vlm.batchShape(some);
+  return inBatches(vlm, sequences, size, async (shape, rows) => {
     const at = targetRows(shape);
     let logits: Tensor<'float32'>;
-    if (states !== undefined && shape.image) {
-      logits = await states.logits({ ...shape, images: images as RgbImage[] }, at, editedRows(rewrite, rows, shape));
-    } else {
-      const batch = await vlm.batch(some, images);
-      const segment = { from: 0, to: vlm.decoder.layers, outputs: ['logits'], rows: true };
-      const result = await vlm.run(segment, batch, { rows: i64(at, [at.length]) }, rewrite?.(rows, batch));
-      logits = result.logits as Tensor<'float32'>;
+    if (states !== undefined && shape.image) logits = await states.logits(shape, at, editedRows(rewrite, rows, shape));
+    else {
+      const plan = { from: 0, to: vlm.decoder.layers, read: ['logits'], rows: true };
+      const batch = await vlm.batch(shape.sequences);
+      logits = (await vlm.run(plan, batch, { rows: i64(at, [at.length]) }, rewrite?.(rows, batch))).logits as Tensor<'float32'>;
     }
-    readAnswers(some, logits).forEach((answer, i) => {
-      out[rows[i]!] = answer;
-    });
-  }
-  return out;
+    return readAnswers(shape.sequences, logits);
+  });
 }
 
 /** Free answers. @param share see `answerTargets` */
-export async function generateAll(
+export function generateAll(
   vlm: Vlm,
-  queries: readonly Omit<Query, 'target'>[],
+  queries: readonly Asked[],
   options: GenerateOptions = {},
   rewrite?: RewriteRows,
   share = rewrite?.afterLayer?.layer,
 ): Promise<{ text: string; tokenIds: number[] }[]> {
-  const sequences = queries.map((q) => vlm.layout(q.prompt, q.image !== undefined));
+  const sequences = queries.map((query) => vlm.layout(query));
+  return generateSequences(vlm, sequences, options, rewrite, share);
+}
+
+/** As `generateAll`, of inputs that are laid out. @param size inputs of a batch */
+export function generateSequences(
+  vlm: Vlm,
+  sequences: readonly Sequence[],
+  options: GenerateOptions = {},
+  rewrite?: RewriteRows,
+  share?: number,
+  size = BATCH,
+): Promise<{ text: string; tokenIds: number[] }[]> {
   const states = statesFor(vlm, rewrite, share);
-  const out = new Array<{ text: string; tokenIds: number[] }>(queries.length);
-  for (const rows of batchRows(sequences, Math.min(BATCH, vlm.batchLimit))) {
-    const some = rows.map((i) => sequences[i]!);
-    const images = rows.map((i) => queries[i]!.image);
-    const shape = vlm.batchShape(some);
+  return inBatches(vlm, sequences, size, async (shape, rows) => {
     const own = { ...forRows(options, rows), rewrite: rewrite?.(rows, shape) };
-    const ids =
+    const answers =
       states !== undefined && shape.image
-        ? await generateFrom(vlm, shape, own, (ends) =>
-            states.readPrompt({ ...shape, images: images as RgbImage[] }, ends, editedRows(rewrite, rows, shape)),
-          )
-        : await generate(vlm, await vlm.batch(some, images), own);
-    ids.forEach((tokenIds, i) => {
-      out[rows[i]!] = { tokenIds, text: vlm.codec.decode(tokenIds).trim() };
+        ? await generateFrom(vlm, shape, own, (ends) => states.readPrompt(shape, ends, editedRows(rewrite, rows, shape)))
+        : await generate(vlm, await vlm.batch(shape.sequences), own);
+    return answers.map((tokenIds) => ({ tokenIds, text: vlm.codec.decode(tokenIds).trim() }));
+  });
+}
+
+/** Results of all inputs in their order, computed in batches. */
+async function inBatches<T>(
+  vlm: Vlm,
+  sequences: readonly Sequence[],
+  size: number,
+  run: (shape: BatchShape, rows: readonly number[]) => Promise<readonly T[]>,
+): Promise<T[]> {
+  const out = new Array<T>(sequences.length);
+  for (const rows of batchRows(sequences, Math.min(size, vlm.batchLimit))) {
+    const results = await run(batchShape(rows.map((i) => sequences[i]!)), rows);
+    rows.forEach((row, n) => {
+      out[row] = results[n]!;
     });
   }
   return out;
 }
 
 /** @param rewrite of the one input; none: the unedited model */
-export async function readInput(vlm: Vlm, { image, prompt, answer = [] }: ReadInput, rewrite?: RewriteRows): Promise<Reading> {
-  const sequence = followedBy(vlm.layout(prompt, image !== undefined), answer, vlm.decoder.maxPositions);
-  const batch = await vlm.batch([sequence], [image]);
+export async function readInput(vlm: Vlm, { answer = [], ...asked }: ReadInput, rewrite?: RewriteRows): Promise<Reading> {
+  const batch = await vlm.batch([followedBy(vlm.layout(asked), answer, vlm.decoder.maxPositions)]);
   return { batch, rewrite: rewrite?.([0], batch) };
 }
 

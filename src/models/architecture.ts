@@ -1,8 +1,10 @@
-/** What every vision-LLM backbone offers: the same interfaces for LLaVA, BLIP2-OPT and MiniGPT-4, as functions over symbolic tensors. */
+/** What every vision-LLM family offers: the same interfaces for all, as functions over symbolic tensors. */
 
 import type { Dim } from '../graph/dim.ts';
 import type { Node } from '../graph/node.ts';
+import type { Picture } from '../input/segments.ts';
 import type { Weights } from '../nn/weights.ts';
+import type { Sequence } from './sequence.ts';
 import type { Sites } from './sites.ts';
 
 export interface KeysAndValues {
@@ -13,7 +15,7 @@ export interface KeysAndValues {
 export interface LayerContext {
   weights: Weights;
   sites: Sites;
-  /** int64 [b, l] */
+  /** int64 [b, l]; [axes, b, l] where the decoder has several position axes */
   positions: Node;
   /** additive attention bias [b, 1, l, p + l]: 0 where a query may look, very negative elsewhere */
   bias: Node;
@@ -33,6 +35,8 @@ export interface Decoder {
   readonly headWidth: number;
   readonly vocabulary: number;
   readonly maxPositions: number;
+  /** axes of a position: 1 when left out, 3 with M-RoPE */
+  readonly positionAxes?: number;
   /** token ids int64 [b, t] -> [b, t, d] */
   embed(ids: Node, weights: Weights): Node;
   /** embeddings [b, l, d] -> h[0] */
@@ -51,10 +55,20 @@ export interface Decoder {
   output(index: number, x: Node, weights: Weights): Node;
 }
 
-/** A prompt laid out: token segments around the picture. */
-export interface PromptLayout {
-  before: number[];
-  after: number[];
+/** A prompt's part before it is tokenised. */
+export type PromptPart = { readonly text: string } | { readonly picture: Picture };
+
+/** A token id, or a run of visual tokens of one of the prompt's pictures, counted from 0. */
+export type LaidToken = number | { readonly picture: number; readonly run: number };
+
+/** Pictures of which all have the same size and the same number of visual tokens. */
+export interface FixedPictures {
+  /** visual tokens */
+  readonly count: number;
+  /** rows and columns of image patches that heat maps are drawn on */
+  readonly grid: readonly [number, number];
+  /** height and width of the pixels */
+  readonly size: readonly [number, number];
 }
 
 /** A vision-LLM as functions over symbolic tensors. See docs/extending/model.md. */
@@ -62,17 +76,31 @@ export interface Architecture {
   /** of the family, such as `llava` */
   readonly name: string;
   readonly decoder: Decoder;
-  readonly visualTokens: number;
-  /** side of the square of image patches that the heat maps are drawn on */
-  readonly patchGrid: [number, number];
-  readonly imageSize: [number, number];
+  /** given where all pictures have one size and one number of visual tokens */
+  readonly fixed?: FixedPictures;
+  /** visual tokens of a usual picture, for estimates of memory, where pictures are not fixed */
+  readonly usualTokens?: number;
   /** site [b, v, patches] of each visual token's attention to the patches; absent where the visual tokens are the patches */
   readonly patchMap?: string;
-  /** tokens of a text, split at the picture where there is one; special tokens included */
-  layout(text: string, image: boolean, codec: TextCodec): PromptLayout;
-  /** pixel values [b, 3, H, W] -> visual tokens in the decoder's space [b, v, d]; declares the site `visual` */
-  vision(pixels: Node, weights: Weights, sites: Sites): Node;
+  /** the text that stands for a picture in a bare prompt, such as `<image>`; absent where there is none */
+  placeholder?(codec: TextCodec): string;
+  /** what stands between the picture and a bare prompt that does not say where its picture is */
+  readonly afterPicture: string;
+  /**
+   * Tokens of a prompt in their order, special tokens included.
+   * @throws Error when the family takes no picture at that place, or not as many
+   */
+  layout(parts: readonly PromptPart[], codec: TextCodec): LaidToken[];
+  /** positions of an input where they are not 0, 1, 2, …: see `Sequence` */
+  positions?(sequence: Pick<Sequence, 'ids' | 'pictures' | 'spans'>): Pick<Sequence, 'positions' | 'positionDelta'>;
+  /** inputs of the image encoder for pictures of equal shapes; the first axis of each is `b` */
+  pixels(): Readonly<Record<string, Node>>;
+  /** -> visual tokens in the decoder's space [b, v, d]; declares the sites `vision.features` and `visual` */
+  vision(pixels: Readonly<Record<string, Node>>, weights: Weights, sites: Sites): Node;
 }
+
+/** Visual tokens of a usual picture: exact for fixed pictures, an estimate otherwise. */
+export const usualTokens = ({ fixed, usualTokens: usual = 256 }: Architecture): number => fixed?.count ?? usual;
 
 /** What `Architecture.layout` and answers need of a tokenizer. */
 export interface TextCodec {

@@ -5,15 +5,13 @@
  */
 
 import { f32, i64, type Tensor } from '../graph/dtype.ts';
-import { input, type Node } from '../graph/index.ts';
-import { Weights } from '../nn/weights.ts';
 import type { Random } from '../random.ts';
 import type { Program } from '../runtime/program.ts';
-import type { KeysAndValues } from './architecture.ts';
-import { cacheNames, grown, siteOf } from './cache.ts';
+import { type Batch, type BatchShape, MASKED, paddingOf, rowOf } from './batch.ts';
+import { cacheNames, siteOf } from './forward.ts';
 import { layeredStep } from './layered.ts';
-import { Sites } from './sites.ts';
-import { type Batch, type BatchShape, MASKED, type Rewrite, type Vlm } from './vlm.ts';
+import type { Rewrite } from './rewrite.ts';
+import type { Vlm } from './vlm.ts';
 
 export interface GenerateOptions {
   /** default: what generation_config.json says, or 32 */
@@ -43,27 +41,20 @@ export function forRows(options: GenerateOptions, rows: readonly number[]): Gene
 }
 
 function stepProgram(vlm: Vlm, rewrite: Rewrite | undefined): Promise<Program> {
-  const { decoder } = vlm;
+  const { layers } = vlm.decoder;
   // Weight edits live on in decode steps; activation patches act where pictures are read in, unless they say otherwise.
   const lasting = rewrite !== undefined && (rewrite.replace.size > 0 || rewrite.steps !== undefined) ? rewrite : undefined;
-  return vlm.program(`step|${lasting?.key ?? ''}`, () => {
-    const weights = new Weights(lasting?.replace);
-    const sites = new Sites(lasting?.steps?.());
-    const positions = input('positions', ['b', 1], 'int64');
-    const bias = input('bias', ['b', 1, 1, 'p+r+1']);
-    const { keyHeads: h, headWidth: k, layers } = decoder;
-    const run = (name: string, length: string): KeysAndValues => ({
-      key: input(`${name}.key`, ['b', h, length, k]),
-      value: input(`${name}.value`, ['b', h, length, k]),
-    });
-    const recent = Array.from({ length: layers }, (_, i) => run(`recent.${i}`, 'r'));
-    const past = (i: number): KeysAndValues[] => [run(`past.${i}`, 'p'), recent[i]!];
-    let x = decoder.enter(decoder.embed(input('ids', ['b', 1], 'int64'), weights), positions, weights);
-    for (let i = 0; i < layers; i++) x = decoder.layer(i, x, { weights, sites, positions, bias, past });
-    const outputs: Record<string, Node> = { logits: decoder.head(x, weights) };
-    for (let i = 0; i < layers; i++) Object.assign(outputs, grown(recent[i]!, sites, i));
-    return outputs;
-  });
+  return vlm.planned(
+    {
+      ...{ from: 0, to: layers, image: false, length: 1, step: true },
+      read: ['logits', ...cacheNames('recent', 0, layers - 1)],
+      cache: [
+        { name: 'past', length: 'p' },
+        { name: 'recent', length: 'r' },
+      ],
+    },
+    lasting,
+  );
 }
 
 /** Logits [b, n] after the prompts, and keys and values `past.{i}` [b, h, l, k] of all their tokens. */
@@ -76,9 +67,8 @@ interface ReadPrompt {
 async function readPrompt(vlm: Vlm, batch: Batch, ends: readonly number[], rewrite: Rewrite | undefined): Promise<ReadPrompt> {
   const { layers } = vlm.decoder;
   const names = cacheNames('past', 0, layers - 1);
-  const rows = i64(ends, [ends.length]);
-  const segment = { from: 0, to: layers, outputs: ['logits', ...names.map(siteOf)], rows: true };
-  const read = await vlm.run(segment, batch, { rows }, rewrite);
+  const plan = { from: 0, to: layers, read: ['logits', ...names.map(siteOf)], rows: true };
+  const read = await vlm.run(plan, batch, { rows: i64(ends, [ends.length]) }, rewrite);
   const cache = Object.fromEntries(names.map((name) => [name, read[siteOf(name)]!]));
   return { logits: read.logits as Tensor<'float32'>, cache };
 }
@@ -101,13 +91,15 @@ export async function generateFrom(
   const { decoder } = vlm;
   const b = batch.sequences.length;
   const length = batch.length;
+  const longest = Math.max(...batch.sequences.map((s) => s.ids.length));
   const step = vlm.layered === undefined ? await stepProgram(vlm, rewrite) : layeredStep(vlm, rewrite);
-  const { cache, ...prompt } = await read(batch.sequences.map((s, n) => n * length + s.ids.length - 1));
+  const { cache, ...prompt } = await read(batch.sequences.map((s, n) => rowOf(batch, n, s.ids.length - 1)));
   let { logits } = prompt;
   const none = f32([], [b, decoder.keyHeads, 0, decoder.headWidth]);
   let recent: Record<string, Tensor> = Object.fromEntries(
     cacheNames('recent', 0, decoder.layers - 1).map((name) => [name, none]),
   );
+  const padding = batch.sequences.map((_, n) => paddingOf(batch, n));
   const out: number[][] = batch.sequences.map(() => []);
   const done = batch.sequences.map(() => false);
   const prompts = batch.sequences.map((s) => rules?.promptOf(s.ids) ?? []);
@@ -127,20 +119,17 @@ export async function generateFrom(
     });
     if (done.every(Boolean) || t === maxNewTokens - 1) break;
     const past = length + t;
-    if (past >= decoder.maxPositions) break;
+    if (longest + t >= decoder.maxPositions) break;
     const bias = new Float32Array(b * (past + 1));
-    batch.sequences.forEach((s, n) => {
-      bias.fill(MASKED, n * (past + 1) + s.ids.length, n * (past + 1) + length);
+    padding.forEach((gaps, n) => {
+      for (const [start, end] of gaps) bias.fill(MASKED, n * (past + 1) + start, n * (past + 1) + end);
     });
     const feeds: Record<string, Tensor> = {
       ...cache,
       ...recent,
       ...rewrite?.feeds,
       ids: i64(next, [b, 1]),
-      positions: i64(
-        batch.sequences.map((s) => s.ids.length + t),
-        [b, 1],
-      ),
+      positions: stepPositions(batch, decoder.positionAxes ?? 1, t),
       bias: f32(bias, [b, 1, 1, past + 1]),
     };
     const result = await step.run(feeds);
@@ -148,6 +137,13 @@ export async function generateFrom(
     recent = Object.fromEntries(Object.keys(recent).map((name) => [name, result[name]!]));
   }
   return out;
+}
+
+/** Position of token t after each input, the same on every axis. */
+function stepPositions({ sequences }: BatchShape, axes: number, t: number): Tensor {
+  const b = sequences.length;
+  const one = sequences.map(({ ids, positionDelta = 0 }) => ids.length + positionDelta + t);
+  return i64(Array.from({ length: axes }, () => one).flat(), axes === 1 ? [b, 1] : [axes, b, 1]);
 }
 
 export function chooseToken(row: Float32Array, { temperature = 0, topP = 1, random }: GenerateOptions): number {

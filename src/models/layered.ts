@@ -4,24 +4,29 @@
  */
 
 import { f32, type Tensor } from '../graph/dtype.ts';
-import { input, type Node } from '../graph/index.ts';
-import { Weights } from '../nn/weights.ts';
+import { nameOf, parameterOp, topological } from '../graph/index.ts';
 import type { Feeds, Program } from '../runtime/program.ts';
-import type { KeysAndValues } from './architecture.ts';
-import { cacheNames, grown } from './cache.ts';
-import { Sites } from './sites.ts';
-import type { Rewrite, Segment, Vlm } from './vlm.ts';
+import { type Cached, cacheNames, forward, type Plan } from './forward.ts';
+import type { Rewrite } from './rewrite.ts';
+import { sitesOfLayer } from './site-names.ts';
+import type { Vlm } from './vlm.ts';
+
+/** Keys and values of earlier tokens, which every layer's program takes; empty where a prompt is read. */
+const cache: readonly Cached[] = [
+  { name: 'past', length: 'p' },
+  { name: 'recent', length: 'r' },
+];
 
 /** As `Vlm.run`; `past.{i}` and `recent.{i}` among the feeds are keys and values of earlier tokens, as in generate.ts. */
 export async function runLayered(
   vlm: Vlm,
-  { from, to, image, outputs, rows = false }: Segment,
+  { from, to, image, read, rows = false }: Plan,
   feeds: Feeds,
   rewrite?: Rewrite,
 ): Promise<Record<string, Tensor>> {
   const { layers } = vlm.decoder;
   const patched = new Set(rewrite?.patches(image).keys());
-  const wanted = new Set(outputs);
+  const wanted = new Set(read);
   const found: Record<string, Tensor> = {};
   const keep = (values: Record<string, Tensor>): void => {
     for (const [name, value] of Object.entries(values)) if (wanted.has(name)) found[name] = value;
@@ -33,7 +38,7 @@ export async function runLayered(
     hidden?: Tensor,
     edit?: Rewrite,
   ): Promise<Record<string, Tensor>> => {
-    const program = await vlm.segment({ from: at, to: at, image, outputs: names, rows }, edit);
+    const program = await vlm.planned({ from: at, to: at, image, read: names, rows }, edit);
     return program.run({ ...feeds, ...edit?.feeds, ...(hidden === undefined ? {} : { hidden }) });
   };
   const out = (i: number): string => `layers.${i}.out`;
@@ -60,10 +65,10 @@ export async function runLayered(
     const own = [`layers.${i}.`, `recent.${i}.`];
     const within = [...wanted].filter((name) => own.some((start) => name.startsWith(start)) && name !== out(i));
     const program = await layerProgram(vlm, i, image, rewrite);
-    const values = await program.run(
-      { ...pastOf(vlm, i, feeds, x), ...rewrite?.feeds, positions: feeds.positions!, bias: feeds.bias!, hidden: x },
-      [...within, out(i)],
-    );
+    const values = await program.run({ ...feeds, ...pastOf(vlm, i, feeds, x), ...rewrite?.feeds, hidden: x }, [
+      ...within,
+      out(i),
+    ]);
     x = await patch(i, values[out(i)]!);
     keep({ ...values, [out(i)]: x });
   }
@@ -72,7 +77,7 @@ export async function runLayered(
     const edited = rewrite !== undefined && rewrite.replace.size > 0 ? unpatched(rewrite) : undefined;
     keep(await entry(layers, ['logits'], x, edited));
   }
-  const missing = outputs.filter((name) => found[name] === undefined);
+  const missing = read.filter((name) => found[name] === undefined);
   if (missing.length > 0) throw new Error(`there is no site ${missing.join(', ')} in layers ${from} to ${to - 1}`);
   return found;
 }
@@ -80,65 +85,43 @@ export async function runLayered(
 /** One decoding step, with the names of generate.ts. */
 export function layeredStep(vlm: Vlm, rewrite: Rewrite | undefined): Pick<Program, 'run'> {
   const { layers } = vlm.decoder;
-  const outputs = ['logits', ...cacheNames('recent', 0, layers - 1)];
+  const read = ['logits', ...cacheNames('recent', 0, layers - 1)];
   // Weight edits live on in decode steps; activation patches only where they say so.
   const lasting = rewrite && {
     ...rewrite,
     key: `${rewrite.key}|step`,
     patches: () => rewrite.steps?.() ?? (new Map() as ReturnType<Rewrite['patches']>),
   };
-  return { run: (feeds) => runLayered(vlm, { from: 0, to: layers, image: false, outputs }, feeds, lasting) };
+  return { run: (feeds) => runLayered(vlm, { from: 0, to: layers, image: false, read }, feeds, lasting) };
 }
 
 const unpatched = (rewrite: Rewrite): Rewrite => ({ ...rewrite, key: `${rewrite.key}|weights`, patches: () => new Map() });
 
-/**
- * One layer with all its sites as outputs, and `recent.{i}` with its own tokens; a run returns what is asked for.
- */
+/** One layer with all its sites as outputs, and `recent.{i}` with its own tokens; a run returns what is asked for. */
 function layerProgram(vlm: Vlm, i: number, image: boolean, rewrite: Rewrite | undefined): Promise<Program> {
+  const plan: Plan = {
+    ...{ from: i, to: i + 1, image, cache, entered: true },
+    read: [...sitesOfLayer(vlm.decoder, i), ...cacheNames('recent', i, i)],
+  };
   const own = (site: string): boolean => site.startsWith(`layers.${i}.`) && site !== `layers.${i}.out`;
-  const patches = [...(rewrite?.patches(image) ?? [])].filter(([site]) => own(site));
-  const replaced = rewrite !== undefined && weightsOfLayer(vlm, i).some((name) => rewrite.replace.has(name));
-  const key = patches.length > 0 || replaced ? `${rewrite!.key}|${image}` : '';
-  return vlm.program(
-    `layer|${i}|${key}`,
-    () => {
-      const weights = new Weights(replaced ? rewrite!.replace : undefined);
-      const sites = new Sites(new Map(patches));
-      const recent = build(vlm, i, weights, sites);
-      return { ...Object.fromEntries(sites.names().map((name) => [name, sites.get(name)])), ...grown(recent, sites, i) };
-    },
-    'layered',
-  );
+  const within = (of: Rewrite['patches']) => (some: boolean) => new Map([...of(some)].filter(([site]) => own(site)));
+  const acts =
+    rewrite !== undefined &&
+    (within(rewrite.patches)(image).size > 0 || weightsOfLayer(vlm, i).some((name) => rewrite.replace.has(name)));
+  return vlm.planned(plan, acts ? { ...rewrite, key: `${rewrite.key}|inside`, patches: within(rewrite.patches) } : undefined);
 }
 
-/** Builds a layer; returns the input of recent keys and values. */
-function build(vlm: Vlm, i: number, weights: Weights, sites: Sites): KeysAndValues {
-  const { decoder } = vlm;
-  const { keyHeads: h, headWidth: k } = decoder;
-  const run = (name: string, length: string): KeysAndValues => ({
-    key: input(`${name}.key`, ['b', h, length, k]),
-    value: input(`${name}.value`, ['b', h, length, k]),
-  });
-  const recent = run('recent', 'r');
-  const x: Node = input('hidden', ['b', 'l', decoder.hidden]);
-  const positions = input('positions', ['b', 'l'], 'int64');
-  const bias = input('bias', ['b', 1, 'l', 'l+p+r']);
-  const past = [run('past', 'p'), recent];
-  decoder.layer(i, x, { weights, sites, positions, bias, past: () => past });
-  return recent;
-}
-
-const read = new WeakMap<Vlm, Map<number, readonly string[]>>();
+const weightsOf = new WeakMap<Vlm, Map<number, readonly string[]>>();
 
 function weightsOfLayer(vlm: Vlm, i: number): readonly string[] {
-  const known = read.get(vlm) ?? new Map<number, readonly string[]>();
-  read.set(vlm, known);
+  const known = weightsOf.get(vlm) ?? new Map<number, readonly string[]>();
+  weightsOf.set(vlm, known);
   let names = known.get(i);
   if (names === undefined) {
-    const weights = new Weights();
-    build(vlm, i, weights, new Sites());
-    names = [...weights.entries().keys()];
+    const graph = forward({ decoder: vlm.decoder }, { from: i, to: i + 1, image: false, read: [`layers.${i}.out`] });
+    names = topological(Object.values(graph))
+      .filter((node) => node.op === parameterOp)
+      .map(nameOf);
     known.set(i, names);
   }
   return names;
@@ -148,9 +131,7 @@ function weightsOfLayer(vlm: Vlm, i: number): readonly string[] {
 function pastOf(vlm: Vlm, i: number, feeds: Feeds, x: Tensor): Feeds {
   const { keyHeads: h, headWidth: k } = vlm.decoder;
   const none = f32([], [x.shape[0]!, h, 0, k]);
-  const of = (name: string): Feeds => ({
-    [`${name}.key`]: feeds[`${name}.${i}.key`] ?? none,
-    [`${name}.value`]: feeds[`${name}.${i}.value`] ?? none,
-  });
-  return { ...of('past'), ...of('recent') };
+  return Object.fromEntries(
+    cache.flatMap(({ name }) => ['key', 'value'].map((part) => [`${name}.${i}.${part}`, feeds[`${name}.${i}.${part}`] ?? none])),
+  );
 }

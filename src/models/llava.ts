@@ -7,9 +7,10 @@ import type { Activation } from '../files/config.ts';
 import { type Node, scope } from '../graph/index.ts';
 import { activations } from '../nn/activations.ts';
 import { linear } from '../nn/layers.ts';
-import type { Architecture } from './architecture.ts';
+import type { Architecture, FixedPictures, TextCodec } from './architecture.ts';
 import { type ClipVisionConfig, clipVit, patchesOf, withoutClassToken } from './clip-vit.ts';
 import { type LlamaConfig, llama } from './llama.ts';
+import { fixedPixels, withPictures } from './pictures.ts';
 
 export interface LlavaConfig {
   text_config: LlamaConfig;
@@ -28,32 +29,26 @@ export function llava(config: LlavaConfig): Architecture {
   const blocks =
     config.vision_feature_layer < 0 ? vision.num_hidden_layers + 1 + config.vision_feature_layer : config.vision_feature_layer;
   const full = config.vision_feature_select_strategy === 'full';
+  const fixed: FixedPictures = {
+    count: side * side + (full ? 1 : 0),
+    grid: [side, side],
+    size: [vision.image_size, vision.image_size],
+  };
+  const placeholder = (codec: TextCodec): string => codec.decode([config.image_token_index], { skipSpecial: false });
   return {
     name: 'llava',
     decoder,
-    visualTokens: side * side + (full ? 1 : 0),
-    patchGrid: [side, side],
-    imageSize: [vision.image_size, vision.image_size],
-    // The placeholder and a newline stand before the prompt unless the prompt places the picture itself.
-    layout: (text, image, codec) => {
-      const placeholder = codec.decode([config.image_token_index], { skipSpecial: false });
-      if (!image) {
-        if (text.includes(placeholder)) throw new Error(`the prompt has ${placeholder} but no image was given`);
-        return { before: [], after: codec.encode(text) };
-      }
-      const ids = codec.encode(text.includes(placeholder) ? text : `${placeholder}\n${text}`);
-      const at = ids.indexOf(config.image_token_index);
-      if (at < 0)
-        throw new Error(
-          `the tokenizer does not know the image token ${config.image_token_index} (image_token_index of config.json)`,
-        );
-      if (ids.indexOf(config.image_token_index, at + 1) >= 0)
-        throw new Error(`one picture per prompt: the prompt has ${placeholder} twice`);
-      return { before: ids.slice(0, at), after: ids.slice(at + 1) };
+    fixed,
+    placeholder,
+    afterPicture: '\n',
+    layout: (parts, codec) => {
+      const text = parts.map((part) => ('text' in part ? part.text : placeholder(codec))).join('');
+      return withPictures(codec.encode(text), config.image_token_index, parts, placeholder(codec));
     },
-    vision: (pixels, w, sites) =>
+    pixels: () => fixedPixels(fixed),
+    vision: ({ pixels }, w, sites) =>
       scope('vision', () => {
-        const hidden = clipVit(pixels, vision, blocks, 'vision_tower.vision_model.', w, sites);
+        const hidden = clipVit(pixels!, vision, blocks, 'vision_tower.vision_model.', w, sites);
         const features: Node = sites.site('vision.features', full ? hidden : withoutClassToken(hidden));
         const act = activations[config.projector_hidden_act];
         const y = act(linear(w, 'multi_modal_projector.linear_1', features, vision.hidden_size, text.hidden_size));

@@ -26,6 +26,7 @@ import { llava } from './llava.ts';
 import { batchWithin, checkFree, chooseResidency, memoryOnCard, numbersOf, type Residency } from './memory.ts';
 import { type MiniGpt4Config, miniGpt4, miniGpt4Layout } from './minigpt4.ts';
 import { isMiniGpt4Folder, openMiniGpt4 } from './minigpt4-folder.ts';
+import { prepareFixed } from './pictures.ts';
 import { checkType, quantizedFrom, storedTypeOf } from './quantized.ts';
 import { modelSize } from './size.ts';
 import { type RuleOptions, tokenRules } from './token-rules.ts';
@@ -136,7 +137,7 @@ function assemble(parts: Parts, options: LoadOptions): Vlm {
     engine: behind?.(engine) ?? engine,
     weights: weightsOf(checkpoint, uses, { derived, type: dtype }),
     codec: tokenizer,
-    processor: (image) => processor.process(image),
+    processor: (image) => prepareFixed(architecture.fixed!, processor, image),
     eosIds,
     rules: tokenRules(generation, { eosIds, prompt: parts.prompt, path }),
     fingerprint: () => quantizedFrom(dir)?.source ?? checkpoint.fingerprint(),
@@ -193,7 +194,7 @@ function loadLlava(dir: string, config: LlavaConfig, checkpoint: Checkpoint, opt
       architecture,
       checkpoint,
       tokenizer,
-      processor: processorOf(dir, architecture.imageSize),
+      processor: processorOf(dir, architecture.fixed!.size),
       eosIds: config.text_config.eos_token_id,
       prompt: { imageId: image },
     },
@@ -209,7 +210,7 @@ function loadBlip2(dir: string, config: Blip2Config, weights: Checkpoint, option
       architecture,
       checkpoint: config.text_config.tie_word_embeddings ? withTiedEmbeddings(weights) : weights,
       tokenizer: loadTokenizer(dir),
-      processor: processorOf(dir, architecture.imageSize),
+      processor: processorOf(dir, architecture.fixed!.size),
       eosIds: config.text_config.eos_token_id,
       prompt: { imageId: undefined },
     },
@@ -233,7 +234,7 @@ function loadMiniGpt4(dir: string, config: MiniGpt4Config, checkpoint: Checkpoin
       architecture,
       checkpoint,
       tokenizer: loadTokenizer(dir, { slow: existsSync(join(dir, 'tokenizer.model')) }),
-      processor: processorOf(dir, architecture.imageSize),
+      processor: processorOf(dir, architecture.fixed!.size),
       eosIds: config.text_config.eos_token_id,
       prompt: 'unseen',
     },

@@ -7,13 +7,14 @@ import { z } from 'zod';
 import { width } from '../files/config.ts';
 import { layerNorm, scope } from '../graph/index.ts';
 import { linear } from '../nn/layers.ts';
-import type { Architecture } from './architecture.ts';
+import type { Architecture, FixedPictures } from './architecture.ts';
 import { blipVit, evaVitNames } from './blip-vit.ts';
 import { patchesOf } from './clip-vit.ts';
 import { blip2VisionConfig, qFormerConfig } from './configs/blip2.ts';
 import { type Layout, renameBy } from './configs/layout.ts';
 import { llamaConfig } from './configs/llama.ts';
 import { llama } from './llama.ts';
+import { fixedPixels, pieces } from './pictures.ts';
 import { lavisQFormerNames, qFormer } from './q-former.ts';
 
 /** config.json of a MiniGPT-4 in one folder; the published files say the same in four places. */
@@ -45,35 +46,25 @@ const PLACEHOLDER = '<ImageHere>';
 const NORM_EPSILON = 1e-5;
 
 export function miniGpt4(config: MiniGpt4Config): Architecture {
-  const { vision_config: vision, qformer_config: query, text_config: text, num_query_tokens: visualTokens } = config;
+  const { vision_config: vision, qformer_config: query, text_config: text, num_query_tokens: count } = config;
   const side = patchesOf(vision.image_size, vision.patch_size);
+  const fixed: FixedPictures = { count, grid: [side, side], size: [vision.image_size, vision.image_size] };
   return {
     name: 'minigpt4',
     decoder: llama(text, 'llama_model.'),
-    visualTokens,
-    patchGrid: [side, side],
-    imageSize: [vision.image_size, vision.image_size],
+    fixed,
     patchMap: 'qformer.map',
-    // Each segment is tokenised by itself, the special first token stands before the picture only.
-    layout: (prompt, image, codec) => {
-      if (!image) {
-        if (prompt.includes(PLACEHOLDER)) throw new Error(`the prompt has ${PLACEHOLDER} but no image was given`);
-        return { before: [], after: codec.encode(prompt) };
-      }
-      const segments = (prompt.includes(PLACEHOLDER) ? prompt : `${PLACEHOLDER}\n${prompt}`).split(PLACEHOLDER);
-      if (segments.length !== 2)
-        throw new Error(`one picture per prompt: the prompt has ${PLACEHOLDER} ${segments.length - 1} times`);
-      const [before, after] = segments as [string, string];
-      if (before !== '')
-        throw new Error(`${PLACEHOLDER} must stand at the start of the prompt, not after ${JSON.stringify(before)}`);
-      return { before: codec.encode(''), after: codec.encode(after, { special: false }) };
-    },
-    vision: (pixels, w, sites) =>
+    placeholder: () => PLACEHOLDER,
+    afterPicture: '\n',
+    // Each text is tokenised by itself; the special token that begins the input stands before a picture at the start.
+    layout: (parts, codec) => pieces(parts, codec, 'input'),
+    pixels: () => fixedPixels(fixed),
+    vision: ({ pixels }, w, sites) =>
       scope('vision', () => {
         const d = vision.hidden_size;
-        const hidden = blipVit(pixels, vision, evaVitNames, w, sites);
+        const hidden = blipVit(pixels!, vision, evaVitNames, w, sites);
         const normal = layerNorm(hidden, w.get('ln_vision.weight', [d]), w.get('ln_vision.bias', [d]), NORM_EPSILON);
-        const queries = qFormer(sites.site('vision.features', normal), query, visualTokens, lavisQFormerNames, w, sites);
+        const queries = qFormer(sites.site('vision.features', normal), query, count, lavisQFormerNames, w, sites);
         return sites.site('visual', linear(w, 'llama_proj', queries, query.hidden_size, text.hidden_size));
       }),
   };

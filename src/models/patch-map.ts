@@ -3,23 +3,30 @@
  * cross-attention, the mean over heads and layers.
  */
 
-import { f32, input, type Tensor } from '../graph/index.ts';
+import { f32, type Node, type Tensor } from '../graph/index.ts';
+import type { PreparedPicture } from '../input/segments.ts';
 import { Weights } from '../nn/weights.ts';
 import { Sites } from './sites.ts';
-import type { Vlm } from './vlm.ts';
+import { stackInputs, type Vlm } from './vlm.ts';
 
-/** Attention of each visual token to each patch [v, patches] for pixel values [3, H, W]; undefined where the tokens are patches. */
-export async function patchMap(vlm: Vlm, pixels: Tensor<'float32'>): Promise<Tensor<'float32'> | undefined> {
-  const { architecture } = vlm;
-  const { patchMap: site, imageSize } = architecture;
+/** Sites of the picture's part of a model. */
+export function visionSites({ architecture }: Vlm, names: readonly string[]): Record<string, Node> {
+  const sites = new Sites();
+  architecture.vision(architecture.pixels(), new Weights(), sites);
+  return Object.fromEntries(names.map((name) => [name, sites.get(name)]));
+}
+
+/** Sites of the picture's part for one picture, with a first axis of 1. */
+export async function readVision(vlm: Vlm, picture: PreparedPicture, names: readonly string[]): Promise<Record<string, Tensor>> {
+  return (await vlm.program(visionSites, names)).run(stackInputs([picture.pixels()]));
+}
+
+/** Attention of each visual token to each patch [v, patches]; undefined where the tokens are patches. */
+export async function patchMap(vlm: Vlm, picture: PreparedPicture): Promise<Tensor<'float32'> | undefined> {
+  const { patchMap: site } = vlm.architecture;
   if (site === undefined) return undefined;
-  const program = await vlm.program('patch-map', () => {
-    const sites = new Sites();
-    architecture.vision(input('pixels', ['b', 3, ...imageSize]), new Weights(), sites);
-    return { map: sites.get(site) };
-  });
-  const { map } = await program.run({ pixels: { ...pixels, shape: [1, ...pixels.shape] } });
-  return f32(map!.data as Float32Array, map!.shape.slice(1));
+  const map = (await readVision(vlm, picture, [site]))[site]!;
+  return f32(map.data as Float32Array, map.shape.slice(1));
 }
 
 /** Values of visual tokens [v] as values of patches: each token's value is spread over the patches it looks at; the sum stays. */

@@ -5,21 +5,25 @@
  */
 
 import type { Node } from '../graph/node.ts';
+import type { Spans } from './spans.ts';
 
-export type Patch = (value: Node) => Node;
+/** What stands at a site instead of its value. `spans`: where the inputs' visual tokens are; given where the inputs have pictures. */
+export type Patch = (value: Node, spans?: Spans) => Node;
 
 export class Sites {
   readonly #values = new Map<string, Node>();
   readonly #patches: ReadonlyMap<string, Patch>;
+  readonly #spans: Spans | undefined;
 
-  constructor(patches: ReadonlyMap<string, Patch> = new Map()) {
+  constructor(patches: ReadonlyMap<string, Patch> = new Map(), spans?: Spans) {
     this.#patches = patches;
+    this.#spans = spans;
   }
 
   /** Declares a site and returns the value that the model goes on with. */
   site(name: string, value: Node): Node {
     if (this.#values.has(name)) throw new Error(`site ${name} is declared twice`);
-    const used = this.#patches.get(name)?.(value) ?? value;
+    const used = this.#patches.get(name)?.(value, this.#spans) ?? value;
     this.#values.set(name, used);
     return used;
   }

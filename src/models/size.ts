@@ -2,7 +2,7 @@
 
 import type { Checkpoint } from '../files/folder.ts';
 import { sizeOf } from '../graph/dtype.ts';
-import type { Architecture } from './architecture.ts';
+import { type Architecture, usualTokens } from './architecture.ts';
 import { type ModelSize, type PartSize, storedBytes } from './memory.ts';
 import type { WeightType } from './weight-types.ts';
 import { blocksOf, storedBlocks, type WeightUse } from './weights.ts';
@@ -17,7 +17,7 @@ export function modelSize(
   checkpoint: Checkpoint,
   type?: WeightType,
 ): ModelSize {
-  const { decoder, visualTokens } = architecture;
+  const { decoder } = architecture;
   let largest = 0;
   let mlp = 0;
   const count = (of: (use: WeightUse) => boolean): PartSize => {
@@ -46,7 +46,7 @@ export function modelSize(
     heads: decoder.heads,
     keyWidth: decoder.keyHeads * decoder.headWidth,
     vocabulary: decoder.vocabulary,
-    tokens: visualTokens + QUESTION,
+    tokens: usualTokens(architecture) + QUESTION,
     largest,
   };
 }

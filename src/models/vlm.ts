@@ -1,87 +1,28 @@
 /**
- * A vision-LLM ready to run: an architecture, its weights, tokenizer and image processor. Programs (vision, decoder segments, one decode
- * step) are compiled when first asked for and kept. Visual tokens are computed once per picture.
+ * A vision-LLM ready to run: an architecture, its weights, tokenizer and image processor. Programs are compiled when first asked for and kept. Visual
+ * tokens are computed once per picture.
  */
 
 import { createHash } from 'node:crypto';
-import { mulDim } from '../graph/dim.ts';
-import {
-  concat,
-  f32,
-  gather,
-  i64,
-  input,
-  type Node,
-  nameOf,
-  pad,
-  parameterOp,
-  reshape,
-  slice,
-  type Tensor,
-  topological,
-} from '../graph/index.ts';
-import { causalBlocks } from '../nn/layers.ts';
+import type { Dim } from '../graph/dim.ts';
+import { f32, graphHash, type Node, nameOf, parameterOp, type Tensor, topological } from '../graph/index.ts';
+import { type Asked, anyPicture, type Picture, type PreparedPicture, type RgbImage } from '../input/segments.ts';
 import { Weights } from '../nn/weights.ts';
 import type { WeightSource } from '../onnx/emit.ts';
 import type { CompileOptions, Engine, Feeds, Program } from '../runtime/program.ts';
-import type { Architecture, TextCodec } from './architecture.ts';
+import { type Architecture, type TextCodec, usualTokens } from './architecture.ts';
+import { type Batch, batchShape, biasFeeds, idFeeds, positionFeeds, spanFeeds, stack, stackPadded } from './batch.ts';
 import { checkFinite } from './finite.ts';
+import { forward, type Plan } from './forward.ts';
+import { identityOf } from './identity.ts';
 import { runLayered } from './layered.ts';
 import type { MemoryEstimate } from './memory.ts';
-import { layout, type Sequence } from './sequence.ts';
+import { Recent } from './recent.ts';
+import type { Rewrite } from './rewrite.ts';
+import { layout, prefixOf, type Sequence } from './sequence.ts';
 import type { SharedStates } from './shared-states.ts';
-import { type Patch, Sites } from './sites.ts';
-import { splitLayer, splitStates } from './split.ts';
+import { Sites } from './sites.ts';
 import type { TokenRules } from './token-rules.ts';
-
-/** An 8-bit RGB picture. */
-export interface RgbImage {
-  readonly width: number;
-  readonly height: number;
-  readonly data: Uint8Array;
-}
-
-/**
- * A rewrite of the model's program: functions at named sites, functions of named weights, and the tensors they read.
- * `key` names the structure (not the tensors), so that equal structures share one compiled program.
- */
-export interface Rewrite {
-  readonly key: string;
-  /** @param image whether the program's inputs have pictures */
-  patches(image: boolean): ReadonlyMap<string, Patch>;
-  /** patches that act on generated tokens too, one at a time; absent: activation patches act where the prompt is read */
-  steps?(): ReadonlyMap<string, Patch>;
-  readonly replace: ReadonlyMap<string, (weight: Node) => Node>;
-  readonly feeds: Feeds;
-}
-
-/** A decoder segment: layers [from, to) and what to read. */
-export interface Segment {
-  /** 0 starts at the token ids and visual tokens; i starts at h[i], the output of layer i − 1 */
-  from: number;
-  /** layers before `to` run */
-  to: number;
-  image: boolean;
-  /** sites to return; `logits` runs the head, on chosen rows when `rows` are given at run time */
-  outputs: readonly string[];
-  /** logits only at rows given by the input `rows` (flat positions in [b * l], after the picture where there is one) */
-  rows?: boolean;
-}
-
-/** Right-padded inputs of one batch; all have a picture or none has. */
-export interface BatchShape {
-  readonly sequences: readonly Sequence[];
-  /** of the longest */
-  readonly length: number;
-  readonly image: boolean;
-}
-
-/** Inputs of one run of the decoder, right-padded to [b, l], with the tensors that programs read. */
-export interface Batch extends BatchShape {
-  readonly feeds: Feeds;
-}
-
-export const MASKED = -1e9;
 
 /** How to compile a program that reads these weights. */
 export type LayerOptions = (weights: readonly string[]) => CompileOptions;
@@ -93,8 +34,8 @@ export interface VlmParts {
   engine: Engine;
   weights: WeightSource;
   codec: TextCodec;
-  /** picture -> pixel values [3, H, W] */
-  processor: (image: RgbImage) => Tensor<'float32'>;
+  /** what the image encoder reads of a picture */
+  processor: (image: RgbImage) => PreparedPicture;
   eosIds: readonly number[];
   /** what changes the choice of tokens beside the model's scores */
   rules?: TokenRules | undefined;
@@ -131,7 +72,13 @@ export class Vlm {
   readonly #fingerprint: () => string;
   readonly #notFinite: VlmParts['notFinite'];
   readonly #programs = new Map<string, Promise<Program>>();
-  readonly #visual = new Map<string, Promise<Tensor<'float32'>>>();
+  /** programs by what they were asked for with; several may be one */
+  readonly #asked = new Map<string, Promise<Program>>();
+  readonly #visual = new Recent<Tensor<'float32'>>(visualBudget, ({ data }) => data.byteLength);
+  /** pictures being looked at */
+  readonly #looking = new Map<string, Promise<Tensor<'float32'>>>();
+  readonly #pictures = new WeakMap<RgbImage, Picture>();
+  #usual: Dim | undefined;
   /** shared states by layer: see shared-states.ts */
   readonly states = new Map<number, SharedStates>();
 
@@ -161,24 +108,129 @@ export class Vlm {
     return this.architecture.decoder;
   }
 
-  /** Prompt (and target) as the decoder's input; see sequence.ts. */
-  layout(prompt: string, image: boolean, target?: string): Sequence {
-    return layout(this.architecture, this.codec, prompt, image, target);
+  /**
+   * A prompt (and a target behind it) as the decoder's input; see sequence.ts.
+   * @throws Error when nothing is asked, the target is empty, or the input is longer than the model takes
+   */
+  layout(asked: Asked, target?: string): Sequence {
+    return layout({ architecture: this.architecture, codec: this.codec, picture: (image) => this.picture(image) }, asked, target);
   }
 
-  /** A compiled program, built once per key. */
-  program(key: string, build: () => Record<string, Node>, kind: 'whole' | 'layered' = 'whole'): Promise<Program> {
-    let program = this.#programs.get(key);
+  /** A picture as a part of inputs. */
+  picture(image: RgbImage): Picture {
+    let picture = this.#pictures.get(image);
+    if (picture === undefined) {
+      const key = createHash('sha256').update(`${image.width}x${image.height}`).update(image.data).digest('base64');
+      picture = this.pictureOf(key, () => this.processor(image));
+      this.#pictures.set(image, picture);
+    }
+    return picture;
+  }
+
+  /**
+   * A picture as a part of inputs.
+   * @param key equal for equal contents @param prepare called when its pixels, or a number of visual tokens that depends on them, are first needed
+   */
+  pictureOf(key: string, prepare: () => PreparedPicture): Picture {
+    const { fixed } = this.architecture;
+    let prepared: PreparedPicture | undefined;
+    const ready = (): PreparedPicture => {
+      prepared ??= prepare();
+      return prepared;
+    };
+    const see = (): Promise<Tensor<'float32'>> => this.#look(key, ready);
+    return {
+      key,
+      see,
+      get count() {
+        return fixed?.count ?? ready().count;
+      },
+      get prepared() {
+        return ready();
+      },
+    };
+  }
+
+  async #look(key: string, prepare: () => PreparedPicture): Promise<Tensor<'float32'>> {
+    const known = this.#visual.get(key);
+    if (known !== undefined) return known;
+    let looking = this.#looking.get(key);
+    if (looking === undefined) {
+      looking = this.see([prepare()]).then(([tokens]) => {
+        this.#visual.put(key, tokens!);
+        return tokens!;
+      });
+      this.#looking.set(key, looking);
+      const done = (): boolean => this.#looking.delete(key);
+      looking.then(done, done);
+    }
+    return looking;
+  }
+
+  /** Visual tokens [count, d] of each picture, computed together where their pixels have one shape; nothing is kept. */
+  async see(pictures: readonly PreparedPicture[]): Promise<Tensor<'float32'>[]> {
+    const read = pictures.map((picture) => picture.pixels());
+    const shapes = read.map((pixels) => JSON.stringify(Object.values(pixels).map(({ shape }) => shape)));
+    const out = new Array<Tensor<'float32'>>(pictures.length);
+    const program = await this.program(visionProgram);
+    for (const one of new Set(shapes)) {
+      const rows = shapes.flatMap((shape, i) => (shape === one ? [i] : []));
+      const feeds = stackInputs(rows.map((i) => read[i]!));
+      const { data, shape: seen } = (await program.run(feeds)).visual as Tensor<'float32'>;
+      const size = data.length / rows.length;
+      rows.forEach((row, n) => {
+        out[row] = { dtype: 'float32', data: data.slice(n * size, (n + 1) * size), shape: seen.slice(1) };
+      });
+    }
+    return out;
+  }
+
+  /**
+   * A compiled program.
+   * @param build a function of the module that asks; the graph depends on the model and `args` alone
+   * @param args plain data, rewrites, and functions of modules
+   */
+  program<A extends readonly unknown[]>(build: (vlm: Vlm, ...args: A) => Record<string, Node>, ...args: A): Promise<Program> {
+    return this.#compiled(
+      `${identityOf(build)}${keyOf(args)}`,
+      () => build(this, ...args),
+      () => this.compileOptions,
+    );
+  }
+
+  /** The program of a plan, edited by a rewrite. */
+  planned(plan: Plan, rewrite?: Rewrite): Promise<Program> {
+    const given = { decoder: this.decoder, rewrite };
+    return this.#compiled(
+      keyOf([plan, rewrite]),
+      () => forward(given, plan),
+      (outputs) => this.layered?.(parametersOf(outputs)) ?? this.compileOptions,
+    );
+  }
+
+  /** Programs with equal graphs and options are one; what failed is tried again when it is next asked for. */
+  #compiled(
+    asked: string,
+    build: () => Record<string, Node>,
+    optionsOf: (outputs: Record<string, Node>) => CompileOptions,
+  ): Promise<Program> {
+    const known = this.#asked.get(asked);
+    if (known !== undefined) return known;
+    const outputs = build();
+    const options = optionsOf(outputs);
+    const hash = `${graphHash(outputs)}${JSON.stringify(options)}`;
+    let program = this.#programs.get(hash);
     if (program === undefined) {
-      const outputs = build();
-      const options = kind === 'layered' ? this.layered?.(parametersOf(outputs)) : undefined;
       const afterRun = (given: Readonly<Record<string, Tensor>>): void =>
         checkFinite(given, this.name, () => this.#notFinite?.());
-      program = this.engine.compile(outputs, { ...(options ?? this.compileOptions), weights: this.weights, afterRun });
-      this.#programs.set(key, program);
-      // What failed is tried again, and is not there to be released.
-      program.catch(() => this.#programs.delete(key));
+      program = this.engine.compile(outputs, { ...options, weights: this.weights, afterRun });
+      this.#programs.set(hash, program);
     }
+    this.#asked.set(asked, program);
+    program.catch(() => {
+      this.#asked.delete(asked);
+      this.#programs.delete(hash);
+    });
     return program;
   }
 
@@ -188,207 +240,128 @@ export class Vlm {
     this.states.clear();
   }
 
-  /** Releases programs and cached features. */
+  /** Releases programs and what was computed of pictures. @throws what the first program that could not be released threw, after all others */
   async release(): Promise<void> {
-    for (const program of this.#programs.values()) await (await program).release();
+    const programs = [...this.#programs.values()];
     this.#programs.clear();
+    this.#asked.clear();
     this.forget();
+    const opened = (await Promise.allSettled(programs)).flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+    const released = await Promise.allSettled(opened.map((program) => program.release()));
+    for (const one of released) if (one.status === 'rejected') throw one.reason;
   }
 
-  /** Hash of a picture's content. */
-  imageKey(image: RgbImage): string {
-    let key = this.#imageKeys.get(image);
-    if (key === undefined) {
-      key = createHash('sha256').update(`${image.width}x${image.height}`).update(image.data).digest('base64');
-      this.#imageKeys.set(image, key);
-    }
-    return key;
-  }
-  readonly #imageKeys = new WeakMap<RgbImage, string>();
-
-  /** Visual tokens [v, d] of a picture, computed once per content. */
-  visual(image: RgbImage): Promise<Tensor<'float32'>> {
-    const key = this.imageKey(image);
-    let tokens = this.#visual.get(key);
-    if (tokens === undefined) {
-      tokens = this.visualOf(this.processor(image));
-      this.#visual.set(key, tokens);
-      tokens.catch(() => this.#visual.delete(key));
-      // A bound, oldest first: features of a long evaluation must not pile up.
-      if (this.#visual.size > 4096) this.#visual.delete(this.#visual.keys().next().value as string);
-    }
-    return tokens;
+  /**
+   * How programs are told where the pictures' part of their inputs ends: the number where it is that of a bare prompt with one picture, which most inputs
+   * have in families of fixed pictures, and otherwise a symbol, so that one program serves all.
+   */
+  prefixDim(prefix: number): Dim {
+    return prefix === this.usualPrefix ? prefix : 'P';
   }
 
-  /** Visual tokens [v, d] of pixel values [3, H, W]. */
-  async visualOf(pixels: Tensor<'float32'>): Promise<Tensor<'float32'>> {
-    const { visualTokens, decoder } = this.architecture;
-    const out = await this.visualBatch({ ...pixels, shape: [1, ...pixels.shape] });
-    return f32(out.data, [visualTokens, decoder.hidden]);
+  /** A picture of the usual size, where only the place that it takes in a prompt matters. */
+  get anyPicture(): Picture {
+    return { ...anyPicture, count: usualTokens(this.architecture) };
   }
 
-  /** Visual tokens [b, v, d] of pixel values [b, 3, H, W]. */
-  async visualBatch(pixels: Tensor<'float32'>): Promise<Tensor<'float32'>> {
-    const { imageSize } = this.architecture;
-    const program = await this.program('vision', () => {
-      const x = input('pixels', ['b', 3, ...imageSize]);
-      return { visual: this.architecture.vision(x, new Weights(), new Sites()) };
-    });
-    return (await program.run({ pixels })).visual as Tensor<'float32'>;
+  /** `prefixDim` of bare prompts with one picture. */
+  get usualPrefix(): Dim {
+    const { fixed } = this.architecture;
+    this.#usual ??= fixed === undefined ? 'P' : prefixOf(this.layout({ prompt: 'x', image: this.anyPicture }));
+    return this.#usual;
   }
 
-  /** The program of a decoder segment, edited by a rewrite. */
-  segment(segment: Segment, rewrite?: Rewrite): Promise<Program> {
-    const key = `segment|${segment.from}|${segment.to}|${segment.image}|${segment.outputs.join()}|${segment.rows === true}|${rewrite?.key ?? ''}`;
-    return this.program(key, () => this.#buildSegment(segment, rewrite), 'layered');
-  }
-
-  #buildSegment({ from, to, image, outputs, rows }: Segment, rewrite?: Rewrite): Record<string, Node> {
-    const { decoder, visualTokens } = this.architecture;
-    const weights = new Weights(rewrite?.replace);
-    const sites = new Sites(rewrite?.patches(image));
-    const d = decoder.hidden;
-    const positions = input('positions', ['b', 'l'], 'int64');
-    const bias = input('bias', ['b', 1, 'l', 'l']);
-    let x: Node;
-    if (from === 0) {
-      const words = decoder.embed(input('ids', ['b', 'l'], 'int64'), weights);
-      const start = this.visualStart;
-      const embeddings = image
-        ? concat(
-            [slice(words, 1, 0, start), input('visual', ['b', visualTokens, d]), slice(words, 1, start + visualTokens, 'l')],
-            1,
-          )
-        : words;
-      x = sites.site('decoder.in', decoder.enter(sites.site('embeddings', embeddings), positions, weights));
-    } else {
-      // The site of the layer before stands at the entry, so that an edit there acts on a shared, unedited prefix.
-      x = sites.site(`layers.${from - 1}.out`, input('hidden', ['b', 'l', d]));
-    }
-    const last = decoder.layers - 1;
-    // Rows to read logits at come after the picture, so the last layer need not be finished for what is before.
-    const split = rows && image && from <= last && to > last && readsText(last, outputs, rewrite);
-    const pictureEnd = this.visualStart + visualTokens;
-    const runs = image ? causalBlocks(pictureEnd) : [];
-    const blocks = runs.length > 0 ? [...runs, 'l'] : undefined;
-    for (let i = from; i < (split ? last : to); i++) x = decoder.layer(i, x, { weights, sites, positions, bias, blocks });
-    if (split) {
-      const context = { weights, sites: new Sites(), positions, bias, length: pictureEnd };
-      const states = splitLayer(decoder, last, splitStates(x, pictureEnd), context);
-      for (const [name, value] of Object.entries(states.seen)) sites.site(name, value);
-      x = pad(states.text, 1, pictureEnd, 0);
-    }
-    const result: Record<string, Node> = {};
-    for (const name of outputs) {
-      if (name !== 'logits') {
-        result[name] = sites.get(name);
-        continue;
-      }
-      const flat = rows ? gather(reshape(x, [mulDim('b', 'l'), d]), input('rows', ['r'], 'int64')) : x;
-      result.logits = decoder.head(flat, weights);
-    }
-    return result;
-  }
-
-  /** Where visual tokens begin in every input with a picture. */
-  get visualStart(): number {
-    this.#visualStart ??= this.architecture.layout('x', true, this.codec).before.length;
-    return this.#visualStart;
-  }
-  #visualStart: number | undefined;
-
-  /** Right-padded ids, positions and causal bias; visual tokens come from `images`. */
-  async batch(sequences: readonly Sequence[], images: readonly (RgbImage | undefined)[]): Promise<Batch> {
-    const visual = await Promise.all(images.map((image) => (image === undefined ? undefined : this.visual(image))));
-    return this.batchVisual(sequences, visual);
-  }
-
-  /** Sequences as one batch, checked, without feeds. */
-  batchShape(sequences: readonly Sequence[]): BatchShape {
-    const first = sequences[0];
-    if (first === undefined) throw new Error('a batch needs at least one sequence');
-    const image = first.visualSpan !== undefined;
-    sequences.forEach((s, n) => {
-      if ((s.visualSpan !== undefined) !== image) throw new Error('one batch holds inputs with pictures, or inputs without');
-      if (s.visualSpan !== undefined && s.visualSpan[0] !== this.visualStart) {
-        throw new Error(
-          `input ${n} has its picture after ${s.visualSpan[0]} tokens, but ${this.name} reads it after ${this.visualStart}; put the picture where the prompt has it by default, at the start`,
-        );
-      }
-    });
-    return { sequences, length: Math.max(...sequences.map((s) => s.ids.length)), image };
-  }
-
-  /** As `batch`, with visual tokens [v, d] given. */
-  batchVisual(sequences: readonly Sequence[], visual: readonly (Tensor<'float32'> | undefined)[]): Batch {
-    const { length, image } = this.batchShape(sequences);
-    if (visual.some((tokens) => (tokens !== undefined) !== image))
-      throw new Error('one batch holds inputs with pictures, or inputs without');
-    const b = sequences.length;
-    const ids = new BigInt64Array(b * length);
-    const positions = new BigInt64Array(b * length);
-    sequences.forEach((s, n) => {
-      s.ids.forEach((id, i) => {
-        ids[n * length + i] = BigInt(Math.max(id, 0));
-      });
-      for (let i = 0; i < length; i++) positions[n * length + i] = BigInt(i);
-    });
-    const feeds: Record<string, Tensor> = {
-      ids: i64(ids, [b, length]),
-      positions: i64(positions, [b, length]),
-      bias: causalBias(b, length),
+  /** Inputs side by side, with the tensors that programs read; see `batchShape`. */
+  async batch(sequences: readonly Sequence[], mixed = false): Promise<Batch> {
+    const shape = batchShape(sequences, mixed);
+    const axes = this.decoder.positionAxes ?? 1;
+    const whole = positionFeeds(shape, axes);
+    return {
+      ...shape,
+      feeds: {
+        ids: idFeeds(shape),
+        positions: whole,
+        bias: biasFeeds(shape),
+        ...(shape.image
+          ? {
+              ...spanFeeds(sequences, shape.length),
+              visual: await visualFeeds(sequences, this.decoder.hidden),
+              ...this.#parts(shape),
+            }
+          : {}),
+      },
     };
-    if (image) feeds.visual = stack(visual as Tensor<'float32'>[]);
-    return { sequences, length, image, feeds };
   }
 
-  /** Runs a segment over a batch; `hidden` [b, l, d] is needed when the segment does not start at the tokens. */
+  #parts(shape: ReturnType<typeof batchShape>): Feeds {
+    const axes = this.decoder.positionAxes ?? 1;
+    if (typeof this.prefixDim(shape.prefix) === 'number') return {};
+    return {
+      'positions.prefix': positionFeeds(shape, axes, 'prefix'),
+      'positions.text': positionFeeds(shape, axes, 'text'),
+    };
+  }
+
+  /** Runs a plan over a batch; `hidden` [b, l, d] is needed when the plan does not start at the tokens. */
   async run(
-    segment: Omit<Segment, 'image'>,
+    plan: Omit<Plan, 'image' | 'prefix'>,
     batch: Batch,
     extra: Feeds = {},
     rewrite?: Rewrite,
   ): Promise<Record<string, Tensor>> {
     const all: Record<string, Tensor> = { ...batch.feeds, ...extra, ...rewrite?.feeds };
-    const whole = { ...segment, image: batch.image };
+    const whole = { ...plan, image: batch.image, prefix: batch.image ? this.prefixDim(batch.prefix) : undefined };
     if (this.layered !== undefined) return runLayered(this, whole, all, rewrite);
-    return (await this.segment(whole, rewrite)).run(all);
+    return (await this.planned(whole, rewrite)).run(all);
   }
 
-  /** Logits at every position, [b, l, n]. */
+  /** Logits at every column, [b, l, n]. */
   async logits(batch: Batch, rewrite?: Rewrite): Promise<Tensor<'float32'>> {
-    const out = await this.run({ from: 0, to: this.decoder.layers, outputs: ['logits'] }, batch, {}, rewrite);
+    const out = await this.run({ from: 0, to: this.decoder.layers, read: ['logits'] }, batch, {}, rewrite);
     return out.logits as Tensor<'float32'>;
   }
 }
 
-/** Whether of a layer only its keys, its values and the logits after the picture are asked for, and no rewrite acts within it. */
-function readsText(layer: number, outputs: readonly string[], rewrite: Rewrite | undefined): boolean {
-  const within = (site: string): boolean => site.startsWith(`layers.${layer}.`);
-  const unread = outputs.filter(within).every((site) => /\.attn\.(key|value)$/.test(site));
-  return outputs.includes('logits') && unread && ![...(rewrite?.patches(true).keys() ?? [])].some(within);
+/** Bytes of visual tokens kept. */
+const visualBudget = 512e6;
+
+function visionProgram({ architecture }: Vlm): Record<string, Node> {
+  return { visual: architecture.vision(architecture.pixels(), new Weights(), new Sites()) };
 }
+
+/** What the image encoder reads of pictures of one shape, [b, ...] each. */
+export const stackInputs = (pictures: readonly Readonly<Record<string, Tensor>>[]): Record<string, Tensor> =>
+  Object.fromEntries(
+    Object.keys(pictures[0]!).map((name) => [name, stack(pictures.map((pixels) => pixels[name] as Tensor<'float32'>))]),
+  );
+
+/** Visual tokens [b, v, d] of inputs with pictures, in the order of the pictures; v is that of the input with the most. */
+export async function visualFeeds(sequences: readonly Sequence[], width: number): Promise<Tensor<'float32'>> {
+  const rows = await Promise.all(sequences.map(({ pictures }) => Promise.all(pictures.map((picture) => picture.see()))));
+  return stackPadded(rows.map((tokens) => (tokens.length === 0 ? f32([], [0, width]) : joined(tokens))));
+}
+
+/** Visual tokens of several pictures behind each other, [n, d]. */
+export function joined(parts: readonly Tensor<'float32'>[]): Tensor<'float32'> {
+  const [first] = parts;
+  if (parts.length === 1) return first!;
+  const data = new Float32Array(parts.reduce((total, part) => total + part.data.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    data.set(part.data, at);
+    at += part.data.length;
+  }
+  return { dtype: 'float32', data, shape: [data.length / first!.shape[1]!, first!.shape[1]!] };
+}
+
+/** Plain data as text; of a rewrite its key, of a function its identity. */
+const keyOf = (args: unknown): string =>
+  JSON.stringify(args, (_, value: unknown) => {
+    if (typeof value === 'function') return identityOf(value);
+    return typeof value === 'object' && value !== null && 'patches' in value ? (value as Rewrite).key : value;
+  });
 
 const parametersOf = (outputs: Readonly<Record<string, Node>>): string[] =>
   topological(Object.values(outputs))
     .filter((node) => node.op === parameterOp)
     .map(nameOf);
-
-/** Causal bias [b, 1, l, l]. */
-export function causalBias(b: number, length: number): Tensor<'float32'> {
-  const one = new Float32Array(length * length);
-  for (let i = 0; i < length; i++) one.fill(MASKED, i * length + i + 1, (i + 1) * length);
-  const data = b === 1 ? one : new Float32Array(b * length * length);
-  if (b > 1) for (let n = 0; n < b; n++) data.set(one, n * length * length);
-  return f32(data, [b, 1, length, length]);
-}
-
-/** [..] × b -> [b, ..] */
-export function stack(parts: readonly Tensor<'float32'>[]): Tensor<'float32'> {
-  const first = parts[0]!;
-  const data = new Float32Array(parts.length * first.data.length);
-  parts.forEach((p, i) => {
-    data.set(p.data, i * first.data.length);
-  });
-  return f32(data, [parts.length, ...first.shape]);
-}

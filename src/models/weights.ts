@@ -15,6 +15,7 @@ import { input, type Node, nameOf, parameterOp, topological } from '../graph/ind
 import { Weights } from '../nn/weights.ts';
 import type { BlockWeight, WeightLocation, WeightSource } from '../onnx/emit.ts';
 import type { Architecture } from './architecture.ts';
+import { placeInputs, walk } from './forward.ts';
 import { Sites } from './sites.ts';
 import type { WeightType } from './weight-types.ts';
 
@@ -32,13 +33,10 @@ export interface WeightUse {
 export function weightUses(architecture: Architecture): Map<string, WeightUse> {
   const { decoder } = architecture;
   const weights = new Weights();
-  const positions = input('positions', ['b', 'l'], 'int64');
-  const bias = input('bias', ['b', 1, 'l', 'l']);
-  const sites = new Sites();
-  const visual = architecture.vision(input('pixels', ['b', 3, ...architecture.imageSize]), weights, new Sites());
+  const { positions, bias } = placeInputs(decoder.positionAxes ?? 1, undefined);
+  const visual = architecture.vision(architecture.pixels(), weights, new Sites());
   const start = decoder.enter(decoder.embed(input('ids', ['b', 'l'], 'int64'), weights), positions, weights);
-  let x = start;
-  for (let i = 0; i < decoder.layers; i++) x = decoder.layer(i, x, { weights, sites, positions, bias });
+  const x = walk(decoder, 0, decoder.layers, start, { weights, sites: new Sites(), positions, bias });
   const logits = decoder.head(x, weights);
   const ends: [Part, Node][] = [
     ['vision', visual],

@@ -7,13 +7,15 @@ import { averageModuleContribution } from '../../src/attribution/dataset-average
 import { keyTokenId } from '../../src/attribution/key-token.ts';
 import { type ModuleContribution, moduleContribution } from '../../src/attribution/module-contribution.ts';
 import { nextToken } from '../../src/attribution/next-token.ts';
-import { onPicture } from '../../src/attribution/on-picture.ts';
+import { onPictures, type PatchValues } from '../../src/attribution/on-pictures.ts';
 import { matchSites, siteNames, trace } from '../../src/attribution/trace.ts';
 import { attentionInput, deviation, visualAttribution, visualAttributions } from '../../src/attribution/visual-attribution.ts';
 import { add, f32, input, mul, type Tensor } from '../../src/graph/index.ts';
+import type { Batch } from '../../src/models/batch.ts';
 import { loadModel } from '../../src/models/load.ts';
+import type { Rewrite } from '../../src/models/rewrite.ts';
 import { chainRewrites } from '../../src/models/rewrite.ts';
-import type { Batch, Rewrite, Vlm } from '../../src/models/vlm.ts';
+import type { Vlm } from '../../src/models/vlm.ts';
 import { Weights } from '../../src/nn/weights.ts';
 import { Random } from '../../src/random.ts';
 import { randomPicture, writeRandomLlava } from '../tiny-model.ts';
@@ -26,7 +28,7 @@ let batch: Batch;
 
 beforeAll(async () => {
   vlm = loadModel(writeRandomLlava(join(dir, 'model')), { threads: 1 });
-  batch = await vlm.batch([vlm.layout(prompt, true)], [image]);
+  batch = await vlm.batch([vlm.layout({ prompt, image })]);
 });
 afterAll(async () => {
   await vlm.release();
@@ -52,7 +54,7 @@ test('a layer has the same map alone and among others, in [0, 1], the same for t
 
 test('the noise of the paper is three times the deviation of the visual hidden states before the layer', async () => {
   const { activations } = await trace(vlm, { prompt, image }, ['decoder.in', 'layers.1.out']);
-  const [start, end] = batch.sequences[0]!.visualSpan!;
+  const [start, end] = batch.sequences[0]!.spans[0]![0]!;
   for (const [layer, site] of [
     [0, 'decoder.in'],
     [2, 'layers.1.out'],
@@ -84,27 +86,27 @@ test('more draws than the model has positions, and more rows than fit one run', 
 test("the input of attention is read off the layer's own norm", async () => {
   const { activations } = await trace(vlm, { prompt, image }, ['layers.1.out', 'layers.2.attn.in']);
   const h = activations.get('layers.1.out')!;
-  const program = await vlm.program('test|norm', () => ({
-    x: attentionInput(vlm.decoder, 2, new Weights(), input('h', ['b', 'l', 32])),
+  const program = await vlm.program(({ decoder }) => ({
+    x: attentionInput(decoder, 2, new Weights(), input('h', ['b', 'l', 32])),
   }));
   const { x } = await program.run({ h: f32(h.data, [1, ...h.shape]) });
   expect(Array.from(x!.data as Float32Array)).toEqual(Array.from(activations.get('layers.2.attn.in')!.data));
 });
 
 test('bad requests say what is wrong', async () => {
-  const text = await vlm.batch([vlm.layout(prompt, false)], [undefined]);
+  const text = await vlm.batch([vlm.layout({ prompt })]);
   await expect(visualAttribution(vlm, text, { layer: 0, random: random() })).rejects.toThrow(/needs a picture/);
   await expect(visualAttribution(vlm, batch, { layer: 4, random: random() })).rejects.toThrow(
     /layer 4 is out of range: model has layers 0 to 3/,
   );
-  expect(() => keyTokenId(vlm, prompt, true, 'zzzy')).toThrow(/is 5 tokens: .*one token/);
+  expect(() => keyTokenId(vlm, { prompt, image }, 'zzzy')).toThrow(/is 5 tokens: .*one token/);
 });
 
 test('a key token stands as it would after the prompt', () => {
-  const id = keyTokenId(vlm, prompt, true, 'cat');
-  expect(keyTokenId(vlm, prompt, true, ' cat')).toBe(id);
+  const id = keyTokenId(vlm, { prompt, image }, 'cat');
+  expect(keyTokenId(vlm, { prompt, image }, ' cat')).toBe(id);
   expect(vlm.codec.decode([id]).trim()).toBe('cat');
-  expect(vlm.layout(prompt, true, 'cat').targetIds).toEqual([id]);
+  expect(vlm.layout({ prompt, image }, 'cat').targetIds).toEqual([id]);
 });
 
 test('a trace has the sites asked for, without the batch axis, and the logits that the model gives', async () => {
@@ -114,16 +116,16 @@ test('a trace has the sites asked for, without the batch axis, and the logits th
   expect(() => matchSites(names.decoder, ['layer.*.out'])).toThrow(
     /no site is named "layer.\*.out"; there are: .*layers\.\*\.out/,
   );
-  const { activations, tokenIds, visualSpan } = await trace(vlm, { prompt, image }, ['**']);
+  const { activations, tokenIds, spans } = await trace(vlm, { prompt, image }, ['**']);
   expect([...activations.keys()]).toEqual([...names.vision, ...names.decoder]);
   const l = tokenIds.length;
   expect(activations.get('layers.0.out')!.shape).toEqual([l, 32]);
   expect(activations.get('visual')!.shape).toEqual([9, 32]);
   expect(activations.get('layers.3.attn.key')!.shape).toEqual([4, l, 8]);
-  expect(tokenIds.slice(...(visualSpan as [number, number]))).toEqual(new Array(9).fill(-1));
+  expect(tokenIds.slice(...spans[0]![0]!)).toEqual(new Array(9).fill(-1));
   const logits = await vlm.logits(batch);
   expect(activations.get('logits')!.data).toEqual(logits.data);
-  const middle = activations.get('embeddings')!.data.slice(visualSpan![0] * 32, visualSpan![1] * 32);
+  const middle = activations.get('embeddings')!.data.slice(spans[0]![0]![0] * 32, spans[0]![0]![1] * 32);
   expect(middle).toEqual(activations.get('visual')!.data);
 });
 
@@ -146,7 +148,7 @@ test('the average over a data set is the mean of its inputs, with pictures or wi
   const singles: ModuleContribution[] = [];
   for (const one of inputs) {
     const picture = typeof one.image === 'function' ? await one.image() : one.image;
-    const alone = await vlm.batch([vlm.layout(one.prompt, picture !== undefined)], [picture]);
+    const alone = await vlm.batch([vlm.layout({ prompt: one.prompt, image: picture })]);
     singles.push(...(await moduleContribution(vlm, alone, [one.keyId])));
   }
   expect(average.count).toBe(3);
@@ -157,8 +159,16 @@ test('the average over a data set is the mean of its inputs, with pictures or wi
 });
 
 test('values of visual tokens lie on the patch grid', async () => {
-  const { grid, values } = (await onPicture(vlm, image))([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  const [{ grid, values, regionOf }] = (await onPictures(vlm, vlm.layout({ prompt, image })))([1, 2, 3, 4, 5, 6, 7, 8, 9]) as [
+    PatchValues,
+  ];
   expect(grid).toEqual([3, 3]);
+  expect(regionOf(5)).toEqual({
+    left: (2 * image.width) / 3,
+    top: image.height / 3,
+    width: image.width / 3,
+    height: image.height / 3,
+  });
   expect(values).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
 });
 
@@ -176,7 +186,7 @@ test('rewrites of a chain follow one another, and do not share inputs', async ()
   const plus = rewrite('plus', 1, add);
   const times = rewrite('times', 2, mul);
   const read = async (r?: Rewrite) =>
-    (await vlm.run({ from: 0, to: 2, outputs: ['layers.1.out'] }, batch, {}, r))['layers.1.out'] as Tensor<'float32'>;
+    (await vlm.run({ from: 0, to: 2, read: ['layers.1.out'] }, batch, {}, r))['layers.1.out'] as Tensor<'float32'>;
   const plain = (await read()).data[5]!;
   expect((await read(chainRewrites([plus, times]))).data[5]).toBeCloseTo((plain + 1) * 2, 4);
   expect((await read(chainRewrites([times, plus]))).data[5]).toBeCloseTo(plain * 2 + 1, 4);

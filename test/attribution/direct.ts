@@ -5,11 +5,11 @@
 
 import { f32, i64, input, nameOf, parameterOp, type Tensor, topological } from '../../src/graph/index.ts';
 import type { Decoder } from '../../src/models/architecture.ts';
+import { causalBias } from '../../src/models/batch.ts';
 import type { OptConfig } from '../../src/models/configs/opt.ts';
 import { type LlamaConfig, llama } from '../../src/models/llama.ts';
 import { opt } from '../../src/models/opt.ts';
 import { Sites } from '../../src/models/sites.ts';
-import { causalBias } from '../../src/models/vlm.ts';
 import { Weights } from '../../src/nn/weights.ts';
 import { Random } from '../../src/random.ts';
 import { compile } from '../../src/runtime/node.ts';

@@ -3,7 +3,15 @@ import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { recipeOf } from '../../lab/recipes.ts';
-import { type Edit, type Editor, type EditRequest, modelId, type Settings, type TrainOptions } from '../../src/editors/editor.ts';
+import {
+  type Edit,
+  type Editor,
+  type EditRequest,
+  modelId,
+  type Settings,
+  type TrainOptions,
+  wordsOf,
+} from '../../src/editors/editor.ts';
 import { ftL } from '../../src/editors/ft-l.ts';
 import { ftV } from '../../src/editors/ft-v.ts';
 import { connectorWeights, feedForward, readWeights } from '../../src/editors/gradients/chosen-weights.ts';
@@ -60,7 +68,13 @@ afterAll(async () => {
 
 /** −log p of each request's target, averaged over its tokens, with `delta` added to a weight. */
 async function lossWith(name: string, delta: Tensor<'float32'>, request: EditRequest): Promise<number> {
-  const edit: Edit = { editor: 'any', model: modelId(vlm), request, settings: {}, tensors: new Map([[`delta.${name}`, delta]]) };
+  const edit: Edit = {
+    editor: 'any',
+    model: modelId(vlm),
+    request: wordsOf(request),
+    settings: {},
+    tensors: new Map([[`delta.${name}`, delta]]),
+  };
   const [answer] = await withDeltas('any', vlm, [edit]).answerTargets([request]);
   return -answer!.logProbs.reduce((a, b) => a + b, 0) / answer!.logProbs.length;
 }

@@ -76,7 +76,7 @@ test('each place has the most similar edit of its kind that no place before it t
 
 test('a demonstration says the fact, then its answer, each behind the picture that it is about', async () => {
   const record = records[0]!;
-  const v = vlm.architecture.visualTokens;
+  const v = vlm.architecture.fixed!.count;
   const { reliability, modalGenerality, textLocality, modalLocality } = record.queries;
   const of = (query: (typeof record.queries)['reliability'], pictures = true) => demonstration(vlm, record, query, pictures);
   const said = async (query: typeof reliability): Promise<string> =>

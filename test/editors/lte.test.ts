@@ -8,6 +8,7 @@ import { promptBehind } from '../../src/editors/lte/train.ts';
 import { f32 } from '../../src/graph/dtype.ts';
 import { decodeImage } from '../../src/input/image/decode.ts';
 import { type EditRecord, loadRecords } from '../../src/input/records.ts';
+import { textOf } from '../../src/input/segments.ts';
 import { type Query, type TargetAnswer, unedited } from '../../src/models/answer.ts';
 import { loadModel } from '../../src/models/load.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
@@ -63,7 +64,7 @@ test('without what was learned, in scope is the unedited model behind the edit, 
     1e-5,
   );
   const [always] = await lte.edit(vlm, requests.slice(0, 1), untrained, { threshold: -2 });
-  const behind = asked.map((query) => ({ ...query, prompt: promptBehind(vlm, records[0]!.request, query.prompt) }));
+  const behind = asked.map((query) => ({ ...query, prompt: promptBehind(vlm, records[0]!.request, textOf(query.prompt)) }));
   expect(difference(await lte.with(vlm, [always!]).answerTargets(asked), await unedited(vlm).answerTargets(behind))).toBeLessThan(
     1e-5,
   );

@@ -1,7 +1,7 @@
 /** Attention in runs leaves out what is above the diagonal, and gives the same values and gradients as the whole of it. */
 import { expect, test } from 'vitest';
 import { f32, gradient, input, mul, type Node, sum, type Tensor } from '../../src/graph/index.ts';
-import { causalBias } from '../../src/models/vlm.ts';
+import { causalBias } from '../../src/models/batch.ts';
 import { attend, causalBlocks } from '../../src/nn/layers.ts';
 import { Random } from '../../src/random.ts';
 import { compile } from '../../src/runtime/node.ts';

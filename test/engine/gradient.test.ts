@@ -56,6 +56,19 @@ const cases: Record<string, Case[]> = {
   slice: [{ inputs: { x: { shape: [2, 5], symbolic: ['b', 'l'] } }, build: ({ x }) => g.slice(x!, 1, 1, g.addDim('l', -1)) }],
   pad: [{ inputs: { x: { shape: [2, 3] } }, build: ({ x }) => g.pad(x!, 1, 2, 1) }],
   expand: [{ inputs: { x: { shape: [1, 3] } }, build: ({ x }) => g.expand(x!, [4, 3]) }],
+  // Rows 0 and 2 of four stay; values 0 and 1 of three take the places 1 and 3, the third takes none.
+  place: [
+    {
+      inputs: { a: { shape: [4, 3] }, b: { shape: [3, 3] } },
+      build: ({ a, b }) =>
+        g.place(a!, b!, {
+          place: g.constant(g.i64([0, 4, 2, 5], [4])),
+          rows: g.constant(g.i64([1, 3, 0], [3])),
+          mask: g.constant(g.f32([1, 1, 0], [3, 1])),
+          words: g.constant(g.f32([1, 0, 1, 0], [4, 1])),
+        }),
+    },
+  ],
   gather: [{ inputs: { x: { shape: [4, 3] }, i: { shape: [2, 3], integers: 4 } }, build: ({ x, i }) => g.gather(x!, i!) }],
   scatterAdd: [
     { inputs: { u: { shape: [2, 3, 2] }, i: { shape: [2, 3], integers: 5 } }, build: ({ u, i }) => g.scatterAdd(i!, u!, [5, 2]) },

@@ -5,9 +5,9 @@
 import { expect, test } from 'vitest';
 import { toFloat16 } from '../../src/files/half.ts';
 import * as g from '../../src/graph/index.ts';
+import { causalBias } from '../../src/models/batch.ts';
 import { llama } from '../../src/models/llama.ts';
 import { Sites } from '../../src/models/sites.ts';
-import { causalBias } from '../../src/models/vlm.ts';
 import { Weights } from '../../src/nn/weights.ts';
 import { devices } from '../../src/onnx/device.ts';
 import { emit } from '../../src/onnx/emit.ts';

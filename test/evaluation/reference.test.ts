@@ -44,11 +44,11 @@ async function undecidedShare(
 ): Promise<number> {
   const { image, prompt, target } = queries[kind];
   const picture = image === null ? undefined : await decodeImage(image);
-  const batch = await vlm.batch([vlm.layout(prompt, picture !== undefined, target)], [picture]);
+  const batch = await vlm.batch([vlm.layout({ prompt, image: picture }, target)]);
   const [edit] = await vead.edit(vlm, [{ ...request, image: await decodeImage(request.image) }], weights);
   const rows = targetRows(batch);
   const before = await logitsAt(vlm, batch, rows);
-  const after = await logitsAt(vlm, batch, rows, veadRewrite(vlm, [edit!]));
+  const after = await logitsAt(vlm, batch, rows, veadRewrite([edit!]));
   return rows.filter((_, i) => isUndecided(before[i]!) || isUndecided(after[i]!)).length / rows.length;
 }
 

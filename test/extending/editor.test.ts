@@ -1,14 +1,24 @@
 /** A new editor: `steer` adds one vector to the last layer's output, found for each edit by descent, and keeps the contract of all editors. */
 import { afterAll, beforeAll } from 'vitest';
 import { z } from 'zod';
-import { checkEdits, type Edit, type Editor, type EditRequest, modelId, type Settings } from '../../src/editors/editor.ts';
+import {
+  checkEdits,
+  type Edit,
+  type Editor,
+  type EditRequest,
+  modelId,
+  type Settings,
+  wordsOf,
+} from '../../src/editors/editor.ts';
 import { descend } from '../../src/editors/gradients/descend.ts';
 import { stateBefore, tailFeeds, tailLogits, targetLoss } from '../../src/editors/gradients/edit-loss.ts';
 import { descentSettings, parseSettings } from '../../src/editors/settings.ts';
-import { add, f32, input } from '../../src/graph/index.ts';
+import { add, type Dim, f32, input, type Node } from '../../src/graph/index.ts';
 import { type AnsweringModel, answerTargets, generateAll, readInput } from '../../src/models/answer.ts';
+import { defineRewrite, type Rewrite } from '../../src/models/rewrite.ts';
+import { prefixOf } from '../../src/models/sequence.ts';
 import { type Patch, Sites } from '../../src/models/sites.ts';
-import type { Rewrite, Vlm } from '../../src/models/vlm.ts';
+import type { Vlm } from '../../src/models/vlm.ts';
 import { Weights } from '../../src/nn/weights.ts';
 import { type ContractWorld, closeContractWorld, editorContract, openContractWorld } from '../editors/contract.ts';
 
@@ -16,32 +26,43 @@ const id = 'steer';
 const schema = z.object(descentSettings({ steps: 10, rate: 1e-2, decay: 0, until: 1e-2 }));
 const siteOf = (vlm: Vlm): string => `layers.${vlm.decoder.layers - 1}.out`;
 
+/** The loss of a model whose last layer's output has the vector `s` added; `prefix` is where the pictures' part of the input ends. */
+function steerLoss(vlm: Vlm, prefix: Dim): { loss: Node; trained: Node[] } {
+  const s = input('s', [vlm.decoder.hidden]);
+  const sites = new Sites(new Map<string, Patch>([[siteOf(vlm), (h) => add(h, s)]]));
+  return { loss: targetLoss(tailLogits(vlm, vlm.decoder.layers - 1, prefix, new Weights(), sites)), trained: [s] };
+}
+
 async function edit(vlm: Vlm, requests: readonly EditRequest[], _weights?: unknown, given?: Settings): Promise<Edit[]> {
   const settings = parseSettings(id, schema, given);
   const { layers, hidden: d } = vlm.decoder;
   const edits: Edit[] = [];
   for (const request of requests) {
+    const state = await stateBefore(vlm, request, layers - 1);
     const { values, loss } = await descend(vlm, {
-      key: id,
-      build: () => {
-        const s = input('s', [d]);
-        const sites = new Sites(new Map<string, Patch>([[siteOf(vlm), (h) => add(h, s)]]));
-        return { loss: targetLoss(tailLogits(vlm, layers - 1, new Weights(), sites)), trained: [s] };
-      },
+      build: steerLoss,
+      args: [vlm.prefixDim(prefixOf(state.sequence))],
       initial: new Map([['s', f32(new Float32Array(d), [d])]]),
-      feeds: tailFeeds(vlm, [await stateBefore(vlm, request, layers - 1)]),
+      feeds: tailFeeds(vlm, [state]),
       settings,
     });
     edits.push({
       editor: id,
       model: modelId(vlm),
-      request: { prompt: request.prompt, target: request.target },
+      request: wordsOf(request),
       settings: { ...settings, loss },
       tensors: values,
     });
   }
   return edits;
 }
+
+/** What a rewrite changes follows from its structure alone, so that equal structures are one compiled program. */
+const addVector = defineRewrite(({ site, d }: { site: string; d: number }) => {
+  const patches = (): Map<string, Patch> => new Map([[site, (h) => add(h, input('steer.s', ['b', 1, d]))]]);
+  // `steps`: generated tokens are steered, too.
+  return { patches, steps: patches };
+});
 
 /** Row i of a batch gets the vectors of edits[i]. */
 function rewrite(vlm: Vlm, rows: readonly (readonly Edit[])[]): Rewrite {
@@ -53,9 +74,7 @@ function rewrite(vlm: Vlm, rows: readonly (readonly Edit[])[]): Rewrite {
       for (let j = 0; j < d; j++) data[i * d + j]! += s[j]!;
     }
   });
-  const patches = (): Map<string, Patch> => new Map([[siteOf(vlm), (h) => add(h, input('steer.s', ['b', 1, d]))]]);
-  // `steps`: generated tokens are steered, too.
-  return { key: id, patches, steps: patches, replace: new Map(), feeds: { 'steer.s': f32(data, [rows.length, 1, d]) } };
+  return addVector({ site: siteOf(vlm), d }, { 'steer.s': f32(data, [rows.length, 1, d]) });
 }
 
 function steered(vlm: Vlm, edits: readonly Edit[], of: (row: number) => readonly Edit[]): AnsweringModel {

@@ -5,10 +5,11 @@ import { visualAttribution } from '../../src/attribution/visual-attribution.ts';
 import { editorNamed } from '../../src/editors/index.ts';
 import { f32, scope, sizeOf } from '../../src/graph/index.ts';
 import { unedited } from '../../src/models/answer.ts';
-import type { Architecture } from '../../src/models/architecture.ts';
+import type { Architecture, FixedPictures } from '../../src/models/architecture.ts';
 import { patchEmbedding } from '../../src/models/clip-vit.ts';
 import { type LlamaConfig, llama } from '../../src/models/llama.ts';
 import { weightShapes } from '../../src/models/load.ts';
+import { cellOf, fixedPixels, pieces } from '../../src/models/pictures.ts';
 import { Vlm } from '../../src/models/vlm.ts';
 import { linear } from '../../src/nn/layers.ts';
 import { Random } from '../../src/random.ts';
@@ -18,18 +19,18 @@ const [size, patch, features] = [12, 4, 24];
 
 function patchLlama(text: LlamaConfig): Architecture {
   const side = size / patch;
+  const fixed: FixedPictures = { count: side * side, grid: [side, side], size: [size, size] };
   return {
     name: 'patch-llama',
     decoder: llama(text, 'language_model.'),
-    visualTokens: side * side,
-    patchGrid: [side, side],
-    imageSize: [size, size],
-    // The picture stands before the words.
-    layout: (prompt, _image, codec) => ({ before: [], after: codec.encode(prompt) }),
-    vision: (pixels, w, sites) =>
+    fixed,
+    afterPicture: '',
+    layout: (parts, codec) => pieces(parts, codec, 'text'),
+    pixels: () => fixedPixels(fixed),
+    vision: ({ pixels }, w, sites) =>
       scope('vision', () => {
         const kernel = w.get('patches.weight', [features, 3, patch, patch]);
-        const seen = sites.site('vision.features', patchEmbedding(pixels, kernel, patch));
+        const seen = sites.site('vision.features', patchEmbedding(pixels!, kernel, patch));
         return sites.site('visual', linear(w, 'projection', seen, features, text.hidden_size));
       }),
   };
@@ -55,11 +56,16 @@ const vlm = new Vlm({
     encode: (text) => [...text.toLowerCase()].map((letter) => Math.max(0, letters.indexOf(letter))),
     decode: (ids) => ids.map((id) => letters[id]).join(''),
   },
-  processor: ({ data }) =>
-    f32(
-      Float32Array.from({ length: 3 * size * size }, (_, i) => (data[i] ?? 0) / 255),
-      [3, size, size],
-    ),
+  processor: ({ data, width, height }) => ({
+    ...{ count: 9, grid: [3, 3] },
+    regionOf: (cell) => cellOf({ left: 0, top: 0, width, height }, [3, 3], cell),
+    pixels: () => ({
+      pixels: f32(
+        Float32Array.from({ length: 3 * size * size }, (_, i) => (data[i] ?? 0) / 255),
+        [3, size, size],
+      ),
+    }),
+  }),
   eosIds: [],
   fingerprint: () => 'patch-llama 1',
   compileOptions: { threads: 1 },
@@ -83,7 +89,7 @@ test('it answers, and the picture matters', async () => {
 });
 
 test('both attributions and an editor work on it as they are', async () => {
-  const batch = await vlm.batch([vlm.layout(prompt, true)], [image]);
+  const batch = await vlm.batch([vlm.layout({ prompt, image })]);
   const [modules] = await moduleContribution(vlm, batch);
   expect(modules!.contribution.attn).toHaveLength(3);
   const { values } = await visualAttribution(vlm, batch, { layer: 1, draws: 2, random });

@@ -142,7 +142,7 @@ test.runIf(hasFixtures)(
     for (const name of ['tiny-blip2-opt', 'tiny-minigpt4']) {
       const qFormer = loadModel(join(fixturesDir, name), { threads: 1 });
       const image = randomPicture(2, 32);
-      const { visualTokens, patchGrid } = qFormer.architecture;
+      const { count: visualTokens, grid: patchGrid } = qFormer.architecture.fixed!;
       const even = await gatesOnPicture(qFormer, image, new Array<number>(visualTokens).fill(0.25));
       expect(even).toHaveLength(patchGrid[0] * patchGrid[1]);
       for (const gate of even) expect(gate).toBeCloseTo(0.25, 5);
@@ -163,9 +163,9 @@ test('gates are those of the adapter that edits', async () => {
   const signal = edit!.tensors.get('signal')!;
   const [n, d] = signal.shape as [number, number];
   for (const picture of [image, other]) {
-    const { activations, visualSpan } = await trace(vlm, { prompt, image: picture }, ['layers.1.out']);
-    const [start, end] = visualSpan!;
-    const program = await vlm.program('test|gate', () => {
+    const { activations, spans } = await trace(vlm, { prompt, image: picture }, ['layers.1.out']);
+    const [start, end] = spans[0]![0]!;
+    const program = await vlm.program(() => {
       const w = new Weights();
       for (const [name, { shape }] of weights.tensors) w.bind(name, input(name, shape));
       const given = {

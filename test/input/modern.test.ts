@@ -16,7 +16,7 @@ import {
   qwenProcessor,
   smolVlmProcessor,
 } from '../../src/input/image/modern.ts';
-import type { RgbImage } from '../../src/models/vlm.ts';
+import type { RgbImage } from '../../src/input/segments.ts';
 import { sharedDir } from '../shared.ts';
 
 const modern = join(sharedDir, 'fixtures-modern');

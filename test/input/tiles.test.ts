@@ -17,7 +17,7 @@ import {
   qwenPixels,
   smolVlmTiles,
 } from '../../src/input/image/tiles.ts';
-import type { RgbImage } from '../../src/models/vlm.ts';
+import type { RgbImage } from '../../src/input/segments.ts';
 import { sharedDir } from '../shared.ts';
 
 const modern = join(sharedDir, 'fixtures-modern');

@@ -19,7 +19,7 @@ afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 async function logitsOf(dir: string): Promise<Float32Array> {
   const vlm = loadModel(dir, { threads: 1 });
   const image = await decodeImage(join(fixturesDir, 'images', 'scene1.png'));
-  const batch = await vlm.batch([vlm.layout('What is on the left?', true)], [image]);
+  const batch = await vlm.batch([vlm.layout({ prompt: 'What is on the left?', image })]);
   const { data } = await vlm.logits(batch);
   await vlm.release();
   return data;

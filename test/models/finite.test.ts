@@ -45,7 +45,7 @@ async function using<T>(dir: string, options: LoadOptions, use: (vlm: Vlm) => Pr
   }
 }
 
-const batchOf = (vlm: Vlm) => vlm.batch([vlm.layout(query.prompt, true)], [image]);
+const batchOf = (vlm: Vlm) => vlm.batch([vlm.layout({ prompt: query.prompt, image: image })]);
 const ways: [string, (vlm: Vlm) => Promise<unknown>][] = [
   ['generate', (vlm) => unedited(vlm).generate([query], { maxNewTokens: 3 })],
   ['teacher forcing', (vlm) => unedited(vlm).answerTargets([{ ...query, target: 'a dog' }])],
@@ -91,7 +91,7 @@ test('values that become too large though all weights are finite', async () => {
   const dir = broken('language_model.model.layers.0.mlp.down_proj.weight', 0, 3e38);
   await using(dir, {}, async (vlm) => {
     const out = await vlm
-      .batch([vlm.layout('x', true)], [image])
+      .batch([vlm.layout({ prompt: 'x', image })])
       .then(() => ways[0]![1](vlm))
       .catch((error: Error) => error);
     // One such value may drown in the norm; when it does not, no weight is blamed.

@@ -3,7 +3,8 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { openSafetensors, type SafetensorsFile } from '../../src/files/safetensors.ts';
 import type { Tensor } from '../../src/graph/dtype.ts';
-import { decodeImage, type RgbImage } from '../../src/input/image/decode.ts';
+import { decodeImage } from '../../src/input/image/decode.ts';
+import type { RgbImage } from '../../src/input/segments.ts';
 import { fixturesDir, hasFixtures } from '../shared.ts';
 
 interface Lens {

@@ -8,6 +8,7 @@ import type { z } from 'zod';
 import { activation, parseConfig } from '../../src/files/config.ts';
 import { f32, i64, input } from '../../src/graph/index.ts';
 import type { Decoder } from '../../src/models/architecture.ts';
+import { causalBias } from '../../src/models/batch.ts';
 import { patchEmbedding } from '../../src/models/clip-vit.ts';
 import { blip2Config } from '../../src/models/configs/blip2.ts';
 import { llamaConfig } from '../../src/models/configs/llama.ts';
@@ -17,7 +18,6 @@ import { llama } from '../../src/models/llama.ts';
 import { llava } from '../../src/models/llava.ts';
 import { opt } from '../../src/models/opt.ts';
 import { Sites } from '../../src/models/sites.ts';
-import { causalBias } from '../../src/models/vlm.ts';
 import { activations } from '../../src/nn/activations.ts';
 import { Weights } from '../../src/nn/weights.ts';
 import { Random } from '../../src/random.ts';
@@ -320,8 +320,8 @@ describe('options', () => {
     parseConfig('config.json', llavaConfig, { model_type: 'llava', vision_config: vision, ...given });
 
   test('the layer and the tokens that LLaVA takes from its image encoder', () => {
-    expect(llava(configOf({})).visualTokens).toBe(16);
-    expect(llava(configOf({ vision_feature_select_strategy: 'full' })).visualTokens).toBe(17);
+    expect(llava(configOf({})).fixed!.count).toBe(16);
+    expect(llava(configOf({ vision_feature_select_strategy: 'full' })).fixed!.count).toBe(17);
     for (const layer of [-5, -1, 0, 4]) expect(() => configOf({ vision_feature_layer: layer })).not.toThrow();
     expect(() => configOf({ vision_feature_layer: 5 })).toThrow(/vision_feature_layer: expected -5 to 4: .* has 4 layers/);
     expect(() => configOf({ vision_feature_layer: -6 })).toThrow(/vision_feature_layer/);

@@ -16,7 +16,9 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { openSafetensors, writeSafetensors } from '../../src/files/safetensors.ts';
 import { openWeights } from '../../src/files/torch-folder.ts';
 import type { Tensor } from '../../src/graph/dtype.ts';
-import { f32, gradient, input, sum } from '../../src/graph/index.ts';
+import { f32, gradient, sum } from '../../src/graph/index.ts';
+import type { PreparedPicture } from '../../src/input/segments.ts';
+import type { Batch } from '../../src/models/batch.ts';
 import { loadModel, weightShapes } from '../../src/models/load.ts';
 import { interpolate, openMiniGpt4 } from '../../src/models/minigpt4-folder.ts';
 import { drawOnPatches, patchMap } from '../../src/models/patch-map.ts';
@@ -53,15 +55,22 @@ const json = (path: string, change: (value: never) => unknown): void =>
 const load = (dir: string): Vlm => loadModel(dir, { threads: 1 });
 
 const pixelsOf = (vlm: Vlm): Tensor<'float32'> => {
-  const [h, w] = vlm.architecture.imageSize;
+  const [h, w] = vlm.architecture.fixed!.size;
   return f32(
     Float32Array.from({ length: 3 * h * w }, (_, i) => Math.sin(i * 0.37)),
     [3, h, w],
   );
 };
+/** A picture of which only the pixel values are known. */
+const preparedOf = (vlm: Vlm): PreparedPicture => {
+  const { count, grid } = vlm.architecture.fixed!;
+  const regionOf = () => ({ left: 0, top: 0, width: 1, height: 1 });
+  return { count, grid, regionOf, pixels: () => ({ pixels: pixelsOf(vlm) }) };
+};
+const batchOf = (vlm: Vlm): Promise<Batch> =>
+  vlm.batch([vlm.layout({ prompt: 'What is this?', image: vlm.pictureOf('sines', () => preparedOf(vlm)) })]);
 async function logitsOf(vlm: Vlm): Promise<Float32Array> {
-  const batch = vlm.batchVisual([vlm.layout('What is this?', true)], [await vlm.visualOf(pixelsOf(vlm))]);
-  return (await vlm.logits(batch)).data;
+  return (await vlm.logits(await batchOf(vlm))).data;
 }
 
 describe.skipIf(!hasFixtures)('the same model in other files', () => {
@@ -101,7 +110,8 @@ describe.skipIf(!hasFixtures)('the same model in other files', () => {
     const one = load(dir);
     expect(one.architecture.name).toBe('minigpt4');
     expect(difference(await logitsOf(one), await logitsOf(published))).toBe(0);
-    expect(one.layout('What is this?', true)).toEqual(published.layout('What is this?', true));
+    const asked = { prompt: 'What is this?', image: one.anyPicture };
+    expect(one.layout(asked).ids).toEqual(published.layout(asked).ids);
   });
 
   test('MiniGPT-4 leaves out the last blocks of an encoder that has more', async () => {
@@ -118,11 +128,12 @@ describe.skipIf(!hasFixtures)('the same model in other files', () => {
     expect(() => load(dir)).toThrow(/processor_config\.yaml: image_size is 56, but the image encoder takes pictures of 84/);
     rewrite(join(dir, 'processor_config.yaml'), () => 'image_size: 84\nmean: [0.5, 0.5, 0.5]\n');
     const vlm = load(dir);
-    expect(vlm.architecture.patchGrid).toEqual([6, 6]);
+    expect(vlm.architecture.fixed!.grid).toEqual([6, 6]);
     const grey = { width: 9, height: 7, data: new Uint8Array(189).fill(255) };
-    expect(vlm.processor(grey).shape).toEqual([3, 84, 84]);
-    expect(vlm.processor(grey).data[0]).toBeCloseTo(0.5 / 0.26862954, 5);
-    expect((await vlm.visualOf(pixelsOf(vlm))).data.every(Number.isFinite)).toBe(true);
+    const pixels = vlm.processor(grey).pixels().pixels as Tensor<'float32'>;
+    expect(pixels.shape).toEqual([3, 84, 84]);
+    expect(pixels.data[0]).toBeCloseTo(0.5 / 0.26862954, 5);
+    expect((await vlm.see([preparedOf(vlm)]))[0]!.data.every(Number.isFinite)).toBe(true);
     const ramp = Float32Array.from({ length: 16 }, (_, i) => i % 4);
     const wide = interpolate(ramp, 4, 8, 1);
     // torch.nn.functional.interpolate(mode='bicubic', align_corners=False)
@@ -183,7 +194,7 @@ describe.skipIf(!hasFixtures)('parts that do not belong together are named', () 
         t.set('language_projection.weight', { dtype: 'float16', shape, data });
       }),
     );
-    await expect(broken.visualOf(pixelsOf(broken))).rejects.toThrow(
+    await expect(broken.see([preparedOf(broken)])).rejects.toThrow(
       /visual has values that are not finite numbers, since language_projection\.weight in .*model\.safetensors holds NaN as element 7 of/,
     );
     await broken.release();
@@ -204,7 +215,7 @@ describe.skipIf(!hasFixtures)('parts that do not belong together are named', () 
     for (const [name, { shape, data }] of [...tensors].filter(([name]) => /embed_tokens|lm_head/.test(name)))
       tensors.set(name, { dtype: 'float16', shape: [300, shape[1]!], data: (data as Uint16Array).slice(0, 300 * shape[1]!) });
     writeSafetensors(path, tensors);
-    expect(() => load(opt).layout('How many 2s are on the bus?', true)).toThrow(
+    expect(() => load(opt).layout({ prompt: 'How many 2s are on the bus?' })).toThrow(
       /the tokenizer makes token \d+ of the input, the model knows 300/,
     );
   });
@@ -268,7 +279,7 @@ describe.skipIf(!hasFixtures)('the Q-Former', () => {
     const vlm = load(dir);
     const { architecture, decoder } = vlm;
     const sites = new Sites();
-    architecture.vision(input('pixels', ['b', 3, ...architecture.imageSize]), new Weights(), sites);
+    architecture.vision(architecture.pixels(), new Weights(), sites);
     const names = sites.names();
     expect(names).toContain('visual');
     expect(names).toContain('vision.layers.0.out');
@@ -277,13 +288,13 @@ describe.skipIf(!hasFixtures)('the Q-Former', () => {
     expect(sites.get('visual').shape).toEqual(['b', 8, decoder.hidden]);
     expect(sites.get('qformer.layers.2.cross.attn').shape).toEqual(['b', 4, 8, 17]);
 
-    const map = (await patchMap(vlm, pixelsOf(vlm)))!;
+    const map = (await patchMap(vlm, preparedOf(vlm)))!;
     expect(map.shape).toEqual([8, 16]);
-    const program = await vlm.program('maps', () => ({
+    const program = await vlm.program(() => ({
       a: sites.get('qformer.layers.0.cross.attn'),
       c: sites.get('qformer.layers.2.cross.attn'),
     }));
-    const { a, c } = await program.run({ pixels: { ...pixelsOf(vlm), shape: [1, 3, ...architecture.imageSize] } });
+    const { a, c } = await program.run({ pixels: { ...pixelsOf(vlm), shape: [1, 3, ...architecture.fixed!.size] } });
     for (const q of [0, 7]) {
       const mean = Array.from(
         { length: 17 },
@@ -302,13 +313,13 @@ describe.skipIf(!hasFixtures)('the Q-Former', () => {
 
   test('LLaVA has no map: its tokens are patches', async () => {
     const vlm = load(join(fixturesDir, 'tiny-llava'));
-    expect(await patchMap(vlm, pixelsOf(vlm))).toBeUndefined();
+    expect(await patchMap(vlm, preparedOf(vlm))).toBeUndefined();
   });
 
   test('gradients flow to the projection and through the whole image side', async () => {
     const vlm = load(mini);
     const w = new Weights();
-    const visual = vlm.architecture.vision(input('pixels', ['b', 3, 56, 56]), w, new Sites());
+    const visual = vlm.architecture.vision(vlm.architecture.pixels(), w, new Sites());
     const names = ['llama_proj.bias', 'visual_encoder.blocks.0.attn.q_bias', 'query_tokens'];
     const grads = gradient(
       sum(visual),
@@ -323,18 +334,26 @@ describe.skipIf(!hasFixtures)('the Q-Former', () => {
 });
 
 describe.skipIf(!hasFixtures)('prompts', () => {
-  test('MiniGPT-4: the picture stands at the start, once', () => {
+  test('MiniGPT-4: the picture stands where the prompt has it, by default at the start', () => {
     const vlm = load(mini);
-    expect(vlm.layout('<ImageHere>\nWhat is this?', true)).toEqual(vlm.layout('What is this?', true));
-    expect(() => vlm.layout('see <ImageHere> here', true)).toThrow(/<ImageHere> must stand at the start of the prompt/);
-    expect(() => vlm.layout('<ImageHere><ImageHere>', true)).toThrow(/one picture per prompt/);
-    expect(() => vlm.layout('<ImageHere>', false)).toThrow(/no image was given/);
+    const image = vlm.anyPicture;
+    const usual = vlm.layout({ prompt: 'What is this?', image });
+    expect(vlm.layout({ prompt: '<ImageHere>\nWhat is this?', image }).ids).toEqual(usual.ids);
+    expect(usual.spans).toEqual([[[1, 9]]]);
+    const late = vlm.layout({ prompt: 'see <ImageHere> here', image });
+    expect(late.ids).toEqual([
+      ...vlm.codec.encode('see '),
+      ...new Array(8).fill(-1),
+      ...vlm.codec.encode(' here', { special: false }),
+    ]);
+    expect(() => vlm.layout({ prompt: '<ImageHere><ImageHere>', image })).toThrow(/2 times and one picture/);
+    expect(() => vlm.layout({ prompt: '<ImageHere>' })).toThrow(/no image was given/);
   });
 
   test('BLIP2-OPT: the visual tokens stand before everything', () => {
     const vlm = load(blip);
-    const s = vlm.layout('What is this?', true, 'a bus');
-    expect(s.visualSpan).toEqual([0, 8]);
+    const s = vlm.layout({ prompt: 'What is this?', image: vlm.anyPicture }, 'a bus');
+    expect(s.spans).toEqual([[[0, 8]]]);
     expect(s.ids[8]).toBe(2);
     expect(s.ids.slice(s.promptEnd + 1)).toEqual(s.targetIds);
   });

@@ -13,7 +13,8 @@ import { unedited } from '../../src/models/answer.ts';
 import { convert } from '../../src/models/convert.ts';
 import { type LoadOptions, loadModel } from '../../src/models/load.ts';
 import { quantize } from '../../src/models/quantize.ts';
-import type { Rewrite, Vlm } from '../../src/models/vlm.ts';
+import type { Rewrite } from '../../src/models/rewrite.ts';
+import type { Vlm } from '../../src/models/vlm.ts';
 import { fixturesDir, hasFixtures } from '../shared.ts';
 import { randomPicture, writeRandomLlava } from '../tiny-model.ts';
 import { difference } from './fixtures.ts';
@@ -42,7 +43,10 @@ async function withModel<T>(model: string, options: LoadOptions, use: (vlm: Vlm)
 
 const logits = (model: string, options: LoadOptions = {}, rewrite?: Rewrite): Promise<Float32Array> =>
   withModel(model, options, async (vlm) => {
-    const batch = await vlm.batch([vlm.layout(prompt, true, 'a cat'), vlm.layout(prompt, true)], [image, randomPicture('other')]);
+    const batch = await vlm.batch([
+      vlm.layout({ prompt, image }, 'a cat'),
+      vlm.layout({ prompt, image: randomPicture('other') }),
+    ]);
     return (await vlm.logits(batch, rewrite)).data;
   });
 
@@ -76,12 +80,12 @@ describe('layer by layer', () => {
   test('segments, sites and chosen rows', async () => {
     const ask = (residency: 'whole' | 'layered') =>
       withModel(dir, { residency }, async (vlm) => {
-        const batch = await vlm.batch([vlm.layout(prompt, true, 'a cat')], [image]);
+        const batch = await vlm.batch([vlm.layout({ prompt, image }, 'a cat')]);
         const names = ['embeddings', 'decoder.in', 'layers.0.attn.in', 'layers.0.mlp.out', 'layers.1.attn.key', 'layers.1.out'];
-        const first = await vlm.run({ from: 0, to: 2, outputs: names }, batch);
+        const first = await vlm.run({ from: 0, to: 2, read: names }, batch);
         const hidden = first['layers.1.out']!;
         const rows = i64([batch.length - 2, batch.length - 1], [2]);
-        const second = await vlm.run({ from: 2, to: 3, outputs: ['logits', 'layers.2.attn.out'], rows: true }, batch, {
+        const second = await vlm.run({ from: 2, to: 3, read: ['logits', 'layers.2.attn.out'], rows: true }, batch, {
           hidden,
           rows,
         });
@@ -95,8 +99,8 @@ describe('layer by layer', () => {
     }
     await expect(
       withModel(dir, { residency: 'layered' }, async (vlm) => {
-        const batch = await vlm.batch([vlm.layout(prompt, true)], [image]);
-        return vlm.run({ from: 0, to: 1, outputs: ['layers.2.out'] }, batch);
+        const batch = await vlm.batch([vlm.layout({ prompt, image })]);
+        return vlm.run({ from: 0, to: 1, read: ['layers.2.out'] }, batch);
       }),
     ).rejects.toThrow('there is no site layers.2.out in layers 0 to 0');
   });
@@ -246,7 +250,7 @@ describe.skipIf(!hasFixtures).each(['tiny-llava', 'tiny-blip2-opt', 'tiny-minigp
     const picture = await decodeImage(join(fixturesDir, 'images', 'scene1.png'));
     const ask = (model: string, options: LoadOptions = {}): Promise<Float32Array> =>
       withModel(model, options, async (vlm) => {
-        const { data } = await vlm.logits(await vlm.batch([vlm.layout('What is on the left?', true)], [picture]));
+        const { data } = await vlm.logits(await vlm.batch([vlm.layout({ prompt: 'What is on the left?', image: picture })]));
         return data;
       });
     for (const dtype of ['int8', 'int4'] as const) {

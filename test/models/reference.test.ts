@@ -3,9 +3,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { moduleContribution } from '../../src/attribution/module-contribution.ts';
 import { contributionOf } from '../../src/attribution/visual-attribution.ts';
 import type { Tensor } from '../../src/graph/dtype.ts';
+import type { Batch } from '../../src/models/batch.ts';
 import { generate } from '../../src/models/generate.ts';
 import { loadModel } from '../../src/models/load.ts';
-import type { Batch, Vlm } from '../../src/models/vlm.ts';
+import type { Vlm } from '../../src/models/vlm.ts';
 import { type Case, dataOf, difference, type Expected, expectedModels, expectedOf, pictureOf } from './fixtures.ts';
 
 const HIDDEN = 1e-3;
@@ -38,14 +39,17 @@ describe.skipIf(expectedModels.length === 0).each(expectedModels.length > 0 ? ex
 
   /** The case's input with the stored pixel values. */
   async function batchOf(c: Case, index: number): Promise<Batch> {
-    const sequence = vlm.layout(c.prompt, c.image !== null);
-    return vlm.batchVisual([sequence], [c.image === null ? undefined : await vlm.visualOf(read(`${index}.pixel_values`))]);
+    if (c.image === null) return vlm.batch([vlm.layout({ prompt: c.prompt })]);
+    const own = vlm.processor(await pictureOf(c));
+    const pixels = read(`${index}.pixel_values`);
+    const image = vlm.pictureOf(`case ${index}`, () => ({ ...own, pixels: () => ({ pixels }) }));
+    return vlm.batch([vlm.layout({ prompt: c.prompt, image })]);
   }
 
   test('sizes', () => {
     const { meta } = expected;
     const { decoder, architecture } = vlm;
-    expect([decoder.layers, decoder.hidden, architecture.visualTokens]).toEqual([
+    expect([decoder.layers, decoder.hidden, architecture.fixed!.count]).toEqual([
       meta.layers,
       meta.hidden_size,
       meta.visual_tokens,
@@ -55,8 +59,8 @@ describe.skipIf(expectedModels.length === 0).each(expectedModels.length > 0 ? ex
   test('tokens and places of the picture', () => {
     for (const c of expected.meta.cases) {
       expect(vlm.codec.encode(c.prompt)).toEqual(c.prompt_input_ids);
-      const sequence = vlm.layout(c.prompt, c.image !== null);
-      expect(sequence.visualSpan ?? null).toEqual(c.visual_range);
+      const sequence = vlm.layout({ prompt: c.prompt, image: c.image === null ? undefined : vlm.anyPicture });
+      expect(sequence.spans[0]?.[0] ?? null).toEqual(c.visual_range);
       expect(sequence.promptEnd).toBe(sequence.ids.length - 1);
       const text = sequence.ids.filter((id) => id >= 0);
       // LLaVA's one list has the placeholder where the visual tokens stand.
@@ -69,7 +73,7 @@ describe.skipIf(expectedModels.length === 0).each(expectedModels.length > 0 ? ex
   test('pixel values', async () => {
     for (const [i, c] of expected.meta.cases.entries()) {
       if (c.image === null) continue;
-      const pixels = vlm.processor(await pictureOf(c));
+      const pixels = vlm.processor(await pictureOf(c)).pixels().pixels as Tensor<'float32'>;
       const stored = read(`${i}.pixel_values`);
       expect(pixels.shape).toEqual(stored.shape);
       // One grey level of the least spread channel.
@@ -86,7 +90,7 @@ describe.skipIf(expectedModels.length === 0).each(expectedModels.length > 0 ? ex
     const { layers } = vlm.decoder;
     const sites = ['embeddings', ...Array.from({ length: layers }, (_, i) => `layers.${i}.out`), 'logits'];
     for (const [i, c] of expected.meta.cases.entries()) {
-      const out = await vlm.run({ from: 0, to: layers, outputs: sites }, await batchOf(c, i));
+      const out = await vlm.run({ from: 0, to: layers, read: sites }, await batchOf(c, i));
       close('embeddings', dataOf(out.embeddings), read(`${i}.inputs_embeds`).data, HIDDEN);
       for (let l = 0; l < layers; l++) close('hidden', dataOf(out[`layers.${l}.out`]), read(`${i}.hidden.${l}`).data, HIDDEN);
       close('logits', dataOf(out.logits), read(`${i}.logits`).data, LOGITS);
@@ -96,7 +100,7 @@ describe.skipIf(expectedModels.length === 0).each(expectedModels.length > 0 ? ex
   test('greedy generation from the picture itself', async () => {
     for (const c of expected.meta.cases) {
       const image = c.image === null ? undefined : await pictureOf(c);
-      const batch = await vlm.batch([vlm.layout(c.prompt, image !== undefined)], [image]);
+      const batch = await vlm.batch([vlm.layout({ prompt: c.prompt, image })]);
       const [ids] = await generate(vlm, batch, { maxNewTokens: c.greedy_ids.length, eosIds: [] });
       expect(ids).toEqual(c.greedy_ids);
       expect(vlm.codec.decode(ids!, { skipSpecial: false })).toBe(c.greedy_text);
@@ -106,10 +110,7 @@ describe.skipIf(expectedModels.length === 0).each(expectedModels.length > 0 ? ex
   test('cases of one kind in one right-padded batch give the same tokens', async () => {
     const cases = expected.meta.cases.filter((c) => c.image !== null);
     const images = await Promise.all(cases.map(pictureOf));
-    const batch = await vlm.batch(
-      cases.map((c) => vlm.layout(c.prompt, true)),
-      images,
-    );
+    const batch = await vlm.batch(cases.map((c, i) => vlm.layout({ prompt: c.prompt, image: images[i]! })));
     const ids = await generate(vlm, batch, { maxNewTokens: 8, eosIds: [] });
     expect(ids).toEqual(cases.map((c) => c.greedy_ids));
   });
@@ -136,7 +137,7 @@ describe.skipIf(expectedModels.length === 0).each(expectedModels.length > 0 ? ex
       const c = expected.meta.cases[i]!;
       const batch = await batchOf(c, i);
       const site = `layers.${layer}.attn.in`;
-      const out = await vlm.run({ from: 0, to: layer + 1, outputs: [site] }, batch);
+      const out = await vlm.run({ from: 0, to: layer + 1, read: [site] }, batch);
       const input = read(`attribution.${n}.attention_input`);
       close('attention input', dataOf(out[site]), input.data, HIDDEN);
       const [start, end] = c.visual_range!;

@@ -88,9 +88,7 @@ describe.each(Object.keys(minis))('%s', (name) => {
     const whole: number[][] = [];
     for (const [i, query] of queries.entries()) {
       const { veadRewrite } = await import('../../src/editors/vead/vead.ts');
-      const answers = await answerTargets(fresh, [query], (_, batch) =>
-        batch.image ? veadRewrite(fresh, [under[i]!]) : undefined,
-      );
+      const answers = await answerTargets(fresh, [query], (_, batch) => (batch.image ? veadRewrite([under[i]!]) : undefined));
       whole.push([...answers[0]!.logProbs]);
     }
     expect(worst(shared, whole)).toBeLessThan(2e-5);
@@ -109,7 +107,7 @@ describe.each(Object.keys(minis))('%s', (name) => {
       const whole = await generateAll(fresh, [query], options);
       expect(plain[i]).toEqual(whole[0]!.tokenIds);
       const wholeEdited = await generateAll(fresh, [query], options, (_, batch) =>
-        batch.image ? veadRewrite(fresh, [under[i]!]) : undefined,
+        batch.image ? veadRewrite([under[i]!]) : undefined,
       );
       expect(edited[i]).toEqual(wholeEdited[0]!.tokenIds);
     }
@@ -121,7 +119,7 @@ describe.each(Object.keys(minis))('%s', (name) => {
     const whole: number[][] = [];
     for (const query of queries) {
       const answers = await answerTargets(fresh, [query], (_, batch) =>
-        batch.image ? chainRewrites(edits.map((edit, i) => veadRewrite(fresh, [edit], `${i}`))) : undefined,
+        batch.image ? chainRewrites(edits.map((edit, i) => veadRewrite([edit], `${i}`))) : undefined,
       );
       whole.push([...answers[0]!.logProbs]);
     }
@@ -129,10 +127,10 @@ describe.each(Object.keys(minis))('%s', (name) => {
   });
 
   test('a signal is the layer of a whole forward', async () => {
-    const { ids } = vlm.layout(queries[0]!.prompt, true, queries[0]!.target);
-    const batch = await fresh.batch([fresh.layout(queries[0]!.prompt, true, queries[0]!.target)], [queries[0]!.image]);
+    const { ids } = vlm.layout(queries[0]!, queries[0]!.target);
+    const batch = await fresh.batch([fresh.layout(queries[0]!, queries[0]!.target)]);
     const site = `layers.${layer}.out`;
-    const whole = (await fresh.run({ from: 0, to: layer + 1, outputs: [site] }, batch))[site]!.data as Float32Array;
+    const whole = (await fresh.run({ from: 0, to: layer + 1, read: [site] }, batch))[site]!.data as Float32Array;
     const signal = edits[0]!.tensors.get('signal')!;
     expect(signal.shape).toEqual([ids.length, vlm.decoder.hidden]);
     expect(Math.max(...signal.data.map((x, i) => Math.abs(x - whole[i]!)))).toBeLessThan(1e-4);

@@ -13,9 +13,10 @@ import { Atlas } from '../../lab/world/atlas.ts';
 import { type LessonScene, lessonScene } from '../../lab/world/lessons.ts';
 import { eosId } from '../../lab/world/vocabulary.ts';
 import { f32, type Tensor } from '../../src/graph/dtype.ts';
+import type { RgbImage } from '../../src/input/segments.ts';
 import { loadModel, weightShapes } from '../../src/models/load.ts';
 import { patchMap } from '../../src/models/patch-map.ts';
-import type { RgbImage, Vlm } from '../../src/models/vlm.ts';
+import type { Vlm } from '../../src/models/vlm.ts';
 import { Random } from '../../src/random.ts';
 
 const MiB = 2 ** 20;
@@ -53,7 +54,7 @@ describe.each(Object.keys(minis))('%s', (name) => {
     expect(vlm.eosIds).toEqual([eosId]);
     const scene = scenes[0]!;
     const prompt = scene.lessons[0]!.prompt;
-    const batch = await vlm.batch([vlm.layout(prompt, true)], [picture(scene)]);
+    const batch = await vlm.batch([vlm.layout({ prompt, image: picture(scene) })]);
     const logits = await vlm.logits(batch);
     expect(logits.data.every(Number.isFinite)).toBe(true);
   });
@@ -67,13 +68,13 @@ describe.each(Object.keys(minis))('%s', (name) => {
         return Array.from(feeds.ids!.data as BigInt64Array, Number);
       };
       for (const lesson of scene.lessons) {
-        const laid = vlm.layout(lesson.prompt, true, lesson.answer);
-        expect(laid.visualSpan).toEqual([prefix.before.length, prefix.before.length + prefix.visualTokens]);
+        const laid = vlm.layout({ prompt: lesson.prompt, image: vlm.anyPicture }, lesson.answer);
+        expect(laid.spans).toEqual([[[prefix.before.length, prefix.before.length + prefix.visualTokens]]]);
         expect(text(alone({ lessons: [lesson] }))).toBe(text([...laid.ids.map((id) => Math.max(id, 0)), eosId]));
         expect(vlm.codec.decode(laid.targetIds).trim()).toBe(lesson.answer);
       }
       for (const fact of scene.facts) {
-        const { ids } = vlm.layout(fact.prompt, false, fact.answer);
+        const { ids } = vlm.layout({ prompt: fact.prompt }, fact.answer);
         const learned = alone({ facts: [fact] }).slice(
           mini.bareFacts ? prefix.before.length + prefix.visualTokens + prefix.after.length : -ids.length - 1,
         );
@@ -85,17 +86,14 @@ describe.each(Object.keys(minis))('%s', (name) => {
   test('rescaling the residual stream keeps the function', async () => {
     const factor = 4;
     const batchOf = (model: Vlm) =>
-      model.batch(
-        scenes.slice(0, 3).map((s) => model.layout(s.lessons[0]!.prompt, true)),
-        scenes.slice(0, 3).map(picture),
-      );
+      model.batch(scenes.slice(0, 3).map((s) => model.layout({ prompt: s.lessons[0]!.prompt, image: picture(s) })));
     const at = join(folder, `${name}-scaled`);
     writeMini(mini.withEpsilon(1 / factor ** 2), rescaleResidual(mini, weights, factor), at, {});
     const scaled = loadModel(at, { threads: 1 });
     const site = 'layers.2.out';
     const batch = await batchOf(vlm);
-    const before = await vlm.run({ from: 0, to: vlm.decoder.layers, outputs: ['logits', site] }, batch);
-    const after = await scaled.run({ from: 0, to: vlm.decoder.layers, outputs: ['logits', site] }, await batchOf(scaled));
+    const before = await vlm.run({ from: 0, to: vlm.decoder.layers, read: ['logits', site] }, batch);
+    const after = await scaled.run({ from: 0, to: vlm.decoder.layers, read: ['logits', site] }, await batchOf(scaled));
     await scaled.release();
     const largest = (key: string): number =>
       (before[key]!.data as Float32Array).reduce((most, x) => Math.max(most, Math.abs(x)), 0);
@@ -112,9 +110,9 @@ describe.each(Object.keys(minis))('%s', (name) => {
   test('every visual token has a home', async () => {
     const cells = homeCells(mini.architecture);
     const shares = homeShares(mini.architecture);
-    expect(cells).toHaveLength(vlm.architecture.visualTokens);
+    expect(cells).toHaveLength(vlm.architecture.fixed!.count);
     for (const row of shares) expect(row.reduce((a, b) => a + b, 0)).toBeCloseTo(1, 6);
-    const [, columns] = mini.architecture.patchGrid;
+    const [, columns] = mini.architecture.fixed!.grid;
     cells.forEach((cell, t) => {
       shares[t]!.forEach((share, p) => {
         if (share > 0) expect(2 * Math.floor(p / columns / 3) + Math.floor((p % columns) / 3)).toBe(cell);

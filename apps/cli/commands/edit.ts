@@ -70,7 +70,7 @@ export const command = defineCommand({
       otherPictures: await pictures(given.otherImage),
     };
     // Says what is wrong with the prompt or target before any work.
-    vlm.layout(prompt, true, target);
+    vlm.layout(request, target);
     const rephrasings = Object.fromEntries(given.rephrase.map((words) => [`the rephrasing ${JSON.stringify(words)}`, words]));
     const warnings = warnOfWords(vlm.codec, { 'the prompt': prompt, 'the target': target, ...rephrasings }, context);
     const [edit] = await editor.edit(vlm, [request], weights, { ...recipeOf(vlm.decoder, id).edit, ...toSettings(given.set) });

@@ -5,7 +5,7 @@ import { announceMemory, modelOptions } from '../model-options.ts';
 
 export const command = defineCommand({
   details:
-    'Sites are named places of the model: layers.{i}.attn.in, .attn.out, .mlp.out, .out, visual, embeddings, logits and others; `*` stands for anything without a dot. The batch axis is left out. The metadata says what was fed: prompt, tokenIds (-1 at visual tokens), visualSpan [start, end), model.',
+    'Sites are named places of the model: layers.{i}.attn.in, .attn.out, .mlp.out, .out, visual, embeddings, logits and others; `*` stands for anything without a dot. The batch axis is left out. The metadata says what was fed: prompt, tokenIds (-1 at visual tokens), spans (a list of [start, end) for each picture), model.',
   options: {
     model: text('model folder or built-in name', { required: true, placeholder: 'MODEL' }),
     prompt: text('what to ask', { required: true }),
@@ -33,7 +33,7 @@ export const command = defineCommand({
     const vlm = loadModel(model, { dtype, maxMemory });
     announceMemory(vlm, context);
     const image = picture === undefined ? undefined : await decodeImage(picture);
-    const { activations, tokenIds, visualSpan } = await trace(vlm, { prompt, image }, patterns);
+    const { activations, tokenIds, spans } = await trace(vlm, { prompt, image }, patterns);
     const id = modelId(vlm);
     writeSafetensors(out, activations, {
       format: 'visedit trace',
@@ -41,12 +41,12 @@ export const command = defineCommand({
       model: JSON.stringify(id),
       prompt,
       tokenIds: JSON.stringify(tokenIds),
-      ...(visualSpan === undefined ? {} : { visualSpan: JSON.stringify(visualSpan) }),
+      ...(spans.length === 0 ? {} : { spans: JSON.stringify(spans) }),
     });
     await vlm.release();
     const shapes = [...activations].map(([name, t]): [string, readonly number[]] => [name, t.shape]);
     return {
-      data: { out, model: id, prompt, tokenIds, visualSpan: visualSpan ?? null, sites: Object.fromEntries(shapes) },
+      data: { out, model: id, prompt, tokenIds, spans, sites: Object.fromEntries(shapes) },
       text: `${context.table({ head: ['site', 'shape'], rows: shapes.map(([name, shape]) => [name, shape.join(' x ')]) })}\n\nWritten to ${out}.`,
     };
   },

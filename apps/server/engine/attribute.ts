@@ -2,8 +2,9 @@
 
 import { keyTokenId } from '../../../src/attribution/key-token.ts';
 import { type ModuleContribution, moduleContribution } from '../../../src/attribution/module-contribution.ts';
-import { onPicture } from '../../../src/attribution/on-picture.ts';
+import { onPictures } from '../../../src/attribution/on-pictures.ts';
 import { checkLayer, visualAttributions } from '../../../src/attribution/visual-attribution.ts';
+import type { Asked } from '../../../src/input/segments.ts';
 import type { AnsweringModel } from '../../../src/models/answer.ts';
 import type { Vlm } from '../../../src/models/vlm.ts';
 import { Random } from '../../../src/random.ts';
@@ -25,9 +26,8 @@ export async function attribute(models: Models, order: AttributionOrder, work: W
   for (const [i, id] of answer.entries())
     if (id > largest)
       throw new ApiError(400, 'invalid_value', `there is no token ${id}; ids go up to ${largest}`, { param: `answer.${i}` });
-  const keyId = await clientsFault('invalid_value', 'key', () => keyOf(vlm, prompt, image !== undefined, key, answer[position]));
-  await layoutOf(vlm, 'prompt', prompt, image !== undefined);
-  models.saw(vlm, image);
+  const keyId = await clientsFault('invalid_value', 'key', () => keyOf(vlm, { prompt, image }, key, answer[position]));
+  await layoutOf(vlm, 'prompt', { prompt, image });
   const looked = { prompt, image, answer: before };
   const rounds = order.before && under.edits.length > 0 ? 2 : 1;
   const perRound = layers.length + 1;
@@ -43,15 +43,9 @@ export async function attribute(models: Models, order: AttributionOrder, work: W
   return { layers, ...now, before: await view(vlm, plain, looked, { ...order, layers }, now.key.id, step) };
 }
 
-function keyOf(
-  vlm: Vlm,
-  prompt: string,
-  image: boolean,
-  key: string | number | undefined,
-  answered: number | undefined,
-): number | undefined {
+function keyOf(vlm: Vlm, looked: Asked, key: string | number | undefined, answered: number | undefined): number | undefined {
   if (key === undefined) return answered;
-  if (typeof key === 'string') return keyTokenId(vlm, prompt, image, key);
+  if (typeof key === 'string') return keyTokenId(vlm, looked, key);
   if (key >= vlm.decoder.vocabulary) throw new Error(`there is no token ${key}; ids go up to ${vlm.decoder.vocabulary - 1}`);
   return key;
 }
@@ -88,12 +82,18 @@ async function view(
       ...(rewrite === undefined ? {} : { rewrite }),
       onLayer: (count) => step(`layer ${layers[count - 1]}`),
     });
-    const toPatches = await onPicture(vlm, image);
+    const sequence = batch.sequences[0]!;
+    const toPatches = await onPictures(vlm, sequence);
     return {
-      grid: vlm.architecture.patchGrid,
+      grid: sequence.pictures[0]!.prepared!.grid,
       draws,
       noiseAt,
-      layers: maps.map(({ layer, sigma: scale, values }) => ({ layer, sigma: scale, values, patches: toPatches(values).values })),
+      layers: maps.map(({ layer, sigma: scale, values }) => ({
+        layer,
+        sigma: scale,
+        values,
+        patches: toPatches(values)[0]!.values,
+      })),
     };
   };
   const map = parts.includes('visual') ? await visual() : undefined;

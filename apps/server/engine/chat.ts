@@ -9,8 +9,7 @@ import type { Work } from './worker.ts';
 export async function chat(models: Models, order: ChatOrder, { signal, tell }: Work<SaidToken>): Promise<Said> {
   const { under, prompt, image, maxTokens, stop, top, temperature, topP, seed } = order;
   const { vlm, asked } = await models.under(under);
-  const sequence = await layoutOf(vlm, 'messages', prompt, image !== undefined);
-  models.saw(vlm, image);
+  const sequence = await layoutOf(vlm, 'messages', { prompt, image });
   const listener = listen(vlm, 1, { top, stop, tell });
   const sampling = temperature === 0 ? {} : { temperature, topP, random: new Random(`${seed}/chat`) };
   const [answer] = await asked.generate([{ prompt, image }], {

@@ -21,8 +21,7 @@ export async function compare(models: Models, order: ComparisonOrder, work: Work
     throw new ApiError(400, 'invalid_value', 'before and after must be the same model under different edits', { param: 'after' });
   const [before, after] = [await models.under(order.before), await models.under(order.after)];
   for (const [i, { prompt, image, target }] of queries.entries()) {
-    await layoutOf(before.vlm, `queries.${i}.prompt`, prompt, image !== undefined, target);
-    models.saw(before.vlm, image);
+    await layoutOf(before.vlm, `queries.${i}.prompt`, { prompt, image }, target);
   }
   const then = await ask(before.vlm, before.asked, order, work.signal);
   work.tell({ done: 1, total: 2, note: 'before' });

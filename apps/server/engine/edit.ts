@@ -30,8 +30,7 @@ export async function edit(models: Models, order: EditOrder, { signal }: Work<ne
   const vlm = models.vlm(model);
   const editor = await clientsFault('editor_not_found', 'editor', () => editorNamed(id));
   const weights = await models.weights(model, id, order.weights);
-  await layoutOf(vlm, 'prompt', prompt, true, target);
-  models.saw(vlm, image);
+  await layoutOf(vlm, 'prompt', { prompt, image }, target);
   const request = { image, prompt, target };
   const [result] = await editor.edit(vlm, [request], weights, recipeOf(vlm.decoder, id).edit);
   signal.throwIfAborted();

@@ -7,10 +7,11 @@ import { readEdit, readEditorWeights } from '../../../src/editors/files.ts';
 import { editorIds, editorNamed } from '../../../src/editors/index.ts';
 import { findShippedWeights } from '../../../src/editors/shipped.ts';
 import { FileChanged } from '../../../src/files/changed.ts';
+import type { Asked } from '../../../src/input/segments.ts';
 import type { AnsweringModel } from '../../../src/models/answer.ts';
 import { loadModel } from '../../../src/models/load.ts';
 import type { Sequence } from '../../../src/models/sequence.ts';
-import type { RgbImage, Vlm } from '../../../src/models/vlm.ts';
+import type { Vlm } from '../../../src/models/vlm.ts';
 import type { Engine } from '../../../src/runtime/program.ts';
 import { ApiError, clientsFault } from '../errors.ts';
 import type { EditFile, EditorFacts, EngineOptions, Facts, ModelUnder } from './tasks.ts';
@@ -39,9 +40,6 @@ interface Weighed {
   read(): EditorWeights;
 }
 
-/** Bytes of visual tokens that a model keeps between requests. */
-const pictureBytes = 64e6;
-
 export class Models {
   readonly #vlms = new Map<string, Vlm>();
   /** names that were given to open a model, by its own */
@@ -49,7 +47,6 @@ export class Models {
   readonly #weights = new Map<string, Weighed[]>();
   readonly #edits = new Recent<Edit>(256);
   readonly #asked = new Recent<Promise<AnsweringModel>>(32);
-  readonly #pictures = new Map<Vlm, Set<string>>();
 
   /** @param behind what the models' engine is put behind */
   constructor(
@@ -121,9 +118,9 @@ export class Models {
       architecture: architecture.name,
       layers: decoder.layers,
       hidden: decoder.hidden,
-      visualTokens: architecture.visualTokens,
-      patchGrid: architecture.patchGrid,
-      imageSize: architecture.imageSize,
+      visualTokens: architecture.fixed?.count ?? null,
+      patchGrid: architecture.fixed?.grid ?? null,
+      imageSize: architecture.fixed?.size ?? null,
       vocabulary: decoder.vocabulary,
       maxPositions: decoder.maxPositions,
       fingerprint,
@@ -164,37 +161,15 @@ export class Models {
     }
   }
 
-  /** Notes a picture that is about to be asked about. */
-  saw(vlm: Vlm, image: RgbImage | undefined): void {
-    if (image === undefined) return;
-    const seen = this.#pictures.get(vlm) ?? new Set();
-    this.#pictures.set(vlm, seen.add(vlm.imageKey(image)));
-  }
-
+  /** Forgets what was computed of pictures. */
   forget(): void {
     for (const vlm of this.#vlms.values()) vlm.forget();
-    this.#pictures.clear();
-  }
-
-  /** Forgets what was computed of pictures when there were many. */
-  tidy(): void {
-    for (const [vlm, seen] of this.#pictures) {
-      const { visualTokens, decoder } = vlm.architecture;
-      if (seen.size <= Math.max(4, Math.min(256, pictureBytes / (visualTokens * decoder.hidden * 4)))) continue;
-      vlm.forget();
-      seen.clear();
-    }
   }
 }
 
 /** A prompt as the model reads it. @throws ApiError 400 when it is too long, or has its picture where the model reads none */
-export function layoutOf(vlm: Vlm, param: string, prompt: string, image: boolean, target?: string): Promise<Sequence> {
-  return clientsFault('invalid_prompt', param, () => {
-    const sequence = vlm.layout(prompt, image, target);
-    vlm.batchShape([sequence]);
-    return sequence;
-  });
-}
+export const layoutOf = (vlm: Vlm, param: string, asked: Asked, target?: string): Promise<Sequence> =>
+  clientsFault('invalid_prompt', param, () => vlm.layout(asked, target));
 
 /** @throws ApiError 409 */
 export async function combined(vlm: Vlm, edits: readonly Edit[]): Promise<AnsweringModel> {

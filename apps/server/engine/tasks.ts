@@ -1,7 +1,7 @@
 /** What the engine's thread does, as plain values that cross between threads. */
 
 import type { EditCheck } from '../../../src/evaluation/scope-card.ts';
-import type { RgbImage } from '../../../src/models/vlm.ts';
+import type { RgbImage } from '../../../src/input/segments.ts';
 import type { WeightType } from '../../../src/models/weight-types.ts';
 
 export interface EngineOptions {
@@ -47,10 +47,11 @@ export interface ModelFacts {
   readonly architecture: string;
   readonly layers: number;
   readonly hidden: number;
-  readonly visualTokens: number;
-  readonly patchGrid: readonly [number, number];
+  /** null where it depends on the picture */
+  readonly visualTokens: number | null;
+  readonly patchGrid: readonly [number, number] | null;
   /** height and width that pictures are scaled to */
-  readonly imageSize: readonly [number, number];
+  readonly imageSize: readonly [number, number] | null;
   readonly vocabulary: number;
   readonly maxPositions: number;
   readonly fingerprint: string;

@@ -65,7 +65,6 @@ async function run(id: number, task: TaskName, order: unknown): Promise<void> {
     tell({ id, error: plainError(error), stopped: signal.aborted || isStop(error) });
   } finally {
     running.delete(id);
-    models.tidy();
   }
 }
 

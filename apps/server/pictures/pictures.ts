@@ -1,7 +1,7 @@
 /** Pictures that clients send: data URLs, paths of pictures that this server has, and addresses of hosts that the operator named. */
 
 import { readFile } from 'node:fs/promises';
-import type { RgbImage } from '../../../src/models/vlm.ts';
+import type { RgbImage } from '../../../src/input/segments.ts';
 import { Budget } from '../budget.ts';
 import { ApiError } from '../errors.ts';
 import type { HostName } from '../http/host.ts';

@@ -7,7 +7,8 @@ import { vead } from '../../../src/editors/vead/vead.ts';
 import { type FileId, fileId } from '../../../src/evaluation/manifest.ts';
 import { decodeImage } from '../../../src/input/image/decode.ts';
 import type { EditRecord } from '../../../src/input/records.ts';
-import type { RgbImage, Vlm } from '../../../src/models/vlm.ts';
+import type { RgbImage } from '../../../src/input/segments.ts';
+import type { Vlm } from '../../../src/models/vlm.ts';
 import type { FigureOptions } from './figure.ts';
 import { figureRecords } from './scenes.ts';
 

@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { type FileId, ManifestKeeper, versions } from '../../../src/evaluation/manifest.ts';
 import { drawFigure, type Figure, figureJson, savePicture } from '../../../src/figures/index.ts';
 import { writeFileAtomic } from '../../../src/files/atomic.ts';
+import type { RgbImage } from '../../../src/input/segments.ts';
 import { loadModel } from '../../../src/models/load.ts';
-import type { RgbImage, Vlm } from '../../../src/models/vlm.ts';
+import type { Vlm } from '../../../src/models/vlm.ts';
 
 /** A sentence of the paper, measured. */
 export interface Claim {

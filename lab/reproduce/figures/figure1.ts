@@ -4,7 +4,7 @@ import type { AverageContribution } from '../../../src/attribution/dataset-avera
 import { sum } from '../../../src/attribution/map-measures.ts';
 import type { Figure, HeatMapRow } from '../../../src/figures/index.ts';
 import { type PaperFigure, withModel } from './figure.ts';
-import { looks, looksClaims, questionRow, rounding } from './maps.ts';
+import { gridOf, looks, looksClaims, questionRow, rounding } from './maps.ts';
 import { rightContributions, risesClaim } from './modules.ts';
 import { moduleBarsOf, pairs } from './parts.ts';
 import { askedQuestions, figureRecords } from './scenes.ts';
@@ -45,7 +45,7 @@ export const figure1: PaperFigure = {
         .map((question, i) => {
           const mass = (layer: number): number => sum(question.maps[layer]!.values);
           const layer = found.high.reduce((best, one) => (mass(one) > mass(best) ? one : best), found.high[0]!);
-          return questionRow(`T${i + 1}`, question, vlm.architecture.patchGrid, [layer]);
+          return questionRow(`T${i + 1}`, question, gridOf(vlm), [layer]);
         });
       return {
         caption: `Attribution analysis of ${vlm.name}. Left: contribution of the attention and MLP output of each layer to the predicted key token, mean over ${average.count} questions. Right: contribution of the visual representations to the attention output of one high-contribution layer (L), for four samples; dashes outline the asked object's cell.`,

@@ -2,7 +2,7 @@
 
 import { massInside, meanOf, sum } from '../../../src/attribution/map-measures.ts';
 import type { Figure, HeatMapRow } from '../../../src/figures/index.ts';
-import type { RgbImage } from '../../../src/models/vlm.ts';
+import type { RgbImage } from '../../../src/input/segments.ts';
 import { type EditCase, editCases } from './edits.ts';
 import {
   type Claim,
@@ -15,6 +15,7 @@ import {
   withModel,
 } from './figure.ts';
 import { gatesOnPicture, influenceGates } from './influence-gates.ts';
+import { gridOf } from './maps.ts';
 
 interface Gated extends EditCase {
   /** gates by picture, one per patch */
@@ -55,7 +56,7 @@ const make = (
         gates: { edited: await of(one.edited), rephrased: await of(one.rephrased), unrelated: await of(one.unrelated) },
       });
     }
-    const grid = vlm.architecture.patchGrid;
+    const grid = gridOf(vlm);
     // Shown are pictures whose things have their own names; the measures are over all.
     const shown = [...gated.filter(({ plain }) => plain), ...gated.filter(({ plain }) => !plain)].slice(
       skip,

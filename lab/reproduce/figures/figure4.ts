@@ -3,11 +3,12 @@
 import { massInside, meanOf, overlap } from '../../../src/attribution/map-measures.ts';
 import { vead, veadRewrite } from '../../../src/editors/vead/vead.ts';
 import type { FigurePanel, HeatMap, HeatMapRow } from '../../../src/figures/index.ts';
+import type { RgbImage } from '../../../src/input/segments.ts';
 import { unedited } from '../../../src/models/answer.ts';
-import type { RgbImage, Vlm } from '../../../src/models/vlm.ts';
+import type { Vlm } from '../../../src/models/vlm.ts';
 import { type EditCase, editCases } from './edits.ts';
 import { type Claim, type FigureOptions, type FigureResult, type PaperFigure, percent, pixels, withModel } from './figure.ts';
-import { type LayerMap, questionMaps, rounding, shownLayers, shows } from './maps.ts';
+import { gridOf, type LayerMap, questionMaps, rounding, shownLayers, shows } from './maps.ts';
 import { layersOf } from './modules.ts';
 import { cellArea } from './scenes.ts';
 
@@ -57,7 +58,7 @@ const make = (options: FigureOptions, model: string, first: number, shown: numbe
     const worked = viewed.filter((one) => rightBefore(one) && succeeded(one));
     const order = [...worked.filter(({ plain }) => plain), ...worked.filter(({ plain }) => !plain), ...viewed];
     const chosen = [...new Set(order)].slice(first, first + shown);
-    const grid = vlm.architecture.patchGrid;
+    const grid = gridOf(vlm);
     const panels = chosen.map((one) =>
       editPanel({ ...one, ...one.record.request }, grid, shownLayers(layers, shown === 1 ? 4 : 2)),
     );
@@ -104,7 +105,7 @@ async function viewAll(
     const answers = await (isAfter(view) ? after : before).generate(list, { maxNewTokens: 8 });
     for (const [i, query] of list.entries()) {
       options.signal?.throwIfAborted();
-      const rewrite = isAfter(view) ? veadRewrite(vlm, [cases[i]!.edit]) : undefined;
+      const rewrite = isAfter(view) ? veadRewrite([cases[i]!.edit]) : undefined;
       // The same noise before and after, so that maps differ by the edit alone.
       const { maps } = await questionMaps(vlm, query, layers, { seed: `${options.seed}/edit/${i}`, rewrite });
       out[i]!.views[view] = { ...query, answer: answers[i]!.text, maps };

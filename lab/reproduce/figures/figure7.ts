@@ -2,7 +2,7 @@
 
 import type { Figure, HeatMapRow } from '../../../src/figures/index.ts';
 import { type PaperFigure, withModel } from './figure.ts';
-import { looks, looksClaims, questionRow, rounding, shownLayers } from './maps.ts';
+import { gridOf, looks, looksClaims, questionRow, rounding, shownLayers } from './maps.ts';
 import { layersOf } from './modules.ts';
 import { pairs } from './parts.ts';
 import { askedQuestions, cellArea } from './scenes.ts';
@@ -22,9 +22,7 @@ export const figure7: PaperFigure = {
       // Pictures whose two questions are both answered right come first, so that the two rows show what the question changes.
       const both = (i: number): number => Number(found.asked[i - (i % 2)]!.right && found.asked[i - (i % 2) + 1]!.right);
       const order = found.asked.map((_, i) => i).sort((a, b) => both(b) - both(a) || a - b);
-      const rows = order
-        .slice(0, samples)
-        .map((at, i) => questionRow(`T${i + 1}`, found.asked[at]!, vlm.architecture.patchGrid, layers));
+      const rows = order.slice(0, samples).map((at, i) => questionRow(`T${i + 1}`, found.asked[at]!, gridOf(vlm), layers));
       return {
         caption: `Contribution of the visual representations of ${vlm.name} to the attention output at the answer, for eight questions about four pictures (T) at each layer (L). Each map has its own scale, given below it; dashes outline the asked object's cell.`,
         figure: allLayers(

@@ -5,11 +5,14 @@ import { highShare } from '../../../src/attribution/insert-layer.ts';
 import { tokenText } from '../../../src/attribution/key-token.ts';
 import { massInside, meanOf } from '../../../src/attribution/map-measures.ts';
 import { nextToken } from '../../../src/attribution/next-token.ts';
-import { onPicture } from '../../../src/attribution/on-picture.ts';
+import { onPictures } from '../../../src/attribution/on-pictures.ts';
 import { visualAttributions } from '../../../src/attribution/visual-attribution.ts';
 import type { HeatMap, HeatMapRow } from '../../../src/figures/index.ts';
-import type { Rewrite, RgbImage, Vlm } from '../../../src/models/vlm.ts';
+import type { RgbImage } from '../../../src/input/segments.ts';
+import type { Rewrite } from '../../../src/models/rewrite.ts';
+import type { Vlm } from '../../../src/models/vlm.ts';
 import { Random } from '../../../src/random.ts';
+import { canvas } from '../../world/scene.ts';
 import { type Claim, percent, pixels } from './figure.ts';
 import { layersOf } from './modules.ts';
 import { type AskedQuestion, cellArea } from './scenes.ts';
@@ -36,19 +39,23 @@ export async function questionMaps(
   layers: readonly number[],
   { seed, rewrite }: { seed: string; rewrite?: Rewrite | undefined },
 ): Promise<QuestionMaps> {
-  const batch = await vlm.batch([vlm.layout(prompt, true)], [image]);
+  const batch = await vlm.batch([vlm.layout({ prompt, image })]);
   const { predicted } = await nextToken(vlm, batch, rewrite);
   const found = await visualAttributions(vlm, batch, layers, {
     random: new Random(seed),
     ...(rewrite === undefined ? {} : { rewrite }),
   });
-  const toPatches = await onPicture(vlm, image);
+  const toPatches = await onPictures(vlm, batch.sequences[0]!);
   return {
     answer: tokenText(vlm, predicted),
     predicted,
-    maps: found.map(({ layer, values }) => ({ layer, values: toPatches(values).values })),
+    maps: found.map(({ layer, values }) => ({ layer, values: toPatches(values)[0]!.values })),
   };
 }
+
+/** Rows and columns of the maps of a scene. */
+export const gridOf = (vlm: Vlm): readonly [number, number] =>
+  vlm.processor({ width: canvas, height: canvas, data: new Uint8Array(3 * canvas * canvas) }).grid;
 
 /** Whether a map is more than rounding. */
 export const shows = ({ values }: LayerMap): boolean => Math.max(...values) > rounding;
@@ -74,11 +81,11 @@ export async function looks(vlm: Vlm, questions: readonly AskedQuestion[], seed:
   for (const [i, question] of questions.entries()) {
     signal?.throwIfAborted();
     const found = await questionMaps(vlm, question, layers, { seed: `${seed}/looks/${i}` });
-    const [first] = vlm.layout(question.prompt, true, question.answer).targetIds;
+    const [first] = vlm.layout(question, question.answer).targetIds;
     asked.push({ ...question, ...found, right: first === found.predicted });
   }
   const right = asked.filter((question) => question.right);
-  const grid = vlm.architecture.patchGrid;
+  const grid = gridOf(vlm);
   const largest = Math.max(...contribution.attn);
   const insides = layers.map((i) =>
     right.flatMap(({ maps, box }) => (shows(maps[i]!) ? (massInside(maps[i]!.values, grid, box) ?? []) : [])),

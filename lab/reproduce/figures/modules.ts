@@ -24,7 +24,9 @@ export async function wrongContributions(
   signal?: AbortSignal,
 ): Promise<AverageContribution> {
   const inputs = records.flatMap(({ request: { prompt, image }, queries: { textLocality, modalLocality } }, i) => {
-    const ids = new Set([textLocality, modalLocality].map(({ target }) => vlm.layout(prompt, true, target).targetIds[0]!));
+    const ids = new Set(
+      [textLocality, modalLocality].map(({ target }) => vlm.layout({ prompt, image: vlm.anyPicture }, target).targetIds[0]!),
+    );
     ids.delete(right.tokenIds[i]!);
     return [...ids].map((keyId) => ({ prompt, keyId, image: () => decodeImage(image) }));
   });

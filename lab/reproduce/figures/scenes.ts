@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import type { Box } from '../../../src/attribution/map-measures.ts';
 import { anyObject, readJsonAs } from '../../../src/files/schema.ts';
 import { type EditRecord, openRecords } from '../../../src/input/records.ts';
-import type { RgbImage } from '../../../src/models/vlm.ts';
+import type { RgbImage } from '../../../src/input/segments.ts';
 import { Random } from '../../../src/random.ts';
 import { Atlas } from '../../world/atlas.ts';
 import { buildWorld, type WorldManifest, worldVersion } from '../../world/build.ts';

@@ -1,25 +1,24 @@
-/** Visual tokens of many pictures at once, for trainings: an evaluation keeps those that it has seen (`Vlm.visual`), a training sees most of them once. */
+/** Visual tokens of many pictures at once, for trainings: an evaluation keeps those that it has seen, a training sees most of them once. */
 
-import { f32, type Tensor } from '../../graph/dtype.ts';
 import { decodeImage } from '../../input/image/decode.ts';
-import { stack, type Vlm } from '../../models/vlm.ts';
+import type { Picture } from '../../input/segments.ts';
+import type { Vlm } from '../../models/vlm.ts';
 
-/** Visual tokens [v, d] by path. */
-export type VisualTokens = ReadonlyMap<string, Tensor<'float32'>>;
+/** Pictures by path, with their visual tokens. */
+export type Pictures = ReadonlyMap<string, Picture>;
 
 /** @param paths of picture files; null where a query has none */
-export async function picturesOf(vlm: Vlm, paths: readonly (string | null)[]): Promise<VisualTokens> {
+export async function picturesOf(vlm: Vlm, paths: readonly (string | null)[]): Promise<Pictures> {
   const names = [...new Set(paths)].filter((path) => path !== null);
-  const out = new Map<string, Tensor<'float32'>>();
-  const { visualTokens, decoder } = vlm.architecture;
-  const size = visualTokens * decoder.hidden;
+  const out = new Map<string, Picture>();
   const most = Math.min(32, vlm.batchLimit);
   for (let at = 0; at < names.length; at += most) {
     const some = names.slice(at, at + most);
-    const images = await Promise.all(some.map((path) => decodeImage(path)));
-    const { data } = await vlm.visualBatch(stack(images.map((image) => vlm.processor(image))));
+    const prepared = await Promise.all(some.map(async (path) => vlm.processor(await decodeImage(path))));
+    const seen = await vlm.see(prepared);
     some.forEach((path, i) => {
-      out.set(path, f32(data.slice(i * size, (i + 1) * size), [visualTokens, decoder.hidden]));
+      const { count } = prepared[i]!;
+      out.set(path, { key: path, count, see: () => Promise.resolve(seen[i]!) });
     });
   }
   return out;

@@ -1,157 +1,64 @@
 /**
- * Inputs with pictures at any place, as many as fit: their visual tokens take the place of the embeddings of tokens that stand for them. So a text
- * with pictures can stand before a query, whose own tokens keep their order and move back by its length, positions and all.
+ * Texts with pictures before a query, whose own tokens keep their order and move back by the length of what stands before them, positions and all.
  */
 
-import { add, f32, i64, input, mul, type Tensor } from '../../graph/index.ts';
-import { batchRows, readAnswers, type TargetAnswer, targetRows } from '../../models/answer.ts';
-import { forRows, type GenerateOptions, generate } from '../../models/generate.ts';
-import type { Sequence } from '../../models/sequence.ts';
-import type { Batch, Rewrite, RgbImage, Vlm } from '../../models/vlm.ts';
+import type { Asked } from '../../input/segments.ts';
+import { answerSequences, generateSequences, type TargetAnswer } from '../../models/answer.ts';
+import type { GenerateOptions } from '../../models/generate.ts';
+import { beginLength, behind as behindContext, type Sequence } from '../../models/sequence.ts';
+import type { Vlm } from '../../models/vlm.ts';
 
-/** Tokens and pictures: runs of −1 among the ids are the visual tokens, in the order of `pictures` [v, d]. */
-export interface Context {
-  readonly ids: readonly number[];
-  readonly pictures: readonly Tensor<'float32'>[];
-}
+/** Tokens and pictures that stand before a query. */
+export type Context = Pick<Sequence, 'ids' | 'pictures' | 'spans'>;
 
-export interface Placed extends Context {
-  readonly sequence: Sequence;
-}
-
-/** A query whose target may be left out. */
-export interface Asked {
-  readonly prompt: string;
-  readonly image?: RgbImage | undefined;
-  readonly target?: string;
-}
-
-/** A text with its picture before it as the architecture lays it out, without the token that begins every input. */
-export async function segmentOf(vlm: Vlm, text: string, image: RgbImage | undefined): Promise<Context> {
-  const { architecture, codec } = vlm;
-  const begin = architecture.layout('x', true, codec).before;
-  const { before, after } = architecture.layout(text, image !== undefined, codec);
-  const visual = image === undefined ? 0 : architecture.visualTokens;
-  const ids = [...before, ...new Array<number>(visual).fill(-1), ...after];
-  const begins = begin.length > 0 && begin.every((id, i) => ids[i] === id);
+/** A text with its picture before it as the family lays it out, without the token that begins every input. */
+export function contextOf(vlm: Vlm, asked: Asked): Context {
+  const { ids, pictures, spans } = vlm.layout(asked);
+  const begin = beginLength(vlm);
+  const begins =
+    begin > 0 &&
+    vlm
+      .layout({ prompt: 'x' })
+      .ids.slice(0, begin)
+      .every((id, i) => ids[i] === id);
+  if (!begins) return { ids, pictures, spans };
   return {
-    ids: begins ? ids.slice(begin.length) : ids,
-    pictures: image === undefined ? [] : [await vlm.visual(image)],
+    ids: ids.slice(begin),
+    pictures,
+    spans: spans.map((runs) => runs.map(([start, end]) => [start - begin, end - begin] as const)),
   };
 }
 
-/** A query behind a context, which stands where pictures begin: after the token that begins every input. */
-export async function behind(vlm: Vlm, context: Context, { prompt, image, target }: Asked): Promise<Placed> {
-  const own = vlm.layout(prompt, image !== undefined, target);
-  const start = vlm.visualStart;
-  const ids = [...own.ids.slice(0, start), ...context.ids, ...own.ids.slice(start)];
+/** A query behind a context, which follows the token that begins every input. */
+export function behind(vlm: Vlm, context: Context, { target, ...asked }: Asked & { readonly target?: string }): Sequence {
+  const placed = behindContext(context, vlm.layout(asked, target), beginLength(vlm));
   const limit = vlm.decoder.maxPositions;
-  if (ids.length > limit)
+  if (placed.ids.length > limit)
     throw new Error(
-      `the query and what stands before it have ${ids.length} tokens; this model takes at most ${limit}: make the text before it shorter`,
+      `the query and what stands before it have ${placed.ids.length} tokens; this model takes at most ${limit}: make the text before it shorter`,
     );
-  return {
-    ids,
-    pictures: [...context.pictures, ...(image === undefined ? [] : [await vlm.visual(image)])],
-    sequence: { ids, visualSpan: undefined, promptEnd: own.promptEnd + context.ids.length, targetIds: own.targetIds },
-  };
+  return { ...placed, ...vlm.architecture.positions?.(placed) };
 }
 
-/** Joins contexts in their order. */
+/** Contexts in their order as one. */
 export function joined(contexts: readonly Context[]): Context {
-  return { ids: contexts.flatMap(({ ids }) => ids), pictures: contexts.flatMap(({ pictures }) => pictures) };
-}
-
-/** Feeds that put the pictures of a batch in their places: `placed.visual` [b, l, d], and `placed.words` [b, l, 1], 1 where a word stands. */
-export function placedFeeds(vlm: Vlm, batch: Batch, pictures: readonly (readonly Tensor<'float32'>[])[]): Rewrite['feeds'] {
-  const d = vlm.decoder.hidden;
-  const { length, sequences } = batch;
-  const visual = new Float32Array(sequences.length * length * d);
-  const words = new Float32Array(sequences.length * length).fill(1);
-  sequences.forEach(({ ids }, n) => {
-    const rows = pictures[n]!.flatMap(({ data }) =>
-      Array.from({ length: data.length / d }, (_, i) => data.subarray(i * d, i * d + d)),
-    );
-    let next = 0;
-    ids.forEach((id, i) => {
-      if (id >= 0) return;
-      const row = rows[next++];
-      if (row === undefined) throw new Error(`input ${n} has places for more pictures than it was given`);
-      visual.set(row, (n * length + i) * d);
-      words[n * length + i] = 0;
-    });
-    if (next !== rows.length)
-      throw new Error(`input ${n} has ${next} places for the ${rows.length} visual tokens of its pictures`);
+  let at = 0;
+  const spans = contexts.flatMap((context) => {
+    const start = at;
+    at += context.ids.length;
+    return context.spans.map((runs) => runs.map(([from, to]) => [from + start, to + start] as const));
   });
-  return {
-    'placed.visual': f32(visual, [sequences.length, length, d]),
-    'placed.words': f32(words, [sequences.length, length, 1]),
-  };
-}
-
-/** embeddings ← words · embeddings + visual */
-export function placedRewrite(vlm: Vlm, batch: Batch, pictures: readonly (readonly Tensor<'float32'>[])[]): Rewrite {
-  return {
-    key: 'placed pictures',
-    patches: () =>
-      new Map([
-        [
-          'embeddings',
-          (x) => {
-            const [b, l, d] = x.shape as [string, string, number];
-            return add(mul(x, input('placed.words', [b, l, 1])), input('placed.visual', [b, l, d]));
-          },
-        ],
-      ]),
-    replace: new Map(),
-    feeds: placedFeeds(vlm, batch, pictures),
-  };
+  return { ids: contexts.flatMap(({ ids }) => ids), pictures: contexts.flatMap(({ pictures }) => pictures), spans };
 }
 
 /** Long inputs: few at a time. */
 const BATCH = 8;
 
-async function inBatches<T>(
-  vlm: Vlm,
-  placed: readonly Placed[],
-  run: (batch: Batch, rewrite: Rewrite, rows: readonly number[]) => Promise<readonly T[]>,
-): Promise<T[]> {
-  const out = new Array<T>(placed.length);
-  const sequences = placed.map(({ sequence }) => sequence);
-  for (const rows of batchRows(sequences, Math.min(BATCH, vlm.batchLimit))) {
-    const some = rows.map((i) => placed[i]!);
-    const batch = vlm.batchVisual(
-      some.map(({ sequence }) => sequence),
-      some.map(() => undefined),
-    );
-    const rewrite = placedRewrite(
-      vlm,
-      batch,
-      some.map(({ pictures }) => pictures),
-    );
-    (await run(batch, rewrite, rows)).forEach((result, n) => {
-      out[rows[n]!] = result;
-    });
-  }
-  return out;
-}
+export const answerPlaced = (vlm: Vlm, placed: readonly Sequence[]): Promise<TargetAnswer[]> =>
+  answerSequences(vlm, placed, undefined, undefined, BATCH);
 
-export function answerPlaced(vlm: Vlm, placed: readonly Placed[]): Promise<TargetAnswer[]> {
-  return inBatches(vlm, placed, async (batch, rewrite) => {
-    const rows = targetRows(batch);
-    const segment = { from: 0, to: vlm.decoder.layers, outputs: ['logits'], rows: true };
-    const { logits } = await vlm.run(segment, batch, { rows: i64(rows, [rows.length]) }, rewrite);
-    return readAnswers(batch.sequences, logits as Tensor<'float32'>);
-  });
-}
-
-export function generatePlaced(
+export const generatePlaced = (
   vlm: Vlm,
-  placed: readonly Placed[],
+  placed: readonly Sequence[],
   options: GenerateOptions = {},
-): Promise<{ text: string; tokenIds: number[] }[]> {
-  return inBatches(vlm, placed, async (batch, rewrite, rows) => {
-    const answers = await generate(vlm, batch, { ...forRows(options, rows), rewrite });
-    return answers.map((tokenIds) => ({ tokenIds, text: vlm.codec.decode(tokenIds).trim() }));
-  });
-}
+): Promise<{ text: string; tokenIds: number[] }[]> => generateSequences(vlm, placed, options, undefined, undefined, BATCH);

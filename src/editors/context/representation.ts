@@ -8,13 +8,13 @@
 import { f32, type Tensor } from '../../graph/dtype.ts';
 import { decodeImage } from '../../input/image/decode.ts';
 import type { EditRecord, Query } from '../../input/records.ts';
+import type { Asked } from '../../input/segments.ts';
 import { batchRows } from '../../models/answer.ts';
-import type { RgbImage, Vlm } from '../../models/vlm.ts';
+import { rowOf } from '../../models/batch.ts';
+import { beginLength, prefixOf } from '../../models/sequence.ts';
+import { joined, type Vlm } from '../../models/vlm.ts';
 
-export interface Described {
-  readonly prompt: string;
-  readonly image?: RgbImage | undefined;
-}
+export type Described = Asked;
 
 const parts = 3;
 
@@ -25,21 +25,20 @@ export const middleLayer = (vlm: Vlm): number => Math.max(0, Math.ceil(vlm.decod
 export async function describe(vlm: Vlm, queries: readonly Described[], layer: number): Promise<Float32Array[]> {
   const d = vlm.decoder.hidden;
   const site = `layers.${layer}.out`;
-  const sequences = queries.map(({ prompt, image }) => vlm.layout(prompt, image !== undefined));
+  const sequences = queries.map((query) => vlm.layout(query));
   const out = new Array<Float32Array>(queries.length);
   for (const rows of batchRows(sequences, Math.min(32, vlm.batchLimit))) {
-    const batch = await vlm.batch(
-      rows.map((i) => sequences[i]!),
-      rows.map((i) => queries[i]!.image),
-    );
-    const hidden = (await vlm.run({ from: 0, to: layer + 1, outputs: [site] }, batch))[site]!.data as Float32Array;
+    const batch = await vlm.batch(rows.map((i) => sequences[i]!));
+    const hidden = (await vlm.run({ from: 0, to: layer + 1, read: [site] }, batch))[site]!.data as Float32Array;
     for (const [n, i] of rows.entries()) {
-      const { promptEnd } = sequences[i]!;
-      const image = queries[i]!.image;
-      const at = (position: number): number => (n * batch.length + position) * d;
+      const { promptEnd, pictures } = sequences[i]!;
+      const at = (position: number): number => rowOf(batch, n, position) * d;
       const description = new Float32Array(parts * d);
-      if (image !== undefined) description.set(meanRow((await vlm.visual(image)).data, d));
-      const words = vlm.visualStart + (image === undefined ? 0 : vlm.architecture.visualTokens);
+      if (pictures.length > 0) {
+        const seen = joined(await Promise.all(pictures.map((picture) => picture.see())));
+        description.set(meanRow(seen.data, d));
+      }
+      const words = pictures.length > 0 ? prefixOf(sequences[i]!) : beginLength(vlm);
       description.set(meanRow(hidden.subarray(at(Math.min(words, promptEnd)), at(promptEnd + 1)), d), d);
       description.set(hidden.subarray(at(promptEnd), at(promptEnd + 1)), 2 * d);
       out[i] = description;

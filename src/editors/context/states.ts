@@ -3,12 +3,14 @@
  * answer without an edit.
  */
 
-import { f32, i64, type Tensor } from '../../graph/dtype.ts';
+import { i64, type Tensor } from '../../graph/dtype.ts';
 import type { Query } from '../../input/records.ts';
 import { targetRows } from '../../models/answer.ts';
+import { usualTokens } from '../../models/architecture.ts';
+import { type BatchShape, batchShape, biasFeeds, padRows, positionFeeds, rowsOf } from '../../models/batch.ts';
 import type { Sequence } from '../../models/sequence.ts';
-import { type Batch, causalBias, type Vlm } from '../../models/vlm.ts';
-import type { VisualTokens } from './pictures.ts';
+import type { Vlm } from '../../models/vlm.ts';
+import type { Pictures } from './pictures.ts';
 
 export interface Sample {
   sequence: Sequence;
@@ -16,59 +18,51 @@ export interface Sample {
   hidden: Float32Array;
 }
 
-/** Right-padded hidden states of samples: [b, l, d], positions and causal bias. */
-export function padHidden(
-  samples: readonly Sample[],
-  d: number,
-): { hidden: Tensor<'float32'>; positions: Tensor; bias: Tensor<'float32'>; length: number } {
-  const length = Math.max(...samples.map((s) => s.sequence.ids.length));
-  const data = new Float32Array(samples.length * length * d);
-  const positions = new BigInt64Array(samples.length * length);
-  samples.forEach((s, n) => {
-    data.set(s.hidden, n * length * d);
-    for (let i = 0; i < length; i++) positions[n * length + i] = BigInt(i);
-  });
+/** The site that holds what stands before a layer. */
+export const stateSite = (layer: number): string => (layer === 0 ? 'decoder.in' : `layers.${layer - 1}.out`);
+
+/** States of samples side by side: hidden [b, l, d], positions and causal bias, as programs over such states read them. */
+export function padStates(vlm: Vlm, samples: readonly Sample[]): { batch: BatchShape; feeds: Record<string, Tensor> } {
+  const batch = batchShape(samples.map(({ sequence }) => sequence));
+  const { hidden, positionAxes: axes } = vlm.decoder;
+  const split = batch.image && typeof vlm.prefixDim(batch.prefix) !== 'number';
   return {
-    hidden: f32(data, [samples.length, length, d]),
-    positions: i64(positions, [samples.length, length]),
-    bias: causalBias(samples.length, length),
-    length,
+    batch,
+    feeds: {
+      hidden: padRows(
+        batch,
+        samples.map((sample) => sample.hidden),
+        hidden,
+      ),
+      positions: positionFeeds(batch, axes),
+      bias: biasFeeds(batch),
+      ...(split
+        ? { 'positions.prefix': positionFeeds(batch, axes, 'prefix'), 'positions.text': positionFeeds(batch, axes, 'text') }
+        : {}),
+    },
   };
 }
 
 /** Queries that all have a picture, or all have none. */
-function batchOf(vlm: Vlm, queries: readonly Query[], tokens: VisualTokens): Batch {
-  return vlm.batchVisual(
-    queries.map(({ prompt, image, target }) => vlm.layout(prompt, image !== null, target)),
-    queries.map(({ image }) => (image === null ? undefined : tokens.get(image)!)),
+const sequencesOf = (vlm: Vlm, queries: readonly Query[], pictures: Pictures): Sequence[] =>
+  queries.map(({ prompt, image, target }) =>
+    vlm.layout({ prompt, image: image === null ? undefined : pictures.get(image)! }, target),
   );
-}
 
 /** States before layer `from`. */
-export async function statesBelow(vlm: Vlm, queries: readonly Query[], from: number, tokens: VisualTokens): Promise<Sample[]> {
-  const batch = batchOf(vlm, queries, tokens);
-  const site = from === 0 ? 'decoder.in' : `layers.${from - 1}.out`;
-  const out = (await vlm.run({ from: 0, to: from, outputs: [site] }, batch))[site]!.data as Float32Array;
-  const d = vlm.decoder.hidden;
-  return batch.sequences.map((sequence, n) => {
-    const at = n * batch.length * d;
-    return { sequence, hidden: out.slice(at, at + sequence.ids.length * d) };
-  });
+export async function statesBelow(vlm: Vlm, queries: readonly Query[], from: number, pictures: Pictures): Promise<Sample[]> {
+  const batch = await vlm.batch(sequencesOf(vlm, queries, pictures));
+  const site = stateSite(from);
+  const out = (await vlm.run({ from: 0, to: from, read: [site] }, batch))[site]!.data as Float32Array;
+  return batch.sequences.map((sequence, n) => ({ sequence, hidden: rowsOf(batch, n, out, vlm.decoder.hidden) }));
 }
 
 /** Unedited logits [k × n] where each query's answer is predicted, from the states before layer `from`. */
-export async function answersAbove(
-  vlm: Vlm,
-  queries: readonly Query[],
-  samples: readonly Sample[],
-  from: number,
-  tokens: VisualTokens,
-): Promise<Float32Array[]> {
-  const batch = batchOf(vlm, queries, tokens);
+export async function answersAbove(vlm: Vlm, samples: readonly Sample[], from: number): Promise<Float32Array[]> {
+  const { batch, feeds } = padStates(vlm, samples);
   const rows = targetRows(batch);
-  const segment = { from, to: vlm.decoder.layers, outputs: ['logits'], rows: true };
-  const { hidden } = padHidden(samples, vlm.decoder.hidden);
-  const { logits } = await vlm.run(segment, batch, { hidden, rows: i64(rows, [rows.length]) });
+  const plan = { from, to: vlm.decoder.layers, read: ['logits'], rows: true };
+  const { logits } = await vlm.run(plan, { ...batch, feeds }, { rows: i64(rows, [rows.length]) });
   const n = vlm.decoder.vocabulary;
   let at = 0;
   return batch.sequences.map(({ targetIds }) => {
@@ -80,7 +74,6 @@ export async function answersAbove(
 
 /** Bytes of the states of so many samples with a picture, about: for deciding whether those of all records can be kept. */
 export function stateBytes(vlm: Vlm, samples: number): number {
-  const { visualTokens, decoder } = vlm.architecture;
   const words = 32;
-  return 4 * samples * (visualTokens + words) * decoder.hidden;
+  return 4 * samples * (usualTokens(vlm.architecture) + words) * vlm.decoder.hidden;
 }

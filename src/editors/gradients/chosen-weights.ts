@@ -4,6 +4,7 @@
  */
 
 import { input, type Node, nameOf, parameter, parameterOp, type Tensor, topological } from '../../graph/index.ts';
+import { placeInputs, walk } from '../../models/forward.ts';
 import { Sites } from '../../models/sites.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import { Weights } from '../../nn/weights.ts';
@@ -17,10 +18,9 @@ const named = (node: Node): NamedWeight => ({ name: nameOf(node), shape: node.sh
 
 /** Picture features [b, n, e] of the frozen image encoder -> visual tokens [b, v, d], by weights of one's own. */
 export function connector(vlm: Vlm, weights: Weights): Node {
-  const pixels = input('pixels', ['b', 3, ...vlm.architecture.imageSize]);
   // What stands before the replaced site is no part of the program.
   const sites = new Sites(new Map([['vision.features', (x: Node) => input('features', x.shape)]]));
-  return vlm.architecture.vision(pixels, weights, sites);
+  return vlm.architecture.vision(vlm.architecture.pixels(), weights, sites);
 }
 
 /** LLaVA: the projector. BLIP2-OPT and MiniGPT-4: the Q-Former with its query tokens, and the projection. */
@@ -32,29 +32,20 @@ export function connectorWeights(vlm: Vlm): NamedWeight[] {
 
 /** Matrices [out, in] of a layer's feed-forward module in the order of their use: LLaMA gate, up, down; OPT fc1, fc2. */
 export function feedForward(vlm: Vlm, layer: number): NamedWeight[] {
-  const { decoder } = vlm;
   const sites = new Sites(new Map([[`layers.${layer}.mlp.in`, (x: Node) => input('mlp.in', x.shape)]]));
-  decoder.layer(layer, input('x', ['b', 'l', decoder.hidden]), {
-    weights: new Weights(),
-    sites,
-    positions: input('positions', ['b', 'l'], 'int64'),
-    bias: input('bias', ['b', 1, 'l', 'l']),
-  });
+  layersOf(vlm, layer, layer + 1, sites);
   return productsOf(sites.get(`layers.${layer}.mlp.out`)).map(({ inputs }) => named(inputs[1]!));
 }
 
 /** Matrices [out, in] of attention and feed-forward modules in layers `from` and up. */
 export function layerMatrices(vlm: Vlm, from: number): NamedWeight[] {
-  const { decoder } = vlm;
-  const context = {
-    weights: new Weights(),
-    sites: new Sites(),
-    positions: input('positions', ['b', 'l'], 'int64'),
-    bias: input('bias', ['b', 1, 'l', 'l']),
-  };
-  let x = input('x', ['b', 'l', decoder.hidden]);
-  for (let i = from; i < decoder.layers; i++) x = decoder.layer(i, x, context);
-  return productsOf(x).map(({ inputs }) => named(inputs[1]!));
+  return productsOf(layersOf(vlm, from, vlm.decoder.layers, new Sites())).map(({ inputs }) => named(inputs[1]!));
+}
+
+/** Layers [from, to) over any states. */
+function layersOf({ decoder }: Vlm, from: number, to: number, sites: Sites): Node {
+  const { positions, bias } = placeInputs(decoder.positionAxes ?? 1, undefined);
+  return walk(decoder, from, to, input('x', ['b', 'l', decoder.hidden]), { weights: new Weights(), sites, positions, bias });
 }
 
 /** Products with a chosen matrix on the right, in the order of the graph; by default with any stored one. */
@@ -62,10 +53,11 @@ export function productsOf(output: Node, chosen = (matrix: Node): boolean => mat
   return topological([output]).filter(({ op, inputs }) => op.name === 'matmul' && chosen(inputs[1]!));
 }
 
+const storedValues = (_: Vlm, weights: readonly NamedWeight[]): Record<string, Node> =>
+  Object.fromEntries(weights.map(({ name, shape }) => [name, parameter(name, shape)]));
+
 /** Stored values, as float32. */
 export async function readWeights(vlm: Vlm, weights: readonly NamedWeight[]): Promise<Map<string, Tensor<'float32'>>> {
-  const program = await vlm.program(`weights|${weights.map((w) => w.name).join()}`, () =>
-    Object.fromEntries(weights.map(({ name, shape }) => [name, parameter(name, shape)])),
-  );
+  const program = await vlm.program(storedValues, weights);
   return new Map(Object.entries(await program.run({})) as [string, Tensor<'float32'>][]);
 }

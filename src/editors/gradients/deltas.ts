@@ -6,7 +6,8 @@
 import { add, f32, input, matmul, type Node, type Tensor } from '../../graph/index.ts';
 import { type AnsweringModel, answerTargets, generateAll, readInput } from '../../models/answer.ts';
 import { forRows } from '../../models/generate.ts';
-import type { Rewrite, Vlm } from '../../models/vlm.ts';
+import { defineRewrite, type Rewrite } from '../../models/rewrite.ts';
+import type { Vlm } from '../../models/vlm.ts';
 import type { LowRank } from '../../nn/weights.ts';
 import { checkEdits, type Edit, type EditRequest, type EditSequence } from '../editor.ts';
 import type { NamedWeight } from './chosen-weights.ts';
@@ -74,22 +75,19 @@ export async function sumDeltas(vlm: Vlm, edits: readonly Edit[], before: Deltas
   return total;
 }
 
+const productGraph = (): Record<string, Node> => ({ y: matmul(input('left', ['o', 'r']), input('right', ['r', 'i'])) });
+
 async function product(vlm: Vlm, left: Tensor<'float32'>, right: Tensor<'float32'>): Promise<Tensor<'float32'>> {
-  const program = await vlm.program('deltas|product', () => ({
-    y: matmul(input('left', ['o', 'r']), input('right', ['r', 'i'])),
-  }));
-  return (await program.run({ left, right })).y as Tensor<'float32'>;
+  return (await (await vlm.program(productGraph)).run({ left, right })).y as Tensor<'float32'>;
 }
 
-/** Functions of weights that add the changes given as inputs of the run, and those inputs. */
-export function addDeltas(deltas: Deltas): Pick<Rewrite, 'key' | 'replace' | 'feeds'> {
-  const names = [...deltas.keys()];
-  return {
-    key: `deltas|${names.join()}`,
-    replace: new Map(names.map((name) => [name, (w: Node) => add(w, input(DENSE + name, w.shape))])),
-    feeds: Object.fromEntries([...deltas].map(([name, t]) => [DENSE + name, t])),
-  };
-}
+const addition = defineRewrite((names: readonly string[]) => ({
+  replace: new Map(names.map((name) => [name, (w: Node) => add(w, input(DENSE + name, w.shape))])),
+}));
+
+/** The rewrite that adds changes, which are inputs of the run, to weights. */
+export const addDeltas = (deltas: Deltas): Rewrite =>
+  addition([...deltas.keys()], Object.fromEntries([...deltas].map(([name, t]) => [DENSE + name, t])));
 
 /**
  * Answers queries in groups: those under one and the same edit together. With one edit all are; with several, query i is under edit i.
@@ -156,12 +154,9 @@ export function sequenceOfDeltas(vlm: Vlm, next: (request: EditRequest, earlier:
   };
 }
 
-/** A run with changed weights. */
-export const changedWeights = (deltas: Deltas): Rewrite => ({ ...addDeltas(deltas), patches: () => new Map() });
-
 /** The model with changed decoder weights. */
 function changed(vlm: Vlm, deltas: Deltas): AnsweringModel {
-  const rewrite = changedWeights(deltas);
+  const rewrite = addDeltas(deltas);
   return {
     answerTargets: (queries) => answerTargets(vlm, queries, () => rewrite),
     generate: (queries, options) => generateAll(vlm, queries, options, () => rewrite),

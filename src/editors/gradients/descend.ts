@@ -16,11 +16,11 @@ export interface DescentSettings {
   until: number;
 }
 
-export interface Descent {
-  /** names the program: equal keys have equal graphs */
-  key: string;
-  /** the loss, and the inputs that are trained */
-  build(): { loss: Node; trained: readonly Node[] };
+export interface Descent<A extends readonly unknown[]> {
+  /** the loss, and the inputs that are trained: a function of the module that asks */
+  build(vlm: Vlm, ...args: A): { loss: Node; trained: readonly Node[] };
+  /** as of `Vlm.program` */
+  args: A;
   /** starting values by input name */
   initial: ReadonlyMap<string, Tensor<'float32'>>;
   feeds: Feeds;
@@ -35,24 +35,35 @@ export interface Descended {
   loss: number;
 }
 
+/** One step of AdamW: the loss, and every trained value with its state as they are after it. */
+function stepGraph(
+  vlm: Vlm,
+  build: Descent<readonly unknown[]>['build'],
+  args: readonly unknown[],
+  decay: number,
+): Record<string, Node> {
+  const { loss, trained } = build(vlm, ...args);
+  const scalars = {
+    lr: input('step.lr', []),
+    correction1: input('step.correction1', []),
+    correction2: input('step.correction2', []),
+  };
+  const { updates } = optimize(trained, gradient(loss, trained), () => ({ rule: 'adam', decay }), scalars);
+  const outputs: Record<string, Node> = { loss };
+  for (const [node, { weight, state }] of updates) {
+    outputs[nameOf(node)] = weight;
+    for (const [slot, value] of Object.entries(state)) outputs[`${slot}:${nameOf(node)}`] = value;
+  }
+  return outputs;
+}
+
 /** @throws LossError when the loss is not finite */
-export async function descend(vlm: Vlm, { key, build, initial, feeds, settings }: Descent): Promise<Descended> {
+export async function descend<A extends readonly unknown[]>(
+  vlm: Vlm,
+  { build, args, initial, feeds, settings }: Descent<A>,
+): Promise<Descended> {
   const { rate, decay } = settings;
-  const program = await vlm.program(`descend|${key}|${decay}`, () => {
-    const { loss, trained } = build();
-    const scalars = {
-      lr: input('step.lr', []),
-      correction1: input('step.correction1', []),
-      correction2: input('step.correction2', []),
-    };
-    const { updates } = optimize(trained, gradient(loss, trained), () => ({ rule: 'adam', decay }), scalars);
-    const outputs: Record<string, Node> = { loss };
-    for (const [node, { weight, state }] of updates) {
-      outputs[nameOf(node)] = weight;
-      for (const [slot, value] of Object.entries(state)) outputs[`${slot}:${nameOf(node)}`] = value;
-    }
-    return outputs;
-  });
+  const program = await vlm.program(stepGraph, build as Descent<readonly unknown[]>['build'], args, decay);
   const scalar = (x: number): Tensor => f32([x], []);
   let values = new Map(initial);
   let state = new Map(

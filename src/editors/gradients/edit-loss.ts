@@ -5,6 +5,7 @@
 
 import {
   crossEntropy,
+  type Dim,
   f32,
   gather,
   i64,
@@ -12,41 +13,37 @@ import {
   mul,
   mulDim,
   type Node,
-  pad,
   reshape,
   sum,
   type Tensor,
 } from '../../graph/index.ts';
 import type { Query } from '../../models/answer.ts';
+import { type BatchShape, rowOf } from '../../models/batch.ts';
+import { placeInputs, splitStates, textInPlace, walkSplit } from '../../models/forward.ts';
 import { Sites } from '../../models/sites.ts';
-import { splitLayer, splitStates } from '../../models/split.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import type { Weights } from '../../nn/weights.ts';
-import { padHidden, type Sample } from '../context/states.ts';
+import { padStates, type Sample, stateSite } from '../context/states.ts';
 
 /** States before layer `from` of one input with its target. */
-export async function stateBefore(vlm: Vlm, { prompt, image, target }: Query, from: number): Promise<Sample> {
-  const sequence = vlm.layout(prompt, image !== undefined, target);
-  const batch = await vlm.batch([sequence], [image]);
-  const site = from === 0 ? 'decoder.in' : `layers.${from - 1}.out`;
-  const out = await vlm.run({ from: 0, to: from, outputs: [site] }, batch);
+export async function stateBefore(vlm: Vlm, { target, ...asked }: Query, from: number): Promise<Sample> {
+  const sequence = vlm.layout(asked, target);
+  const site = stateSite(from);
+  const out = await vlm.run({ from: 0, to: from, read: [site] }, await vlm.batch([sequence]));
   return { sequence, hidden: out[site]!.data as Float32Array };
 }
 
 /**
  * Logits at `rows` [r, n] of inputs with pictures: states `hidden` [b, l, d] through layers `from` and up. Inputs of the program: hidden,
  * positions [b, l], bias [b, 1, l, l], rows [r].
- * @param sites of the words, which come after the picture
+ * @param prefix `vlm.prefixDim` of the inputs @param sites of the words, which come after the pictures
  */
-export function tailLogits(vlm: Vlm, from: number, weights: Weights, sites = new Sites()): Node {
-  const { decoder, visualTokens } = vlm.architecture;
-  const hidden = input('hidden', ['b', 'l', decoder.hidden]);
-  const length = vlm.visualStart + visualTokens;
-  const positions = input('positions', ['b', 'l'], 'int64');
-  const bias = input('bias', ['b', 1, 'l', 'l']);
-  let x = splitStates(hidden, length);
-  for (let i = from; i < decoder.layers; i++) x = splitLayer(decoder, i, x, { weights, sites, positions, bias, length });
-  const flat = reshape(pad(x.text, 1, length, 0), [mulDim('b', 'l'), decoder.hidden]);
+export function tailLogits(vlm: Vlm, from: number, prefix: Dim, weights: Weights, sites = new Sites()): Node {
+  const { decoder } = vlm;
+  const { length: l, positions, bias } = placeInputs(decoder.positionAxes ?? 1, prefix);
+  const hidden = splitStates(input('hidden', ['b', l, decoder.hidden]), prefix);
+  const x = walkSplit(decoder, from, decoder.layers, hidden, { weights, sites, positions, bias, length: prefix });
+  const flat = reshape(textInPlace(x, prefix), [mulDim('b', l), decoder.hidden]);
   return decoder.head(gather(flat, input('rows', ['r'], 'int64')), weights);
 }
 
@@ -55,10 +52,10 @@ export function targetLoss(logits: Node): Node {
   return sum(mul(crossEntropy(logits, input('labels', ['r'], 'int64')), input('rowWeights', ['r'])));
 }
 
-/** Feeds of rows, labels and weights for inputs padded to `length`. */
-export function targetFeeds(samples: readonly Pick<Sample, 'sequence'>[], length: number): Record<string, Tensor> {
-  const of = samples.flatMap(({ sequence: { targetIds, promptEnd } }, n) =>
-    targetIds.map((id, i) => ({ id, row: n * length + promptEnd + i, weight: 1 / targetIds.length })),
+/** Feeds of rows, labels and weights for inputs side by side. */
+export function targetFeeds(batch: BatchShape): Record<string, Tensor> {
+  const of = batch.sequences.flatMap(({ targetIds, promptEnd }, n) =>
+    targetIds.map((id, i) => ({ id, row: rowOf(batch, n, promptEnd + i), weight: 1 / targetIds.length })),
   );
   return {
     rows: i64(
@@ -78,6 +75,6 @@ export function targetFeeds(samples: readonly Pick<Sample, 'sequence'>[], length
 
 /** Feeds of `tailLogits` and `targetLoss`. */
 export function tailFeeds(vlm: Vlm, samples: readonly Sample[]): Record<string, Tensor> {
-  const { hidden, positions, bias, length } = padHidden(samples, vlm.decoder.hidden);
-  return { hidden, positions, bias, ...targetFeeds(samples, length) };
+  const { batch, feeds } = padStates(vlm, samples);
+  return { ...feeds, ...targetFeeds(batch) };
 }

@@ -4,7 +4,9 @@
  * so no gradient of a gradient is ever needed.
  */
 
-import { concat, gradient, input, type Node, type Tensor } from '../../graph/index.ts';
+import { concat, type Dim, gradient, input, type Node, type Tensor } from '../../graph/index.ts';
+import { batchShape } from '../../models/batch.ts';
+import type { Rewrite } from '../../models/rewrite.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import { Weights } from '../../nn/weights.ts';
 import type { Feeds } from '../../runtime/program.ts';
@@ -42,6 +44,29 @@ export function lastMatrices(vlm: Vlm, from: number): NamedWeight[] {
   return layers.flatMap((layer) => feedForward(vlm, layer));
 }
 
+function factorGraph(
+  vlm: Vlm,
+  from: number,
+  prefix: Dim,
+  matrices: readonly string[],
+  { replace }: Rewrite,
+): Record<string, Node> {
+  const weights = new Weights(replace);
+  const loss = targetLoss(tailLogits(vlm, from, prefix, weights));
+  const nodes = new Map(matrices.map((name) => [weights.entries().get(name)!, name]));
+  const products = productsOf(loss, (matrix) => nodes.has(matrix));
+  const deltas = gradient(loss, products);
+  const outputs: Record<string, Node> = {};
+  for (const name of matrices) {
+    // The picture and the words pass a layer apart, by one and the same matrix.
+    const uses = products.flatMap((p, i) => (nodes.get(p.inputs[1]!) === name ? [{ x: p.inputs[0]!, delta: deltas[i]! }] : []));
+    const joined = (parts: readonly Node[]): Node => concat(parts, 1);
+    outputs[`x:${name}`] = joined(uses.map(({ x }) => x));
+    outputs[`d:${name}`] = joined(uses.map(({ delta }) => delta));
+  }
+  return outputs;
+}
+
 /**
  * @param samples states before layer `from` of the edits' own inputs
  * @param earlier changes of the matrices that the model has already
@@ -53,29 +78,10 @@ export async function gradientFactors(
   earlier: Deltas = new Map(),
 ): Promise<Map<string, Factors>> {
   const matrices = lastMatrices(vlm, from).map(({ name }) => name);
-  const { key, replace, feeds } = addDeltas(earlier);
-  const program = await vlm.program(`factors|${from}|${key}`, () => {
-    const weights = new Weights(replace);
-    const loss = targetLoss(tailLogits(vlm, from, weights));
-    const nodes = new Map(matrices.map((name) => [weights.entries().get(name)!, name]));
-    const products = productsOf(loss, (matrix) => nodes.has(matrix));
-    const deltas = gradient(loss, products);
-    const outputs: Record<string, Node> = {};
-    for (const name of matrices) {
-      // The picture and the words pass a layer apart, by one and the same matrix.
-      const uses = products.flatMap((p, i) => (nodes.get(p.inputs[1]!) === name ? [{ x: p.inputs[0]!, delta: deltas[i]! }] : []));
-      outputs[`x:${name}`] = concat(
-        uses.map(({ x }) => x),
-        1,
-      );
-      outputs[`d:${name}`] = concat(
-        uses.map(({ delta }) => delta),
-        1,
-      );
-    }
-    return outputs;
-  });
-  const out = await program.run({ ...tailFeeds(vlm, samples), ...feeds });
+  const rewrite = addDeltas(earlier);
+  const prefix = vlm.prefixDim(batchShape(samples.map(({ sequence }) => sequence)).prefix);
+  const program = await vlm.program(factorGraph, from, prefix, matrices, rewrite);
+  const out = await program.run({ ...tailFeeds(vlm, samples), ...rewrite.feeds });
   return new Map(
     matrices.map((name) => [name, { x: out[`x:${name}`] as Tensor<'float32'>, delta: out[`d:${name}`] as Tensor<'float32'> }]),
   );

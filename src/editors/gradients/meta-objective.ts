@@ -18,13 +18,12 @@ import {
   mul,
   mulDim,
   type Node,
-  pad,
   reshape,
   slice,
   sum,
 } from '../../graph/index.ts';
+import { placeInputs, splitStates, textInPlace, walk, walkSplit } from '../../models/forward.ts';
 import { Sites } from '../../models/sites.ts';
-import { splitLayer, splitStates } from '../../models/split.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import { type LowRank, Weights } from '../../nn/weights.ts';
 
@@ -47,12 +46,23 @@ export interface MetaTerms extends TargetTerms {
 }
 
 /**
+ * Of rows in groups of e edits, the first two of which are about one picture: one row of each picture.
+ * @param axis of the rows
+ */
+export const picturesOnce = (x: Node, axis = 0): Node =>
+  concat([slice(x, axis, 0, 'e'), slice(x, axis, mulDim(2, 'e'), x.dim(axis))], axis);
+
+/** The rows of all groups out of one row of each picture. */
+export const asRows = (x: Node): Node => concat([slice(x, 0, 0, 'e'), x], 0);
+
+/**
  * Inputs: image.{hidden [4e, l, d], positions, bias, rows [r], labels [r], parts [3, r], locRows [k], before [k, n], locWeights [k]} and
  * text.{hidden [e, m, d], positions, bias, rows [j], before [j, n], locWeights [j]}.
  * @param changes of weights by name: factors of each edit, left [e, out, t] and right [e, t, in]
  */
 export function metaTerms(vlm: Vlm, from: number, changes: ReadonlyMap<string, LowRank>): MetaTerms {
-  const { decoder, visualTokens } = vlm.architecture;
+  const { decoder, usualPrefix: prefix } = vlm;
+  const axes = decoder.positionAxes ?? 1;
   const d = decoder.hidden;
   const b = mulDim(pictureGroups.length, 'e');
   // The factors are repeated for the groups of rows that read them: they are small, the matrices are not.
@@ -69,29 +79,27 @@ export function metaTerms(vlm: Vlm, from: number, changes: ReadonlyMap<string, L
   };
   const frozen = new Weights();
 
-  const positions = input('image.positions', [b, 'l'], 'int64');
-  const length = vlm.visualStart + visualTokens;
-  const asRows = (x: Node): Node => concat([slice(x, 0, 0, 'e'), x], 0);
-  const states = splitStates(input('image.hidden', [b, 'l', d]), length);
-  let x = {
-    picture: concat([slice(states.picture, 0, 0, 'e'), slice(states.picture, 0, mulDim(2, 'e'), b)], 0),
-    text: states.text,
-  };
-  const context = {
-    weights: under(4),
-    pictureWeights: under(3),
-    sites: new Sites(),
-    positions,
-    bias: input('image.bias', [b, 1, 'l', 'l']),
-    length,
-    spread: asRows,
-  };
-  for (let i = from; i < decoder.layers; i++) x = splitLayer(decoder, i, x, context);
+  const { length: l, positions, bias } = placeInputs(axes, prefix, b, 'image.');
+  const states = splitStates(input('image.hidden', [b, l, d]), prefix);
+  const x = walkSplit(
+    decoder,
+    from,
+    decoder.layers,
+    { prefix: picturesOnce(states.prefix), text: states.text },
+    {
+      weights: under(4),
+      prefixWeights: under(3),
+      sites: new Sites(),
+      ...{ positions, bias, length: prefix },
+      spread: asRows,
+      chosen: picturesOnce,
+    },
+  );
   const logits = (states: Node, rows: Node): Node => {
     const [n, l] = states.shape as [Dim, Dim];
     return decoder.head(gather(reshape(states, [mulDim(n, l), d]), rows), frozen);
   };
-  const words = pad(x.text, 1, length, 0);
+  const words = textInPlace(x, prefix);
   const answers = logits(words, input('image.rows', ['r'], 'int64'));
   const labels = input('image.labels', ['r'], 'int64');
   const parts = input('image.parts', [3, 'r']);
@@ -107,14 +115,13 @@ export function metaTerms(vlm: Vlm, from: number, changes: ReadonlyMap<string, L
   };
   const modalLocality = kl('image', 'k', logits(words, input('image.locRows', ['k'], 'int64')));
 
-  let y: Node = input('text.hidden', ['e', 'm', d]);
-  const text = {
+  const text = placeInputs(axes, undefined, 'e', 'text.', 'm');
+  const y = walk(decoder, from, decoder.layers, input('text.hidden', ['e', 'm', d]), {
     weights: under(1),
     sites: new Sites(),
-    positions: input('text.positions', ['e', 'm'], 'int64'),
-    bias: input('text.bias', ['e', 1, 'm', 'm']),
-  };
-  for (let i = from; i < decoder.layers; i++) y = decoder.layer(i, y, text);
+    positions: text.positions,
+    bias: text.bias,
+  });
   const textLocality = kl('text', 'j', logits(y, input('text.rows', ['j'], 'int64')));
   const uniform = mul(mean(logSoftmax(answers), -1), -1);
   return {

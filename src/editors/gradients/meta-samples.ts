@@ -2,10 +2,11 @@
 
 import { f32, i64, type Tensor } from '../../graph/index.ts';
 import type { EditRecord } from '../../input/records.ts';
+import { type BatchShape, rowOf } from '../../models/batch.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import type { Feeds } from '../../runtime/program.ts';
-import { picturesOf, type VisualTokens } from '../context/pictures.ts';
-import { answersAbove, padHidden, type Sample, statesBelow } from '../context/states.ts';
+import { type Pictures, picturesOf } from '../context/pictures.ts';
+import { answersAbove, padStates, type Sample, statesBelow } from '../context/states.ts';
 import { pictureGroups } from './meta-objective.ts';
 
 export interface Prepared {
@@ -21,7 +22,7 @@ export interface Prepared {
 }
 
 /** Tokens that a hyper-network reads of each record's request. */
-export type Conditions = (records: readonly EditRecord[], pictures: VisualTokens) => Promise<readonly (readonly number[])[]>;
+export type Conditions = (records: readonly EditRecord[], pictures: Pictures) => Promise<readonly (readonly number[])[]>;
 
 /** Records prepared together: one run for what is below layer `from`, and one above it for the unedited answers of each kind of locality. */
 export async function prepare(
@@ -42,17 +43,14 @@ export async function prepare(
   );
   const groups = pictureGroups.length;
   const pictures = await statesBelow(vlm, asked, from, tokens);
-  const localities = records.map(({ queries }) => queries.modalLocality);
   const pictureBefore = await answersAbove(
     vlm,
-    localities,
     records.map((_, i) => pictures[i * groups + pictureGroups.indexOf('modalLocality')]!),
     from,
-    tokens,
   );
   const questions = records.map(({ queries }) => queries.textLocality);
   const texts = await statesBelow(vlm, questions, from, tokens);
-  const textBefore = await answersAbove(vlm, questions, texts, from, tokens);
+  const textBefore = await answersAbove(vlm, texts, from);
   const condition = await conditions?.(records, tokens);
   return records.map((record, i) => ({
     record,
@@ -76,18 +74,17 @@ export function bytesOf({ pictures, text, pictureBefore, textBefore }: Prepared)
 export function metaFeeds(vlm: Vlm, prepared: readonly Prepared[], whole: readonly Prepared[] = prepared): Feeds {
   const e = prepared.length;
   const n = vlm.decoder.vocabulary;
-  const d = vlm.decoder.hidden;
   const all = pictureGroups.flatMap((_, g) => prepared.map((p) => p.pictures[g]!));
-  const image = padHidden(all, d);
-  const text = padHidden(
+  const image = padStates(vlm, all);
+  const text = padStates(
+    vlm,
     prepared.map((p) => p.text),
-    d,
   );
-  const placed = (samples: readonly Sample[], length: number): { row: number; id: number; sample: number }[] =>
-    samples.flatMap(({ sequence }, sample) =>
-      sequence.targetIds.map((id, i) => ({ row: sample * length + sequence.promptEnd + i, id, sample })),
+  const placed = (batch: BatchShape): { row: number; id: number; sample: number }[] =>
+    batch.sequences.flatMap(({ targetIds, promptEnd }, sample) =>
+      targetIds.map((id, i) => ({ row: rowOf(batch, sample, promptEnd + i), id, sample })),
     );
-  const rows = placed(all, image.length);
+  const rows = placed(image.batch);
   const asked = rows.filter(({ sample }) => sample < 3 * e);
   const parts = new Float32Array(3 * asked.length);
   const tokens = (of: (p: Prepared) => Sample): number => whole.reduce((total, p) => total + of(p).sequence.targetIds.length, 0);
@@ -98,10 +95,7 @@ export function metaFeeds(vlm: Vlm, prepared: readonly Prepared[], whole: readon
   });
   const ints = (values: readonly number[]): Tensor => i64(values, [values.length]);
   const local = rows.filter(({ sample }) => sample >= 3 * e).map(({ row }) => row);
-  const textRows = placed(
-    prepared.map((p) => p.text),
-    text.length,
-  ).map(({ row }) => row);
+  const textRows = placed(text.batch).map(({ row }) => row);
   const even = (k: number, all: number): Tensor => f32(new Float32Array(k).fill(1 / all), [k]);
   const joined = (parts: readonly Float32Array[], k: number): Tensor => {
     const data = new Float32Array(k * n);
@@ -112,10 +106,11 @@ export function metaFeeds(vlm: Vlm, prepared: readonly Prepared[], whole: readon
     }
     return f32(data, [k, n]);
   };
+  const named = (kind: string, feeds: Feeds): Feeds =>
+    Object.fromEntries(Object.entries(feeds).map(([name, t]) => [`${kind}.${name}`, t]));
   return {
-    'image.hidden': image.hidden,
-    'image.positions': image.positions,
-    'image.bias': image.bias,
+    ...named('image', image.feeds),
+    ...named('text', text.feeds),
     'image.rows': ints(asked.map(({ row }) => row)),
     'image.labels': ints(asked.map(({ id }) => id)),
     'image.parts': f32(parts, [3, asked.length]),
@@ -128,9 +123,6 @@ export function metaFeeds(vlm: Vlm, prepared: readonly Prepared[], whole: readon
       local.length,
       tokens((p) => p.pictures[3]!),
     ),
-    'text.hidden': text.hidden,
-    'text.positions': text.positions,
-    'text.bias': text.bias,
     'text.rows': ints(textRows),
     'text.before': joined(
       prepared.map((p) => p.textBefore),

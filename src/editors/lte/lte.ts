@@ -18,11 +18,12 @@
 
 import { z } from 'zod';
 import { f32, type Tensor } from '../../graph/index.ts';
+import { type Asked, changeQuestion, type Prompt } from '../../input/segments.ts';
 import { type AnsweringModel, answerTargets, generateAll, readInput } from '../../models/answer.ts';
 import { forRows } from '../../models/generate.ts';
-import type { Rewrite, Vlm } from '../../models/vlm.ts';
+import type { Rewrite } from '../../models/rewrite.ts';
+import type { Vlm } from '../../models/vlm.ts';
 import { best, inGroups, type Memory, own, shared, tensorOf } from '../context/memory.ts';
-import type { Asked } from '../context/placed.ts';
 import { keysOf, similarity } from '../context/representation.ts';
 import { trainingSettings } from '../context/training.ts';
 import {
@@ -34,6 +35,7 @@ import {
   modelId,
   needWeights,
   type Settings,
+  wordsOf,
 } from '../editor.ts';
 import { addDeltas, type Deltas, sumDeltas } from '../gradients/deltas.ts';
 import { parseSettings, real } from '../settings.ts';
@@ -54,12 +56,12 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWe
   const edits: Edit[] = [];
   for (const { image, prompt, target } of requests) {
     // Says what is wrong with the request.
-    vlm.layout(prompt, true, target);
+    vlm.layout({ prompt, image }, target);
     const [key] = await keysOf(vlm, [{ image, prompt }], settings.retrievalLayer as number, center);
     edits.push({
       editor: id,
       model: modelId(vlm),
-      request: { prompt, target },
+      request: wordsOf({ prompt, target }),
       settings: {
         retrievalLayer: settings.retrievalLayer!,
         threshold: settings.threshold!,
@@ -84,12 +86,12 @@ function changesOf(vlm: Vlm, { tensors, ...edit }: Edit): { by: Tensor; deltas: 
 }
 
 /** The edit that a query is under and, where it is in its scope, the query's prompt behind it. */
-async function route(vlm: Vlm, query: Asked, edits: readonly Edit[]): Promise<{ edit: Edit; prompt: string }> {
+async function route(vlm: Vlm, query: Asked, edits: readonly Edit[]): Promise<{ edit: Edit; prompt: Prompt }> {
   const { settings } = edits[0]!;
   const [key] = await keysOf(vlm, [query], settings.retrievalLayer as number, tensorOf(edits[0]!, 'center'));
   const { edit, score } = best(edits, (e) => similarity(key!, tensorOf(e, 'key').data));
   const inScope = score >= (edit.settings.threshold as number);
-  return { edit, prompt: inScope ? promptBehind(vlm, edit.request, query.prompt) : query.prompt };
+  return { edit, prompt: inScope ? changeQuestion(query.prompt, (text) => promptBehind(vlm, edit.request, text)) : query.prompt };
 }
 
 function under(vlm: Vlm, memory: Memory): AnsweringModel {
@@ -97,13 +99,13 @@ function under(vlm: Vlm, memory: Memory): AnsweringModel {
     queries: readonly Q[],
     ask: (queries: Q[], rewrite: Rewrite, rows: readonly number[]) => Promise<A[]>,
   ): Promise<A[]> => {
-    const routes: { edit: Edit; prompt: string }[] = [];
+    const routes: { edit: Edit; prompt: Prompt }[] = [];
     for (const [i, edits] of memory(queries.length).entries()) routes.push(await route(vlm, queries[i]!, edits));
     return inGroups(
       routes.map(({ edit }) => changesOf(vlm, edit).by),
       async (rows) => {
         const { deltas } = changesOf(vlm, routes[rows[0]!]!.edit);
-        const rewrite: Rewrite = { ...addDeltas(await deltas), patches: () => new Map() };
+        const rewrite = addDeltas(await deltas);
         return ask(
           rows.map((i) => ({ ...queries[i]!, prompt: routes[i]!.prompt })),
           rewrite,

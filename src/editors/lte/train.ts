@@ -19,16 +19,19 @@ import {
   type Tensor,
 } from '../../graph/index.ts';
 import type { EditRecord, Query as RecordQuery } from '../../input/records.ts';
+import { usualTokens } from '../../models/architecture.ts';
+import { rowOf } from '../../models/batch.ts';
+import { mergeVisual, placeInputs, walk } from '../../models/forward.ts';
 import { checkTraining } from '../../models/memory.ts';
 import type { Sequence } from '../../models/sequence.ts';
 import { Sites } from '../../models/sites.ts';
+import { spanInputs } from '../../models/spans.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import { zeros } from '../../nn/optimizers.ts';
 import { Weights } from '../../nn/weights.ts';
 import { Random } from '../../random.ts';
 import type { Feeds } from '../../runtime/program.ts';
-import { picturesOf, type VisualTokens } from '../context/pictures.ts';
-import { placedFeeds } from '../context/placed.ts';
+import { type Pictures, picturesOf } from '../context/pictures.ts';
 import { centerOf, describe, fitThreshold, keyOf, middleLayer, openQuery, similarity } from '../context/representation.ts';
 import { Kept, preparationGroups, trainOnRecords } from '../context/training.ts';
 import { wordingFor } from '../context/wording.ts';
@@ -72,7 +75,6 @@ export const promptBehind = (vlm: Vlm, edit: Edit['request'], query: string): st
 /** One input of a training step. */
 interface Input {
   readonly sequence: Sequence;
-  readonly picture: Tensor<'float32'> | undefined;
   /** the query without an edit, whose answer by the unedited model is to stay; undefined: the target is to be learned */
   readonly plain: Sequence | undefined;
   readonly group: 'inScope' | 'outOfScope' | 'noEdit';
@@ -98,14 +100,11 @@ async function uneditedLogits(vlm: Vlm, inputs: readonly Input[]): Promise<Map<I
   const out = new Map<Input, Float32Array>();
   const n = vlm.decoder.vocabulary;
   for (const image of [true, false]) {
-    const some = inputs.filter(({ plain, picture }) => plain !== undefined && (picture !== undefined) === image);
+    const some = inputs.filter(({ plain }) => plain !== undefined && plain.pictures.length > 0 === image);
     if (some.length === 0) continue;
-    const batch = vlm.batchVisual(
-      some.map(({ plain }) => plain!),
-      some.map(({ picture }) => picture),
-    );
-    const rows = batch.sequences.flatMap((plain, i) => answerRows(plain).map((row) => i * batch.length + row));
-    const segment = { from: 0, to: vlm.decoder.layers, outputs: ['logits'], rows: true };
+    const batch = await vlm.batch(some.map(({ plain }) => plain!));
+    const rows = batch.sequences.flatMap((plain, i) => answerRows(plain).map((place) => rowOf(batch, i, place)));
+    const segment = { from: 0, to: vlm.decoder.layers, read: ['logits'], rows: true };
     const { logits } = await vlm.run(segment, batch, { rows: i64(rows, [rows.length]) });
     let at = 0;
     for (const one of some) {
@@ -117,7 +116,7 @@ async function uneditedLogits(vlm: Vlm, inputs: readonly Input[]): Promise<Map<I
   return out;
 }
 
-/** Inputs: ids, positions [b, l], bias, placed.words, placed.visual, rows [r], labels [r], targets [r], before [k, n], kept [k], kl [2, k]. */
+/** Inputs: ids, positions [b, l], bias, visual [b, v, d] with `spanFeeds`, rows [r], labels [r], targets [r], before [k, n], kept [k], kl [2, k]. */
 function objective(
   vlm: Vlm,
   changed: ReadonlyMap<string, Node>,
@@ -126,13 +125,11 @@ function objective(
   const { decoder } = vlm;
   const d = decoder.hidden;
   const weights = new Weights(new Map([...changed].map(([name, change]) => [name, (w: Node) => add(w, change)])));
-  const positions = input('positions', ['b', 'l'], 'int64');
-  const words = decoder.embed(input('ids', ['b', 'l'], 'int64'), weights);
-  const placed = add(mul(words, input('placed.words', ['b', 'l', 1])), input('placed.visual', ['b', 'l', d]));
-  const context = { weights, sites: new Sites(), positions, bias: input('bias', ['b', 1, 'l', 'l']) };
-  let x = decoder.enter(placed, positions, weights);
-  for (let i = 0; i < decoder.layers; i++) x = decoder.layer(i, x, context);
-  const flat = reshape(x, [mulDim('b', 'l'), d]);
+  const { length: l, positions, bias } = placeInputs(decoder.positionAxes ?? 1, undefined);
+  const words = decoder.embed(input('ids', ['b', l], 'int64'), weights);
+  const start = decoder.enter(mergeVisual(words, spanInputs('b', l), d), positions, weights);
+  const x = walk(decoder, 0, decoder.layers, start, { weights, sites: new Sites(), positions, bias });
+  const flat = reshape(x, [mulDim('b', l), d]);
   const at = (rows: string, size: string): Node => decoder.head(gather(flat, input(rows, [size], 'int64')), weights);
   const inScope = sum(mul(crossEntropy(at('rows', 'r'), input('labels', ['r'], 'int64')), input('targets', ['r'])));
   const kl = klDivergence(input('before', ['k', decoder.vocabulary]), at('kept', 'k'));
@@ -144,17 +141,15 @@ function objective(
 /** Feeds of the objective; every row weighs as it does in the whole batch. */
 async function stepFeeds(vlm: Vlm, part: readonly Input[], whole: readonly Input[]): Promise<Feeds> {
   const answers = await uneditedLogits(vlm, part);
-  const batch = vlm.batchVisual(
-    part.map(({ sequence }) => ({ ...sequence, visualSpan: undefined })),
-    part.map(() => undefined),
+  const batch = await vlm.batch(
+    part.map(({ sequence }) => sequence),
+    true,
   );
   const share = (group: Input['group']): number =>
     1 / whole.filter((x) => x.group === group).reduce((total, { sequence }) => total + sequence.targetIds.length + 1, 0);
   const rowsOf = (chosen: (x: Input) => boolean) =>
     part.flatMap((x, n) =>
-      chosen(x)
-        ? answerRows(x.sequence).map((row, i) => ({ x, at: n * batch.length + row, label: x.sequence.targetIds[i] }))
-        : [],
+      chosen(x) ? answerRows(x.sequence).map((row, i) => ({ x, at: rowOf(batch, n, row), label: x.sequence.targetIds[i] })) : [],
     );
   const ints = (values: readonly number[]): Tensor => i64(values, [values.length]);
   const floats = (values: readonly number[]): Tensor => f32(values, [values.length]);
@@ -172,11 +167,6 @@ async function stepFeeds(vlm: Vlm, part: readonly Input[], whole: readonly Input
   const weigh = (group: Input['group']): Tensor => floats(kept.map(({ x }) => (x.group === group ? share(group) : 0)));
   return {
     ...batch.feeds,
-    ...placedFeeds(
-      vlm,
-      batch,
-      part.map(({ picture }) => (picture === undefined ? [] : [picture])),
-    ),
     rows: ints(learned.map(({ at }) => at)),
     // The end of the answer belongs to it.
     labels: ints(learned.map(({ label }) => label ?? vlm.eosIds[0] ?? 0)),
@@ -243,19 +233,18 @@ export async function trainLte(vlm: Vlm, records: readonly EditRecord[], options
   const { center, threshold } = await fitRetrieval(vlm, records.slice(0, config.calibration), config.retrievalLayer);
   const { changed, initial } = trainedChanges(layerMatrices(vlm, config.from), config.rank, random.fork('initial'));
   const asked = (record: EditRecord): RecordQuery[] => [...changes(record), ...localities(record)];
-  const { visualTokens, decoder } = vlm.architecture;
   const groups = preparationGroups('lte', options, {
     count: records.length,
     batch: config.batch,
-    fits: 4 * 3 * records.length * visualTokens * decoder.hidden <= config.budget,
+    fits: 4 * 3 * records.length * usualTokens(vlm.architecture) * vlm.decoder.hidden <= config.budget,
   });
-  const kept = new Kept<VisualTokens>(
+  const kept = new Kept<Pictures>(
     async (places) => {
       const paths = places.map((place) => asked(records[place]!).map(({ image }) => image));
-      const tokens = await picturesOf(vlm, paths.flat());
-      return paths.map((own) => new Map([...tokens].filter(([path]) => own.includes(path))));
+      const pictures = await picturesOf(vlm, paths.flat());
+      return paths.map((own) => new Map([...pictures].filter(([path]) => own.includes(path))));
     },
-    (pictures) => [...pictures.values()].reduce((bytes, { data }) => bytes + data.byteLength, 0),
+    (pictures) => [...pictures.values()].reduce((bytes, { count }) => bytes + 4 * count * vlm.decoder.hidden, 0),
     config.budget,
     groups,
   );
@@ -273,11 +262,12 @@ export async function trainLte(vlm: Vlm, records: readonly EditRecord[], options
         const record = records[place]!;
         const pictures = await kept.get(place);
         const one = (group: Input['group'], { prompt, image, target }: RecordQuery): Input => {
-          const plain = vlm.layout(prompt, image !== null, target);
+          const picture = image === null ? undefined : pictures.get(image)!;
+          const plain = vlm.layout({ prompt, image: picture }, target);
+          const behind = { prompt: promptBehind(vlm, record.request, prompt), image: picture };
           return {
             group,
-            sequence: group === 'noEdit' ? plain : vlm.layout(promptBehind(vlm, record.request, prompt), image !== null, target),
-            picture: image === null ? undefined : pictures.get(image)!,
+            sequence: group === 'noEdit' ? plain : vlm.layout(behind, target),
             plain: group === 'inScope' ? undefined : plain,
           };
         };

@@ -21,8 +21,8 @@ import {
   reshape,
   type Tensor,
 } from '../../graph/index.ts';
+import { causalBias } from '../../models/batch.ts';
 import type { Vlm } from '../../models/vlm.ts';
-import { causalBias } from '../../models/vlm.ts';
 import { attend, linear, mergeHeads, splitHeads } from '../../nn/layers.ts';
 import { Weights } from '../../nn/weights.ts';
 import type { Random } from '../../random.ts';

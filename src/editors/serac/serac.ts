@@ -17,13 +17,13 @@
 
 import type { Node, Tensor } from '../../graph/index.ts';
 import { f32, input } from '../../graph/index.ts';
+import { type Asked, pictureCount } from '../../input/segments.ts';
 import { type AnsweringModel, readAnswers, type TargetAnswer, unedited } from '../../models/answer.ts';
 import { chooseToken, forRows, type GenerateOptions } from '../../models/generate.ts';
 import type { Sequence } from '../../models/sequence.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import type { Weights } from '../../nn/weights.ts';
 import { best, inGroups, type Memory, own, shared, tensorOf } from '../context/memory.ts';
-import type { Asked } from '../context/placed.ts';
 import { keysOf } from '../context/representation.ts';
 import { trainingSettings } from '../context/training.ts';
 import {
@@ -35,10 +35,17 @@ import {
   modelId,
   needWeights,
   type Settings,
+  wordsOf,
 } from '../editor.ts';
 import { noSettings } from '../settings.ts';
-import { type CounterfactualInput, counterfactualFeeds, counterfactualLogits, counterfactualShapes } from './counterfactual.ts';
-import { embedKeys, keyRows, scopeLogit, scopeShapes } from './scope.ts';
+import {
+  type CounterfactualInput,
+  type CounterfactualShape,
+  counterfactualFeeds,
+  counterfactualLogits,
+  counterfactualShapes,
+} from './counterfactual.ts';
+import { embedKeys, keyRows, type ScopeShape, scopeLogit, scopeShapes } from './scope.ts';
 import {
   boundWeights,
   counterfactualShapeOf,
@@ -65,14 +72,20 @@ const feedsOf = (tensors: Tensors, prefix: 'scope.' | 'counterfactual.'): Record
       .map(([name, t]) => [`serac:${prefix === 'scope.' ? name : name.slice(prefix.length)}`, t]),
   );
 
+const scopeGraph = (_: Vlm, shape: ScopeShape): Record<string, Node> => ({
+  e: embedKeys(asInputs(scopeShapes(shape)), shape, input('keys', ['q', shape.input])),
+});
+
+const counterfactualGraph = (vlm: Vlm, shape: CounterfactualShape): Record<string, Node> => ({
+  logits: counterfactualLogits(vlm, asInputs(counterfactualShapes(shape)), shape),
+});
+
 /** E(x) of queries. */
 async function embeddings(vlm: Vlm, queries: readonly Asked[], tensors: Tensors, config: SeracConfig): Promise<Float32Array[]> {
   const read = queries.map(({ prompt, image }) => ({ prompt, image: config.pictures ? image : undefined }));
   const keys = await keysOf(vlm, read, config.layer, tensors.get('center')!);
   const shape = scopeShapeOf(vlm, config);
-  const program = await vlm.program(`serac scope|${JSON.stringify(shape)}`, () => ({
-    e: embedKeys(asInputs(scopeShapes(shape)), shape, input('keys', ['q', shape.input])),
-  }));
+  const program = await vlm.program(scopeGraph, shape);
   const { e } = await program.run({ keys: keyRows(keys), ...feedsOf(tensors, 'scope.') });
   return queries.map((_, i) => (e!.data as Float32Array).slice(i * shape.output, (i + 1) * shape.output));
 }
@@ -84,14 +97,14 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWe
   const edits: Edit[] = [];
   for (const request of requests) {
     const { prompt, target } = request;
-    const { targetIds } = vlm.layout(prompt, true, target);
+    const { targetIds } = vlm.layout(request, target);
     if (targetIds.length > config.window)
       throw new Error(`the target has ${targetIds.length} tokens; these weights of ${id} read at most ${config.window}`);
     const [e] = await embeddings(vlm, [request], tensors, config);
     edits.push({
       editor: id,
       model: modelId(vlm),
-      request: { prompt, target },
+      request: wordsOf({ prompt, target }),
       settings,
       tensors: new Map([['embedding', f32(e!, [e!.length])], ...tensors]),
     });
@@ -102,7 +115,7 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWe
 /** The stored edit in whose scope each query is; undefined: in none's. */
 async function route(vlm: Vlm, queries: readonly Asked[], memory: readonly (readonly Edit[])[]): Promise<(Edit | undefined)[]> {
   const routes: (Edit | undefined)[] = queries.map(() => undefined);
-  const asked = queries.map((_, i) => i).filter((i) => queries[i]!.image !== undefined);
+  const asked = queries.map((_, i) => i).filter((i) => pictureCount(queries[i]!) > 0);
   // Edits that were made with the same weights are asked about together.
   const weightsOf = (i: number): Tensor => tensorOf(memory[i]![0]!, 'scope.hidden.weight');
   await inGroups(asked.map(weightsOf), async (rows) => {
@@ -131,9 +144,7 @@ async function route(vlm: Vlm, queries: readonly Asked[], memory: readonly (read
 async function counterfactual(vlm: Vlm, inputs: readonly CounterfactualInput[], edit: Edit): Promise<Tensor<'float32'>> {
   const config = edit.settings as unknown as SeracConfig;
   const shape = counterfactualShapeOf(vlm, config);
-  const program = await vlm.program(`serac counterfactual|${JSON.stringify(shape)}`, () => ({
-    logits: counterfactualLogits(vlm, asInputs(counterfactualShapes(shape)), shape),
-  }));
+  const program = await vlm.program(counterfactualGraph, shape);
   const { logits } = await program.run({
     ...counterfactualFeeds(inputs, shape.window),
     ...feedsOf(edit.tensors, 'counterfactual.'),
@@ -149,7 +160,7 @@ async function answers(vlm: Vlm, inputs: readonly CounterfactualInput[], edit: E
       throw new Error(`the target has ${answer.length} tokens; the counterfactual model of this edit says at most ${window}`);
   const given = inputs.map((one) => ({ ...one, answer: one.answer.slice(0, -1) }));
   const logits = await counterfactual(vlm, given, edit);
-  const sequences = inputs.map(({ answer }): Sequence => ({ ids: [], visualSpan: undefined, promptEnd: 0, targetIds: answer }));
+  const sequences = inputs.map(({ answer }): Sequence => ({ ids: [], pictures: [], spans: [], promptEnd: 0, targetIds: answer }));
   return readAnswers(sequences, logits);
 }
 
@@ -199,9 +210,7 @@ function under(vlm: Vlm, memory: Memory): AnsweringModel {
       const some = rows.map((i) => queries[i]!);
       const first = routes[rows[0]!];
       if (first === undefined) return outside(some, rows);
-      const inputs = some.map(({ image, ...query }, n) =>
-        textsOf(vlm, routes[rows[n]!]!.request, { ...query, image: image !== undefined }),
-      );
+      const inputs = some.map((query, n) => textsOf(vlm, routes[rows[n]!]!.request, query));
       return inside(inputs, first, rows);
     });
   };

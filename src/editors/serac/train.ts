@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import { add, crossEntropy, f32, i64, input, mul, parameter, sum, type Tensor } from '../../graph/index.ts';
 import type { EditRecord, Query } from '../../input/records.ts';
+import { type Asked, textOf } from '../../input/segments.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import { zeros } from '../../nn/optimizers.ts';
 import { Weights } from '../../nn/weights.ts';
@@ -102,14 +103,14 @@ export function boundWeights(
 export function textsOf(
   vlm: Vlm,
   edit: { readonly prompt: string; readonly target: string },
-  query: { readonly prompt: string; readonly target?: string; readonly image: boolean },
+  query: Asked & { readonly target?: string },
 ): CounterfactualInput {
   const words = (text: string): number[] => vlm.codec.encode(text, { special: false });
   return {
     prompt: words(edit.prompt),
-    target: vlm.layout(edit.prompt, true, edit.target).targetIds,
-    query: words(query.prompt),
-    answer: vlm.layout(query.prompt, query.image, query.target).targetIds,
+    target: vlm.layout({ prompt: edit.prompt, image: vlm.anyPicture }, edit.target).targetIds,
+    query: words(textOf(query.prompt)),
+    answer: vlm.layout(query, query.target).targetIds,
   };
 }
 
@@ -169,7 +170,10 @@ export async function trainSerac(vlm: Vlm, records: readonly EditRecord[], optio
       sample: async (place, drawn) => {
         const { request, queries } = records[place]!;
         const query = drawn.pick([queries.reliability, queries.textGenerality]);
-        return { scope: await keys.get(place), text: textsOf(vlm, request, { ...query, image: query.image !== null }) };
+        return {
+          scope: await keys.get(place),
+          text: textsOf(vlm, request, { ...query, image: query.image === null ? undefined : vlm.anyPicture }),
+        };
       },
       feeds: async (part) => {
         const texts = part.map(({ text }) => text);

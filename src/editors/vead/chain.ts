@@ -4,15 +4,19 @@
  * however many edits there are, and queries read the result: time is pictures × edits, and no program grows with the edits.
  */
 
-import { concat, f32, gather, i64, input, type Node, slice, type Tensor } from '../../graph/index.ts';
+import { f32, gather, i64, input, type Node, type Tensor } from '../../graph/index.ts';
+import { type Asked, pictureCount } from '../../input/segments.ts';
 import { type AnsweringModel, answerTargets, generateAll, type RewriteRows, readInput } from '../../models/answer.ts';
-import { chainRewrites } from '../../models/rewrite.ts';
-import { type SharedStates, sharedStates } from '../../models/shared-states.ts';
+import { type BatchShape, batchShape, stackPadded } from '../../models/batch.ts';
+import { chainRewrites, defineRewrite, type Rewrite } from '../../models/rewrite.ts';
+import { type Sequence, visualPlaces } from '../../models/sequence.ts';
+import { prefixKey, type SharedStates, sharedStates } from '../../models/shared-states.ts';
 import type { Patch } from '../../models/sites.ts';
-import { type BatchShape, type Rewrite, type RgbImage, stack, type Vlm } from '../../models/vlm.ts';
+import { writeVisual } from '../../models/spans.ts';
+import type { Vlm } from '../../models/vlm.ts';
 import { Weights } from '../../nn/weights.ts';
 import type { Edit } from '../editor.ts';
-import { adapterShapes, visualEditAdapter } from './adapter.ts';
+import { type AdapterParts, type AdapterShape, adapterShapes, visualEditAdapter } from './adapter.ts';
 import { adapterOf, veadRewrite } from './rewrite.ts';
 
 /** Pictures that go through the adapters together. */
@@ -25,7 +29,7 @@ export function chained(vlm: Vlm, edits: readonly Edit[]): AnsweringModel {
   if (states === undefined) {
     // Adapters at several layers read each other's effects, and large models keep no states: the chain is part
     // of the program.
-    const rewrite = chainRows(vlm, edits);
+    const rewrite = chainRows(edits);
     return {
       answerTargets: (queries) => answerTargets(vlm, queries, rewrite),
       generate: (queries, options) => generateAll(vlm, queries, options, rewrite),
@@ -41,13 +45,12 @@ export function chained(vlm: Vlm, edits: readonly Edit[]): AnsweringModel {
 }
 
 /** Rewrites that hold all adapters. */
-function chainRows(vlm: Vlm, edits: readonly Edit[]): RewriteRows {
+function chainRows(edits: readonly Edit[]): RewriteRows {
   return (rows, batch: BatchShape) =>
     batch.image
       ? chainRewrites(
           edits.map((edit, i) =>
             veadRewrite(
-              vlm,
               rows.map(() => edit),
               `${i}`,
             ),
@@ -56,7 +59,29 @@ function chainRows(vlm: Vlm, edits: readonly Edit[]): RewriteRows {
       : undefined;
 }
 
+/** Puts edited visual tokens in the place of the model's own after a layer. */
+const edited = defineRewrite(({ layer, d }: { layer: number; d: number }) => {
+  const patch: Patch = (x: Node, spans) => writeVisual(x, input('vead.edited', [x.dim(0), 'v', d]), spans!);
+  return { patches: (image) => new Map(image ? [[`layers.${layer}.out`, patch]] : []) };
+});
+
+/** One adapter over the visual tokens of some inputs. */
+function adapterGraph(_: Vlm, shape: AdapterShape, parts: AdapterParts): Record<string, Node> {
+  const { hidden: d } = shape;
+  const w = new Weights();
+  for (const [name, dims] of adapterShapes(shape)) w.bind(name, input(name, dims));
+  const given = {
+    signal: input('signal', [1, 'n', d]),
+    bias: input('bias', [1, 'n']),
+    ends: input('ends', [1], 'int64'),
+  };
+  const rowOf = input('rows', ['p'], 'int64');
+  const { output } = visualEditAdapter(w, shape, input('visual', ['p', 'v', d]), given, parts, (x) => gather(x, rowOf));
+  return { output };
+}
+
 class EditedPictures {
+  /** by what stands up to the end of an input's pictures */
   readonly #known = new Map<string, Tensor<'float32'>>();
 
   constructor(
@@ -65,55 +90,42 @@ class EditedPictures {
   ) {}
 
   /** Puts the edited visual tokens in the place of the model's own, for the rows of these queries. */
-  async rewriteRows(queries: readonly { image?: RgbImage | undefined; prompt: string }[]): Promise<RewriteRows> {
+  async rewriteRows(queries: readonly Asked[]): Promise<RewriteRows> {
     const { vlm, layer } = this.states;
-    const asked = queries.filter(({ image }) => image !== undefined) as { image: RgbImage; prompt: string }[];
-    const missing = [...new Map(asked.map((query) => [vlm.imageKey(query.image), query])).values()].filter(
-      ({ image }) => !this.#known.has(vlm.imageKey(image)),
-    );
-    for (let at = 0; at < missing.length; at += PICTURES) await this.#edit(missing.slice(at, at + PICTURES));
-    const start = vlm.visualStart;
-    const v = vlm.architecture.visualTokens;
-    const patch: Patch = (x: Node) =>
-      concat(
-        [slice(x, 1, 0, start), input('vead.edited', [x.dim(0), v, vlm.decoder.hidden]), slice(x, 1, start + v, x.dim(1))],
-        1,
-      );
+    const laid = queries.map((query) => (pictureCount(query) > 0 ? vlm.layout(query) : undefined));
+    const asked = laid.filter((one) => one !== undefined);
+    const missing = [...new Map(asked.map((one) => [prefixKey(one), one]))].filter(([key]) => !this.#known.has(key));
+    for (let at = 0; at < missing.length; at += PICTURES)
+      await this.#edit(missing.slice(at, at + PICTURES).map(([, sequence]) => sequence));
     const { edits } = this;
     const rewrite = (rows: readonly number[], batch: BatchShape): Rewrite | undefined =>
       batch.image
-        ? {
-            key: `vead chain|${layer}`,
-            patches: (image: boolean) => new Map(image ? [[`layers.${layer}.out`, patch]] : []),
-            replace: new Map<string, (weight: Node) => Node>(),
-            feeds: { 'vead.edited': stack(rows.map((i) => this.#known.get(vlm.imageKey(queries[i]!.image!))!)) },
-          }
+        ? edited(
+            { layer, d: vlm.decoder.hidden },
+            { 'vead.edited': stackPadded(rows.map((row) => this.#known.get(prefixKey(laid[row]!))!)) },
+          )
         : undefined;
     return Object.assign(rewrite, { afterLayer: { layer, editOf: () => edits } });
   }
 
   /** Takes pictures through all adapters. */
-  async #edit(queries: readonly { image: RgbImage; prompt: string }[]): Promise<void> {
+  async #edit(sequences: readonly Sequence[]): Promise<void> {
     const { vlm } = this.states;
-    const [start, v, d] = [vlm.visualStart, vlm.architecture.visualTokens, vlm.decoder.hidden];
-    const asked = vlm.batchShape(queries.map(({ prompt }) => vlm.layout(prompt, true)));
-    const hidden = await this.states.hidden({ ...asked, images: queries.map(({ image }) => image) });
-    let visual = stack(hidden.map((states) => f32(states.subarray(start * d, (start + v) * d), [v, d])));
-    const rows = i64(new Array<number>(queries.length).fill(0), [queries.length]);
+    const d = vlm.decoder.hidden;
+    const hidden = await this.states.hidden(batchShape(sequences));
+    const tokens = sequences.map((sequence, n) => {
+      const places = visualPlaces(sequence);
+      const own = new Float32Array(places.length * d);
+      places.forEach((place, i) => {
+        own.set(hidden[n]!.subarray(place * d, (place + 1) * d), i * d);
+      });
+      return f32(own, [places.length, d]);
+    });
+    let visual = stackPadded(tokens);
+    const rows = i64(new Array<number>(sequences.length).fill(0), [sequences.length]);
     for (const edit of this.edits) {
       const { shape, parts, weights } = adapterOf(edit);
-      const program = await vlm.program(`vead chain step|${JSON.stringify([shape, parts])}`, () => {
-        const w = new Weights();
-        for (const [name, dims] of adapterShapes(shape)) w.bind(name, input(name, dims));
-        const given = {
-          signal: input('signal', [1, 'n', d]),
-          bias: input('bias', [1, 'n']),
-          ends: input('ends', [1], 'int64'),
-        };
-        const rowOf = input('rows', ['p'], 'int64');
-        const { output } = visualEditAdapter(w, shape, input('visual', ['p', v, d]), given, parts, (x) => gather(x, rowOf));
-        return { output };
-      });
+      const program = await vlm.program(adapterGraph, shape, parts);
       const signal = edit.tensors.get('signal')!;
       const n = signal.shape[0]!;
       const out = await program.run({
@@ -126,8 +138,11 @@ class EditedPictures {
       });
       visual = out.output as Tensor<'float32'>;
     }
-    queries.forEach(({ image }, i) => {
-      this.#known.set(vlm.imageKey(image), f32(visual.data.slice(i * v * d, (i + 1) * v * d), [v, d]));
+    const most = visual.shape[1]!;
+    sequences.forEach((sequence, i) => {
+      const count = tokens[i]!.shape[0]!;
+      const own = visual.data.slice(i * most * d, (i * most + count) * d);
+      this.#known.set(prefixKey(sequence), f32(own, [count, d]));
     });
   }
 }

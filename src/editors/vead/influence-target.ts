@@ -4,58 +4,45 @@
  */
 
 import { influence } from '../../attribution/visual-attribution.ts';
-import { add, concat, input, mean, mul, type Node, slice } from '../../graph/index.ts';
+import { add, concat, type Dim, input, mean, mul, type Node, slice } from '../../graph/index.ts';
+import { placeInputs, walk } from '../../models/forward.ts';
 import { Sites } from '../../models/sites.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import { Weights } from '../../nn/weights.ts';
-import type { Program } from '../../runtime/program.ts';
 
 /**
- * Program with inputs edit [e, l, d] and sample [e, l2, d] (hidden states at the insert layer of the reliability and of the chosen sample),
- * their positions and biases, tokens [t], noise.{i} [e, t, s, d] per traced layer, ends [e], visible [e, l]; output c [e, t], not normalised.
+ * Program with inputs edit and sample [e, l, d] (hidden states at the insert layer of the reliability and of the chosen sample, side by side in one
+ * batch's columns), their positions and biases, tokens [t], noise.{i} [e, t, s, d] per traced layer, ends [e], visible [e, l]; output c [e, t], not
+ * normalised. The first `prefix` columns of the mixed input are the sample's, the words behind them the edit's.
  */
-export function influenceTargetProgram(vlm: Vlm, layer: number, traced: readonly number[]): Promise<Program> {
-  const { decoder, visualTokens: v } = vlm.architecture;
+export function influenceTargetGraph(
+  { decoder }: Vlm,
+  layer: number,
+  traced: readonly number[],
+  prefix: Dim,
+): Record<string, Node> {
   const d = decoder.hidden;
-  const start = vlm.visualStart;
-  return vlm.program(`influence-target|${layer}|${traced.join()}`, () => {
-    const w = new Weights();
-    const run = (prefix: string, l: string): { sites: Sites; positions: Node } => {
-      const positions = input(`${prefix}.positions`, ['e', l], 'int64');
-      const bias = input(`${prefix}.bias`, ['e', 1, l, l]);
-      const sites = new Sites();
-      let x: Node = input(prefix, ['e', l, d]);
-      for (let i = layer + 1; i <= Math.max(...traced); i++) x = decoder.layer(i, x, { weights: w, sites, positions, bias });
-      return { sites, positions };
-    };
-    const edit = run('edit', 'l');
-    const sample = run('sample', 'l2');
-    const tokens = input('tokens', ['t'], 'int64');
-    const perLayer = traced.map((i) => {
-      const of = edit.sites.get(`layers.${i}.attn.in`);
-      const from = sample.sites.get(`layers.${i}.attn.in`);
-      const mixed = concat([slice(of, 1, 0, start), slice(from, 1, start, start + v), slice(of, 1, start + v, 'l')], 1);
-      const noise = input(`noise.${i}`, ['e', 't', 's', d]);
-      return mean(
-        influence(
-          decoder,
-          i,
-          w,
-          mixed,
-          edit.positions,
-          tokens,
-          noise,
-          input('ends', ['e'], 'int64'),
-          input('visible', ['e', 'l']),
-        ),
-        -1,
-      );
-    });
-    return {
-      c: mul(
-        perLayer.reduce((a, b) => add(a, b)),
-        1 / traced.length,
-      ),
-    };
+  const w = new Weights();
+  const run = (name: string): { sites: Sites; positions: Node } => {
+    const { length: l, positions, bias } = placeInputs(decoder.positionAxes ?? 1, prefix, 'e', `${name}.`);
+    const sites = new Sites();
+    walk(decoder, layer + 1, Math.max(...traced) + 1, input(name, ['e', l, d]), { weights: w, sites, positions, bias });
+    return { sites, positions };
+  };
+  const edit = run('edit');
+  const sample = run('sample');
+  const mix = (of: Node, from: Node, axis: number): Node =>
+    concat([slice(from, axis, 0, prefix), slice(of, axis, prefix, of.dim(axis))], axis);
+  const positions = mix(edit.positions, sample.positions, edit.positions.rank - 1);
+  const tokens = input('tokens', ['t'], 'int64');
+  const ends = input('ends', ['e'], 'int64');
+  const visible = input('visible', ['e', positions.dim(-1)]);
+  const perLayer = traced.map((i) => {
+    const site = `layers.${i}.attn.in`;
+    const mixed = mix(edit.sites.get(site), sample.sites.get(site), 1);
+    const noise = input(`noise.${i}`, ['e', 't', 's', d]);
+    return mean(influence(decoder, i, w, mixed, positions, tokens, noise, ends, visible), -1);
   });
+  const total = perLayer.reduce((a, b) => add(a, b));
+  return { c: mul(total, 1 / traced.length) };
 }

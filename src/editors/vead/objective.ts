@@ -19,7 +19,6 @@ import {
   mul,
   mulDim,
   type Node,
-  pad,
   reshape,
   sigmoid,
   slice,
@@ -28,10 +27,12 @@ import {
   sum,
   takeLast,
 } from '../../graph/index.ts';
+import { placeInputs, splitStates, textInPlace, walkSplit } from '../../models/forward.ts';
 import { Sites } from '../../models/sites.ts';
-import { splitLayer } from '../../models/split.ts';
+import { readVisual, spanInputs, writeVisual } from '../../models/spans.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import { Weights } from '../../nn/weights.ts';
+import { asRows, picturesOnce } from '../gradients/meta-objective.ts';
 import { type AdapterParts, type AdapterShape, allGates, visualEditAdapter } from './adapter.ts';
 
 /** Which terms of the objective count, and how much. */
@@ -59,23 +60,20 @@ export interface Objective {
 }
 
 /**
- * Inputs: hidden [4e, l, d], positions [4e, l], bias [4e, 1, l, l]; signal [e, n, d], signalBias [e, n], signalEnds [e];
+ * Inputs: hidden [4e, l, d], positions [4e, l], bias [4e, 1, l, l]; those of `spanInputs` over the pictures' part of 3e rows; signal [e, n, d], signalBias [e, n], signalEnds [e];
  * rows/labels [r] and parts [3, r] (weights of each row in ℓ_rel, ℓ_gen text, ℓ_gen modal); locRows [k], before [k, vocabulary], locWeights [k];
  * share [], of the edits of the whole batch that these are (1 where a batch comes whole);
  * ends [edits, d], the last prompt tokens of the whole batch's edits, and others [e, edits], how much each picture of an edit counts under each of them;
  * choice [e] (flat group row whose gates feed ℓ_im↑ and ℓ_ima), sampled [e, t] visual positions, target [e, t] = c normalised (Eq. 23).
  */
 export function objective(vlm: Vlm, layer: number, shape: AdapterShape, losses: LossWeights, parts: AdapterParts): Objective {
-  const { decoder, visualTokens } = vlm.architecture;
+  const { decoder, usualPrefix: prefix } = vlm;
   const d = decoder.hidden;
-  const v = visualTokens;
-  const start = vlm.visualStart;
   const adapter = new Weights();
   const frozen = new Weights();
   const b = mulDim(groups.length, 'e');
-  const hidden = input('hidden', [b, 'l', d]);
-  const positions = input('positions', [b, 'l'], 'int64');
-  const bias = input('bias', [b, 1, 'l', 'l']);
+  const { length: l, positions, bias } = placeInputs(decoder.positionAxes ?? 1, prefix, b);
+  const hidden = splitStates(input('hidden', [b, l, d]), prefix);
   const signal = {
     signal: input('signal', ['e', 'n', d]),
     bias: input('signalBias', ['e', 'n']),
@@ -83,21 +81,24 @@ export function objective(vlm: Vlm, layer: number, shape: AdapterShape, losses: 
   };
 
   // Reliability and text generality ask about one picture, which comes before the words: its part is computed once for both.
-  const length = start + v;
-  const pictures = concat([slice(hidden, 0, 0, 'e'), slice(hidden, 0, mulDim(2, 'e'), b)], 0);
-  const asRows = (x: Node): Node => concat([slice(x, 0, 0, 'e'), x], 0);
+  const pictures = picturesOnce(hidden.prefix);
+  const spans = spanInputs(mulDim(groups.length - 1, 'e'), prefix);
   const spread = (x: Node): Node => concat([x, x, x], 0);
   const {
     output,
     gate: perPicture,
     mapped,
-  } = visualEditAdapter(adapter, shape, slice(pictures, 1, start, length), signal, parts, spread);
+  } = visualEditAdapter(adapter, shape, readVisual(pictures, spans), signal, parts, spread);
   const gate = asRows(perPicture);
-  let x = { picture: concat([slice(pictures, 1, 0, start), output], 1), text: slice(hidden, 1, length, 'l') };
-  const context = { weights: frozen, sites: new Sites(), positions, bias, length, spread: asRows };
-  for (let i = layer + 1; i < decoder.layers; i++) x = splitLayer(decoder, i, x, context);
+  const x = walkSplit(
+    decoder,
+    layer + 1,
+    decoder.layers,
+    { prefix: writeVisual(pictures, output, spans), text: hidden.text },
+    { weights: frozen, sites: new Sites(), positions, bias, length: prefix, spread: asRows, chosen: picturesOnce },
+  );
   // Answers are read after the picture.
-  const flat = reshape(pad(x.text, 1, length, 0), [mulDim(b, 'l'), d]);
+  const flat = reshape(textInPlace(x, prefix), [mulDim(b, l), d]);
 
   // ℓ_rel, ℓ_gen (18, 19): cross-entropy of the target, averaged over the target tokens of a sample's batch
   const ce = crossEntropy(decoder.head(gather(flat, input('rows', ['r'], 'int64')), frozen), input('labels', ['r'], 'int64'));
@@ -119,7 +120,8 @@ export function objective(vlm: Vlm, layer: number, shape: AdapterShape, losses: 
   // (22) over every picture of an edit, three of them, and all other edits of the batch
   const apart = (): Node => {
     const gates = allGates(adapter, shape, mapped, input('ends', ['edits', d]));
-    return mul(sum(mul(mean(logShut(gates), 1), spread(input('others', ['e', 'edits'])))), -1 / 3);
+    const shut = div(sum(mul(logShut(gates), spans.mask), 1), sum(spans.mask, 1));
+    return mul(sum(mul(shut, spread(input('others', ['e', 'edits'])))), -1 / 3);
   };
   const others = losses.others > 0 && parts.influenceMapper ? apart() : undefined;
   const opened = (x: Node): Node => mul(mean(sigmoid(x)), share);

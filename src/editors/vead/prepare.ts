@@ -3,15 +3,16 @@
  * locality sample, and the influence mapper's targets. Computed once per record and kept within a budget of memory.
  */
 
-import { visibleUpTo } from '../../attribution/visual-attribution.ts';
 import { f32, i64, type Tensor } from '../../graph/dtype.ts';
 import type { EditRecord, Query } from '../../input/records.ts';
-import type { Batch, Vlm } from '../../models/vlm.ts';
+import { type Batch, columnOf, MASKED, rowOf, rowsOf } from '../../models/batch.ts';
+import { prefixOf, visualPlaces } from '../../models/sequence.ts';
+import type { Vlm } from '../../models/vlm.ts';
 import type { Random } from '../../random.ts';
 import { picturesOf } from '../context/pictures.ts';
-import { answersAbove, padHidden, type Sample, statesBelow } from '../context/states.ts';
+import { answersAbove, padStates, type Sample, statesBelow } from '../context/states.ts';
 import { Kept } from '../context/training.ts';
-import { influenceTargetProgram } from './influence-target.ts';
+import { influenceTargetGraph } from './influence-target.ts';
 import { groups } from './objective.ts';
 
 export interface Prepared {
@@ -49,13 +50,16 @@ export interface PrepareOptions {
 
 /** Hidden states of sequences at the output of `layer`, cut to each sequence's length. */
 export async function hiddenAt(vlm: Vlm, batch: Batch, layer: number): Promise<Float32Array[]> {
-  const out = await vlm.run({ from: 0, to: layer + 1, outputs: [`layers.${layer}.out`] }, batch);
+  const out = await vlm.run({ from: 0, to: layer + 1, read: [`layers.${layer}.out`] }, batch);
   const data = out[`layers.${layer}.out`]!.data as Float32Array;
   const d = vlm.decoder.hidden;
-  return batch.sequences.map((s, n) => data.slice(n * batch.length * d, (n * batch.length + s.ids.length) * d));
+  return batch.sequences.map((_, n) => rowsOf(batch, n, data, d));
 }
 
-/** c [b][v] for the visual tokens of `sample` seen from the prompt end of `edit`; `noise` per traced layer [b, v, draws, d]. */
+/**
+ * c [b][v] for the visual tokens of `sample` seen from the prompt end of `edit`; `noise` per traced layer [b, v, draws, d].
+ * @param tokens places of the visual tokens, the same in every sample
+ */
 export async function influenceTargets(
   vlm: Vlm,
   layer: number,
@@ -65,27 +69,51 @@ export async function influenceTargets(
   tokens: readonly number[],
   noise: ReadonlyMap<number, Tensor<'float32'>>,
 ): Promise<Float32Array> {
-  const program = await influenceTargetProgram(vlm, layer, traced);
-  const d = vlm.decoder.hidden;
-  const of = padHidden(edit, d);
-  const from = padHidden(sample, d);
+  const { batch, feeds } = padStates(vlm, [...edit, ...sample]);
+  const program = await vlm.program(influenceTargetGraph, layer, traced, vlm.prefixDim(batch.prefix));
+  const b = edit.length;
+  const axes = vlm.decoder.positionAxes ?? 1;
+  const part = (name: string, which: 0 | 1): Record<string, Tensor> =>
+    Object.fromEntries(
+      Object.entries(feeds).map(([feed, t]) => [
+        feed === 'hidden' ? name : `${name}.${feed}`,
+        halfOf(t, feed.startsWith('positions') && axes > 1 ? 1 : 0, which),
+      ]),
+    );
   const ends = edit.map((s) => s.sequence.promptEnd);
-  const feeds: Record<string, Tensor> = {
-    edit: of.hidden,
-    'edit.positions': of.positions,
-    'edit.bias': of.bias,
-    sample: from.hidden,
-    'sample.positions': from.positions,
-    'sample.bias': from.bias,
+  const visible = new Float32Array(b * batch.length).fill(MASKED);
+  ends.forEach((end, n) => {
+    // Of the mixed input the pictures' part is the sample's.
+    const at = n * batch.length;
+    visible.fill(0, at, at + prefixOf(sample[n]!.sequence));
+    visible.fill(0, at + batch.prefix, at + columnOf(batch, n, end) + 1);
+  });
+  const run: Record<string, Tensor> = {
+    ...part('edit', 0),
+    ...part('sample', 1),
     tokens: i64(tokens, [tokens.length]),
     ends: i64(
-      ends.map((end, n) => n * of.length + end),
-      [ends.length],
+      ends.map((end, n) => rowOf(batch, n, end)),
+      [b],
     ),
-    visible: visibleUpTo(ends, of.length),
+    visible: f32(visible, [b, batch.length]),
   };
-  for (const [i, t] of noise) feeds[`noise.${i}`] = t;
-  return (await program.run(feeds)).c!.data as Float32Array;
+  for (const [i, t] of noise) run[`noise.${i}`] = t;
+  return (await program.run(run)).c!.data as Float32Array;
+}
+
+/** The first or second half of a tensor's rows on an axis, 0 or 1. */
+function halfOf(t: Tensor, axis: number, which: 0 | 1): Tensor {
+  const outer = axis === 0 ? 1 : t.shape[0]!;
+  const rows = t.shape[axis]! / 2;
+  const width = t.data.length / outer / t.shape[axis]!;
+  const shape = t.shape.map((size, i) => (i === axis ? rows : size));
+  const data = t.data.slice(0, outer * rows * width) as Float32Array;
+  for (let o = 0; o < outer; o++) {
+    const from = (o * 2 + which) * rows * width;
+    data.set((t.data as Float32Array).subarray(from, from + rows * width), o * rows * width);
+  }
+  return { ...t, data, shape } as Tensor;
 }
 
 function bytesOf(prepared: Prepared): number {
@@ -136,10 +164,8 @@ export class Preparer {
     const local = flat.flatMap(({ kind }, n) => (kind === undefined ? [] : [n]));
     const logits = await answersAbove(
       vlm,
-      local.map((n) => flat[n]!.query),
       local.map((n) => all[n]!),
       above,
-      tokens,
     );
     const before = new Map(local.map((n, i) => [n, logits[i]!]));
     let at = 0;
@@ -180,32 +206,54 @@ export class Preparer {
 
   /** c of each record's rel/gen samples, in the order of `groups`. */
   async #influence(places: readonly number[], samples: readonly (readonly Sample[])[]): Promise<Float32Array[][]> {
+    const { traced } = this.options;
+    if (traced.length === 0)
+      return samples.map((own) => own.slice(0, 3).map(({ sequence }) => new Float32Array(visualPlaces(sequence).length)));
+    // The pictures come before the prompt, so the rephrased prompt has the edit's own visual states: two samples, not three.
+    const pairs = [0, 2].flatMap((group) =>
+      places.map((place, n) => ({ place, edit: samples[n]![0]!, sample: samples[n]![group]! })),
+    );
+    const found = new Array<Float32Array>(pairs.length);
+    const keys = pairs.map(({ sample }) => visualPlaces(sample.sequence).join());
+    for (const key of new Set(keys)) {
+      const rows = keys.flatMap((own, i) => (own === key ? [i] : []));
+      const c = await this.#influenceOf(rows.map((i) => pairs[i]!));
+      rows.forEach((row, n) => {
+        found[row] = c[n]!;
+      });
+    }
+    return places.map((_, n) => [found[n]!, found[n]!, found[places.length + n]!]);
+  }
+
+  /** c of samples whose visual tokens stand at the same places. */
+  async #influenceOf(pairs: readonly { place: number; edit: Sample; sample: Sample }[]): Promise<Float32Array[]> {
     const { vlm } = this;
     const { layer, traced, draws, sigma } = this.options;
-    const { visualTokens: v, decoder } = vlm.architecture;
-    if (traced.length === 0) return places.map(() => [0, 1, 2].map(() => new Float32Array(v)));
-    const d = decoder.hidden;
-    const e = places.length;
-    // Visual tokens come before the prompt, so the rephrased prompt has the edit's own visual states: two samples, not three.
+    const d = vlm.decoder.hidden;
+    const tokens = visualPlaces(pairs[0]!.sample.sequence);
+    const v = tokens.length;
     const noise = new Map(
       traced.map((i): [number, Tensor<'float32'>] => {
         const size = v * draws * d;
-        const data = new Float32Array(2 * e * size);
-        places.forEach((place, n) => {
-          const one = this.random.fork(`${i}/${place}`).normals(size, sigma);
+        const data = new Float32Array(pairs.length * size);
+        const drawn = new Map<number, Float32Array>();
+        pairs.forEach(({ place }, n) => {
+          const one = drawn.get(place) ?? this.random.fork(`${i}/${place}`).normals(size, sigma);
+          drawn.set(place, one);
           data.set(one, n * size);
-          data.set(one, (e + n) * size);
         });
-        return [i, f32(data, [2 * e, v, draws, d])];
+        return [i, f32(data, [pairs.length, v, draws, d])];
       }),
     );
-    const edits = samples.map(([edit]) => edit!);
-    const modals = samples.map(([, , modal]) => modal!);
-    const tokens = Array.from({ length: v }, (_, i) => vlm.visualStart + i);
-    const c = await influenceTargets(vlm, layer, traced, [...edits, ...edits], [...edits, ...modals], tokens, noise);
-    return places.map((_, n) => {
-      const own = c.slice(n * v, (n + 1) * v);
-      return [own, own, c.slice((e + n) * v, (e + n + 1) * v)];
-    });
+    const c = await influenceTargets(
+      vlm,
+      layer,
+      traced,
+      pairs.map(({ edit }) => edit),
+      pairs.map(({ sample }) => sample),
+      tokens,
+      noise,
+    );
+    return pairs.map((_, n) => c.slice(n * v, (n + 1) * v));
   }
 }

@@ -1,8 +1,9 @@
 /** An edit of VEAD as a rewrite of the model: at the output of layer l_e, the visual tokens pass through the adapter with the edit's signal. */
 
-import { concat, f32, i64, input, type Node, slice, type Tensor } from '../../graph/index.ts';
+import { f32, i64, input, type Node, type Tensor } from '../../graph/index.ts';
+import { defineRewrite, type Rewrite } from '../../models/rewrite.ts';
 import type { Patch } from '../../models/sites.ts';
-import type { Rewrite, Vlm } from '../../models/vlm.ts';
+import { readVisual, writeVisual } from '../../models/spans.ts';
 import { Weights } from '../../nn/weights.ts';
 import type { Edit } from '../editor.ts';
 import { type AdapterParts, type AdapterShape, adapterShapeOf, adapterShapes, visualEditAdapter } from './adapter.ts';
@@ -30,7 +31,7 @@ export function adapterOf(editOf: Edit): {
 }
 
 /** The rewrite of one batch: row i under edits[i]. All edits share one adapter. */
-export function veadRewrite(vlm: Vlm, edits: readonly Edit[], tag = ''): Rewrite {
+export function veadRewrite(edits: readonly Edit[], tag = ''): Rewrite {
   const { shape, parts, layer, weights } = adapterOf(edits[0]!);
   for (const e of edits)
     if (e.settings.layer !== layer)
@@ -48,31 +49,38 @@ export function veadRewrite(vlm: Vlm, edits: readonly Edit[], tag = ''): Rewrite
     ends.push(i * n + (e.settings.promptEnd as number));
   });
   const prefix = `vead${tag}.`;
-  const start = vlm.visualStart;
-  const v = vlm.architecture.visualTokens;
-  const patch: Patch = (x: Node) => {
+  return adapted(
+    { prefix, layer, shape, parts },
+    {
+      [`${prefix}signal`]: f32(signal, [b, n, d]),
+      [`${prefix}bias`]: f32(bias, [b, n]),
+      [`${prefix}ends`]: i64(ends, [b]),
+      ...Object.fromEntries([...weights].map(([name, t]) => [prefix + name, t])),
+    },
+  );
+}
+
+interface Adapted {
+  /** of the names of its inputs */
+  readonly prefix: string;
+  readonly layer: number;
+  readonly shape: AdapterShape;
+  readonly parts: AdapterParts;
+}
+
+const adapted = defineRewrite(({ prefix, layer, shape, parts }: Adapted) => {
+  const patch: Patch = (x: Node, spans) => {
     const w = new Weights();
     // The adapter's weights are inputs of the run: one compiled program serves every trained adapter of this shape.
     for (const [name, dims] of adapterShapes(shape)) w.bind(name, input(`${prefix}${name}`, dims));
     const rows = x.dim(0);
     const length = `${prefix}n`.replace(/\W/g, '_');
     const given = {
-      signal: input(`${prefix}signal`, [rows, length, d]),
+      signal: input(`${prefix}signal`, [rows, length, shape.hidden]),
       bias: input(`${prefix}bias`, [rows, length]),
       ends: input(`${prefix}ends`, [rows], 'int64'),
     };
-    const { output } = visualEditAdapter(w, shape, slice(x, 1, start, start + v), given, parts);
-    return concat([slice(x, 1, 0, start), output, slice(x, 1, start + v, x.dim(1))], 1);
+    return writeVisual(x, visualEditAdapter(w, shape, readVisual(x, spans!), given, parts).output, spans!);
   };
-  return {
-    key: `vead${tag}|${layer}|${JSON.stringify(shape)}|${JSON.stringify(parts)}`,
-    patches: (image) => new Map(image ? [[`layers.${layer}.out`, patch]] : []),
-    replace: new Map(),
-    feeds: {
-      [`${prefix}signal`]: f32(signal, [b, n, d]),
-      [`${prefix}bias`]: f32(bias, [b, n]),
-      [`${prefix}ends`]: i64(ends, [b]),
-      ...Object.fromEntries([...weights].map(([name, t]) => [prefix + name, t])),
-    },
-  };
-}
+  return { patches: (image) => new Map(image ? [[`layers.${layer}.out`, patch]] : []) };
+});

@@ -3,11 +3,13 @@
 import { join } from 'node:path';
 import { f32, i64, type Tensor } from '../../graph/dtype.ts';
 import type { EditRecord } from '../../input/records.ts';
+import { rowOf, spanFeeds, stackPadded } from '../../models/batch.ts';
 import { checkTraining } from '../../models/memory.ts';
+import { visualPlaces } from '../../models/sequence.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import { trainingLoop, warmHoldDecay } from '../../nn/loop.ts';
 import { Trainer } from '../../nn/trainer.ts';
-import { padHidden, stateBytes } from '../context/states.ts';
+import { padStates, stateBytes } from '../context/states.ts';
 import { epochOrder, preparationGroups, trainingRandom } from '../context/training.ts';
 import { type EditorWeights, modelId, type Settings, type TrainOptions } from '../editor.ts';
 import { writeEditorWeights } from '../files.ts';
@@ -80,17 +82,15 @@ export function stepFeeds(
   const n = vlm.decoder.vocabulary;
   const e = prepared.length;
   const all = [0, 1, 2, 3].flatMap((g) => prepared.map((p) => p.samples[g]!));
-  const { hidden, positions, bias, length } = padHidden(all, d);
-  const signal = padHidden(
-    prepared.map((p) => p.samples[0]!),
-    d,
-  );
-  const signalBias = new Float32Array(e * signal.length);
+  const { batch, feeds } = padStates(vlm, all);
+  const signal = stackPadded(prepared.map(({ samples: [edit] }) => f32(edit!.hidden, [edit!.sequence.ids.length, d])));
+  const signalLength = signal.shape[1]!;
+  const signalBias = new Float32Array(e * signalLength);
   prepared.forEach(({ samples }, i) => {
     const { ids, promptEnd } = samples[0]!.sequence;
-    const at = i * signal.length;
+    const at = i * signalLength;
     if (hint !== 0) signalBias.fill(hint, at, at + promptEnd + 1);
-    signalBias.fill(-1e9, at + ids.length, at + signal.length);
+    signalBias.fill(-1e9, at + ids.length, at + signalLength);
   });
   const rows: number[] = [];
   const labels: number[] = [];
@@ -99,7 +99,7 @@ export function stepFeeds(
   all.forEach(({ sequence }, row) => {
     const g = Math.floor(row / e);
     sequence.targetIds.forEach((id, i) => {
-      const at = row * length + sequence.promptEnd + i;
+      const at = rowOf(batch, row, sequence.promptEnd + i);
       if (g === 3) {
         locRows.push(at);
         return;
@@ -143,13 +143,15 @@ export function stepFeeds(
     });
   });
   return {
-    hidden,
-    positions,
-    bias,
-    signal: signal.hidden,
-    signalBias: f32(signalBias, [e, signal.length]),
+    ...feeds,
+    ...spanFeeds(
+      [0, 2, 3].flatMap((g) => prepared.map((p) => p.samples[g]!.sequence)),
+      batch.prefix,
+    ),
+    signal,
+    signalBias: f32(signalBias, [e, signalLength]),
     signalEnds: i64(
-      prepared.map((p, i) => i * signal.length + p.samples[0]!.sequence.promptEnd),
+      prepared.map((p, i) => i * signalLength + p.samples[0]!.sequence.promptEnd),
       [e],
     ),
     rows: i64(rows, [r]),
@@ -214,7 +216,7 @@ export async function trainVead(
   options: TrainOptions,
 ): Promise<EditorWeights> {
   const random = trainingRandom('vead', options);
-  const { decoder, visualTokens } = vlm.architecture;
+  const { decoder } = vlm;
   const shape: AdapterShape = {
     hidden: decoder.hidden,
     width: config.width,
@@ -269,7 +271,7 @@ export async function trainVead(
       const drawn = random.fork(`step ${step}`);
       const draw = {
         choice: drawn.int(3),
-        sampled: drawn.shuffle(Array.from({ length: visualTokens }, (_, i) => i)).slice(0, config.sampled),
+        sampled: drawn.shuffle(Array.from({ length: fewestTokens(prepared) }, (_, i) => i)).slice(0, config.sampled),
       };
       const given = prepared.map((record) => {
         let u = drawn.uniform();
@@ -314,6 +316,10 @@ export async function trainVead(
   }
   return kept;
 }
+
+/** Visual tokens that every sample has. */
+const fewestTokens = (prepared: readonly Prepared[]): number =>
+  Math.min(...prepared.flatMap(({ samples }) => samples.map(({ sequence }) => visualPlaces(sequence).length)));
 
 /** What the weights file says of how they were made. */
 export function veadSettings(config: VeadConfig): Settings {

@@ -10,8 +10,11 @@ import { f32, type Tensor } from '../../graph/index.ts';
 import { decodeImage } from '../../input/image/decode.ts';
 import type { EditRecord } from '../../input/records.ts';
 import { type AnsweringModel, answerTargets, generateAll, type RewriteRows, readInput } from '../../models/answer.ts';
+import { usualTokens } from '../../models/architecture.ts';
+import { type BatchShape, batchShape } from '../../models/batch.ts';
+import type { Rewrite } from '../../models/rewrite.ts';
 import { sharedStates } from '../../models/shared-states.ts';
-import type { BatchShape, Rewrite, Vlm } from '../../models/vlm.ts';
+import type { Vlm } from '../../models/vlm.ts';
 import {
   checkEdits,
   type Edit,
@@ -22,6 +25,7 @@ import {
   needWeights,
   type Settings,
   type TrainOptions,
+  wordsOf,
 } from '../editor.ts';
 import {
   clipping,
@@ -123,7 +127,7 @@ export function veadConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): VeadC
     hold: s.hold,
     lastRate: s.lastRate,
     clip: s.clip,
-    sampled: Math.min(s.sampled, vlm.architecture.visualTokens),
+    sampled: Math.min(s.sampled, usualTokens(vlm.architecture)),
     draws: s.draws,
     sigma: s.sigma,
     losses: {
@@ -163,11 +167,11 @@ async function signals(
   requests: readonly EditRequest[],
   layer: number,
 ): Promise<{ signal: Float32Array; length: number; promptEnd: number }[]> {
-  const sequences = requests.map((r) => vlm.layout(r.prompt, true, r.target));
-  const images = requests.map((r) => r.image);
+  const sequences = requests.map((r) => vlm.layout(r, r.target));
+  if (sequences.some(({ pictures }) => pictures.length === 0))
+    throw new Error(`${id} edits answers about a picture; a request has none`);
   const hidden =
-    (await sharedStates(vlm, layer)?.hidden({ ...vlm.batchShape(sequences), images })) ??
-    (await hiddenAt(vlm, await vlm.batch(sequences, images), layer));
+    (await sharedStates(vlm, layer)?.hidden(batchShape(sequences))) ?? (await hiddenAt(vlm, await vlm.batch(sequences), layer));
   return sequences.map((s, n) => ({ signal: hidden[n]!, length: s.ids.length, promptEnd: s.promptEnd }));
 }
 
@@ -179,7 +183,7 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWe
   return (await signals(vlm, requests, layer)).map(({ signal, length, promptEnd }, n) => ({
     editor: id,
     model,
-    request: { prompt: requests[n]!.prompt, target: requests[n]!.target },
+    request: wordsOf(requests[n]!),
     settings: { ...weights.settings, promptEnd },
     tensors: new Map([
       ['signal', f32(signal, [length, vlm.decoder.hidden])],
@@ -189,10 +193,10 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWe
 }
 
 /** Rewrites for the rows of a list of queries. */
-function rewriteRows(vlm: Vlm, edits: readonly Edit[]): RewriteRows {
+function rewriteRows(edits: readonly Edit[]): RewriteRows {
   const editOf = (row: number): Edit => (edits.length === 1 ? edits[0]! : edits[row]!);
   const rewrite = (rows: readonly number[], batch: BatchShape): Rewrite | undefined =>
-    batch.image ? veadRewrite(vlm, rows.map(editOf)) : undefined;
+    batch.image ? veadRewrite(rows.map(editOf)) : undefined;
   return afterOneLayer(edits, rewrite, editOf);
 }
 
@@ -228,7 +232,7 @@ export const vead: Editor = {
   },
   edit,
   unchangedUpTo: (weights) => weights?.settings.layer as number | undefined,
-  with: (vlm, edits) => rewritten(vlm, edits, rewriteRows(vlm, edits)),
+  with: (vlm, edits) => rewritten(vlm, edits, rewriteRows(edits)),
   chain: (vlm, edits) => {
     checkEdits(id, vlm, edits);
     return chained(vlm, edits);

@@ -3,7 +3,7 @@
 import { addDim, type Dim, mulDim, showShape, subDim } from '../dim.ts';
 import { f32, i64, sizeOf } from '../dtype.ts';
 import { apply, constant, defineOp, type Node, ShapeError } from '../node.ts';
-import { broadcast, onnxType } from './elementwise.ts';
+import { broadcast, mul, onnxType } from './elementwise.ts';
 
 /**
  * An axis counted from the start; negative ones count from the end.
@@ -173,6 +173,28 @@ const gatherOp = defineOp({
 });
 /** Rows of the first axis: x [r, ...], indices [...i] -> [...i, ...]. */
 export const gather = (x: Node, indices: Node): Node => apply(gatherOp, [x, indices]);
+
+const placeOp = defineOp({
+  name: 'place',
+  infer: ([base, values, index]) => {
+    if (base!.rank !== 2 || values!.rank !== 2 || base!.dim(1) !== values!.dim(1))
+      throw new ShapeError('rows to choose from must have one width');
+    return { dtype: base!.dtype, shape: [...index!.shape, base!.dim(1)] };
+  },
+  onnx: (e, [base, values, index]) => e.node('Gather', [e.node('Concat', [base!, values!], { axis: 0 }), index!], { axis: 0 }),
+  // a base row that was kept, and a value where it was put, have the gradient of the row that they became
+  vjp: (dy, y) => {
+    const [base, values, , rows, mask, words] = y.inputs as [Node, Node, Node, Node, Node, Node];
+    const at = gather(reshape(dy, [mulDim(...dy.shape.slice(0, -1)), dy.dim(-1)]), rows);
+    return [reshape(mul(dy, words), base.shape), reshape(mul(at, mask), values.shape)];
+  },
+});
+/**
+ * Rows of base [m, d], or values [r, d] in their place: place [...] holds i for base row i, which may stand at place i only, and m + j for value j.
+ * @param at.rows int64 [..r], the place of each value @param at.mask [..r, 1]: 0 where a value is put nowhere @param at.words [..., 1]: 0 where a value is
+ */
+export const place = (base: Node, values: Node, at: { place: Node; rows: Node; mask: Node; words: Node }): Node =>
+  apply(placeOp, [base, values, at.place, at.rows, at.mask, at.words]);
 
 const scatterAddOp = defineOp({
   name: 'scatterAdd',

@@ -7,7 +7,8 @@
 import { isAbsolute, join } from 'node:path';
 import { z } from 'zod';
 import { parseConfig } from '../../files/config.ts';
-import { decodeImage, type RgbImage } from '../image/decode.ts';
+import { decodeImage } from '../image/decode.ts';
+import type { RgbImage } from '../segments.ts';
 import type { Message, Part } from './chat.ts';
 
 const place = z.string('expected the name of a file').min(1, 'expected the name of a file').nullish();

@@ -6,14 +6,8 @@
  */
 import { readFileSync, statSync } from 'node:fs';
 import sharp, { type Sharp } from 'sharp';
+import type { RgbImage } from '../segments.ts';
 import { isGif, openGif } from './gif.ts';
-
-export interface RgbImage {
-  readonly width: number;
-  readonly height: number;
-  /** rows of red, green, blue bytes */
-  readonly data: Uint8Array;
-}
 
 /**
  * How the files of each format begin; `?` is any byte. The format is settled here: drawings and documents, which a library might find in the same bytes, are

@@ -8,8 +8,8 @@ import { z } from 'zod';
 import { count, exactly, flag, parseConfig, positive } from '../../files/config.ts';
 import type { Json } from '../../files/json.ts';
 import type { Tensor } from '../../graph/dtype.ts';
+import type { RgbImage } from '../segments.ts';
 import { edge, type ImageSettings, type Resizer, rgb } from './config.ts';
-import type { RgbImage } from './decode.ts';
 import { anyRes, type Size, smartSize, smolTiles, tiledCanvas } from './grids.ts';
 import { valuesOf } from './processor.ts';
 import {

@@ -4,8 +4,8 @@
  */
 import { parseConfig } from '../../files/config.ts';
 import { f32, type Tensor } from '../../graph/dtype.ts';
+import type { Region, RgbImage } from '../segments.ts';
 import { type PreprocessorConfig, preprocessorConfig, type Resizer } from './config.ts';
-import type { RgbImage } from './decode.ts';
 import { filters, resize } from './resample.ts';
 
 /** PIL would take hours for a picture one pixel high stretched to thousands. */
@@ -18,6 +18,8 @@ export interface ImageProcessor {
   readonly height: number;
   readonly width: number;
   process(image: RgbImage): Tensor<'float32'>;
+  /** the part of the picture that the result shows, in the picture's pixels */
+  region(image: RgbImage): Region;
 }
 
 /**
@@ -47,15 +49,32 @@ export function imageProcessor(
       `${name}: pictures would come out in different sizes; set size to {height, width}, or do_center_crop with crop_size`,
     );
   const table = valuesOf(config, resizer);
+  const pads = do_pad === true && kind.startsWith('Llava');
 
+  const resized = (image: RgbImage): { width: number; height: number } =>
+    do_resize ? (exact ?? shortestEdge(image, (target as { shortest_edge: number }).shortest_edge)) : image;
   return {
     height: output.height,
     width: output.width,
+    region(image) {
+      const side = Math.max(image.width, image.height);
+      const padded = pads ? { width: side, height: side } : { width: image.width, height: image.height };
+      const { width, height } = resized({ ...image, ...padded });
+      const [across, down] = [padded.width / width, padded.height / height];
+      const left = crop === undefined ? 0 : cropStart(width, crop.width, resizer);
+      const top = crop === undefined ? 0 : cropStart(height, crop.height, resizer);
+      return {
+        left: left * across - Math.floor((padded.width - image.width) / 2),
+        top: top * down - Math.floor((padded.height - image.height) / 2),
+        width: output.width * across,
+        height: output.height * down,
+      };
+    },
     process(image) {
       let picture = image;
-      if (do_pad && kind.startsWith('Llava')) picture = padToSquare(picture, image_mean);
+      if (pads) picture = padToSquare(picture, image_mean);
       if (do_resize) {
-        const { width, height } = exact ?? shortestEdge(picture, (target as { shortest_edge: number }).shortest_edge);
+        const { width, height } = resized(picture);
         picture = resize(picture, width, height, filters[resample], resizer);
       }
       if (crop) picture = centerCrop(picture, crop.width, crop.height, resizer);
@@ -114,10 +133,14 @@ function shortestEdge({ width, height }: RgbImage, edge: number): { width: numbe
 /** transformers' center_crop: the middle of the picture, black where it is too small. */
 function centerCrop(image: RgbImage, width: number, height: number, resizer: Resizer): RgbImage {
   if (image.width === width && image.height === height) return image;
-  // Half a pixel goes up and left in NumPy, to where the picture is smaller in torchvision.
-  const round = resizer === 'pillow' ? Math.floor : Math.trunc;
-  const [left, top] = [round((image.width - width) / 2), round((image.height - height) / 2)];
+  const [left, top] = [cropStart(image.width, width, resizer), cropStart(image.height, height, resizer)];
   return paste(image, { width, height, data: new Uint8Array(width * height * 3) }, -left, -top);
+}
+
+/** Where the crop starts; below zero where the picture is smaller. Half a pixel goes up and left in NumPy, to where the picture is smaller in torchvision. */
+function cropStart(from: number, to: number, resizer: Resizer): number {
+  const half = (from - to) / 2;
+  return resizer === 'pillow' ? Math.floor(half) : Math.trunc(half);
 }
 
 /** The picture in the middle of a square of a colour between 0 and 1. */

@@ -4,8 +4,8 @@
  * reference processors use it and other libraries round differently. The horizontal pass comes first, as in Pillow 10; Pillow 13 takes the order
  * that costs less, which differs by a level or two in photographs and by more in pictures of pure black and white.
  */
+import type { RgbImage } from '../segments.ts';
 import type { Resizer } from './config.ts';
-import type { RgbImage } from './decode.ts';
 
 interface Filter {
   readonly support: number;

@@ -4,8 +4,8 @@
  */
 
 import { f32, type Tensor } from '../../graph/dtype.ts';
+import type { RgbImage } from '../segments.ts';
 import type { Resizer } from './config.ts';
-import type { RgbImage } from './decode.ts';
 import { bestResolution, type Size, smartSize, smolTiles, tiledCanvas } from './grids.ts';
 import { paste } from './processor.ts';
 import { filters, resize } from './resample.ts';

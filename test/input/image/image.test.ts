@@ -9,9 +9,10 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { parseConfig, readConfig } from '../../../src/files/config.ts';
 import { openSafetensors } from '../../../src/files/safetensors.ts';
 import { preprocessorConfig } from '../../../src/input/image/config.ts';
-import { decodeImage, type RgbImage } from '../../../src/input/image/decode.ts';
+import { decodeImage } from '../../../src/input/image/decode.ts';
 import { imageProcessor, squareProcessor } from '../../../src/input/image/processor.ts';
 import { filters, resize } from '../../../src/input/image/resample.ts';
+import type { RgbImage } from '../../../src/input/segments.ts';
 import { fixturesDir, hasFixtures } from '../../shared.ts';
 
 fc.configureGlobal({ seed: 3 });

@@ -35,8 +35,8 @@ export const command = defineCommand({
     for (const layer of shown) checkLayer(vlm, layer);
     const warnings = warnOfWords(vlm.codec, { 'the prompt': prompt }, context);
     const image = path === undefined ? undefined : await decodeImage(path);
-    const keyId = key === undefined ? undefined : keyTokenId(vlm, prompt, image !== undefined, key);
-    const batch = await vlm.batch([vlm.layout(prompt, image !== undefined)], [image]);
+    const keyId = key === undefined ? undefined : keyTokenId(vlm, { prompt, image }, key);
+    const batch = await vlm.batch([vlm.layout({ prompt, image })]);
     const [found] = await moduleContribution(vlm, batch, [keyId]);
     const { tokenId, contribution, prob, logit } = found!;
     await vlm.release();

@@ -47,18 +47,20 @@ export const command = defineCommand({
       { loadModel },
       { decodeImage },
       { checkLayer, visualAttributions },
-      { onPicture },
+      { onPictures },
       tokens,
       { nextToken },
+      { visualPlaces },
       { Random },
       { warnOfWords },
     ] = await Promise.all([
       import('../../../../src/models/load.ts'),
       import('../../../../src/input/image/decode.ts'),
       import('../../../../src/attribution/visual-attribution.ts'),
-      import('../../../../src/attribution/on-picture.ts'),
+      import('../../../../src/attribution/on-pictures.ts'),
       import('../../../../src/attribution/key-token.ts'),
       import('../../../../src/attribution/next-token.ts'),
+      import('../../../../src/models/sequence.ts'),
       import('../../../../src/random.ts'),
       import('../../unknown-words.ts'),
     ]);
@@ -68,8 +70,8 @@ export const command = defineCommand({
     for (const layer of shown) checkLayer(vlm, layer);
     const warnings = warnOfWords(vlm.codec, { 'the prompt': prompt }, context);
     const image = await decodeImage(path);
-    const keyId = key === undefined ? undefined : tokens.keyTokenId(vlm, prompt, true, key);
-    const batch = await vlm.batch([vlm.layout(prompt, true)], [image]);
+    const keyId = key === undefined ? undefined : tokens.keyTokenId(vlm, { prompt, image }, key);
+    const batch = await vlm.batch([vlm.layout({ prompt, image })]);
     const next = await nextToken(vlm, batch);
     const answer = keyId ?? next.predicted;
     const bar = context.progress(shown.length, 'Attributing', { unit: 'layers' });
@@ -81,10 +83,11 @@ export const command = defineCommand({
       onLayer: (done) => bar.update(done),
     });
     bar.finish();
-    const toPatches = await onPicture(vlm, image);
+    const sequence = batch.sequences[0]!;
+    const toPatches = await onPictures(vlm, sequence);
     await vlm.release();
-    const maps = found.map(({ layer, sigma, values }) => ({ layer, sigma, values, patches: toPatches(values).values }));
-    const grid = vlm.architecture.patchGrid;
+    const maps = found.map(({ layer, sigma, values }) => ({ layer, sigma, values, patches: toPatches(values)[0]!.values }));
+    const { grid } = sequence.pictures[0]!.prepared!;
     const keyText = tokens.tokenText(vlm, answer);
     if (out !== undefined) {
       const { heatMaps, savePicture } = await import('../../../../src/figures/index.ts');
@@ -125,7 +128,7 @@ export const command = defineCommand({
         warnings,
       },
       text: [
-        `Contribution of ${vlm.architecture.visualTokens} visual tokens, on a grid of ${grid.join(' x ')}; the answer begins with ${JSON.stringify(keyText)} (probability ${next.probability(answer).toFixed(3)})`,
+        `Contribution of ${visualPlaces(sequence).length} visual tokens, on a grid of ${grid.join(' x ')}; the answer begins with ${JSON.stringify(keyText)} (probability ${next.probability(answer).toFixed(3)})`,
         context.table({ head, rows, align: ['right', 'right', 'right', 'right', 'left'] }),
         ...(out === undefined ? [] : ['', `Picture in ${out}.`]),
       ].join('\n'),

@@ -13,8 +13,8 @@ export interface Model {
     architecture: string;
     layers: number;
     hidden: number;
-    visual_tokens: number;
-    patch_grid: [number, number];
+    visual_tokens: number | null;
+    patch_grid: [number, number] | null;
     vocabulary: number;
     edits: number;
   };

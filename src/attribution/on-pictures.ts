@@ -1,0 +1,35 @@
+/** Values of visual tokens as values of the pictures' patches, which heat maps are drawn from. */
+
+import type { VisualGrid } from '../input/segments.ts';
+import { drawOnPatches, patchMap } from '../models/patch-map.ts';
+import type { Sequence } from '../models/sequence.ts';
+import type { Vlm } from '../models/vlm.ts';
+
+export interface PatchValues extends VisualGrid {
+  /** of every cell of the grid, row by row from the top left */
+  values: number[];
+}
+
+/**
+ * Maps from values of an input's visual tokens to the cells of each of its pictures: as they are where the tokens are the patches (a class token before
+ * them is left out), through the Q-Former's cross-attention otherwise. The pictures are looked at once for any number of maps.
+ * @throws Error when only the visual tokens of a picture are known
+ */
+export async function onPictures(vlm: Vlm, { pictures }: Sequence): Promise<(values: readonly number[]) => PatchValues[]> {
+  const grids = await Promise.all(
+    pictures.map(async ({ count, prepared }) => {
+      if (prepared === undefined) throw new Error('a picture of which only the visual tokens are known cannot be drawn on');
+      return { count, prepared, map: await patchMap(vlm, prepared) };
+    }),
+  );
+  return (values) => {
+    let at = 0;
+    return grids.map(({ count, prepared, map }) => {
+      const own = values.slice(at, at + count);
+      at += count;
+      const { grid, regionOf } = prepared;
+      const cells = grid[0] * grid[1];
+      return { grid, regionOf, values: map === undefined ? own.slice(count - cells) : drawOnPatches(own, map) };
+    });
+  };
+}
