@@ -87,7 +87,9 @@ export async function trainingLoop(options: LoopOptions): Promise<LogLine[]> {
     );
     trainer.restore(Number(file.metadata.step), state);
     const what = `${checkpoint}: metadata extra`;
-    extra?.restore(parseConfig(what, z.record(z.string(), z.number()), parseJson(file.metadata.extra ?? '{}', what)));
+    const numbers = parseConfig(what, z.record(z.string(), z.number().nullable()), parseJson(file.metadata.extra ?? '{}', what));
+    // JSON has null for what is not finite, which is how each of these numbers begins.
+    extra?.restore(Object.fromEntries(Object.entries(numbers).filter((entry): entry is [string, number] => entry[1] !== null)));
     if (existsSync(logPath)) lines = readJsonLines(logPath, logLine).filter((line) => line.step <= trainer.step);
   }
   const save = (): void => {
