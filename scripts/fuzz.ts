@@ -1,0 +1,85 @@
+/**
+ * `npm run fuzz -- --minutes N [--target NAME] [--jobs N]`: feeds every reader of what strangers send with damaged inputs, guided by the code that they
+ * reach. Inputs that reached new code are kept in .fuzz/; one that ends in a raw error, takes above a second or a gigabyte, or ends the process is
+ * written to test/fuzz/findings/, which the tests read again.
+ */
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { packageRoot } from '../src/files/package-root.ts';
+import { targets } from './fuzz/targets.ts';
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '2' },
+    target: { type: 'string', multiple: true },
+    jobs: { type: 'string', default: String(availableParallelism()) },
+    seed: { type: 'string', default: String(Date.now()) },
+  },
+});
+const names = values.target ?? Object.keys(targets);
+const unknown = names.filter((name) => !Object.hasOwn(targets, name));
+if (unknown.length > 0) throw new Error(`there is no reader ${unknown.join(', ')}; one of: ${Object.keys(targets).join(', ')}`);
+const jobs = Math.min(Number(values.jobs), names.length);
+const seconds = (Number(values.minutes) * 60 * jobs) / names.length;
+/** A start and the batch that is under way when time is up. */
+const GRACE = 60;
+
+interface Done {
+  target: string;
+  executions: number;
+  corpus: number;
+  blocks: number;
+  findings: number;
+}
+
+function run(name: string): Promise<Done> {
+  const corpus = join(packageRoot, '.fuzz', name);
+  const findings = join(packageRoot, 'test/fuzz/findings', name);
+  mkdirSync(corpus, { recursive: true });
+  const script = join(packageRoot, 'scripts/fuzz/run.ts');
+  const child = spawn(
+    process.execPath,
+    ['--import', import.meta.resolve('tsx'), script, name, String(seconds), values.seed, corpus, findings],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  const timer = setTimeout(() => child.kill('SIGKILL'), (seconds + GRACE) * 1000);
+  let said = '';
+  child.stdout.on('data', (piece: Buffer) => {
+    said += piece.toString();
+  });
+  return new Promise((resolve) => {
+    child.on('close', (code, signal) => {
+      clearTimeout(timer);
+      const line = said.split('\n').find((one) => one.startsWith('{'));
+      if (code === 0 && line !== undefined) return resolve(JSON.parse(line) as Done);
+      const pending = join(packageRoot, '.fuzz', `${name}.${values.seed}.pending`);
+      const kept = join(findings, `ended-${values.seed}.json`);
+      mkdirSync(findings, { recursive: true });
+      if (existsSync(pending)) writeFileSync(kept, readFileSync(pending));
+      process.stderr.write(`${name}: the process ended with ${signal ?? code}; its last batch is ${kept}\n`);
+      resolve({ target: name, executions: 0, corpus: 0, blocks: 0, findings: 1 });
+    });
+  });
+}
+
+const waiting = [...names];
+const done: Done[] = [];
+await Promise.all(
+  Array.from({ length: jobs }, async () => {
+    for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
+      const result = await run(name);
+      done.push(result);
+      process.stdout.write(
+        `${result.target}: ${result.executions} inputs, ${result.blocks} blocks of code, ${result.corpus} kept, ${result.findings} findings\n`,
+      );
+    }
+  }),
+);
+const sum = (of: (one: Done) => number): number => done.reduce((total, one) => total + of(one), 0);
+process.stdout.write(
+  `all: ${sum((one) => one.executions)} inputs, ${sum((one) => one.findings)} findings, seed ${values.seed}\n`,
+);
+if (sum((one) => one.findings) > 0) process.exitCode = 1;

@@ -1,0 +1,25 @@
+/** What an input did to a reader: nothing, an error for people, or a fault. */
+
+import type { Target } from './targets.ts';
+
+/** Errors of the language: they were not written for people. */
+const raw = [TypeError, RangeError, ReferenceError, SyntaxError, EvalError, URIError];
+
+/** Milliseconds and bytes that an input below a megabyte may take. */
+const MILLISECONDS = 1000;
+const MOST_BYTES = 2 ** 30;
+
+export async function faultOf({ run, milliseconds = MILLISECONDS }: Target, input: Uint8Array): Promise<string | undefined> {
+  const began = performance.now();
+  try {
+    await run(input);
+  } catch (error) {
+    if (!(error instanceof Error)) return `it threw ${String(error)}, which is no error`;
+    if (raw.some((kind) => error instanceof kind)) return `${error.name}: ${error.message}\n${error.stack ?? ''}`;
+    if (error.message.trim() === '') return `an error without a message\n${error.stack ?? ''}`;
+  }
+  const took = performance.now() - began;
+  if (took > milliseconds) return `it took ${Math.round(took)} ms`;
+  const { rss } = process.memoryUsage;
+  return rss() > MOST_BYTES ? `the process grew to ${Math.round(rss() / 1e6)} MB` : undefined;
+}

@@ -1,0 +1,43 @@
+/** Every reader of what strangers send: seeds, all that fuzzing ever found (findings/), and some damaged inputs. Longer: npm run fuzz -- --minutes 60. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { faultOf } from '../../scripts/fuzz/judge.ts';
+import { mutated } from '../../scripts/fuzz/mutate.ts';
+import { type Target, type TargetName, targets } from '../../scripts/fuzz/targets.ts';
+import { Random } from '../../src/random.ts';
+import { root } from '../cli/start.ts';
+
+// A library prints what it does not know.
+beforeAll(() => void vi.spyOn(console, 'warn').mockImplementation(() => {}));
+afterAll(() => void vi.restoreAllMocks());
+
+const { HOME } = process.env;
+afterAll(() => {
+  process.env.HOME = HOME;
+});
+
+/** Inputs that were found; a batch that ended the process is a list of them. */
+function findings(name: string): Uint8Array[] {
+  const folder = join(root, 'test/fuzz/findings', name);
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder).flatMap((file) => {
+    const content = readFileSync(join(folder, file));
+    if (!file.startsWith('ended-')) return [content];
+    return (JSON.parse(content.toString('utf8')) as string[]).map((input) => Buffer.from(input, 'base64'));
+  });
+}
+
+test.each(Object.keys(targets) as TargetName[])('%s', async (name) => {
+  const target: Target = await targets[name]();
+  const random = new Random(`fuzz ${name}`);
+  const count = name === 'requests' ? 100 : 400;
+  const inputs = [...target.seeds, ...findings(name), ...Array.from({ length: count }, () => mutated(target.seeds, random))];
+  for (const input of inputs) {
+    const fault = await faultOf({ ...target, milliseconds: 20_000 }, input);
+    // Vitest holds more than a reader may.
+    if (fault?.startsWith('the process grew')) continue;
+    expect(fault, Buffer.from(input).toString('base64')).toBeUndefined();
+  }
+  await target.close?.();
+});
