@@ -1,6 +1,9 @@
 import { defineConfig } from 'vitest/config';
+import { sourceNames } from './test/source-names.ts';
 
 export default defineConfig({
+  // Examples import the package by its name.
+  resolve: { alias: sourceNames },
   test: {
     include: ['test/**/*.test.ts'],
     exclude: ['test/**/*.slow.test.ts'],

@@ -3,9 +3,29 @@
 export { averageModuleContribution } from './attribution/dataset-average.ts';
 export { type ModuleContribution, moduleContribution } from './attribution/module-contribution.ts';
 export { type VisualAttributionOptions, visualAttribution } from './attribution/visual-attribution.ts';
-export type { Edit, Editor, EditorWeights, EditRequest, TrainOptions } from './editors/editor.ts';
+export {
+  checkEdits,
+  checkModel,
+  type Edit,
+  type Editor,
+  type EditorWeights,
+  type EditRequest,
+  type EditSequence,
+  type ModelId,
+  modelId,
+  needWeights,
+  type Promises,
+  type Settings,
+  type TrainOptions,
+  type TrainProgress,
+  wordsOf,
+} from './editors/editor.ts';
 export { readEdit, readEditorWeights, writeEdit, writeEditorWeights } from './editors/files.ts';
-export { editorIds, editorNamed } from './editors/index.ts';
+export { type Descent, descend } from './editors/gradients/descend.ts';
+export { stateBefore, tailFeeds, tailLogits, targetLoss } from './editors/gradients/edit-loss.ts';
+export { allEditorIds, editorIds, editorNamed, registerEditor } from './editors/index.ts';
+export { findEditor } from './editors/outside.ts';
+export * as settings from './editors/settings.ts';
 export { shippedWeights } from './editors/shipped.ts';
 export { evaluateRecords } from './evaluation/asking.ts';
 export type { Evaluation, FiveMetrics } from './evaluation/metrics.ts';
@@ -28,14 +48,26 @@ export {
   type RecordFile,
 } from './input/records.ts';
 export type { Asked, Picture, PreparedPicture, Prompt, RgbImage, Segment } from './input/segments.ts';
-export { type AnsweringModel, type Query, unedited } from './models/answer.ts';
+export {
+  type AnsweringModel,
+  answerTargets,
+  generateAll,
+  type Query,
+  type ReadInput,
+  type Reading,
+  readInput,
+  type TargetAnswer,
+  unedited,
+} from './models/answer.ts';
 export type { Architecture, Decoder } from './models/architecture.ts';
 export type { Batch } from './models/batch.ts';
 export { generate } from './models/generate.ts';
 export { builtInModels, loadModel } from './models/load.ts';
-export type { Rewrite } from './models/rewrite.ts';
-export type { Sequence } from './models/sequence.ts';
+export { defineRewrite, type Rewrite } from './models/rewrite.ts';
+export { prefixOf, type Sequence } from './models/sequence.ts';
+export { type Patch, Sites } from './models/sites.ts';
 export type { Vlm } from './models/vlm.ts';
+export { Weights } from './nn/weights.ts';
 export { Random } from './random.ts';
 export { compile } from './runtime/node.ts';
 export { Program } from './runtime/program.ts';

@@ -21,7 +21,7 @@ const layers = [
   ['lab/recipes.ts'],
   ['lab/world'],
   ['lab/pretraining'],
-  ['lab/conformance', 'lab/reproduce'],
+  ['lab/conformance', 'lab/reproduce', 'lab/contract.ts'],
   ['lab/index.ts'],
   ['apps/server'],
   ['apps/cli'],
@@ -108,7 +108,7 @@ test('the studio uses of the library what browsers may import, and nothing else'
   expect(outside.filter((path) => !path.startsWith(join('src', 'figures', 'fonts')))).toEqual([]);
 });
 
-describe.each(['src', 'lab', 'apps', 'test', 'scripts', 'bench'])('%s/', (folder) => {
+describe.each(['src', 'lab', 'apps', 'test', 'scripts', 'bench', 'examples'])('%s/', (folder) => {
   test('has no file above 500 lines', () => {
     const there = statSync(join(root, folder), { throwIfNoEntry: false })?.isDirectory() ?? false;
     const long = (there ? files(join(root, folder)) : [])

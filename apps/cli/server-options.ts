@@ -12,6 +12,7 @@ import { modelOptions } from './model-options.ts';
 export const serverOptions = {
   model: repeatable(text('model folder or built-in name to serve (default: all built-in models)', { placeholder: 'MODEL' })),
   weights: repeatable(file('trained weights of an editor, beside those that come with the models')),
+  editor: repeatable(text('module of an editor from outside, beside those of visedit, as ./mine.js', { placeholder: 'MODULE' })),
   dataDir: outFolder('folder where edits are kept', { default: 'visedit-data' }),
   host: text('address to listen on; without a key this machine only', { default: '127.0.0.1', placeholder: 'HOST' }),
   port: integer('port to listen on; 0 for any free one', { default: 8080, min: 0, max: 65_535 }),
@@ -48,13 +49,28 @@ export async function toServerOptions(
   { quiet }: CommandContext,
 ): Promise<ServerOptions> {
   const [{ builtInModels }, { pino, destination }] = await Promise.all([import('../../src/models/load.ts'), import('pino')]);
-  const { model, data, images, runs, allowHost, allowOrigin, allowImageHost, key, maxPixels, maxBody, maxTokens, seed, ...rest } =
-    given;
+  const {
+    model,
+    editor,
+    data,
+    images,
+    runs,
+    allowHost,
+    allowOrigin,
+    allowImageHost,
+    key,
+    maxPixels,
+    maxBody,
+    maxTokens,
+    seed,
+    ...rest
+  } = given;
   if (data.length !== images.length)
     throw new Error(`${data.length} --data and ${images.length} --images are given; give one --images for each --data`);
   const own = process.env.VISEDIT_KEY;
   return {
     ...rest,
+    editors: editor,
     models: model.length > 0 ? model : builtInModels,
     key: key ?? (own === '' ? undefined : own),
     datasets: data.map((path, i) => ({ data: path, images: images[i]! })),

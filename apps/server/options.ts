@@ -61,6 +61,8 @@ export interface ServerOptions {
   readonly key?: string | undefined;
   /** further weights of editors, beside those that come with the models */
   readonly weights?: readonly string[];
+  /** modules of editors from outside */
+  readonly editors?: readonly string[];
   /** folders of evaluations and trainings */
   readonly runs?: readonly string[];
   /** none: the mini world */

@@ -9,7 +9,7 @@ import { basename, join } from 'node:path';
 import { z } from 'zod';
 import type { Editor, Settings, TrainOptions } from '../../src/editors/editor.ts';
 import { readEditorWeights } from '../../src/editors/files.ts';
-import { editorNamed } from '../../src/editors/index.ts';
+import { findEditor } from '../../src/editors/outside.ts';
 import { namedSettings, trainOptionNames } from '../../src/editors/settings.ts';
 import { findShippedWeights } from '../../src/editors/shipped.ts';
 import { noCosts } from '../../src/evaluation/costs.ts';
@@ -46,6 +46,7 @@ export interface CellRequest {
   /** folder or built-in name */
   readonly model: string;
   readonly dataset: DatasetKind;
+  /** id, or a module that exports an editor */
   readonly editor: string;
   /** of an editor that is trained in several ways, as `layer-3` */
   readonly variant?: string;
@@ -94,12 +95,12 @@ interface Planned {
 /** The name of a model's folder in a table. */
 export const modelName = (model: string): string => basename(modelFolder(model));
 
-export const cellPlace = ({ model, dataset, editor, variant }: CellRequest, seed: number | null): string =>
-  [modelName(model), dataset, editor, ...(variant === undefined ? [] : [variant]), seedFolder(seed)].join('/');
+const cellPlace = ({ model, dataset, variant }: CellRequest, { id, seed }: CellIdentity['editor']): string =>
+  [modelName(model), dataset, id, ...(variant === undefined ? [] : [variant]), seedFolder(seed)].join('/');
 
-const label = ({ model, dataset, editor, variant }: CellRequest, seed: number | null): string =>
+const label = ({ model, dataset, variant }: CellRequest, { id, seed }: CellIdentity['editor']): string =>
   [
-    `${editor}${variant === undefined ? '' : ` ${variant}`} on ${modelName(model)}`,
+    `${id}${variant === undefined ? '' : ` ${variant}`} on ${modelName(model)}`,
     datasets[dataset],
     ...(seed === null ? [] : [`seed ${seed}`]),
   ].join(', ');
@@ -125,7 +126,7 @@ export async function runCells(requests: readonly CellRequest[], options: CellsO
   );
   const failures: string[] = [];
   for (const plan of missing) {
-    const what = label(plan.request, plan.identity.editor.seed);
+    const what = label(plan.request, plan.identity.editor);
     progress.begin(what);
     try {
       await work(plan, options, progress);
@@ -154,7 +155,7 @@ async function planned(requests: readonly CellRequest[], options: CellsOptions):
   const plans = new Map<string, Planned>();
   for (const request of requests) {
     const { model, dataset, training } = request;
-    const editor = await editorNamed(request.editor);
+    const editor = await findEditor(request.editor);
     const files = data.files[dataset];
     if (files === undefined) throw new Error(`there are no records of ${datasets[dataset]}; name a file with --data-${dataset}`);
     if (!models.has(model)) models.set(model, loadModel(model, { dtype }));
@@ -181,7 +182,7 @@ async function planned(requests: readonly CellRequest[], options: CellsOptions):
       data: { ...test, kind: dataset, evaluated: Math.min(limit ?? test.records, test.records) },
       protocol: protocolOf(batch, answerTokens[dataset]),
     };
-    const place = cellPlace(request, seed);
+    const place = cellPlace(request, identity.editor);
     const how = identity.editor.training === undefined ? undefined : trainingOf(vlm, editor, training ?? {});
     const settings = how && editor.trainingSettings?.(vlm, how);
     const perEdit = recipeOf(vlm.decoder, editor.id).edit;
@@ -219,7 +220,7 @@ function isFinished(
   if (different.length === 0) return true;
   if (redo) return false;
   throw new Error(
-    `${join(out, place)} (${label(request, identity.editor.seed)}) was made otherwise; give --redo to make it anew, or another --out. What differs:\n  ${different.join('\n  ')}`,
+    `${join(out, place)} (${label(request, identity.editor)}) was made otherwise; give --redo to make it anew, or another --out. What differs:\n  ${different.join('\n  ')}`,
   );
 }
 
@@ -293,7 +294,7 @@ async function trained(
   const { data, trainLimit, threads, signal, command, dtype } = options;
   const done = join(folder, 'trained');
   if (!existsSync(done)) {
-    const editor = await editorNamed(request.editor);
+    const editor = await findEditor(request.editor);
     await trainEditor(
       {
         model: request.model,

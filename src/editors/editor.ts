@@ -19,6 +19,7 @@ export const wordsOf = ({ prompt, target }: EditRequest): Edit['request'] => ({ 
 /** JSON values that describe an edit or an editor's weights. */
 export type Settings = Readonly<Record<string, string | number | boolean | null | readonly number[]>>;
 
+/** Which model an edit or weights are for. */
 export interface ModelId {
   readonly name: string;
   /** hash of the weights */
@@ -42,6 +43,7 @@ export interface EditorWeights {
   readonly tensors: ReadonlyMap<string, Tensor<'float32'>>;
 }
 
+/** A step of a training. */
 export interface TrainProgress {
   step: number;
   steps: number;
@@ -122,7 +124,7 @@ export interface Editor {
   sequence?(vlm: Vlm, weights?: EditorWeights, settings?: Settings): EditSequence;
 }
 
-/** @throws Error unless there are edits, all of this editor and for this model */
+/** Refuses edits that are not this editor's, or for another model. @throws Error unless there are edits, all of this editor and for this model */
 export function checkEdits(editor: string, vlm: Vlm, edits: readonly Edit[]): void {
   if (edits.length === 0) throw new Error('give at least one edit');
   for (const edit of edits) {
@@ -142,11 +144,12 @@ export function needWeights(editor: string, vlm: Vlm, weights: EditorWeights | u
   return weights;
 }
 
+/** What edits and weights write down of their model. */
 export function modelId(vlm: Vlm): ModelId {
   return { name: vlm.name, fingerprint: vlm.fingerprint };
 }
 
-/** @throws Error that names both models when data was made for another model */
+/** Refuses data that was made for another model. @throws Error that names both models */
 export function checkModel(what: string, made: ModelId, vlm: Vlm): void {
   if (made.fingerprint !== vlm.fingerprint) {
     throw new Error(

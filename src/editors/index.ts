@@ -18,11 +18,34 @@ export type EditorId = keyof typeof editors;
 /** Names of all editors: values of `--editor`, and of `editorNamed`. */
 export const editorIds = Object.keys(editors) as EditorId[];
 
+const outside = new Map<string, Editor>();
+
+/** Names of all editors, with those that were registered. */
+export const allEditorIds = (): string[] => [...editorIds, ...outside.keys()];
+
 /**
- * The editor of that name; its code is loaded now.
+ * Makes an editor of one's own known by its id, so that its edits and weights can be read from files and evaluated.
+ * @throws Error when the id is taken, or cannot be a part of a file's name
+ */
+export function registerEditor(editor: Editor): Editor {
+  const { id } = editor;
+  if (typeof id !== 'string' || !/^[a-z\d][\w.-]{0,39}$/i.test(id))
+    throw new Error(`${JSON.stringify(id)} cannot be an editor's id; give up to 40 letters, digits, "-", "_" and "."`);
+  if (Object.hasOwn(editors, id) || (outside.get(id) ?? editor) !== editor)
+    throw new Error(`there is another editor ${JSON.stringify(id)}; give yours an id of its own`);
+  outside.set(id, editor);
+  return editor;
+}
+
+/**
+ * The editor of that id: one of visedit's, whose code is loaded now, or one that was registered.
  * @throws Error that names the editors there are
  */
-export function editorNamed(id: string): Promise<Editor> {
-  if (!Object.hasOwn(editors, id)) throw new Error(`there is no editor ${JSON.stringify(id)}; editors: ${editorIds.join(', ')}`);
-  return editors[id as EditorId]();
+export async function editorNamed(id: string): Promise<Editor> {
+  if (Object.hasOwn(editors, id)) return editors[id as EditorId]();
+  const registered = outside.get(id);
+  if (registered !== undefined) return registered;
+  throw new Error(
+    `there is no editor ${JSON.stringify(id)}; editors: ${allEditorIds().join(', ')}; another one's module is named with --editor`,
+  );
 }

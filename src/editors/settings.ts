@@ -8,6 +8,7 @@ import type { Vlm } from '../models/vlm.ts';
 import type { Settings, TrainOptions } from './editor.ts';
 import type { DescentSettings } from './gradients/descend.ts';
 
+/** The settings that `train` or `edit` of one editor may be told, by name. */
 export type SettingsSchema = z.ZodObject<Readonly<Record<string, z.ZodType>>>;
 
 /** What a setting may be, as its kind below says it; `option` is the option of `train` that sets it, `fits` goes on after the range. */
@@ -51,6 +52,7 @@ export function whole(meaning: string, given: Limits = {}): z.ZodNumber {
 /** A number of things that are built: bounded, so that a damaged file cannot fill the memory. */
 export const size = (meaning: string, limits: Limits = {}): z.ZodNumber => whole(meaning, { min: 1, max: 2 ** 20, ...limits });
 
+/** True or false. */
 export const flag = (meaning: string): z.ZodBoolean => z.boolean({ error: 'must be true or false' }).meta(about(meaning));
 
 /** A decoder layer of the model, from 0. @param last the last one that fits */
@@ -87,8 +89,10 @@ export const recordTraining = (defaults: {
   budget: real('bytes of frozen states kept in memory').default(defaults.budget),
 });
 
+/** The largest norm of a step's gradient, with its default. */
 export const clipping = (largest: number) => real("largest norm of a step's gradient", { above: 0 }).default(largest);
 
+/** Records whose gradients are computed at once. */
 export const microBatch = () =>
   size('records whose gradients are computed at once; the whole batch by default', { option: '--micro-batch' }).optional();
 
@@ -221,7 +225,7 @@ export const withMicroBatch = <C extends { batch: number; microBatch?: number | 
   microBatch: Math.min(config.microBatch ?? config.batch, config.batch),
 });
 
-/** What a schema says of each setting, for a table: name or option, meaning, and the value it has by default or by what is given. */
+/** What a schema says of each setting, for a table: name or option, meaning, and the value it has by default or by what is given. @throws Error when a setting has no meaning */
 export function describeSettings(
   what: string,
   schema: SettingsSchema,

@@ -2,7 +2,7 @@
 
 import { z } from 'zod';
 import type { Settings } from '../editors/editor.ts';
-import { editorNamed } from '../editors/index.ts';
+import { findEditor, moduleOf } from '../editors/outside.ts';
 import { parseSettings } from '../editors/settings.ts';
 import { shippedWeights, weightsFor } from '../editors/shipped.ts';
 import { type DatasetKind, type EditRecord, openRecords } from '../input/records.ts';
@@ -15,6 +15,7 @@ import { AnswerStore, Unedited } from './unedited.ts';
 export interface Job {
   /** folder or built-in name */
   readonly model: string;
+  /** id, or a module that exports an editor */
   readonly editor: string;
   /** file; those that come with the model when absent */
   readonly weights?: string | undefined;
@@ -41,7 +42,13 @@ export interface Job {
 /** What the results depend on: a resumed run must agree in all of it. */
 export interface JobIdentity {
   readonly model: { readonly name: string; readonly fingerprint: string; readonly dtype?: WeightType };
-  readonly editor: { readonly id: string; readonly weights: FileId | null; readonly settings?: Settings };
+  readonly editor: {
+    readonly id: string;
+    readonly weights: FileId | null;
+    readonly settings?: Settings;
+    /** of an editor from outside */
+    readonly module?: FileId;
+  };
   readonly data: FileId & { readonly kind: DatasetKind; readonly records: number; readonly evaluated: number };
   readonly seed: number | null;
   readonly protocol: {
@@ -75,7 +82,7 @@ export interface OpenJob {
 
 /** @throws Error when anything that can be checked before the work does not fit */
 export async function openJob(job: Job, options: { threads?: number | undefined; check?: boolean } = {}): Promise<OpenJob> {
-  const editor = await editorNamed(job.editor);
+  const editor = await findEditor(job.editor);
   const { kind, total, records: chosen } = openRecords(job.data, job.images, { limit: job.limit, seed: job.seed });
   const { dtype, maxMemory } = job;
   const vlm = loadModel(job.model, { dtype, maxMemory, ...(options.threads === undefined ? {} : { threads: options.threads }) });
@@ -88,9 +95,15 @@ export async function openJob(job: Job, options: { threads?: number | undefined;
   if (options.check !== false) checkRecords(vlm, chosen);
   const batches: EditRecord[][] = [];
   for (let at = 0; at < chosen.length; at += job.batch) batches.push(chosen.slice(at, at + job.batch));
+  const module = moduleOf(editor);
   const identity: JobIdentity = {
     model: { name: vlm.name, fingerprint: vlm.fingerprint, ...(dtype === undefined ? {} : { dtype }) },
-    editor: { id: editor.id, weights: path === undefined ? null : fileId(path), ...(isSet ? { settings } : {}) },
+    editor: {
+      id: editor.id,
+      weights: path === undefined ? null : fileId(path),
+      ...(isSet ? { settings } : {}),
+      ...(module === undefined ? {} : { module: fileId(module) }),
+    },
     data: { ...fileId(job.data), kind, records: total, evaluated: chosen.length },
     seed: job.limit === undefined ? null : (job.seed ?? null),
     protocol: protocolOf(job.batch, job.maxNewTokens),

@@ -7,7 +7,7 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { z } from 'zod';
 import type { Edit, EditorWeights, Settings } from '../editors/editor.ts';
-import { editorNamed } from '../editors/index.ts';
+import { findEditor } from '../editors/outside.ts';
 import { weightsFor } from '../editors/shipped.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
 import { readJsonAs } from '../files/schema.ts';
@@ -81,7 +81,7 @@ export async function searchSettings(
   path: string,
   { command, onCombination }: { command: string; onCombination?: (done: Combination) => void },
 ): Promise<SearchResult> {
-  const editor = await editorNamed(job.editor);
+  const editor = await findEditor(job.editor);
   if (job.grid.length === 0) throw new Error('the grid is empty; give at least one value of one setting');
   const { kind, records } = openRecords(job.data, job.images, { limit: job.edits, seed: job.seed });
   const vlm = loadModel(job.model, job.threads === undefined ? {} : { threads: job.threads });
@@ -145,7 +145,7 @@ async function forcedAnswers(vlm: Vlm, batch: readonly Loaded[], edited?: Edited
   );
 }
 
-type AnyEditor = Awaited<ReturnType<typeof editorNamed>>;
+type AnyEditor = Awaited<ReturnType<typeof findEditor>>;
 
 interface EditedBy {
   readonly editor: AnyEditor;

@@ -104,6 +104,7 @@ export interface RecordChoice {
   readonly seed?: number | undefined;
 }
 
+/** Records of a file, as far as they were asked for. */
 export interface RecordFile {
   readonly kind: DatasetKind;
   /** records in the file */

@@ -198,7 +198,7 @@ async function inBatches<T>(
   return out;
 }
 
-/** @param rewrite of the one input; none: the unedited model */
+/** An input to look into, under a rewrite. @param rewrite of the one input; none: the unedited model */
 export async function readInput(vlm: Vlm, { answer = [], ...asked }: ReadInput, rewrite?: RewriteRows): Promise<Reading> {
   const batch = await vlm.batch([followedBy(vlm.layout(asked), answer, vlm.decoder.maxPositions)]);
   return { batch, rewrite: rewrite?.([0], batch) };

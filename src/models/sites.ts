@@ -7,9 +7,10 @@
 import type { Node } from '../graph/node.ts';
 import type { Spans } from './spans.ts';
 
-/** What stands at a site instead of its value. `spans`: where the inputs' visual tokens are; given where the inputs have pictures. */
+/** What stands at a site [b, l, d] instead of its value. `spans`: where the inputs' visual tokens are; given where the inputs have pictures. */
 export type Patch = (value: Node, spans?: Spans) => Node;
 
+/** The sites of one program as it is built: what patches make of them, and their values by name. */
 export class Sites {
   readonly #values = new Map<string, Node>();
   readonly #patches: ReadonlyMap<string, Patch>;

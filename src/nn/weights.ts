@@ -10,6 +10,7 @@ export interface LowRank {
   readonly right: Node;
 }
 
+/** The weights of one program as it is built, and rewrites of them. */
 export class Weights {
   readonly #nodes = new Map<string, Node>();
   readonly #replace: ReadonlyMap<string, (weight: Node) => Node>;

@@ -3,31 +3,27 @@
  */
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { editorContract } from '../../lab/contract.ts';
 import { recipeOf } from '../../lab/recipes.ts';
 import type { Settings } from '../../src/editors/editor.ts';
 import { type EditorId, editorIds, editorNamed } from '../../src/editors/index.ts';
 import type { TargetAnswer } from '../../src/models/answer.ts';
 import { loadModel } from '../../src/models/load.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
-import { type ContractWorld, closeContractWorld, editorContract, openContractWorld } from './contract.ts';
+import { openTinyContract } from './tiny-contract.ts';
 
-let world: ContractWorld;
-beforeAll(async () => {
-  world = await openContractWorld();
-});
-afterAll(() => closeContractWorld(world));
+const { world, close } = await openTinyContract();
+afterAll(close);
 
 test('the registry names its editors by their ids, and names them all when asked for another', async () => {
   for (const id of editorIds) expect((await editorNamed(id)).id).toBe(id);
-  expect(() => editorNamed('toString')).toThrow(`editors: ${editorIds.join(', ')}`);
+  await expect(editorNamed('toString')).rejects.toThrow(`editors: ${editorIds.join(', ')}`);
 });
 
 for (const id of editorIds)
-  editorContract(
-    id,
-    () => editorNamed(id),
-    () => world,
-  );
+  describe(id, async () => {
+    for (const { name, run } of editorContract(await editorNamed(id), world)) test(name, run);
+  });
 
 // Of a training as short as the easy case's; the default is for thousands of edits.
 const quicker: Partial<Record<EditorId, Settings>> = { vead: { muonRate: 0.02 } };

@@ -16,11 +16,24 @@ export interface Ran {
   readonly stderr: string;
 }
 
+function ended(child: ChildProcess): Promise<Ran> {
+  const [out, error]: [Buffer[], Buffer[]] = [[], []];
+  child.stdout!.on('data', (piece: Buffer) => out.push(piece));
+  child.stderr!.on('data', (piece: Buffer) => error.push(piece));
+  return new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (code) =>
+      resolve({ code, stdout: Buffer.concat(out).toString(), stderr: Buffer.concat(error).toString() }),
+    );
+  });
+}
+
 export class Project {
   readonly folder = join(mkdtempSync(join(tmpdir(), 'visedit-package-')), 'project');
   readonly package = join(this.folder, 'node_modules', 'visedit');
   /** bytes of the tarball */
   readonly bytes: number;
+  readonly tarball: string;
 
   constructor() {
     const above = join(this.folder, '..');
@@ -30,8 +43,9 @@ export class Project {
     const packed = this.#npm(root, 'pack', '--json', '--pack-destination', above);
     const [{ filename, size }] = JSON.parse(packed.slice(packed.indexOf('[\n'))) as [{ filename: string; size: number }];
     this.bytes = size;
+    this.tarball = join(above, filename);
     this.write('package.json', JSON.stringify({ type: 'module', private: true }));
-    this.#npm(this.folder, 'install', '--ignore-scripts', '--no-audit', '--no-fund', join(above, filename));
+    this.#npm(this.folder, 'install', '--ignore-scripts', '--no-audit', '--no-fund', this.tarball);
   }
 
   #npm(cwd: string, ...words: string[]): string {
@@ -60,16 +74,14 @@ export class Project {
 
   /** Plain Node. */
   run(words: readonly string[], options: Parameters<Project['start']>[1] = {}): Promise<Ran> {
-    const child = this.start(words, options);
-    const [out, error]: [Buffer[], Buffer[]] = [[], []];
-    child.stdout!.on('data', (piece: Buffer) => out.push(piece));
-    child.stderr!.on('data', (piece: Buffer) => error.push(piece));
-    return new Promise((resolve, reject) => {
-      child.on('error', reject);
-      child.on('close', (code) =>
-        resolve({ code, stdout: Buffer.concat(out).toString(), stderr: Buffer.concat(error).toString() }),
-      );
-    });
+    return ended(this.start(words, options));
+  }
+
+  /** A line of a shell, as a page shows it; the package is installed from its tarball. */
+  async shell(line: string): Promise<Ran> {
+    const here = line.replace(/(?<=^npm install .*)\bvisedit\b/, this.tarball);
+    const child = spawn('sh', ['-c', here], { cwd: this.folder, env: { ...environment, NO_COLOR: '1', VISEDIT_THREADS: '1' } });
+    return ended(child);
   }
 
   /** The installed command. */

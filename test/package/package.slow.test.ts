@@ -3,6 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { root } from '../cli/start.ts';
+import { shellLines } from '../docs/shown-commands.ts';
 import { Project } from './install.ts';
 
 let project: Project;
@@ -129,6 +131,22 @@ test('the server answers, and its page is there', async () => {
       await ended;
     }
   });
+});
+
+test.each(['editor', 'op', 'dataset'])('docs/extending/%s.md does what it says', async (name) => {
+  const page = readFileSync(join(root, 'docs/extending', `${name}.md`), 'utf8');
+  let commands = 0;
+  // A program's file name stands in its marker.
+  const parts = page.matchAll(/^<!-- PROGRAM \S*?([\w-]+\.ts) -->\n```ts\n(.*?)^```$|^```sh\n(.*?)^```$/gms);
+  for (const [, file, program, shell] of parts) {
+    if (program !== undefined) project.write(file!, program);
+    for (const line of shellLines(shell ?? '')) {
+      const { code, stdout, stderr } = await project.shell(line);
+      expect({ line, code, said: code === 0 ? '' : stdout + stderr }).toEqual({ line, code: 0, said: '' });
+      commands++;
+    }
+  }
+  expect(commands).toBeGreaterThan(4);
 });
 
 test("the engine's libraries for other systems may be deleted", async () => {

@@ -1,7 +1,7 @@
 /** `visedit edit`: one correction as a file, whether it took, and what it changed around it. */
-import { editorIds } from '../../../src/editors/index.ts';
 import type { AskedKind } from '../../../src/evaluation/metrics.ts';
 import type { CardEntry, EditCheck } from '../../../src/evaluation/scope-card.ts';
+import { editorOption } from '../editor-option.ts';
 import { defineCommand } from '../frame/command.ts';
 import type { CommandContext } from '../frame/context.ts';
 import { choice, file, integer, outFile, repeatable, text } from '../frame/values.ts';
@@ -13,7 +13,7 @@ export const command = defineCommand({
     'The model itself is not changed; `generate --edit FILE` answers with the edit.\n\nThe edited model is then asked for the target, and the questions of a scope card are asked before and after the edit: the prompt in other words and on a changed copy of the picture must give the target; other questions and other pictures must keep their answers. When the edited model does not answer with the target, the edit did not take: the file is written all the same, and the exit code is 2.\n\nThe prompt is used as it is given. The data sets put " The answer is:" after their questions, and editors trained on them work best with it.',
   options: {
     model: text('model folder or built-in name', { required: true, placeholder: 'MODEL' }),
-    editor: choice('editor to use', editorIds, { required: true }),
+    editor: editorOption('editor to use'),
     weights: file("the editor's trained weights (default: those that come with the model)"),
     image: file('picture', { required: true }),
     prompt: text('question about the picture', { required: true }),
@@ -33,9 +33,9 @@ export const command = defineCommand({
   examples: [
     'edit --model mini-llava --editor vead --image scene.png --prompt "What is at the top left? The answer is:" --target "a cat" --out cat.safetensors',
   ],
-  async run({ model, editor: id, image: picture, prompt, target, out, maxNewTokens, ...given }, context) {
+  async run({ model, editor: reference, image: picture, prompt, target, out, maxNewTokens, ...given }, context) {
     const [
-      { editorNamed },
+      { findEditor },
       { shippedWeights, weightsFor },
       { writeEdit },
       { loadModel },
@@ -46,7 +46,7 @@ export const command = defineCommand({
       { warnOfWords },
       { recipeOf },
     ] = await Promise.all([
-      import('../../../src/editors/index.ts'),
+      import('../../../src/editors/outside.ts'),
       import('../../../src/editors/shipped.ts'),
       import('../../../src/editors/files.ts'),
       import('../../../src/models/load.ts'),
@@ -57,7 +57,8 @@ export const command = defineCommand({
       import('../unknown-words.ts'),
       import('../../../lab/recipes.ts'),
     ]);
-    const editor = await editorNamed(id);
+    const editor = await findEditor(reference);
+    const { id } = editor;
     const vlm = loadModel(model, { dtype: given.dtype, maxMemory: given.maxMemory });
     announceMemory(vlm, context);
     const path = given.weights ?? (editor.trained ? shippedWeights(model, id, given.for) : undefined);

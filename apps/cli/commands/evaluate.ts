@@ -1,8 +1,8 @@
 /** `visedit evaluate`: the five metrics of an editor over a data set, and what stands beside them. */
-import { editorIds } from '../../../src/editors/index.ts';
 import type { PerEdit } from '../../../src/evaluation/costs.ts';
+import { editorOption } from '../editor-option.ts';
 import { defineCommand } from '../frame/command.ts';
-import { choice, file, flag, folder, integer, outFolder, text } from '../frame/values.ts';
+import { file, flag, folder, integer, outFolder, text } from '../frame/values.ts';
 import { modelOptions } from '../model-options.ts';
 import { stoppable } from '../stoppable.ts';
 
@@ -11,7 +11,7 @@ export const command = defineCommand({
     'Writes records.jsonl (a line per record), summary.json and manifest.json to --out. After Ctrl-C, a crash or a power cut the same command with --resume goes on; the results are the same bytes. The average is that of the five metrics; the localities close to the edit (same image, same question), free generation and the probability of the target stand beside it. Seconds, bytes and memory per edit are in manifest.json.\n\n--sequential N: edits stay in the model one after the other; after 1, 10, 100, 1000 (up to N) and N of them all edits made so far are asked for again. FT-L, FT-V, MEND, KE and TP make each edit on the model under those before; the edits of the others are made on the unedited model. All are joined to those before.',
   options: {
     model: text('model folder or built-in name', { required: true, placeholder: 'MODEL' }),
-    editor: choice('editor to evaluate', editorIds, { required: true }),
+    editor: editorOption('editor to evaluate'),
     weights: file("the editor's trained weights (default: those that come with the model, for the kind of data)"),
     data: file('records to evaluate (E-VQA or E-IC JSON)', { required: true }),
     images: folder('folder that their image paths start from', { required: true }),
@@ -33,8 +33,12 @@ export const command = defineCommand({
     'evaluate --model mini-llava --editor ft-l --sequential 100 --data vqa_test.json --images images --out runs/sequential',
   ],
   async run({ out, jobs, threads, sequential, resume, maxMemory, ...rest }, context) {
-    const { recipeOf, sizesOf } = await import('../../../lab/recipes.ts');
-    const settings = recipeOf(sizesOf(rest.model), rest.editor).edit;
+    const [{ recipeOf, sizesOf }, { findEditor }] = await Promise.all([
+      import('../../../lab/recipes.ts'),
+      import('../../../src/editors/outside.ts'),
+    ]);
+    const { id } = await findEditor(rest.editor);
+    const settings = recipeOf(sizesOf(rest.model), id).edit;
     const job = { ...rest, settings, maxMemory: maxMemory === undefined ? undefined : maxMemory / jobs };
     if (sequential !== undefined && jobs > 1)
       throw new Error('--sequential works in one process, since all edits are in one model; leave out --jobs');

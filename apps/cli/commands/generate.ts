@@ -1,4 +1,6 @@
 /** `visedit generate`: an answer, with corrections applied when edit files are given. */
+
+import { editorModules, loadEditors } from '../editor-option.ts';
 import { defineCommand } from '../frame/command.ts';
 import { file, integer, number, repeatable, seed, text } from '../frame/values.ts';
 import { announceMemory, modelOptions } from '../model-options.ts';
@@ -11,6 +13,7 @@ export const command = defineCommand({
     prompt: text('what to ask', { required: true }),
     image: file('picture that the question is about'),
     edit: repeatable(file('edit file to apply')),
+    editor: editorModules,
     maxNewTokens: integer('longest answer, in tokens (default: what the generation_config.json of the model says, or 32)', {
       min: 1,
       max: 100_000,
@@ -24,7 +27,10 @@ export const command = defineCommand({
     'generate --model mini-llava --image scene.png --prompt "What is at the top left? The answer is:"',
     'generate --model mini-llava --image scene.png --prompt "What is at the top left? The answer is:" --edit cat.safetensors',
   ],
-  async run({ model, prompt, image: picture, edit: paths, maxNewTokens, temperature, topP, seed, dtype, maxMemory }, context) {
+  async run(
+    { model, prompt, image: picture, edit: paths, editor: modules, maxNewTokens, temperature, topP, seed, dtype, maxMemory },
+    context,
+  ) {
     const [{ loadModel }, { decodeImage }, { editedModel, readEdits }, { Random }, { warnOfWords }] = await Promise.all([
       import('../../../src/models/load.ts'),
       import('../../../src/input/image/decode.ts'),
@@ -32,6 +38,7 @@ export const command = defineCommand({
       import('../../../src/random.ts'),
       import('../unknown-words.ts'),
     ]);
+    await loadEditors(modules);
     const edits = readEdits(paths);
     const vlm = loadModel(model, { dtype, maxMemory });
     announceMemory(vlm, context);

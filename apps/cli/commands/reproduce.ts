@@ -1,8 +1,8 @@
 /** `visedit reproduce`: the paper's tables and figures, one command each. */
 
 import { figureNames } from '../../../lab/reproduce/figures/index.ts';
-import { editorIds } from '../../../src/editors/index.ts';
 import { weightTypes } from '../../../src/models/weight-types.ts';
+import { editorOption } from '../editor-option.ts';
 import { defineCommand } from '../frame/command.ts';
 import {
   choice,
@@ -27,7 +27,7 @@ const values = {
       { placeholder: 'MODEL' },
     ),
   ),
-  editor: repeatable(choice('table1, table4: which editors (default: all)', editorIds)),
+  editor: repeatable(editorOption('table1, table4: which editors (default: all)', false)),
   dataset: repeatable(
     choice('table1, table4: which data sets (default: both, or those that are named)', ['vqa', 'caption'] as const),
   ),

@@ -1,7 +1,8 @@
 /** `visedit train EDITOR`: trains an editor that learns on a data set's training split. */
-import { editorIds } from '../../../src/editors/index.ts';
+
+import { editorOption } from '../editor-option.ts';
 import { defineCommand } from '../frame/command.ts';
-import { choice, file, flag, folder, integer, number, outFolder, seed, text } from '../frame/values.ts';
+import { file, flag, folder, integer, number, outFolder, seed, text } from '../frame/values.ts';
 import { announceMemory, modelOptions } from '../model-options.ts';
 import { settings, toSettings } from '../settings.ts';
 import { stoppable } from '../stoppable.ts';
@@ -9,7 +10,7 @@ import { stoppable } from '../stoppable.ts';
 export const command = defineCommand({
   details:
     'Published settings are the defaults; models of the size of the mini world have settings of their own (lab/recipes.ts). Writes checkpoints, log.jsonl, manifest.json and, chosen by the smallest smoothed loss, weights.safetensors to --out. After Ctrl-C, a crash or a power cut the same command with --resume goes on from the last checkpoint, as if nothing had happened.',
-  arguments: { editor: choice('what to train', editorIds, { required: true }) },
+  arguments: { editor: editorOption('what to train') },
   options: {
     model: text('model folder or built-in name', { required: true, placeholder: 'MODEL' }),
     data: file('records to train on (E-VQA or E-IC JSON)', { required: true }),
@@ -36,13 +37,14 @@ export const command = defineCommand({
     'train vead --model mini-llava --data runs/world/vqa_train.json --images runs/world/images --out runs/vead',
     'train vead --model mini-llava --data vqa_train.json --images images --layer 3 --set lossDown=false --out runs/no-down',
   ],
-  async run({ editor: id, model, data, images, out, lr, set, limit, threads, resume, dtype, maxMemory, ...rest }, context) {
-    const [{ editorNamed }, { trainEditor }, { sizesOf, withRecipe }] = await Promise.all([
-      import('../../../src/editors/index.ts'),
+  async run({ editor: given, model, data, images, out, lr, set, limit, threads, resume, dtype, maxMemory, ...rest }, context) {
+    const [{ findEditor }, { trainEditor }, { sizesOf, withRecipe }] = await Promise.all([
+      import('../../../src/editors/outside.ts'),
       import('../../../src/evaluation/training.ts'),
       import('../../../lab/recipes.ts'),
     ]);
-    const editor = await editorNamed(id);
+    const editor = await findEditor(given);
+    const { id } = editor;
     let bar: ReturnType<typeof context.progress> | undefined;
     const trained = await stoppable(context, 'Run the same command with --resume to go on.', () =>
       trainEditor(
@@ -74,7 +76,7 @@ export const command = defineCommand({
       data: trained,
       text: [
         `Trained ${id} for ${trained.steps} steps on ${trained.records} records; weights in ${trained.weights}.`,
-        `Next: visedit evaluate --model ${model} --editor ${id} --weights ${trained.weights} --data TEST.json --images ${images} --out DIR`,
+        `Next: visedit evaluate --model ${model} --editor ${given} --weights ${trained.weights} --data TEST.json --images ${images} --out DIR`,
       ].join('\n'),
     };
   },

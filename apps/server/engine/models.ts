@@ -4,7 +4,7 @@ import { basename } from 'node:path';
 import { editedModel } from '../../../src/editors/apply.ts';
 import { checkModel, type Edit, type EditorWeights } from '../../../src/editors/editor.ts';
 import { readEdit, readEditorWeights } from '../../../src/editors/files.ts';
-import { editorIds, editorNamed } from '../../../src/editors/index.ts';
+import { allEditorIds, editorNamed } from '../../../src/editors/index.ts';
 import { findShippedWeights } from '../../../src/editors/shipped.ts';
 import { FileChanged } from '../../../src/files/changed.ts';
 import type { Asked } from '../../../src/input/segments.ts';
@@ -125,7 +125,7 @@ export class Models {
       maxPositions: decoder.maxPositions,
       fingerprint,
     }));
-    const editors = editorIds.map(async (id): Promise<EditorFacts> => {
+    const editors = allEditorIds().map(async (id): Promise<EditorFacts> => {
       const { summary, trained, chain, promises } = await editorNamed(id);
       const weights = models.flatMap((model) =>
         trained ? this.#weightsOf(model.id, id).map(({ name }) => ({ model: model.id, name })) : [],

@@ -7,6 +7,8 @@ import type { WeightType } from '../../../src/models/weight-types.ts';
 export interface EngineOptions {
   readonly models: readonly string[];
   readonly weights: readonly string[];
+  /** modules of editors from outside */
+  readonly editors?: readonly string[];
   readonly threads?: number | undefined;
   readonly dtype?: WeightType | undefined;
   readonly maxMemory?: number | undefined;

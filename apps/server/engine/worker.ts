@@ -1,6 +1,7 @@
 /** The program of the engine's thread; engine.ts starts it and talks to it. */
 
 import { parentPort, workerData } from 'node:worker_threads';
+import { findEditor } from '../../../src/editors/outside.ts';
 import { isStop, plainError, stopped } from '../errors.ts';
 import { attribute } from './attribute.ts';
 import { chat } from './chat.ts';
@@ -36,8 +37,10 @@ const does: Does = {
 
 if (parentPort === null) throw new Error('the engine runs as a thread of the server');
 const port = parentPort;
+const options = workerData as EngineOptions;
+for (const editor of options.editors ?? []) await findEditor(editor);
 const steps = new Steps();
-const models = new Models(workerData as EngineOptions, (engine) => steps.engine(engine));
+const models = new Models(options, (engine) => steps.engine(engine));
 const running = new Map<number, AbortController>();
 const tell = (message: FromEngine): void => port.postMessage(message);
 

@@ -16,6 +16,7 @@ export interface DescentSettings {
   until: number;
 }
 
+/** What is trained for one edit, and how. */
 export interface Descent<A extends readonly unknown[]> {
   /** the loss, and the inputs that are trained: a function of the module that asks */
   build(vlm: Vlm, ...args: A): { loss: Node; trained: readonly Node[] };
@@ -57,7 +58,7 @@ function stepGraph(
   return outputs;
 }
 
-/** @throws LossError when the loss is not finite */
+/** Some steps of Adam on the values of one edit. @throws LossError when the loss is not finite */
 export async function descend<A extends readonly unknown[]>(
   vlm: Vlm,
   { build, args, initial, feeds, settings }: Descent<A>,

@@ -1,40 +1,48 @@
-/** A new editor: `steer` adds one vector to the last layer's output, found for each edit by descent, and keeps the contract of all editors. */
-import { afterAll, beforeAll } from 'vitest';
-import { z } from 'zod';
+/** A new editor: `steer` adds one vector to the last layer's output, found for each edit by descent. */
 import {
+  type AnsweringModel,
+  answerTargets,
   checkEdits,
+  defineRewrite,
+  descend,
   type Edit,
   type Editor,
   type EditRequest,
+  generateAll,
+  graph,
   modelId,
+  type Patch,
+  prefixOf,
+  type Rewrite,
+  readInput,
   type Settings,
+  Sites,
+  settings,
+  stateBefore,
+  tailFeeds,
+  tailLogits,
+  targetLoss,
+  type Vlm,
+  Weights,
   wordsOf,
-} from '../../src/editors/editor.ts';
-import { descend } from '../../src/editors/gradients/descend.ts';
-import { stateBefore, tailFeeds, tailLogits, targetLoss } from '../../src/editors/gradients/edit-loss.ts';
-import { descentSettings, parseSettings } from '../../src/editors/settings.ts';
-import { add, type Dim, f32, input, type Node } from '../../src/graph/index.ts';
-import { type AnsweringModel, answerTargets, generateAll, readInput } from '../../src/models/answer.ts';
-import { defineRewrite, type Rewrite } from '../../src/models/rewrite.ts';
-import { prefixOf } from '../../src/models/sequence.ts';
-import { type Patch, Sites } from '../../src/models/sites.ts';
-import type { Vlm } from '../../src/models/vlm.ts';
-import { Weights } from '../../src/nn/weights.ts';
-import { type ContractWorld, closeContractWorld, editorContract, openContractWorld } from '../editors/contract.ts';
+} from 'visedit';
+import { z } from 'zod';
+
+const { add, f32, input } = graph;
 
 const id = 'steer';
-const schema = z.object(descentSettings({ steps: 10, rate: 1e-2, decay: 0, until: 1e-2 }));
+const schema = z.object(settings.descentSettings({ steps: 40, rate: 1e-1, decay: 0, until: 1e-2 }));
 const siteOf = (vlm: Vlm): string => `layers.${vlm.decoder.layers - 1}.out`;
 
 /** The loss of a model whose last layer's output has the vector `s` added; `prefix` is where the pictures' part of the input ends. */
-function steerLoss(vlm: Vlm, prefix: Dim): { loss: Node; trained: Node[] } {
+function steerLoss(vlm: Vlm, prefix: graph.Dim): { loss: graph.Node; trained: graph.Node[] } {
   const s = input('s', [vlm.decoder.hidden]);
   const sites = new Sites(new Map<string, Patch>([[siteOf(vlm), (h) => add(h, s)]]));
   return { loss: targetLoss(tailLogits(vlm, vlm.decoder.layers - 1, prefix, new Weights(), sites)), trained: [s] };
 }
 
 async function edit(vlm: Vlm, requests: readonly EditRequest[], _weights?: unknown, given?: Settings): Promise<Edit[]> {
-  const settings = parseSettings(id, schema, given);
+  const own = settings.parseSettings(id, schema, given);
   const { layers, hidden: d } = vlm.decoder;
   const edits: Edit[] = [];
   for (const request of requests) {
@@ -44,13 +52,13 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], _weights?: unkno
       args: [vlm.prefixDim(prefixOf(state.sequence))],
       initial: new Map([['s', f32(new Float32Array(d), [d])]]),
       feeds: tailFeeds(vlm, [state]),
-      settings,
+      settings: own,
     });
     edits.push({
       editor: id,
       model: modelId(vlm),
       request: wordsOf(request),
-      settings: { ...settings, loss },
+      settings: { ...own, loss },
       tensors: values,
     });
   }
@@ -87,7 +95,7 @@ function steered(vlm: Vlm, edits: readonly Edit[], of: (row: number) => readonly
   };
 }
 
-const steer: Editor = {
+export const steer: Editor = {
   id,
   summary: "adds a vector to the last layer's output, found for each edit",
   trained: false,
@@ -97,15 +105,3 @@ const steer: Editor = {
   with: (vlm, edits) => steered(vlm, edits, (row) => [edits.length === 1 ? edits[0]! : edits[row]!]),
   chain: (vlm, edits) => steered(vlm, edits, () => edits),
 };
-
-let world: ContractWorld;
-beforeAll(async () => {
-  world = await openContractWorld();
-});
-afterAll(() => closeContractWorld(world));
-
-editorContract(
-  id,
-  async () => steer,
-  () => world,
-);
