@@ -45,6 +45,7 @@ export interface Picture {
   readonly prepared?: PreparedPicture;
 }
 
+/** A part of a prompt: text, or a picture. */
 export type Segment = { readonly text: string } | { readonly picture: RgbImage | Picture };
 
 /** A text, or text and pictures in their order. */
