@@ -6,14 +6,14 @@ import type { CommandContext } from './frame/context.ts';
 import { choice, text, type Value } from './frame/values.ts';
 
 const bytes: Value<number | undefined> = {
-  ...text('memory that the model may take, such as 8GB (default: what the machine has)'),
+  ...text('largest memory of the model, such as 8GB (default: what the machine has)'),
   placeholder: 'SIZE',
   parse: parseBytes,
 } as Value<number | undefined>;
 
 export const modelOptions = {
   dtype: choice(
-    'keep weights as this type (default: as they are stored); `visedit quantize` rounds once instead of each time',
+    'type of the weights in memory (default: as they are stored); `visedit quantize` writes a rounded model once',
     weightTypes,
   ),
   maxMemory: bytes,

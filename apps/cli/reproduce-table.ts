@@ -38,6 +38,8 @@ export async function reproduceTable(what: TableName, given: ReproduceOptions, c
     return editorsResult(what, out, columns, context);
   }
   const models = given.model.length > 0 ? given.model : defaultModels[what];
+  if ((what === 'table2' || what === 'table3') && models.length > 1)
+    throw new Error(`${what} is about one model; give one --model`);
   const { tableData, datasetKinds } = await import('../../lab/reproduce/data.ts');
   const data = await tableData(
     { folder: given.world, vqa: given.dataVqa, caption: given.dataCaption, images: given.images },
@@ -68,7 +70,6 @@ export async function reproduceTable(what: TableName, given: ReproduceOptions, c
   };
   const goesOn = 'Run the same command again to go on.';
   const one = (): string => {
-    if (models.length > 1) throw new Error(`${what} is about one model; give one --model`);
     if (data.files.vqa === undefined) throw new Error(`${what} is about E-VQA; name its files with --data-vqa`);
     return models[0]!;
   };

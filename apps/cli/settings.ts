@@ -5,7 +5,7 @@ import { repeatable, text, type Value } from './frame/values.ts';
 type Setting = readonly [name: string, value: Settings[string]];
 
 const one: Value<Setting> = {
-  ...text("an option of the editor's own"),
+  ...text('a setting of the editor; its page in docs/editors lists them'),
   placeholder: 'NAME=VALUE',
   parse(given): Setting {
     const at = given.indexOf('=');

@@ -220,7 +220,7 @@ function isFinished(
   if (different.length === 0) return true;
   if (redo) return false;
   throw new Error(
-    `${join(out, place)} (${label(request, identity.editor)}) was made otherwise; give --redo to make it anew, or another --out. What differs:\n  ${different.join('\n  ')}`,
+    `${join(out, place)} (${label(request, identity.editor)}) holds results that were made with other settings. Give --redo to replace them, or name another folder with --out. What differs:\n  ${different.join('\n  ')}`,
   );
 }
 

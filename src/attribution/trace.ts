@@ -18,7 +18,7 @@ export function siteNames(vlm: Vlm, image: boolean): SiteNames {
  * Names that fit any of the patterns; `*` stands for anything without a dot (`layers.*.out` is the residual stream of every layer), `**` for anything.
  * @throws Error that shows the kinds of sites when a pattern fits none
  */
-export function matchSites(names: readonly string[], patterns: readonly string[]): string[] {
+export function matchSites(names: readonly string[], patterns: readonly string[], hasPicture = true): string[] {
   const found = new Set<string>();
   for (const pattern of patterns) {
     const escaped = pattern
@@ -33,7 +33,9 @@ export function matchSites(names: readonly string[], patterns: readonly string[]
     const fits = names.filter((name) => new RegExp(`^${escaped}$`).test(name));
     if (fits.length === 0) {
       const kinds = [...new Set(names.map((name) => name.replace(/\.\d+\./, '.*.')))];
-      throw new Error(`no site is named ${JSON.stringify(pattern)}; there are: ${kinds.join(', ')}`);
+      throw new Error(
+        `no site is named ${JSON.stringify(pattern)}; ${hasPicture ? 'there are' : 'without a picture there are'}: ${kinds.join(', ')}`,
+      );
     }
     for (const name of fits) found.add(name);
   }
@@ -64,7 +66,7 @@ export async function trace(
   const sequence = vlm.layout(asked, target);
   const [picture] = sequence.pictures;
   const all = siteNames(vlm, picture !== undefined);
-  const wanted = matchSites([...all.vision, ...all.decoder], patterns);
+  const wanted = matchSites([...all.vision, ...all.decoder], patterns, picture !== undefined);
   const inVision = new Set(all.vision);
   const [vision, decoder] = [wanted.filter((name) => inVision.has(name)), wanted.filter((name) => !inVision.has(name))];
   const activations = new Map<string, Tensor<'float32'>>();

@@ -128,8 +128,9 @@ export interface Editor {
 export function checkEdits(editor: string, vlm: Vlm, edits: readonly Edit[]): void {
   if (edits.length === 0) throw new Error('give at least one edit');
   for (const edit of edits) {
-    if (edit.editor !== editor) throw new Error(`this edit belongs to the editor ${edit.editor}, not to ${editor}`);
-    checkModel('this edit', edit.model, vlm);
+    const named = `the edit ${JSON.stringify(edit.request.prompt)} to ${JSON.stringify(edit.request.target)}`;
+    if (edit.editor !== editor) throw new Error(`${named} belongs to the editor ${edit.editor}, not to ${editor}`);
+    checkModel(named, edit.model, vlm);
   }
 }
 

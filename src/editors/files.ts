@@ -44,9 +44,14 @@ function open(
   const file = openSafetensors(path);
   const { format, version, editor } = file.metadata;
   if (format !== `visedit ${kind}`) {
-    throw new Error(
-      `${path} is not ${kind === 'edit' ? 'an edit' : "an editor's weights"}: its format is ${JSON.stringify(format ?? 'none')}`,
-    );
+    const given =
+      format === 'visedit edit'
+        ? `an edit by the editor ${editor}`
+        : format === 'visedit weights'
+          ? `weights of the editor ${editor}`
+          : 'something else';
+    const wanted = kind === 'edit' ? 'edit, which `visedit edit` writes' : "editor's weights, which `visedit train` writes";
+    throw new Error(`${path} is not an ${wanted}; it holds ${given}`);
   }
   if (version !== String(VERSION)) throw new Error(`${path} has version ${version}; this visedit reads version ${VERSION}`);
   if (editor === undefined) throw new Error(`${path}: metadata editor is missing`);

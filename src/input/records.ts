@@ -49,12 +49,16 @@ export class RecordsError extends Error {
   readonly problems: readonly string[];
 
   constructor(file: string, problems: readonly string[], advice?: string) {
+    // What is wrong with the file as a whole names no record.
+    const whole = problems.every((problem) => !problem.startsWith('record '));
     const shown = problems.slice(0, 40).map((problem) => `  ${problem}`);
     const more = problems.length > shown.length ? [`  and ${problems.length - shown.length} more`] : [];
     super(
       [
-        `${file}: ${problems.length} ${problems.length === 1 ? 'problem' : 'problems'} (records are counted from 0)`,
-        ...shown,
+        whole
+          ? `${file} ${problems.join('; ')}`
+          : `${file}: ${problems.length} ${problems.length === 1 ? 'problem' : 'problems'} (records are counted from 0)`,
+        ...(whole ? [] : shown),
         ...more,
         ...(advice === undefined ? [] : [advice]),
       ].join('\n'),
@@ -158,15 +162,15 @@ export function datasetKind(jsonPath: string, records: readonly unknown[]): Data
 }
 
 function readItems(jsonPath: string): unknown[] {
-  if (!existsSync(jsonPath)) throw new RecordsError(jsonPath, ['there is no such file']);
   let parsed: unknown;
   try {
     parsed = readJson(jsonPath);
   } catch (error) {
-    throw new RecordsError(jsonPath, [(error as Error).message]);
+    const what = (error as Error).message.replace(`${jsonPath} `, '');
+    throw new RecordsError(jsonPath, [`${what}; records are one JSON list in the layout of E-VQA and E-IC`]);
   }
   if (!Array.isArray(parsed)) throw new RecordsError(jsonPath, [`must hold a list of records, not ${kindOf(parsed)}`]);
-  if (parsed.length === 0) throw new RecordsError(jsonPath, ['holds no records']);
+  if (parsed.length === 0) throw new RecordsError(jsonPath, ['holds no records; a list of at least one is needed']);
   return parsed;
 }
 
@@ -174,7 +178,7 @@ function checkedRecords(jsonPath: string, imagesDir: string, items: readonly unk
   const problems: string[] = [];
   let whole = places.length;
   const isFolder = existsSync(imagesDir);
-  if (!isFolder) problems.push(`the folder of images ${imagesDir} does not exist`);
+  if (!isFolder) problems.push(`cannot be read with its pictures: the folder of images ${imagesDir} does not exist`);
   const seen = new Map<string, boolean>();
   const found = (path: string): boolean => {
     let there = seen.get(path);
@@ -209,9 +213,11 @@ function checkedRecords(jsonPath: string, imagesDir: string, items: readonly unk
     return [];
   });
   const advice =
-    whole === 0 || whole === places.length
-      ? undefined
-      : `The first ${whole} of the records that were asked for have all their pictures: a limit of ${whole} takes only those.`;
+    seen.size > 0 && ![...seen.values()].includes(true)
+      ? `None of the pictures is in ${imagesDir}; name the folder that the paths in the records start from.`
+      : whole === 0 || whole === places.length
+        ? undefined
+        : `The first ${whole} of the records that were asked for have all their pictures: a limit of ${whole} takes only those.`;
   if (problems.length > 0) throw new RecordsError(jsonPath, problems, advice);
   return records;
 }

@@ -1,5 +1,6 @@
 /** What a folder's config.json says it holds, before anything of it is built: the family, its configuration, and the names of its weights. */
 
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseConfig, withoutNulls } from '../files/config.ts';
 import type { Checkpoint } from '../files/folder.ts';
@@ -58,6 +59,10 @@ export function describeConfig(path: string, value: Json): Described {
 /** The configuration of a folder that has config.json. */
 export function describeFolder(dir: string): Described {
   const path = join(dir, 'config.json');
+  if (!existsSync(path))
+    throw new Error(
+      `${dir} has no config.json; a model is a folder with config.json, the files of its tokenizer and its weights`,
+    );
   return describeConfig(path, readJson(path));
 }
 

@@ -1,6 +1,6 @@
 /** Opens a model by folder or built-in name: reads its configuration, binds its weights where they lie on disk, and checks them all. */
 
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { freemem, totalmem } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
@@ -48,7 +48,10 @@ export function modelFolder(model: string): string {
     return folder;
   }
   const folder = resolve(model);
-  if (existsSync(folder)) return folder;
+  const found = statSync(folder, { throwIfNoEntry: false });
+  if (found?.isDirectory()) return folder;
+  if (found !== undefined)
+    throw new Error(`${folder} is a file; a model is the folder that holds its config.json, tokenizer and weights`);
   const pulled = pulledFolder(model);
   if (pulled !== undefined) return pulled;
   const fetch = isHubId(model) ? `, or fetch it from a hub: visedit pull ${model}` : '';

@@ -189,7 +189,7 @@ describe('evaluate', () => {
       /vead\.safetensors was made for model \(\w{12}\), not for other/,
     );
     await expect(openJob({ ...job, weights: join(model, 'model.safetensors') })).rejects.toThrow("is not an editor's weights");
-    await expect(openJob({ ...job, weights: undefined })).rejects.toThrow('comes without vead weights for vqa data');
+    await expect(openJob({ ...job, weights: undefined })).rejects.toThrow('comes without weights of vead for vqa data');
     mkdirSync(join(model, 'editors'));
     copyFileSync(weightsPath, join(model, 'editors', 'vead-vqa.safetensors'));
     expect((await openJob({ ...job, weights: undefined })).identity.editor.weights!.file).toBe('vead-vqa.safetensors');

@@ -237,7 +237,7 @@ test('what is missing is named, with what to do', async () => {
   await expect(make('training-curves', { from: dir })).rejects.toThrow(
     /no .*log\.jsonl; name a folder that `visedit train` wrote/,
   );
-  await expect(make('figure3', { weights: undefined })).rejects.toThrow(/comes without vead weights/);
+  await expect(make('figure3', { weights: undefined })).rejects.toThrow(/comes without weights of vead/);
   writeFileSync(join(dir, 'training', 'table2.json'), '{"model":"x","rows":[]}');
   await expect(make('layer-sweep', { from: join(dir, 'training') })).rejects.toThrow(/is no table of insert layers: rows/);
 });

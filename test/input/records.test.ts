@@ -152,10 +152,10 @@ describe('problems', () => {
   });
 
   test('files that hold no records', () => {
-    expect(problemsOf('{')[0]).toMatch(/vqa\.json is not valid JSON: line 1, column 2/);
+    expect(problemsOf('{')[0]).toMatch(/^is not valid JSON: line 1, column 2/);
     expect(problemsOf({})).toEqual(['must hold a list of records, not an object']);
-    expect(problemsOf([])).toEqual(['holds no records']);
-    expect(() => loadRecords(join(folder, 'none.json'), folder)).toThrow(/there is no such file/);
+    expect(problemsOf([])).toEqual(['holds no records; a list of at least one is needed']);
+    expect(() => loadRecords(join(folder, 'none.json'), folder)).toThrow(/none\.json does not exist; records are one JSON list/);
     expect(() => loadRecords(write('vqa.json', [good]), join(folder, 'nowhere'))).toThrow(
       /folder of images .*nowhere does not exist/,
     );

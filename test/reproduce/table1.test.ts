@@ -130,7 +130,9 @@ test("of a column's lines the last of a place counts, and one that was cut off t
 test('cells that were made otherwise are refused by name, and made anew when asked', async () => {
   const other = await visedit(words('killed', '--limit', '5'));
   expect(other.code).toBe(1);
-  expect(other.stderr).toMatch(/ft-l\/once \(ft-l on tiny, E-VQA\) was made otherwise; give --redo/);
+  expect(other.stderr).toMatch(
+    /ft-l\/once \(ft-l on tiny, E-VQA\) holds results that were made with other settings\. Give --redo/,
+  );
   expect(other.stderr).toContain('data.evaluated: there 6, here 5');
   // An editor's default that is another one today.
   const column = at('killed', 'tiny-vqa.cells.jsonl');
@@ -140,7 +142,7 @@ test('cells that were made otherwise are refused by name, and made anew when ask
   writeFileSync(column, lines.with(last, lines[last]!.replace(/"sigma":[\d.]+/g, '"sigma":9')).join('\n'));
   const stale = await visedit(words('killed'));
   expect(stale.code).toBe(1);
-  expect(stale.stderr).toMatch(/vead\/seed-2 .* was made otherwise/);
+  expect(stale.stderr).toMatch(/vead\/seed-2 .* made with other settings/);
   expect(stale.stderr).toContain('settings.sigma: there 9, here 0.7');
   writeFileSync(column, made);
   const one = [

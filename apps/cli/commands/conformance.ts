@@ -5,9 +5,9 @@ import { folder, repeatable, text } from '../frame/values.ts';
 
 export const command = defineCommand({
   details:
-    'DIR holds expected/<model>/meta.json with tensors.safetensors, the models themselves, images/ and vqa_records.json. Checks: tokens, pixel values, hidden states of every layer, logits, greedy text, both attributions, VEAD, its evaluation, and three training steps. A difference is the largest that was found; where rounding alone decides (two equal logits, a gradient that is nothing but rounding), it does not count and a note says so. The exit code is 0 when all checks pass.',
+    'DIR holds expected/<model>/meta.json and tensors.safetensors, the models, images/ and vqa_records.json. The checks compare tokens, pixel values, hidden states of every layer, logits, greedy answers, both attributions, VEAD edits, their evaluation, and three training steps. The table shows the largest difference of each check. Differences that come from rounding alone (two equal logits, a gradient of rounding errors) are left out, and a note says so. The exit code is 0 when all checks pass, otherwise 1.',
   arguments: { dir: folder('folder of fixtures', { required: true }) },
-  options: { model: repeatable(text('check this model only; may be given several times', { placeholder: 'NAME' })) },
+  options: { model: repeatable(text('check only this model', { placeholder: 'NAME' })) },
   examples: ['conformance ../shared/fixtures', 'conformance ../shared/fixtures --model tiny-llava --json'],
   async run({ dir, model }, context) {
     const { conformance } = await import('../../../lab/conformance/run.ts');

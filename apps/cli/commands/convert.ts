@@ -5,11 +5,11 @@ import { stoppable } from '../stoppable.ts';
 
 export const command = defineCommand({
   details:
-    "Takes every layout that visedit reads: safetensors or pytorch_model*.bin folders, and MiniGPT-4's set of torch files. Torch files are read without executing anything in them. --out must be new or empty; when the conversion is stopped, nothing is left there.",
-  arguments: { model: text('the folder to convert', { required: true }) },
+    "Reads every layout that visedit opens: folders with safetensors or pytorch_model*.bin, and MiniGPT-4's set of torch files. No code in torch files is executed. --out must be new or empty. A conversion that is stopped leaves nothing there.",
+  arguments: { model: text('model folder to convert', { required: true }) },
   options: {
     out: outFolder('folder to write', { required: true }),
-    dtype: choice('type of the weights (default: as they are)', ['float32', 'float16']),
+    dtype: choice('type of the weights (default: as they are stored)', ['float32', 'float16']),
   },
   examples: ['convert MiniGPT-4 --out models/minigpt4 --dtype float16'],
   async run({ model, out, dtype }, context) {

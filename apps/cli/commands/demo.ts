@@ -5,7 +5,7 @@ import { outFolder, seed } from '../frame/values.ts';
 
 export const command = defineCommand({
   details:
-    'Nothing is downloaded. Pictures, the edit file and the numbers go to the folder named by --out; the same seed gives the same tour.',
+    'Runs on mini-llava and downloads nothing. Writes pictures, the edit file and the numbers to the folder --out. The same seed gives the same tour.',
   options: { out: outFolder('folder for the pictures', { default: 'visedit-demo' }), seed: seed() },
   examples: ['demo', 'demo --seed 4 --out /tmp/tour'],
   async run({ out, seed }, context) {

@@ -14,9 +14,9 @@ const names = ['cpu', 'cuda', 'webgpu'] as const;
 
 export const command = defineCommand({
   details:
-    'Tries each device with a small product and says what is missing where it fails; with --device only that one. `devices install cuda` fetches the CUDA build of ONNX Runtime, and CUDA and cuDNN where the system and PyTorch do not have them, from the package registry (PIP_INDEX_URL names a mirror), checks their hashes and unpacks them in ~/.cache/visedit, or in the folder that VISEDIT_CUDA names.',
+    'Tries each device with a small product, and says what is missing where it fails; with --device it tries only that one. `devices install cuda` fetches the CUDA build of ONNX Runtime from the package registry (PIP_INDEX_URL names a mirror), and CUDA and cuDNN where the system and PyTorch do not have them. It checks their hashes and unpacks them in ~/.cache/visedit, or in the folder that VISEDIT_CUDA names.',
   arguments: {
-    action: choice('what to do; nothing: tell which devices there are', ['install']),
+    action: choice('action (default: list the devices)', ['install']),
     what: choice('what to install', ['cuda']),
   },
   examples: ['devices', 'devices install cuda'],

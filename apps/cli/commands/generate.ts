@@ -7,10 +7,10 @@ import { announceMemory, modelOptions } from '../model-options.ts';
 
 export const command = defineCommand({
   details:
-    'Greedy unless a temperature is given. Several edits of one editor act one after the other, in the order given; edits of different editors do not combine.',
+    'The answer is greedy unless a temperature is given. Several edits of one editor are applied one after the other, in the order given. Edits of different editors do not combine.',
   options: {
     model: text('model folder or built-in name', { required: true, placeholder: 'MODEL' }),
-    prompt: text('what to ask', { required: true }),
+    prompt: text('question', { required: true }),
     image: file('picture that the question is about'),
     edit: repeatable(file('edit file to apply')),
     editor: editorModules,
@@ -18,8 +18,12 @@ export const command = defineCommand({
       min: 1,
       max: 100_000,
     }),
-    temperature: number('0 takes the most probable token; higher is more varied', { default: 0, min: 0, max: 100 }),
-    topP: number('draw from the most probable tokens that together have this probability', { default: 1, above: 0, max: 1 }),
+    temperature: number('0 takes the most probable token; higher values give more varied answers', {
+      default: 0,
+      min: 0,
+      max: 100,
+    }),
+    topP: number('sample from the most probable tokens that together have this probability', { default: 1, above: 0, max: 1 }),
     seed: seed(),
     ...modelOptions,
   },

@@ -3,7 +3,8 @@ import { defineCommand } from '../frame/command.ts';
 import { text } from '../frame/values.ts';
 
 export const command = defineCommand({
-  details: 'Reads the configuration, checks that every weight is there at its size, and hashes the weights; nothing is computed.',
+  details:
+    'Reads the configuration, checks that every weight is there and has its size, and hashes the weights. The model is not run.',
   arguments: {
     model: text('model folder or built-in name', { required: true }),
   },

@@ -5,8 +5,8 @@ import { stoppable } from '../stoppable.ts';
 
 export const command = defineCommand({
   details:
-    'Reads config.json first and refuses a model that cannot be opened. Then fetches what is read and no more: configuration, tokenizer, image processor and weights (safetensors where there are any). After Ctrl-C, a crash or a broken connection the same command goes on where it stopped. Files are checked by the SHA-256 that the hub gives. Afterwards ORG/NAME can be used wherever a MODEL is asked for. For gated models set HF_TOKEN; HF_ENDPOINT names another hub.',
-  arguments: { model: text('the name of the model on the hub: ORG/NAME', { required: true }) },
+    'Reads config.json first, and refuses a model that visedit cannot open. Then fetches only the files that visedit reads: configuration, tokenizer, image processor and weights (safetensors where there are any), and compares their SHA-256 with those of the hub. After Ctrl-C, a crash or a broken connection the same command continues. Afterwards ORG/NAME is accepted wherever a MODEL is asked for. Set HF_TOKEN for gated models; HF_ENDPOINT names another hub.',
+  arguments: { model: text('name of the model on the hub: ORG/NAME', { required: true }) },
   options: {
     out: outFolder('folder to write (default: ~/.cache/visedit/ORG/NAME)'),
     endpoint: text('address of the hub (default: https://huggingface.co)', { placeholder: 'URL' }),

@@ -5,11 +5,11 @@ import { stoppable } from '../stoppable.ts';
 
 export const command = defineCommand({
   details:
-    "Every 32 numbers of a matrix's row share a scale and a zero point. int4 rounds the decoder's layers to 4 bits and the picture's encoder and the head to 8; embeddings, norms and biases stay floats. The folder opens like any other, and edits and editors of the model fit it. --out must be new or empty; when it is stopped, nothing is left there.",
+    "Every 32 numbers of a matrix row share a scale and a zero point. int4 rounds the decoder layers to 4 bits, and the picture's encoder and the head to 8; embeddings, norms and biases are not rounded. The new folder opens like any other model, and edits and editor weights of the model fit it. --out must be new or empty. A command that is stopped leaves nothing there.",
   arguments: { model: text('model folder, built-in name or pulled model', { required: true }) },
   options: {
     out: outFolder('folder to write', { required: true }),
-    dtype: choice('what to round to', ['int4', 'int8'], { default: 'int4' }),
+    dtype: choice('type that matrices are rounded to', ['int4', 'int8'], { default: 'int4' }),
   },
   examples: ['quantize llava-hf/llava-1.5-7b-hf --out models/llava-int4'],
   async run({ model, out, dtype }, context) {

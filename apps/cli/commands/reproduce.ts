@@ -31,8 +31,11 @@ const values = {
   dataset: repeatable(
     choice('table1, table4: which data sets (default: both, or those that are named)', ['vqa', 'caption'] as const),
   ),
-  seeds: integers('tables: seeds of what draws random numbers, as 1,2,3 (default: 1)', { min: 0 }),
-  seed: integer('one seed (default: tables 1, figures 0)', { min: 0, max: Number.MAX_SAFE_INTEGER }),
+  seeds: integers('tables: seeds of the trainings, such as 1,2,3 (default: 1)', { min: 0 }),
+  seed: integer('seed of a figure, or the one seed of a table (default: tables 1, figures 0)', {
+    min: 0,
+    max: Number.MAX_SAFE_INTEGER,
+  }),
   world: folder(
     'folder of records: as `world build` writes it, or the official files (default: the mini world, drawn into --out)',
   ),
@@ -48,28 +51,28 @@ const values = {
   steps: integer("training steps (default: table2 800 per layer; otherwise the recipe's or the editor's own)", { min: 1 }),
   limit: integer('records to evaluate: the first N (default: all; table2 300)', { min: 1 }),
   trainLimit: integer('tables: records to train on: the first N (default: all)', { min: 1 }),
-  jobs: integer('processes that evaluate', { min: 1, max: 256 }),
-  threads: integer('threads of one product (default: all cores)', { min: 1 }),
-  dtype: choice('tables: keep weights of the model as this type', weightTypes),
+  jobs: integer('number of processes', { min: 1, max: 256 }),
+  threads: integer('number of threads (default: all cores)', { min: 1 }),
+  dtype: choice('tables: type of the model weights in memory (default: as they are stored)', weightTypes),
   quick: flag(
-    'the shape of the table in minutes, not its figures: few training steps, few records, weights that come with the models',
+    'make a rough table in minutes, to see its shape: few training steps, few records, weights that come with the models',
   ),
-  redo: flag('tables: make finished cells anew where they were made with other settings, data or models'),
-  finished: flag('table1, table4: only write the table of the cells that are finished in --out'),
+  redo: flag('tables: replace finished cells that were made with other settings, data or models'),
+  finished: flag('table1, table4: write the table of the finished cells in --out, and evaluate nothing'),
 };
 
 export type ReproduceOptions = ParsedValues<typeof values>;
 
 export const command = defineCommand({
   details: [
-    'table1: editors on backbones and both data sets (table4 is its MiniGPT-4 part). What learns is trained once per seed, except where weights of that seed come with the model; what draws no random numbers is run once. table2: VEAD at every insert layer, beside the module contributions. table3: VEAD without each of its losses and parts.',
-    'A finished cell is a line of MODEL-DATA.cells.jsonl in --out, small enough to be committed: its figures, its manifest, what tests are paired by, and the training curve. The same command goes on after a stop, also from cells alone; work in progress and weights are in --out/work. Tables are written as .md, .tex, .csv and .json.',
-    'Real checkpoints and official data: --model takes any folder that `inspect` opens, --world a folder with vqa/vqa_train.json, vqa/vqa_eval.json, caption/caption_train_edit.json, caption/caption_eval_edit.json and images/; or name files with --data-vqa and --data-caption.',
-    "compare: sets finished tables beside the paper's, row by row, and says of each finding whether it holds; writes results.md, and keeps what people wrote between its sections.",
-    'figure1, figure3 to figure9: the figure as SVG and PNG, its data as JSON, and whether what the paper claims of it holds. layer-sweep draws a finished table2, training-curves the training of a mini or, with --from, of an editor.',
+    'table1 evaluates editors on backbones and both data sets; table4 is its MiniGPT-4 part. An editor that is trained is trained once per seed, unless weights of that seed come with the model; an editor that draws no random numbers is evaluated once. table2 evaluates VEAD at every insert layer, beside the module contributions. table3 evaluates VEAD without each of its losses and parts.',
+    'Each finished cell is a line of MODEL-DATA.cells.jsonl in --out: its figures, its manifest, what the paired tests need, and the training curve. After a stop the same command continues, with the finished cells alone if the rest is gone. Unfinished work and weights are in --out/work. Tables are written as .md, .tex, .csv and .json.',
+    'For real checkpoints and the official data, give --model any folder that `inspect` opens, and --world a folder with vqa/vqa_train.json, vqa/vqa_eval.json, caption/caption_train_edit.json, caption/caption_eval_edit.json and images/, or name the files with --data-vqa and --data-caption.',
+    "compare writes results.md: finished tables beside the paper's, row by row, and for each finding whether it holds. Text that people wrote between its sections stays.",
+    'figure1 and figure3 to figure9 write the figure as SVG and PNG, its data as JSON, and whether the claims of the paper about it hold. layer-sweep draws a finished table2. training-curves draws the training of a mini or, with --from, of an editor.',
   ].join('\n\n'),
   arguments: {
-    what: choice('which table or figure', [...tableNames, 'compare', ...figureNames] as const, { required: true }),
+    what: choice('table or figure', [...tableNames, 'compare', ...figureNames] as const, { required: true }),
   },
   options: values,
   examples: [

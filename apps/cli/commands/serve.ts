@@ -5,7 +5,7 @@ import { serveUntilStopped } from '../serving.ts';
 
 export const command = defineCommand({
   details:
-    "Chat as OpenAI's clients ask it, for each model and for named sets of edits (MODEL@SET); edits that are added, switched, reverted and kept without a restart; attributions and comparisons as numbers and pictures. GET /docs lists the routes. Stopped by Ctrl-C or SIGTERM: new requests are refused, running ones finish.",
+    "Serves chat completions as OpenAI's API does, for each model and for each set of edits (MODEL@SET). Edits can be added, switched on and off, and reverted without a restart; attributions and comparisons come as numbers and as pictures. GET /docs lists the routes. After Ctrl-C or SIGTERM the server refuses new requests and finishes the running ones.",
   options: serverOptions,
   examples: [
     'serve',

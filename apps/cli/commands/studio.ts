@@ -8,10 +8,12 @@ import { builtStudio } from '../studio-build.ts';
 
 export const command = defineCommand({
   details:
-    'A page to ask about pictures, to see why an answer was given, to correct it and compare, to browse data sets and runs. It is the server of `visedit serve` with the page at /, so everything that the page does can also be asked of the API. The page loads nothing from elsewhere. It is built at the first start, and when its sources changed.',
+    'The web app asks questions about pictures, shows why an answer was given, corrects it, compares answers, and browses data sets and runs. It runs on the server of `visedit serve`, at the address /, so everything that it does can be asked of the HTTP API too. The page loads nothing from other hosts. It is built at the first start and when its sources have changed.',
   options: {
-    browser: choice('open the page in the browser: in a terminal, or never', ['auto', 'never'], { default: 'auto' }),
-    build: flag('build the page and end'),
+    browser: choice('open the page in a browser: when started from a terminal (auto), or never', ['auto', 'never'], {
+      default: 'auto',
+    }),
+    build: flag('build the page and exit'),
     ...serverOptions,
   },
   examples: ['studio', 'studio --model mini-llava --port 9000 --runs runs', 'studio --model ./llava-1.5-7b --browser never'],

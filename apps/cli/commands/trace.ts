@@ -5,12 +5,12 @@ import { announceMemory, modelOptions } from '../model-options.ts';
 
 export const command = defineCommand({
   details:
-    'Sites are named places of the model: layers.{i}.attn.in, .attn.out, .mlp.out, .out, visual, embeddings, logits and others; `*` stands for anything without a dot. The batch axis is left out. The metadata says what was fed: prompt, tokenIds (-1 at visual tokens), spans (a list of [start, end) for each picture), model.',
+    'A site is a named place in the model: layers.{i}.attn.in, layers.{i}.attn.out, layers.{i}.mlp.out, layers.{i}.out, visual, embeddings, logits and others. In a pattern, `*` stands for anything without a dot. The tensors have no batch axis. The metadata of the file holds the input: prompt, tokenIds (-1 at visual tokens), spans (a list of [start, end) for each picture) and model.',
   options: {
     model: text('model folder or built-in name', { required: true, placeholder: 'MODEL' }),
-    prompt: text('what to ask', { required: true }),
+    prompt: text('question', { required: true }),
     image: file('picture that the question is about'),
-    sites: text('sites to keep, with commas between them', { default: 'layers.*.out', placeholder: 'SITE,..' }),
+    sites: text('sites to write, separated by commas', { default: 'layers.*.out', placeholder: 'SITE,..' }),
     out: outFile('file to write', { required: true, endings: ['.safetensors'] }),
     ...modelOptions,
   },

@@ -4,7 +4,7 @@ import { type CommandGroup, entry } from '../frame/command.ts';
 export const command: CommandGroup = {
   commands: {
     build: entry('write the records and pictures of the mini world', () => import('./world/build.ts')),
-    pretrain: entry('train a mini backbone on the world', () => import('./world/pretrain.ts')),
-    exam: entry('ask a model about fresh scenes', () => import('./world/exam.ts')),
+    pretrain: entry('train a mini backbone on the mini world', () => import('./world/pretrain.ts')),
+    exam: entry('test a model on new scenes of the mini world', () => import('./world/exam.ts')),
   },
 };

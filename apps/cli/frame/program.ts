@@ -30,7 +30,10 @@ export const globalOptions: readonly { flags: string; help: string; choices?: re
 
 /** Splits off the words that name the command; the rest is parsed when the result is asked for. */
 export function parse(args: readonly string[], registry: Record<string, CommandEntry>, version: string): Parsed {
-  const words = args[0] === 'help' ? [...args.slice(1), '--help'] : [...args];
+  const asked = args[0] === 'help' ? [...args.slice(1), '--help'] : [...args];
+  // The help of a command that does not exist is refused like the command, with the name that was meant.
+  const first = asked.find((word) => !word.startsWith('-'));
+  const words = first === undefined || first in registry ? asked : asked.filter((word) => word !== '--help' && word !== '-h');
   const parsed: Parsed = { path: '', result: () => resolve(words, registry, version, parsed) };
   return parsed;
 }
@@ -173,6 +176,8 @@ function readValues(commander: Commander, command: AnyCommand): Record<string, u
 function rewrite(message: string): string {
   return message
     .replace(/^error: /, '')
+
+    .replace(/^(too many arguments .*)\.$/, '$1; put quotes around a value that has spaces')
     .replace(/\s*\n\(Did you mean (.+)\?\)/, '; did you mean $1?')
     .replace(/^option '(\S+).*' argument '(.*)' is invalid\. Allowed choices are (.*)\.$/, "$1 '$2' is not one of: $3")
     .replace(/^option '(\S+).*' argument missing$/, '$1 needs a value after it');

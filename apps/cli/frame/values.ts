@@ -2,7 +2,8 @@
  * Kinds of values that a command takes: declared once, they give the help line, the check and the TypeScript type.
  * A check throws the end of the sentence "--layer 'x' ...": what is wrong and what to give instead.
  */
-import { statSync } from 'node:fs';
+import { accessSync, constants, type Stats, statSync } from 'node:fs';
+import { dirname } from 'node:path';
 
 export interface Value<T> {
   readonly help: string;
@@ -120,7 +121,8 @@ export function outFile<const C extends Presence<string> & { endings?: readonly 
     if (endings && !endings.some((ending) => given.toLowerCase().endsWith(ending))) {
       throw new Error(`has the wrong ending; the name must end in ${endings.join(' or ')}`);
     }
-    if (statSync(given, { throwIfNoEntry: false })?.isDirectory()) throw new Error('is a folder; give the name of a file');
+    if (find(given)?.isDirectory()) throw new Error('is a folder; give the name of a file');
+    checkWritable(dirname(given));
     return given;
   });
 }
@@ -129,8 +131,9 @@ export function outFile<const C extends Presence<string> & { endings?: readonly 
 export function outFolder<const C extends Presence<string>>(help: string, config?: C): Value<Present<string, C>> {
   return value<string, C>(help, 'DIR', config, (given) => {
     if (given.trim() === '') throw new Error('is empty; give the name of the folder to write');
-    const found = statSync(given, { throwIfNoEntry: false });
+    const found = find(given);
     if (found && !found.isDirectory()) throw new Error('is a file; give the name of a folder');
+    checkWritable(given);
     return given;
   });
 }
@@ -164,9 +167,37 @@ function inRange(given: number, { min, max, above }: Range = {}): number {
   throw new Error(`is out of range; it must be ${[low, high].filter(Boolean).join(' and ')}`);
 }
 
+/** What is at a path; undefined: nothing. */
+function find(path: string): Stats | undefined {
+  try {
+    return statSync(path);
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    if (code === 'EACCES') throw new Error('cannot be reached: no permission for a folder on its path');
+    if (code === 'ENAMETOOLONG') throw new Error('is too long for a file name; choose a shorter one');
+    throw new Error(`cannot be read: ${message}`);
+  }
+}
+
+/** Looks at the folder, or where it is not there at the nearest one above, before hours of work whose result could not be kept. */
+function checkWritable(folder: string): void {
+  const found = find(folder);
+  if (found === undefined) {
+    if (dirname(folder) !== folder) checkWritable(dirname(folder));
+    return;
+  }
+  if (!found.isDirectory()) throw new Error(`cannot be written: ${folder} is a file; choose another place`);
+  try {
+    accessSync(folder, constants.W_OK);
+  } catch {
+    throw new Error(`cannot be written: no permission for the folder ${folder}; choose another place`);
+  }
+}
+
 function existing(given: string, kind: 'file' | 'folder'): string {
   if (given.trim() === '') throw new Error(`is empty; give the name of a ${kind}`);
-  const found = statSync(given, { throwIfNoEntry: false });
+  const found = find(given);
   if (!found) throw new Error(`does not exist; check the path (looked from ${process.cwd()})`);
   if (kind === 'file' && found.isDirectory()) throw new Error('is a folder; give the name of a file');
   if (kind === 'folder' && !found.isDirectory()) throw new Error('is a file; give the name of a folder');

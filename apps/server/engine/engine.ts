@@ -25,6 +25,8 @@ export class Engine {
   readonly #running = new Map<number, Running>();
   #thread: Worker | undefined;
   #next = 1;
+  /** A thread that cannot begin, since a model does not open, is the news of whoever asked first. */
+  #answered = false;
   #closed = false;
   /** threads that died */
   failures = 0;
@@ -79,6 +81,7 @@ export class Engine {
     const { file, argv } = ownProgram('./worker', import.meta.url);
     const thread = new Worker(file, { argv, workerData: this.options });
     thread.on('message', (message: FromEngine) => {
+      this.#answered = true;
       const running = this.#running.get(message.id);
       if (running === undefined) return;
       if ('news' in message) running.onNews?.(message.news);
@@ -95,7 +98,7 @@ export class Engine {
     this.#thread = undefined;
     if (!this.#closed) {
       this.failures++;
-      this.onFailure(error);
+      if (this.#answered) this.onFailure(error);
     }
     for (const { reject } of [...this.#running.values()]) reject(error);
   }

@@ -6,10 +6,10 @@ import { key, layerList, layers, model, picture } from './values.ts';
 
 export const command = defineCommand({
   details:
-    'Each module output at the last position goes through the final norm and the vocabulary matrix. Its contribution to the key token is sign(v) sqrt(|v| p): p the probability that it gives the token, v its logit over the largest of all modules. "layer" is the same map of the residual stream after each layer (a logit lens).',
+    'Each module output at the last position is mapped to the vocabulary by the final norm and the vocabulary matrix. Its contribution to the key token is sign(v) sqrt(|v| p), where p is the probability of the token in that map, and v is its logit divided by the largest logit of all modules. "layer" is the same map of the residual stream after each layer (logit lens).',
   options: {
     model,
-    prompt: text('what to ask', { required: true }),
+    prompt: text('question', { required: true }),
     image: file('picture that the question is about'),
     key,
     layers,

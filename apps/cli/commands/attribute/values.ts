@@ -14,7 +14,7 @@ export const layers: Value<readonly number[] | 'all'> = {
 };
 
 export const model = text('model folder or built-in name', { required: true, placeholder: 'MODEL' });
-export const key = text('key token, as text (default: the token that the model predicts)', { placeholder: 'TOKEN' });
+export const key = text('key token, as text (default: the token that the model predicts next)', { placeholder: 'TOKEN' });
 export const picture = outFile('picture to write', { endings: ['.svg', '.png'] });
 
 export const layerList = (given: readonly number[] | 'all', count: number): number[] =>

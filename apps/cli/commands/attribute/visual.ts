@@ -5,7 +5,7 @@ import { announceMemory, modelOptions } from '../../model-options.ts';
 import { key, layerList, layers, model, picture } from './values.ts';
 
 const sigma: Value<number | 'paper' | undefined> = {
-  help: 'standard deviation of the noise: a number, or paper: 3 times that of the visual states (default: paper before the norm, 0.7 after it)',
+  help: 'standard deviation of the noise: a number, or the word paper for 3 times that of the visual states (default: paper with --noise-at hidden, 0.7 with norm)',
   placeholder: 'X',
   required: false,
   fallback: undefined,
@@ -21,20 +21,26 @@ const sigma: Value<number | 'paper' | undefined> = {
 
 export const command = defineCommand({
   details:
-    'Noise is put on one visual token at a time; its contribution is half of 1 - cos between what the attention module says at the last position with the noise and without. It is about the place that the answer is read from, whatever the answer is: --key only names another token in the picture and says how probable it is.',
+    'Adds noise to one visual token at a time, and measures by how much the attention output at the last position turns: the contribution is (1 - cos) / 2 of the output with noise and without. The map describes the position that the answer is read from, so it is the same for every answer token: --key only chooses which token is named, with its probability.',
   options: {
     model,
     image: file('picture that the question is about', { required: true }),
-    prompt: text('what to ask', { required: true }),
+    prompt: text('question', { required: true }),
     key,
     layers,
-    draws: integer('draws of the noise to average over', { default: 10, min: 1, max: 10_000 }),
+    draws: integer('number of noise draws that the map averages', { default: 10, min: 1, max: 10_000 }),
     sigma,
-    noiseAt: choice('before the layer norm (the paper) or after it (the code of its authors)', ['hidden', 'norm'], {
-      default: 'hidden',
-    }),
+    noiseAt: choice(
+      'where noise is added: hidden is before the layer norm (the paper), norm is after it (the code of its authors)',
+      ['hidden', 'norm'],
+      {
+        default: 'hidden',
+      },
+    ),
     seed: seed(),
-    scale: choice('colours of each map by its own largest value, or all by the same', ['each', 'all'], { default: 'each' }),
+    scale: choice('colours: each map by its own largest value, or all maps by one largest value', ['each', 'all'], {
+      default: 'each',
+    }),
     out: picture,
     ...modelOptions,
   },

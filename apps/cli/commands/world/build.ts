@@ -2,18 +2,18 @@
 import { defineCommand } from '../../frame/command.ts';
 import { integer, outFolder, seed } from '../../frame/values.ts';
 
-const records = (what: string, count: number) => integer(`how many ${what}`, { default: count, min: 0, max: 1_000_000 });
+const records = (what: string, count: number) => integer(`number of ${what}`, { default: count, min: 0, max: 1_000_000 });
 
 export const command = defineCommand({
   details:
-    'The folder gets vqa_train.json, vqa_test.json, caption_train.json, caption_test.json and images/. It must be new or empty. The same seed and counts give the same bytes.',
+    'Writes vqa_train.json, vqa_test.json, caption_train.json, caption_test.json and images/ to --out, which must be new or empty. The same seed and counts give the same bytes.',
   options: {
     out: outFolder('folder to write', { required: true }),
     seed: seed(),
-    vqaTrain: records('edits of answers to questions to train on', 12000),
-    vqaTest: records('edits of answers to questions to test on', 1200),
-    captionTrain: records('edits of captions to train on', 6000),
-    captionTest: records('edits of captions to test on', 500),
+    vqaTrain: records('question edits in the training split', 12000),
+    vqaTest: records('question edits in the test split', 1200),
+    captionTrain: records('caption edits in the training split', 6000),
+    captionTest: records('caption edits in the test split', 500),
   },
   examples: [
     'world build --seed 1 --out runs/world',

@@ -4,12 +4,12 @@ import { flag, integer, seed, text } from '../../frame/values.ts';
 
 export const command = defineCommand({
   details:
-    'Free greedy answers, compared word for word. Concepts that the world teaches under a wrong name are left out of `overall` and asked apart (`misnamed`).',
-  arguments: { model: text('a folder or built-in name', { required: true }) },
+    'Compares greedy answers with the right ones, word for word. The world teaches some concepts under a wrong name: questions about them do not count in `overall`, and `misnamed` reports them.',
+  arguments: { model: text('model folder or built-in name', { required: true }) },
   options: {
     seed: seed(),
-    scenes: integer('how many scenes', { default: 200, min: 1 }),
-    shuffled: flag('also ask with the pictures of other scenes: what can be guessed without looking'),
+    scenes: integer('number of scenes', { default: 200, min: 1 }),
+    shuffled: flag('also ask with the pictures of other scenes, to measure what is guessed without the picture'),
   },
   examples: ['world exam mini-llava --seed 7 --scenes 200', 'world exam mini-llava --shuffled'],
   async run({ model, seed, scenes, shuffled }, context) {

@@ -4,15 +4,15 @@ import { flag, integer, outFolder, seed, text } from '../../frame/values.ts';
 
 export const command = defineCommand({
   details:
-    'The vision tower, then connector (and Q-Former) and decoder, in stages; mini-minigpt4 begins with parts of the other two, as the published one does. Progress is saved as it goes; the same command goes on where it stopped. The folder can be used wherever a MODEL is asked for.',
+    'Trains the vision tower, then the connector (and the Q-Former) and the decoder, in stages. mini-minigpt4 begins with parts of the other two minis, as the published MiniGPT-4 does. Checkpoints are written on the way, and the same command continues after a stop. The new folder is accepted wherever a MODEL is asked for.',
   arguments: { model: text('mini-llava, mini-blip2-opt or mini-minigpt4', { required: true }) },
   options: {
     out: outFolder('folder to write', { required: true }),
     seed: seed(),
-    visionSteps: integer('steps of the stage "vision"', { min: 1 }),
-    decoderSteps: integer('steps of the stage "decoder"', { min: 1 }),
-    threads: integer('threads of one product', { min: 1 }),
-    resume: flag('go on from the checkpoints in --out (the default when there are any)'),
+    visionSteps: integer('number of steps of the vision stage', { min: 1 }),
+    decoderSteps: integer('number of steps of the decoder stage', { min: 1 }),
+    threads: integer('number of threads (default: all cores)', { min: 1 }),
+    resume: flag('continue from the checkpoints in --out (the default when there are any)'),
   },
   examples: ['world pretrain mini-llava --seed 1 --out runs/mini-llava'],
   async run({ model, out, seed, visionSteps, decoderSteps, threads, resume }, context) {
