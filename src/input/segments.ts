@@ -6,7 +6,10 @@ import type { Tensor } from '../graph/dtype.ts';
 export interface RgbImage {
   readonly width: number;
   readonly height: number;
+  /** rows of red, green, blue bytes */
   readonly data: Uint8Array;
+  /** of each pixel, 0 where it is transparent; absent where all are opaque */
+  readonly alpha?: Uint8Array;
 }
 
 /** A part of the original picture, in its pixels; it may reach beyond the picture where the processor pads. */

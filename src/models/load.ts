@@ -167,10 +167,18 @@ function generationOf(dir: string): [path: string, GenerationConfig] {
   return [join(dir, 'config.json'), parseConfig(join(dir, 'config.json'), generationConfig, { ...text_config, ...own })];
 }
 
-/** The processor that the folder describes; its pictures must have the size that the model takes. */
-function processorOf(dir: string, [height, width]: readonly [number, number]): ImageProcessor {
-  const { name, settings, resizer } = readImageSettings(dir);
-  const processor = imageProcessor(parseConfig(name, preprocessorConfig, settings), name, resizer);
+/**
+ * The processor that the folder describes; its pictures must have the size that the model takes.
+ * @param otherwise the family's, where the folder does not name one
+ */
+function processorOf(
+  dir: string,
+  [height, width]: readonly [number, number],
+  otherwise: 'CLIPImageProcessor' | 'BlipImageProcessor',
+): ImageProcessor {
+  const { name, settings, version } = readImageSettings(dir);
+  const config = parseConfig(name, preprocessorConfig, settings);
+  const processor = imageProcessor({ ...config, image_processor_type: config.image_processor_type ?? otherwise }, name, version);
   if (processor.height !== height || processor.width !== width) {
     throw new Error(
       `${name} makes pictures of ${processor.height} by ${processor.width}, config.json asks for ${height} by ${width}`,
@@ -197,7 +205,7 @@ function loadLlava(dir: string, config: LlavaConfig, checkpoint: Checkpoint, opt
       architecture,
       checkpoint,
       tokenizer,
-      processor: processorOf(dir, architecture.fixed!.size),
+      processor: processorOf(dir, architecture.fixed!.size, 'CLIPImageProcessor'),
       eosIds: config.text_config.eos_token_id,
       prompt: { imageId: image },
     },
@@ -213,7 +221,7 @@ function loadBlip2(dir: string, config: Blip2Config, weights: Checkpoint, option
       architecture,
       checkpoint: config.text_config.tie_word_embeddings ? withTiedEmbeddings(weights) : weights,
       tokenizer: loadTokenizer(dir),
-      processor: processorOf(dir, architecture.fixed!.size),
+      processor: processorOf(dir, architecture.fixed!.size, 'BlipImageProcessor'),
       eosIds: config.text_config.eos_token_id,
       prompt: { imageId: undefined },
     },
@@ -228,6 +236,9 @@ function withTiedEmbeddings(checkpoint: Checkpoint): Checkpoint {
   return checkpoint.renamed((name) => (name === head ? embedding : name));
 }
 
+/** The authors read LLaMA's tokenizer.model; folders that transformers 5 writes have tokenizer.json alone. */
+const vicunaTokenizer = (dir: string): Tokenizer => loadTokenizer(dir, { slow: existsSync(join(dir, 'tokenizer.model')) });
+
 /** A MiniGPT-4 in one folder, as `convert` writes it. */
 function loadMiniGpt4(dir: string, config: MiniGpt4Config, checkpoint: Checkpoint, options: LoadOptions): Vlm {
   const architecture = miniGpt4(config);
@@ -236,8 +247,8 @@ function loadMiniGpt4(dir: string, config: MiniGpt4Config, checkpoint: Checkpoin
       dir,
       architecture,
       checkpoint,
-      tokenizer: loadTokenizer(dir, { slow: existsSync(join(dir, 'tokenizer.model')) }),
-      processor: processorOf(dir, architecture.fixed!.size),
+      tokenizer: vicunaTokenizer(dir),
+      processor: processorOf(dir, architecture.fixed!.size, 'BlipImageProcessor'),
       eosIds: config.text_config.eos_token_id,
       prompt: 'unseen',
     },
@@ -256,7 +267,7 @@ function loadPublishedMiniGpt4(dir: string, options: LoadOptions): Vlm {
       architecture: miniGpt4(config),
       checkpoint,
       derived,
-      tokenizer: loadTokenizer(llamaFolder, { slow: true }),
+      tokenizer: vicunaTokenizer(llamaFolder),
       processor: imageProcessor(
         parseConfig(path, preprocessorConfig, {
           image_processor_type: 'BlipImageProcessor',

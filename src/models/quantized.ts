@@ -15,7 +15,7 @@ const schema = z.looseObject({
   /** fingerprint of the model it was made from: edits and adapters of that model fit this one */
   source: z.string('expected a fingerprint').min(1, 'expected a fingerprint'),
 });
-const given = z.looseObject({ quantization_config: z.looseObject({ quant_method: z.unknown() }).nullish() });
+const given = z.looseObject({ quantization_config: z.looseObject({ quant_method: z.unknown().optional() }).nullish() });
 export type Quantized = z.output<typeof schema>;
 
 export const quantizedConfig = (dtype: Quantized['dtype'], source: string): Quantized => ({

@@ -120,7 +120,11 @@ export class Vlm {
   picture(image: RgbImage): Picture {
     let picture = this.#pictures.get(image);
     if (picture === undefined) {
-      const key = createHash('sha256').update(`${image.width}x${image.height}`).update(image.data).digest('base64');
+      const key = createHash('sha256')
+        .update(`${image.width}x${image.height}`)
+        .update(image.data)
+        .update(image.alpha ?? '')
+        .digest('base64');
       picture = this.pictureOf(key, () => this.processor(image));
       this.#pictures.set(image, picture);
     }

@@ -60,7 +60,7 @@ describe.skipIf(!existsSync(modern))('processors from their folders', () => {
       if (images.length === 0) continue;
       const pictures: ProcessedPicture[] = [];
       for (const file of images) {
-        const image = await decodeImage(join(modern, 'images', file), { transparency: 'white' });
+        const image = await decodeImage(join(modern, 'images', file));
         pictures.push(processor.process(image, images.length));
       }
       pictures.forEach((picture, i) => {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { openSafetensors } from '../../src/files/safetensors.ts';
 import type { Tensor } from '../../src/graph/dtype.ts';
-import { decodeImage } from '../../src/input/image/decode.ts';
+import { decodeImage, onWhite } from '../../src/input/image/decode.ts';
 import type { Size } from '../../src/input/image/grids.ts';
 import { valuesOf } from '../../src/input/image/processor.ts';
 import {
@@ -67,7 +67,7 @@ const families: Record<string, Pixels> = {
   'tiny-internvl': tiles((image, _, s, settings) => internVlTiles(image, s.tile!, s.min_patches!, s.max_patches!, settings)),
 };
 
-const read = (file: string): Promise<RgbImage> => decodeImage(join(modern, 'images', file), { transparency: 'white' });
+const read = async (file: string): Promise<RgbImage> => onWhite(await decodeImage(join(modern, 'images', file)));
 
 describe.skipIf(!existsSync(modern))('pixels as transformers gives them', () => {
   test.each(Object.keys(families))('%s', async (name) => {

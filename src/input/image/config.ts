@@ -69,13 +69,18 @@ export interface ImageSettings {
   /** the file and the field that they stand in, for messages */
   readonly name: string;
   readonly settings: Json;
-  /** what transformers resizes by where the name of the processor does not say it */
-  readonly resizer: Resizer;
+  /** of the transformers that wrote the folder, as far as processors differ */
+  readonly version: 4 | 5;
+}
+
+/** Who resizes: the processor's name says it, or else the version, which changed it. */
+export function resizerOf(processor: string, version: 4 | 5): Resizer {
+  if (processor.endsWith('Fast')) return 'torchvision';
+  return processor.endsWith('Pil') || version === 4 ? 'pillow' : 'torchvision';
 }
 
 /**
- * The settings of a folder's image processor. As in transformers, those inside processor_config.json come first. The version that wrote the folder
- * says who resizes where the processor's name does not: before transformers 5 that was Pillow.
+ * The settings of a folder's image processor. As in transformers, those inside processor_config.json come first.
  */
 export function readImageSettings(dir: string): ImageSettings {
   const [nested, path, config] = ['processor_config.json', 'preprocessor_config.json', 'config.json'].map((name) =>
@@ -83,13 +88,12 @@ export function readImageSettings(dir: string): ImageSettings {
   ) as [string, string, string];
   if (existsSync(nested)) {
     const { image_processor: settings } = parseConfig(nested, processorConfig, readJson(nested));
-    if (settings != null)
-      return { name: `${nested} (image_processor)`, settings: withoutNulls(settings), resizer: 'torchvision' };
+    if (settings != null) return { name: `${nested} (image_processor)`, settings: withoutNulls(settings), version: 5 };
   }
   if (existsSync(path)) {
     const { transformers_version: version } = existsSync(config) ? parseConfig(config, versionConfig, readJson(config)) : {};
     const major = Number.parseInt(version ?? '4', 10);
-    return { name: path, settings: withoutNulls(readJson(path)), resizer: major >= 5 ? 'torchvision' : 'pillow' };
+    return { name: path, settings: withoutNulls(readJson(path)), version: major >= 5 ? 5 : 4 };
   }
   throw new Error(
     `${dir} says nothing about pictures: it has neither preprocessor_config.json nor a processor_config.json with image_processor; copy that file from the place where the model was published`,

@@ -1,6 +1,6 @@
 /**
  * Picture files to RGB bytes, with the choices of PIL's `Image.open(...).convert('RGB')`, which the reference
- * processors use: the first frame of an animation; alpha is dropped, not blended; colour profiles are ignored. Two differences: pictures are
+ * processors use: the first frame of an animation; colours are not blended with what is behind them; colour profiles are ignored. Two differences: pictures are
  * turned as their EXIF orientation says, as people see them, unless the pixels are asked for as they are stored; 16-bit grey is scaled to 8 bits,
  * where PIL cuts it off at 255.
  */
@@ -26,8 +26,6 @@ export interface DecodeOptions {
   maxPixels?: number;
   /** `upright` as people see the picture, `stored` as the file has its rows (Pillow's way) */
   orientation?: 'upright' | 'stored';
-  /** `dropped`: the colours as they are stored (transformers before 5); `white`: on white (transformers 5). A GIF's are always dropped. */
-  transparency?: 'dropped' | 'white';
 }
 
 export interface OpenImage {
@@ -49,7 +47,7 @@ export async function decodeImage(source: string | Uint8Array, options: DecodeOp
 /** The size of a picture, from the head of its file. @throws as `decodeImage` */
 export async function openImage(
   source: string | Uint8Array,
-  { maxPixels = 64e6, orientation = 'upright', transparency = 'dropped' }: DecodeOptions = {},
+  { maxPixels = 64e6, orientation = 'upright' }: DecodeOptions = {},
 ): Promise<OpenImage> {
   const name = typeof source === 'string' ? source : 'the picture';
   const bytes = typeof source === 'string' ? readPicture(source) : source;
@@ -63,7 +61,7 @@ export async function openImage(
   };
   if (isGif(bytes)) {
     const { width, height, pixels } = await attempt(() => openGif(bytes), damaged);
-    return opened(width, height, () => ({ width, height, data: pixels() }));
+    return opened(width, height, () => ({ width, height, ...pixels() }));
   }
   const format = formatOf(bytes);
   if (format === undefined) throw new Error(`${name} is not a picture; a PNG, JPEG, WebP, GIF, TIFF or AVIF file is needed`);
@@ -73,7 +71,7 @@ export async function openImage(
   if (meta.format !== format) throw damaged(new Error(`it begins as ${format} and goes on as ${meta.format}`));
   return opened(meta.width, meta.pageHeight ?? meta.height, async () => {
     if (meta.space === 'cmyk') return fromCmyk(await raw(open().pipelineColourspace('cmyk').toColourspace('cmyk')));
-    if (transparency === 'white' && meta.hasAlpha) return onWhite(await raw(open().ensureAlpha().toColourspace('srgb')));
+    if (meta.hasAlpha) return splitAlpha(await raw(open().ensureAlpha().toColourspace('srgb')));
     const { width, height, data } = await raw(open().removeAlpha().toColourspace('srgb'));
     return { width, height, data };
   });
@@ -123,16 +121,25 @@ function fromCmyk({ width, height, data, channels }: RgbImage & { channels: numb
   return { width, height, data: out };
 }
 
-/** PIL's `alpha_composite` over white, with its rounding. */
-function onWhite({ width, height, data }: RgbImage): RgbImage {
-  const out = new Uint8Array(width * height * 3);
-  for (let i = 0; i < width * height; i++) {
-    const alpha = data[4 * i + 3]! * 128;
-    for (let c = 0; c < 3; c++) {
-      const sum = data[4 * i + c]! * alpha + 255 * (255 * 128 - alpha) + 0x4000;
-      out[3 * i + c] = ((sum >> 8) + sum) >> 15;
-    }
+function splitAlpha({ width, height, data: all }: RgbImage): RgbImage {
+  const data = new Uint8Array(width * height * 3);
+  const alpha = new Uint8Array(width * height);
+  for (let i = 0; i < alpha.length; i++) {
+    for (let c = 0; c < 3; c++) data[3 * i + c] = all[4 * i + c]!;
+    alpha[i] = all[4 * i + 3]!;
   }
+  return alpha.every((value) => value === 255) ? { width, height, data } : { width, height, data, alpha };
+}
+
+/** The picture on white paper, as processors of transformers 5 take it: PIL's `alpha_composite`, with its rounding. */
+export function onWhite(image: RgbImage): RgbImage {
+  const { width, height, data, alpha } = image;
+  if (alpha === undefined) return image;
+  const out = data.map((value, i) => {
+    const share = alpha[Math.floor(i / 3)]! * 128;
+    const sum = value * share + 255 * (255 * 128 - share) + 0x4000;
+    return ((sum >> 8) + sum) >> 15;
+  });
   return { width, height, data: out };
 }
 

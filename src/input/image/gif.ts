@@ -12,8 +12,8 @@ interface Frame {
   readonly height: number;
   readonly interlaced: boolean;
   readonly palette: Uint8Array;
-  /** index that fills the screen before the frame */
-  readonly fill: number;
+  /** index of what is transparent; it fills the screen before the frame */
+  readonly transparent: number | undefined;
   /** where its data begin: the width of a code, then blocks */
   readonly data: number;
 }
@@ -21,8 +21,11 @@ interface Frame {
 export interface Gif {
   readonly width: number;
   readonly height: number;
-  /** [height, width, 3] @throws Error when the data are damaged or cut off */
-  pixels(): Uint8Array;
+  /**
+   * The colours [height, width, 3], and 0 where the picture is transparent, [height, width], where something is.
+   * @throws Error when the data are damaged or cut off
+   */
+  pixels(): { data: Uint8Array; alpha?: Uint8Array };
 }
 
 export const isGif = (bytes: Uint8Array): boolean => /^GIF8[79]a$/.test(String.fromCharCode(...bytes.subarray(0, 6)));
@@ -61,29 +64,24 @@ function firstFrame(bytes: Uint8Array): Frame {
       const own = paletteAt(bytes, at + 10, flags);
       const palette = own?.palette ?? shared?.palette ?? grey;
       const data = at + 10 + (own?.length ?? 0);
-      return { left, top, width, height, interlaced: (flags & 0x40) !== 0, palette, fill: transparent ?? 0, data };
+      return { left, top, width, height, interlaced: (flags & 0x40) !== 0, palette, transparent, data };
     } else if (bytes[at] === 0x3b) break;
   }
   throw new Error('it has no frame');
 }
 
-function draw(bytes: Uint8Array, frame: Frame, width: number, height: number): Uint8Array {
-  const { palette, fill } = frame;
-  const indices = new Uint8Array(frame.width * frame.height);
-  decompress(bytes, frame.data, indices);
-  const out = new Uint8Array(width * height * 3);
-  const colour = palette.subarray(3 * fill, 3 * fill + 3);
-  for (let i = 0; i < out.length; i++) out[i] = colour[i % 3]!;
+function draw(bytes: Uint8Array, frame: Frame, width: number, height: number): ReturnType<Gif['pixels']> {
+  const { palette, transparent } = frame;
+  const stored = new Uint8Array(frame.width * frame.height);
+  decompress(bytes, frame.data, stored);
+  const indices = new Uint8Array(width * height).fill(transparent ?? 0);
   rowsOf(frame).forEach((y, row) => {
-    let to = 3 * ((frame.top + y) * width + frame.left);
-    for (let i = row * frame.width; i < (row + 1) * frame.width; i++) {
-      const from = 3 * indices[i]!;
-      out[to++] = palette[from]!;
-      out[to++] = palette[from + 1]!;
-      out[to++] = palette[from + 2]!;
-    }
+    indices.set(stored.subarray(row * frame.width, (row + 1) * frame.width), (frame.top + y) * width + frame.left);
   });
-  return out;
+  const data = new Uint8Array(width * height * 3);
+  for (let i = 0; i < indices.length; i++) data.set(palette.subarray(3 * indices[i]!, 3 * indices[i]! + 3), 3 * i);
+  const alpha = transparent === undefined ? undefined : indices.map((index) => (index === transparent ? 0 : 255));
+  return alpha?.includes(0) ? { data, alpha } : { data };
 }
 
 /** Rows in the order in which they are stored: interlaced ones in four passes. */

@@ -8,8 +8,9 @@ import { z } from 'zod';
 import { count, exactly, flag, parseConfig, positive } from '../../files/config.ts';
 import type { Json } from '../../files/json.ts';
 import type { Tensor } from '../../graph/dtype.ts';
-import type { RgbImage } from '../segments.ts';
-import { edge, type ImageSettings, type Resizer, rgb } from './config.ts';
+import type { Region, RgbImage } from '../segments.ts';
+import { edge, type ImageSettings, resizerOf, rgb } from './config.ts';
+import { onWhite } from './decode.ts';
 import { anyRes, type Size, smartSize, smolTiles, tiledCanvas } from './grids.ts';
 import { valuesOf } from './processor.ts';
 import {
@@ -23,14 +24,6 @@ import {
   qwenPixels,
   smolVlmTiles,
 } from './tiles.ts';
-
-/** A part of the original picture, in its pixels; where a processor pads, it may reach beyond the picture. */
-export interface Region {
-  readonly left: number;
-  readonly top: number;
-  readonly width: number;
-  readonly height: number;
-}
 
 /** A picture as a processor leaves it. */
 export interface ProcessedPicture {
@@ -95,10 +88,10 @@ const inTiles =
 /** How the settings' pixels are made. */
 function pixelSettings(
   settings: Parameters<typeof valuesOf>[0] & { image_processor_type: string; resample: 1 | 2 | 3 },
-  otherwise: Resizer,
+  version: 4 | 5,
 ): PixelSettings {
   const kind = settings.image_processor_type;
-  const resizer = kind.endsWith('Fast') ? 'torchvision' : kind.endsWith('Pil') ? 'pillow' : otherwise;
+  const resizer = resizerOf(kind, version);
   return { resample: settings.resample, resizer, values: valuesOf(settings, resizer) };
 }
 
@@ -132,13 +125,13 @@ export function qwenProcessor(given: ImageSettings, limits: { minPixels?: number
   const config = parseConfig(given.name, qwenSettings, given.settings);
   const { patch_size: patch, merge_size: merge, temporal_patch_size: frames, size } = config;
   const { minPixels = size.shortest_edge, maxPixels = size.longest_edge } = limits;
-  const settings = pixelSettings(config, given.resizer);
+  const settings = pixelSettings(config, given.version);
   return {
     process(image) {
       const scaled = smartSize([image.height, image.width], patch * merge, minPixels, maxPixels);
       const grid: [number, number] = [scaled[0] / patch / merge, scaled[1] / patch / merge];
       return {
-        pixels: () => qwenPixels(image, { patch, merge, frames, minPixels, maxPixels }, settings).pixels,
+        pixels: () => qwenPixels(onWhite(image), { patch, merge, frames, minPixels, maxPixels }, settings).pixels,
         tokens: grid[0] * grid[1],
         grid,
         size: scaled,
@@ -163,12 +156,12 @@ export function smolVlmProcessor(given: ImageSettings, side: number): PicturePro
   const config = parseConfig(given.name, smolSettings, given.settings);
   const [longest, tile] = [config.size.longest_edge, config.max_image_size.longest_edge];
   // transformers takes Pillow for its Lanczos filter, which torchvision has since 0.27 only.
-  const settings = pixelSettings(config, 'pillow');
+  const settings = pixelSettings(config, 4);
   return {
     process(image) {
       const { tiles, cut } = smolTiles([image.height, image.width], longest, tile);
       return {
-        pixels: () => pixelValues(smolVlmTiles(image, longest, tile, settings), settings.values),
+        pixels: () => pixelValues(smolVlmTiles(onWhite(image), longest, tile, settings), settings.values),
         tokens: (tiles[0] * tiles[1] + 1) * side ** 2,
         grid: tiles,
         size: cut,
@@ -193,13 +186,13 @@ export function internVlProcessor(given: ImageSettings, side: number): PicturePr
   const config = parseConfig(given.name, internSettings, given.settings);
   const tile = config.size.height;
   const [least, most] = config.crop_to_patches ? [config.min_patches, config.max_patches] : [1, 1];
-  const settings = pixelSettings(config, given.resizer);
+  const settings = pixelSettings(config, given.version);
   return {
     process(image) {
       const canvas = tiledCanvas([image.height, image.width], tile, least, most);
       const tiles = canvas[0] * canvas[1];
       return {
-        pixels: () => pixelValues(internVlTiles(image, tile, least, most, settings), settings.values),
+        pixels: () => pixelValues(internVlTiles(onWhite(image), tile, least, most, settings), settings.values),
         tokens: (tiles === 1 ? 1 : tiles + 1) * side ** 2,
         grid: canvas,
         size: [canvas[0] * tile, canvas[1] * tile],
@@ -222,10 +215,10 @@ const gemmaSettings = z.looseObject({
 export function gemmaProcessor(given: ImageSettings, side: number): PictureProcessor {
   const config = parseConfig(given.name, gemmaSettings, given.settings);
   const size: Size = [config.size.height, config.size.width];
-  const settings = pixelSettings(config, given.resizer);
+  const settings = pixelSettings(config, given.version);
   return {
     process: (image) => ({
-      pixels: () => pixelValues(gemmaTiles(image, size, settings), settings.values),
+      pixels: () => pixelValues(gemmaTiles(onWhite(image), size, settings), settings.values),
       tokens: side ** 2,
       grid: [side, side],
       size,
@@ -260,14 +253,14 @@ export function oneVisionProcessor(given: ImageSettings, side: number, most: num
       throw new Error(
         `${given.name}: image_grid_pinpoints has ${size.join(' x ')}, which is not a number of tiles of ${tile} pixels`,
       );
-  const settings = pixelSettings(config, given.resizer);
+  const settings = pixelSettings(config, given.version);
   return {
     process(image, together = 1) {
       if (together > 1) {
         const edge = Math.max(image.width, image.height);
         const around = { left: -((edge - image.width) >> 1), top: -((edge - image.height) >> 1), width: edge, height: edge };
         return {
-          pixels: () => pixelValues(oneVisionSquare(image, tile, config.image_mean, settings), settings.values),
+          pixels: () => pixelValues(oneVisionSquare(onWhite(image), tile, config.image_mean, settings), settings.values),
           tokens: side ** 2 + 1,
           grid: [0, 0],
           size: [tile, tile],
@@ -287,7 +280,7 @@ export function oneVisionProcessor(given: ImageSettings, side: number, most: num
         height: unpadded[0] * pixels * down,
       };
       return {
-        pixels: () => pixelValues(oneVisionTiles(image, tile, resolutions, settings), settings.values),
+        pixels: () => pixelValues(oneVisionTiles(onWhite(image), tile, resolutions, settings), settings.values),
         tokens,
         grid: tiles,
         size: resolution,

@@ -5,7 +5,8 @@
 import { parseConfig } from '../../files/config.ts';
 import { f32, type Tensor } from '../../graph/dtype.ts';
 import type { Region, RgbImage } from '../segments.ts';
-import { type PreprocessorConfig, preprocessorConfig, type Resizer } from './config.ts';
+import { type PreprocessorConfig, preprocessorConfig, type Resizer, resizerOf } from './config.ts';
+import { onWhite } from './decode.ts';
 import { filters, resize } from './resample.ts';
 
 /** PIL would take hours for a picture one pixel high stretched to thousands. */
@@ -24,17 +25,18 @@ export interface ImageProcessor {
 
 /**
  * @param name where the configuration comes from, for messages
- * @param otherwise who resizes where the processor's name does not say it
+ * @param version of the transformers whose processor it is: 5 puts transparent pictures on white, and resizes by torchvision where the
+ * processor's name does not say who does
  */
 export function imageProcessor(
   config: PreprocessorConfig,
   name = 'preprocessor_config.json',
-  otherwise: Resizer = 'pillow',
+  version: 4 | 5 = 4,
 ): ImageProcessor {
   const { do_resize, resample, do_pad, image_mean } = config;
   const kind = config.image_processor_type ?? 'CLIPImageProcessor';
   const isBlip = kind.startsWith('Blip');
-  const resizer = kind.endsWith('Fast') ? 'torchvision' : kind.endsWith('Pil') ? 'pillow' : otherwise;
+  const resizer = resizerOf(kind, version);
   const size = config.size ?? (isBlip ? 384 : 224);
   // a single number means the shortest edge to CLIP, a square to BLIP
   const isSquare = config.default_to_square ?? isBlip;
@@ -71,7 +73,7 @@ export function imageProcessor(
       };
     },
     process(image) {
-      let picture = image;
+      let picture = version === 5 ? onWhite(image) : image;
       if (pads) picture = padToSquare(picture, image_mean);
       if (do_resize) {
         const { width, height } = resized(picture);

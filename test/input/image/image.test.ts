@@ -9,7 +9,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { parseConfig, readConfig } from '../../../src/files/config.ts';
 import { openSafetensors } from '../../../src/files/safetensors.ts';
 import { preprocessorConfig } from '../../../src/input/image/config.ts';
-import { decodeImage } from '../../../src/input/image/decode.ts';
+import { decodeImage, onWhite } from '../../../src/input/image/decode.ts';
 import { imageProcessor, squareProcessor } from '../../../src/input/image/processor.ts';
 import { filters, resize } from '../../../src/input/image/resample.ts';
 import type { RgbImage } from '../../../src/input/segments.ts';
@@ -66,6 +66,19 @@ test('alpha is dropped, grey becomes RGB, 16 bits become 8', async () => {
     .toBuffer();
   expect((await sharp(deep).metadata()).depth).toBe('ushort');
   expect(pixel(await decodeImage(deep), 1, 1)).toEqual([128, 128, 128]);
+});
+
+test('transparency is kept beside the colours, and put on white where a processor asks for it', async () => {
+  const half = await decodeImage(await plain({ r: 200, g: 100, b: 50, alpha: 0.5 }).png().toBuffer());
+  expect(half.alpha).toEqual(new Uint8Array(48).fill(128));
+  // PIL.Image.alpha_composite over white
+  expect(pixel(onWhite(half), 3, 3)).toEqual([227, 177, 152]);
+  const opaque = await decodeImage(await plain({ r: 200, g: 100, b: 50, alpha: 1 }).png().toBuffer());
+  expect(opaque.alpha).toBeUndefined();
+  expect(onWhite(opaque)).toBe(opaque);
+  const settings = parseConfig('c', preprocessorConfig, { size: 4, crop_size: 4, do_normalize: false });
+  const value = (version: 4 | 5) => imageProcessor(settings, 'c', version).process(half).data[0]! * 255;
+  expect([Math.round(value(4)), Math.round(value(5))]).toEqual([200, 227]);
 });
 
 test('CMYK is converted', async () => {
@@ -189,6 +202,7 @@ describe('GIF', () => {
             const inside = column >= 0 && row >= 0 && column < of.width && row < of.height;
             const index = inside ? of.indices[row * of.width + column]! : (of.transparent ?? 0);
             expect(pixel(image, x, y)).toEqual([...of.palette.subarray(3 * index, 3 * index + 3)]);
+            expect(image.alpha?.[y * image.width + x] ?? 255).toBe(index === of.transparent ? 0 : 255);
           }
       }),
       { numRuns: 50 },
