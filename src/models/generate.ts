@@ -95,7 +95,14 @@ export async function generateFrom(
   const step = vlm.layered === undefined ? await stepProgram(vlm, rewrite) : layeredStep(vlm, rewrite);
   const { cache, ...prompt } = await read(batch.sequences.map((s, n) => rowOf(batch, n, s.ids.length - 1)));
   let { logits } = prompt;
-  const none = f32([], [b, decoder.keyHeads, 0, decoder.headWidth]);
+  // Where a device takes no empty axis, a row that no token sees stands before the first.
+  const spare = vlm.engine.device.emptyAxes ? 0 : 1;
+  const none = f32(new Float32Array(b * decoder.keyHeads * spare * decoder.headWidth), [
+    b,
+    decoder.keyHeads,
+    spare,
+    decoder.headWidth,
+  ]);
   let recent: Record<string, Tensor> = Object.fromEntries(
     cacheNames('recent', 0, decoder.layers - 1).map((name) => [name, none]),
   );
@@ -120,9 +127,11 @@ export async function generateFrom(
     if (done.every(Boolean) || t === maxNewTokens - 1) break;
     const past = length + t;
     if (longest + t >= decoder.maxPositions) break;
-    const bias = new Float32Array(b * (past + 1));
+    const seen = past + spare + 1;
+    const bias = new Float32Array(b * seen);
     padding.forEach((gaps, n) => {
-      for (const [start, end] of gaps) bias.fill(MASKED, n * (past + 1) + start, n * (past + 1) + end);
+      for (const [start, end] of [...gaps, [length, length + spare] as const])
+        bias.fill(MASKED, n * seen + start, n * seen + end);
     });
     const feeds: Record<string, Tensor> = {
       ...cache,
@@ -130,7 +139,7 @@ export async function generateFrom(
       ...rewrite?.feeds,
       ids: i64(next, [b, 1]),
       positions: stepPositions(batch, decoder.positionAxes ?? 1, t),
-      bias: f32(bias, [b, 1, 1, past + 1]),
+      bias: f32(bias, [b, 1, 1, seen]),
     };
     const result = await step.run(feeds);
     logits = result.logits as Tensor<'float32'>;

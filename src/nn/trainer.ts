@@ -1,7 +1,7 @@
 /** A compiled training step with its weights and optimizer state: run it, save it, restore it. */
 
 import { f32, type Tensor } from '../graph/dtype.ts';
-import { add, gradient, input, type Node, nameOf, parameterOp, topological } from '../graph/index.ts';
+import { add, gradient, input, mul, type Node, nameOf, parameterOp, topological } from '../graph/index.ts';
 import type { CompileOptions, Feeds, Program } from '../runtime/program.ts';
 import { type OptimizerRule, optimize, slots, zeros } from './optimizers.ts';
 
@@ -20,7 +20,15 @@ export interface TrainerOptions {
   parts?: boolean;
   compile: (outputs: Record<string, Node>, options: CompileOptions) => Promise<Program>;
   options?: CompileOptions;
+  /**
+   * Gradients pass through half precision: the loss is multiplied by a power of two before, so that small ones do not vanish, and they are divided
+   * by it after. A step that overflows is repeated with a smaller one.
+   */
+  half?: boolean;
 }
+
+/** The scale of the loss that a run begins with. */
+const SCALE = 2 ** 12;
 
 const sumOf = (name: string): string => `sum:${name}`;
 
@@ -37,6 +45,7 @@ export class Trainer {
   readonly #update: Program | undefined;
   readonly #rules: ReadonlyMap<string, OptimizerRule>;
   readonly #metrics: readonly string[];
+  #scale: number;
 
   private constructor(
     program: Program,
@@ -44,7 +53,9 @@ export class Trainer {
     weights: Map<string, Tensor<'float32'>>,
     rules: ReadonlyMap<string, OptimizerRule>,
     metrics: readonly string[],
+    half: boolean,
   ) {
+    this.#scale = half ? SCALE : 1;
     this.#program = program;
     this.#update = update;
     this.weights = weights;
@@ -64,6 +75,7 @@ export class Trainer {
     parts = false,
     compile,
     options = {},
+    half = false,
   }: TrainerOptions): Promise<Trainer> {
     const trained = topological([loss]).filter((n) => n.op === parameterOp && initial.has(nameOf(n)));
     const unused = [...initial.keys()].filter((name) => !trained.some((n) => nameOf(n) === name));
@@ -74,7 +86,9 @@ export class Trainer {
       correction2: input('step.correction2', []),
     };
     const rules = new Map(trained.map((n) => [nameOf(n), rule(nameOf(n), n.shape as number[])]));
-    const gradients = gradient(loss, trained);
+    const gradients = half
+      ? gradient(mul(loss, input('step.scale', [])), trained).map((dw) => mul(dw, input('step.unscale', [])))
+      : gradient(loss, trained);
     const sums = trained.map((node) => input(sumOf(nameOf(node)), node.shape));
     const { updates, norm } = optimize(trained, parts ? sums : gradients, (name) => rules.get(name)!, scalars, clip);
     const values: Record<string, Node> = { loss, ...metrics };
@@ -91,7 +105,7 @@ export class Trainer {
     const given: CompileOptions = { ...options, weights: (name) => (initial.has(name) ? undefined : frozen?.(name)) };
     const program = await compile(parts ? values : { ...values, ...changes }, given);
     const update = parts ? await compile(changes, given) : undefined;
-    return new Trainer(program, update, new Map(initial), rules, Object.keys(metrics));
+    return new Trainer(program, update, new Map(initial), rules, Object.keys(metrics), half);
   }
 
   /**
@@ -113,9 +127,18 @@ export class Trainer {
     for (const [name, w] of this.weights) state[name] = w;
     for (const [name, s] of this.#state) state[name] = s;
     const list = Array.isArray(batch) ? (batch as readonly Feeds[]) : [batch as Feeds];
-    const out = await (this.#update === undefined ? this.#whole(list, state) : this.#inParts(this.#update, list, state));
-    const loss = (out.loss!.data as Float32Array)[0]!;
-    const gradientNorm = (out.gradientNorm!.data as Float32Array)[0]!;
+    const once = (): Promise<Record<string, Tensor>> => {
+      const scaled = { ...state, 'step.scale': scalar(this.#scale), 'step.unscale': scalar(1 / this.#scale) };
+      return this.#update === undefined ? this.#whole(list, scaled) : this.#inParts(this.#update, list, scaled);
+    };
+    const value = (result: Record<string, Tensor>, name: string): number => (result[name]!.data as Float32Array)[0]!;
+    let out = await once();
+    while (this.#scale > 1 && Number.isFinite(value(out, 'loss')) && !Number.isFinite(value(out, 'gradientNorm'))) {
+      this.#scale /= 4;
+      out = await once();
+    }
+    const loss = value(out, 'loss');
+    const gradientNorm = value(out, 'gradientNorm');
     if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
       throw new LossError(
         `step ${t}: the loss is ${loss} and the gradient norm ${gradientNorm}; weights of step ${this.step} are kept. Try a lower learning rate or --clip`,

@@ -93,12 +93,15 @@ export function cards(): Card[] {
 /** The oldest driver that runs CUDA 13. */
 const OLDEST_DRIVER = 580;
 
+/** Where the driver's library lies: where the system finds it, in containers, and under Windows' Linux. */
+const drivers = ['libcuda.so.1', '/usr/local/nvidia/lib64/libcuda.so.1', '/usr/lib/wsl/lib/libcuda.so.1'];
+
 /** What keeps CUDA from working on this machine, with the step that mends it; undefined: nothing that can be seen before a program runs. */
 export function cudaFault(): string | undefined {
   if (process.platform !== 'linux' || process.arch !== 'x64')
     return `CUDA needs Linux on x64; this is ${process.platform} on ${process.arch}. Use --device webgpu`;
-  const driver = loadLibrary('libcuda.so.1');
-  if (driver !== undefined)
+  const driver = loadLibrary(drivers[0]!);
+  if (driver !== undefined && drivers.slice(1).every((path) => loadLibrary(path) !== undefined))
     return `the NVIDIA driver is missing (${driver}); install the driver of your card, version ${OLDEST_DRIVER} or newer`;
   const [card] = cards();
   if (card !== undefined && Number.parseInt(card.driver, 10) < OLDEST_DRIVER)

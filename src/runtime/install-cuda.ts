@@ -48,17 +48,25 @@ export interface InstallOptions {
   places?: readonly string[];
 }
 
-/** @throws Error that says what cannot be fetched or written */
+/** Written one after the other: where the last is, all are. */
+const runtimeFiles = ['libonnxruntime.so.1', 'libonnxruntime_providers_shared.so', 'libonnxruntime_providers_cuda.so'];
+
+/**
+ * Fetches what the folder does not hold yet.
+ * @throws Error that says what cannot be fetched or written
+ */
 export async function installCuda(options: InstallOptions = {}): Promise<CudaManifest & { readonly folder: string }> {
   const version = runtimeVersion();
   const folder = options.folder ?? cudaFolder(version);
   writable(folder);
-  const wheel = await fetchWheel('onnxruntime-gpu', version, folder, options);
-  await unpack(wheel, folder, (name) => {
-    const file = /^onnxruntime\/capi\/(libonnxruntime(?:_providers_(?:shared|cuda))?\.so)(?:\.[\d.]+)?$/.exec(name)?.[1];
-    return file === 'libonnxruntime.so' ? 'libonnxruntime.so.1' : file;
-  });
-  rmSync(wheel);
+  if (!runtimeFiles.every((name) => list(folder).includes(name))) {
+    const wheel = await fetchWheel('onnxruntime-gpu', version, folder, options);
+    await unpack(wheel, folder, (name) => {
+      const file = /^onnxruntime\/capi\/(libonnxruntime(?:_providers_(?:shared|cuda))?\.so)(?:\.[\d.]+)?$/.exec(name)?.[1];
+      return file === 'libonnxruntime.so' ? 'libonnxruntime.so.1' : file;
+    });
+    rmSync(wheel);
+  }
   const places = options.places ?? cudaPlaces();
   const found: string[] = [];
   for (const [wheelName, ...names] of libraries) {

@@ -194,6 +194,8 @@ export function engineOn(choice: DeviceChoice, numbers = Number.POSITIVE_INFINIT
     const fault = cudaFault();
     if (fault !== undefined) throw new Error(`--device cuda: ${fault}. What this machine offers: visedit devices`);
   }
+  // The processor's programs run on the library for CUDA as well, but not the other way round.
+  runtime(name);
   const card = name === 'cuda' ? cards()[0] : undefined;
   return engineFor({ ...devices[name], ...(card === undefined ? {} : { card: { name: card.name, memory: card.memory } }) });
 }

@@ -88,6 +88,7 @@ export async function trainOnRecords<T>(
     clip: config.clip,
     parts: microBatch < batch,
     compile: vlm.engine.compile,
+    half: vlm.engine.device.half,
     options: {
       ...vlm.compileOptions,
       ...(options.threads === undefined ? {} : { threads: options.threads }),

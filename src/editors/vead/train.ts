@@ -193,6 +193,7 @@ export function veadTrainer(
     ...(config.clip === null ? {} : { clip: config.clip }),
     parts: config.microBatch < config.batch,
     compile: vlm.engine.compile,
+    half: vlm.engine.device.half,
     options: { ...vlm.compileOptions, ...(threads === undefined ? {} : { threads }), weights: vlm.weights },
   });
 }
