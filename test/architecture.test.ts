@@ -17,6 +17,7 @@ const layers = [
   ['src/attribution'],
   ['src/editors'],
   ['src/evaluation'],
+  ['src/ledger'],
   ['src/index.ts'],
   ['lab/recipes.ts'],
   ['lab/world'],

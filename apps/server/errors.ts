@@ -3,6 +3,7 @@
 import { basename, dirname } from 'node:path';
 import { FileChanged } from '../../src/files/changed.ts';
 import { visible } from '../../src/files/visible.ts';
+import { LedgerError } from '../../src/ledger/ledger.ts';
 
 export interface ErrorBody {
   readonly error: {
@@ -13,7 +14,7 @@ export interface ErrorBody {
   };
 }
 
-export type ErrorStatus = 400 | 401 | 403 | 404 | 405 | 409 | 413 | 415 | 429 | 500 | 503 | 504;
+export type ErrorStatus = 400 | 401 | 403 | 404 | 405 | 409 | 413 | 415 | 429 | 500 | 503 | 504 | 507;
 
 const types: Record<ErrorStatus, string> = {
   400: 'invalid_request_error',
@@ -28,6 +29,7 @@ const types: Record<ErrorStatus, string> = {
   500: 'server_error',
   503: 'server_error',
   504: 'timeout_error',
+  507: 'server_error',
 };
 
 export interface ErrorOptions {
@@ -62,6 +64,22 @@ export class ApiError extends Error {
   body(): ErrorBody {
     return { error: { message: visible(this.message), type: types[this.status], param: this.param ?? null, code: this.code } };
   }
+}
+
+/** An error as the client is told of it; undefined: it is a defect. */
+export function toApiError(error: unknown): ApiError | undefined {
+  if (error instanceof ApiError) return error;
+  if (error instanceof LedgerError)
+    return new ApiError(error.code.endsWith('_not_found') ? 404 : 409, error.code, error.message, { param: error.param });
+  if (isStop(error)) return new ApiError(503, 'stopped', (error as Error).message);
+  for (let at: unknown = error; at instanceof Error; at = at.cause)
+    if (['ENOSPC', 'EDQUOT'].includes((at as NodeJS.ErrnoException).code ?? ''))
+      return new ApiError(
+        507,
+        'storage_full',
+        'the server has no space left to keep this, and nothing was changed; delete some edits',
+      );
+  return undefined;
 }
 
 /** What of an error crosses from the engine's thread. */

@@ -1,11 +1,11 @@
 /** `NAME`, `NAME@SET`, `NAME@edit_ID`: which model, under which edits. */
 
-import type { EditStore } from './edits/store.ts';
-import { setId } from './edits/store.ts';
+import type { Ledger } from '../../src/ledger/ledger.ts';
+import { setId } from '../../src/ledger/ledger.ts';
 import type { ModelUnder } from './engine/tasks.ts';
 import { ApiError } from './errors.ts';
 
-export function modelUnder(ref: string, models: readonly string[], store: EditStore, param: string): ModelUnder {
+export function modelUnder(ref: string, models: readonly string[], store: Ledger, param: string): ModelUnder {
   const at = ref.lastIndexOf('@');
   const [model, under] = models.includes(ref) || at < 0 ? [ref, undefined] : [ref.slice(0, at), ref.slice(at + 1)];
   const missing = (): ApiError =>
@@ -15,9 +15,8 @@ export function modelUnder(ref: string, models: readonly string[], store: EditSt
   if (!models.includes(model)) throw missing();
   if (under === undefined) return { model, edits: [] };
   if (under.startsWith('edit_')) {
-    const edit = store.edits.find(({ id }) => id === under);
-    if (edit?.model !== model) throw missing();
-    return { model, edits: [{ id: edit.id, path: store.path(edit.id) }] };
+    if (!store.has(under) || store.edit(under).model !== model) throw missing();
+    return { model, edits: [{ id: under, path: store.path(under) }] };
   }
   const set = store.findSet(model, under);
   if (set === undefined) throw missing();
@@ -25,6 +24,6 @@ export function modelUnder(ref: string, models: readonly string[], store: EditSt
 }
 
 /** All names of models that can be asked: unedited ones first, then those under sets. */
-export function modelNames(models: readonly string[], store: EditStore): string[] {
+export function modelNames(models: readonly string[], store: Ledger): string[] {
   return [...models, ...store.sets.filter(({ model }) => models.includes(model)).map(setId)];
 }

@@ -4,12 +4,12 @@ import { setMaxListeners } from 'node:events';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import { Ledger } from '../../src/ledger/ledger.ts';
 import { Budget } from './budget.ts';
 import { Datasets } from './datasets.ts';
-import { EditStore } from './edits/store.ts';
 import { Engine } from './engine/engine.ts';
-import type { Facts, TaskName, Tasks } from './engine/tasks.ts';
-import { ApiError, type ErrorBody, isStop, stopped } from './errors.ts';
+import type { EditFile, Facts, ModelUnder, TaskName, Tasks } from './engine/tasks.ts';
+import { ApiError, type ErrorBody, stopped, toApiError } from './errors.ts';
 import { parseHost } from './http/host.ts';
 import { Jobs } from './jobs.ts';
 import { Metrics } from './metrics.ts';
@@ -21,6 +21,22 @@ import { Runs } from './runs.ts';
 
 /** Large bodies that are held at once, in bytes; others are read when these are done with. */
 const bodyBytes = 48e6;
+
+/** Edits that an order names. */
+function editsOf(order: Tasks[TaskName]['order']): readonly EditFile[] {
+  const {
+    under,
+    before,
+    after,
+    beside = [],
+  } = (order ?? {}) as {
+    under?: ModelUnder;
+    before?: ModelUnder;
+    after?: ModelUnder;
+    beside?: readonly EditFile[];
+  };
+  return [under, before, after].flatMap((model) => (typeof model === 'object' ? model.edits : [])).concat(beside);
+}
 
 export interface Turn {
   /** gives the work up */
@@ -35,7 +51,7 @@ export class Services {
   readonly queue: Queue;
   /** bytes of large bodies that are held */
   readonly bodies: Budget;
-  readonly store: EditStore;
+  readonly store: Ledger;
   readonly uploads: Uploads;
   readonly pictures: Pictures;
   readonly datasets: Datasets;
@@ -61,7 +77,7 @@ export class Services {
     // As many as there are streams and requests.
     setMaxListeners(0, this.watching.signal, this.hurry.signal);
     mkdirSync(dataDir, { recursive: true });
-    this.store = new EditStore(dataDir, this.limits);
+    this.store = new Ledger(dataDir, this.limits);
     this.uploads = new Uploads(join(dataDir, 'uploads'));
     this.engine = new Engine({ models, weights, editors, threads, dtype, maxMemory }, (error) =>
       this.logger.error({ err: error }, 'the engine failed; it starts again with the next request'),
@@ -83,7 +99,7 @@ export class Services {
       engineFailures: () => this.engine.failures,
       edits: () => {
         const enabled = this.store.edits.filter((edit) => this.store.isEnabled(edit)).length;
-        return { enabled, disabled: this.store.edits.length - enabled };
+        return { enabled, disabled: this.store.size - enabled };
       },
     });
   }
@@ -116,9 +132,12 @@ export class Services {
     onNews?: (news: Tasks[K]['news']) => void,
   ): Promise<Tasks[K]['result']> {
     const began = performance.now();
+    // Their files are read when the engine comes to them.
+    const release = this.store.hold(editsOf(order).map(({ id }) => id));
     try {
       return await this.engine.run(task, order, { signal, ...(onNews === undefined ? {} : { onNews }) });
     } finally {
+      release();
       this.metrics.work(task, (performance.now() - began) / 1000);
     }
   }
@@ -153,14 +172,14 @@ export class Services {
       /^\/v1\/(edits|pictures|datasets)\/([\w.-]{1,200})(?:\/(?:picture|pictures\/(\d{1,9})))?$/.exec(path) ?? [];
     if (id === undefined) return undefined;
     if (kind === 'pictures') return this.uploads.get(id);
-    if (kind === 'edits') return this.store.edits.some((edit) => edit.id === id) ? this.store.picture(id) : undefined;
+    if (kind === 'edits') return this.store.has(id) ? this.store.picture(id) : undefined;
     return number === undefined ? undefined : this.datasets.picture(id, Number(number));
   }
 
   /** Any error as the client is told of it: what is no message for it stays in the log. */
   asError(error: unknown): ApiError {
-    if (error instanceof ApiError) return error;
-    if (isStop(error)) return new ApiError(503, 'stopped', (error as Error).message);
+    const told = toApiError(error);
+    if (told !== undefined) return told;
     this.logger.error({ err: error }, 'a request failed');
     return new ApiError(500, 'internal', 'the server failed at this request; its log says why');
   }

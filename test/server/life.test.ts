@@ -1,87 +1,14 @@
-/** How a server lives and ends: kills at any moment, drains, clients that leave, too many at once, work that takes too long. */
+/** How a server lives and ends: kills, drains, clients that leave, too many at once, work that takes too long. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { cpSync, existsSync, readdirSync, rmSync, statSync, truncateSync } from 'node:fs';
+import { cpSync, readdirSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { EditStore } from '../../apps/server/edits/store.ts';
-import { readEdit } from '../../src/editors/files.ts';
 import { Random } from '../../src/random.ts';
 import { root, visedit } from '../cli/start.ts';
 import { temporaryFolder } from '../tiny-world.ts';
 import { ask, type Harness, isErrorBody, messages, requestOf, startHarness } from './harness.ts';
 
 const ended = (child: ChildProcess): Promise<number | null> => new Promise((resolve) => child.on('close', resolve));
-
-interface Line {
-  ready?: true;
-  doing?: string;
-  done?: string;
-  id: string;
-  note?: string;
-  prompt?: string;
-}
-
-test('a store that is killed at any moment has every change that it confirmed, and nothing half done', async () => {
-  const folder = temporaryFolder();
-  const random = new Random('kills');
-  const wanted = new Map<string, { prompt: string; note: string | null }>();
-  let changes = 0;
-  for (let round = 0; round < 6; round++) {
-    const child = spawn(
-      process.execPath,
-      ['--import', import.meta.resolve('tsx'), join(root, 'test/server/store-process.ts'), folder, `kills ${round}`],
-      {
-        stdio: ['ignore', 'pipe', 'inherit'],
-      },
-    );
-    let text = '';
-    let planned = false;
-    // Lines that are awaited, and milliseconds after them.
-    const [after, delay] = [10 + random.int(40), random.int(30)];
-    const end = ended(child);
-    child.stdout!.on('data', (piece) => {
-      text += piece;
-      if (planned || text.split('\n').length < after) return;
-      planned = true;
-      setTimeout(() => child.kill('SIGKILL'), delay);
-    });
-    await end;
-    const lines = text
-      .split('\n')
-      .slice(0, -1)
-      .map((line) => JSON.parse(line) as Line);
-    for (const line of lines) {
-      if (line.done === 'add') wanted.set(line.id, { prompt: line.prompt!, note: null });
-      if (line.done === 'delete') wanted.delete(line.id);
-      if (line.done === 'note') wanted.set(line.id, { ...wanted.get(line.id)!, note: line.note! });
-    }
-    changes += lines.filter(({ done }) => done !== undefined).length;
-    // The change that was under way may have happened or not.
-    const last = lines.at(-1)!;
-    const open = last.doing === undefined ? undefined : last;
-    const store = new EditStore(folder, { edits: 1e6, editsPerSet: 1e6 });
-    const there = new Map(store.edits.map((edit) => [edit.id, edit]));
-    for (const [id, { prompt, note }] of wanted) {
-      const edit = there.get(id);
-      if (edit === undefined) expect([open?.doing, open?.id]).toEqual(['delete', id]);
-      else if (edit.note !== note) expect([open?.doing, open?.note]).toEqual(['note', edit.note]);
-      else expect(edit.prompt).toBe(prompt);
-      if (edit === undefined) wanted.delete(id);
-      else wanted.set(id, { prompt, note: edit.note });
-    }
-    for (const [id, { prompt, note }] of there) {
-      if (!wanted.has(id)) expect([open?.doing, open?.id]).toEqual(['add', id]);
-      wanted.set(id, { prompt, note });
-      expect(readEdit(store.path(id)).request.prompt).toBe(prompt);
-      expect(existsSync(store.picturePath(id))).toBe(true);
-    }
-    // What was not finished is swept away.
-    expect(readdirSync(join(folder, 'edits')).sort()).toEqual([...there.keys()].map((id) => `${id}.safetensors`).sort());
-    store.close();
-  }
-  expect(changes).toBeGreaterThan(20);
-  rmSync(folder, { recursive: true });
-}, 120_000);
 
 describe('as a process', () => {
   const folder = temporaryFolder();
@@ -249,15 +176,15 @@ describe('under load', () => {
       const request = { method: 'POST', body: JSON.stringify(edit), headers, signal: leaving.signal };
       const asked = fetch(`${harness.server.url}/v1/edits`, request);
       setTimeout(() => leaving.abort(), random.uniform() * 0.8 * took);
-      if (
-        await asked.then(
-          () => true,
-          () => false,
-        )
-      )
-        kept++;
+      const answered = await asked.then(
+        () => true,
+        () => false,
+      );
       await letsGo();
-      expect((await harness.ask('GET', '/v1/edits?set=stopped')).json.total).toBe(kept);
+      // Who leaves while the answer is on its way may have made an edit.
+      const { total } = (await harness.ask('GET', '/v1/edits?set=stopped')).json;
+      expect(answered ? [kept + 1] : [kept, kept + 1]).toContain(total);
+      kept = total;
     }
     expect(readdirSync(join(harness.folder, 'data', 'edits')).length).toBe((await harness.ask('GET', '/v1/edits')).json.total);
   }, 120_000);

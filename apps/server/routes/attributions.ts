@@ -1,7 +1,7 @@
 /** `POST /v1/attributions`: why a token. */
 
 import { createRoute, z } from '@hono/zod-openapi';
-import type { Attribution, AttributionView, NamedToken } from '../engine/tasks.ts';
+import type { Attribution, AttributionView, ModelUnder, NamedToken } from '../engine/tasks.ts';
 import { ApiError } from '../errors.ts';
 import { attributionFigure } from '../figures.ts';
 import { background, body, drawings, format, image, modelRef, promptText, seed, token, workAnswers } from '../http/schemas.ts';
@@ -76,7 +76,8 @@ export const addAttributions: AddRoutes = (app, services) => {
   app.openapi(route, async (c) => {
     const asked = c.req.valid('json');
     const { model, prompt, answer, position, key, draws, sigma, seed: from, top, before } = asked;
-    const under = modelUnder(model, services.models, services.store, 'model');
+    const under = (): ModelUnder => modelUnder(model, services.models, services.store, 'model');
+    under();
     if (position > answer.length)
       throw new ApiError(400, 'invalid_value', `the answer has ${answer.length} tokens, so position is at most that`, {
         param: 'position',
@@ -95,7 +96,8 @@ export const addAttributions: AddRoutes = (app, services) => {
           const sources = asked.image === undefined ? [] : [{ url: asked.image, param: 'image' }];
           return services.pictures.with(sources, own, async ([picture]) => {
             const order = {
-              under,
+              // As it is when its turn has come.
+              under: under(),
               prompt,
               image: picture,
               answer,

@@ -170,16 +170,20 @@ export const addChat: AddRoutes = (app, services) => {
 };
 
 /** What is asked, with pictures that are not read yet. */
-type Order = Omit<ChatOrder, 'image'> & { readonly pictures: readonly Source[] };
+type Order = Omit<ChatOrder, 'image'> & { readonly model: string; readonly pictures: readonly Source[] };
 
 const answer = (
   services: Services,
-  { pictures, ...order }: Order,
+  { pictures, model, ...order }: Order,
   signal: AbortSignal,
   onNews?: (token: SaidToken) => void,
 ): Promise<Said> =>
   services.inTurn('short', { signal }, (own) =>
-    services.pictures.with(pictures, own, ([image]) => services.inEngine('chat', { ...order, image }, own, onNews)),
+    services.pictures.with(pictures, own, ([image]) => {
+      // As it is when its turn has come.
+      const under = modelUnder(model, services.models, services.store, 'model');
+      return services.inEngine('chat', { ...order, under, image }, own, onNews);
+    }),
   );
 
 function orderOf(services: Services, asked: ChatRequest): Order {
@@ -227,6 +231,7 @@ function orderOf(services: Services, asked: ChatRequest): Order {
     throw new ApiError(400, 'invalid_value', 'stream_options needs stream: true', { param: 'stream_options' });
   return {
     under,
+    model: asked.model,
     prompt,
     pictures: picture === undefined ? [] : [picture],
     maxTokens,

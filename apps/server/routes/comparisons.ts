@@ -83,8 +83,11 @@ const route = createRoute({
 export const addComparisons: AddRoutes = (app, services) => {
   app.openapi(route, async (c) => {
     const asked = c.req.valid('json');
-    const before = modelUnder(asked.before, services.models, services.store, 'before');
-    const after = modelUnder(asked.after, services.models, services.store, 'after');
+    const both = () => ({
+      before: modelUnder(asked.before, services.models, services.store, 'before'),
+      after: modelUnder(asked.after, services.models, services.store, 'after'),
+    });
+    both();
     const { limits } = services;
     if (asked.queries.length > limits.queries)
       throw new ApiError(400, 'invalid_value', `at most ${limits.queries} queries are allowed`, { param: 'queries' });
@@ -116,8 +119,8 @@ export const addComparisons: AddRoutes = (app, services) => {
               target: target ?? undefined,
             }));
             const order = {
-              before,
-              after,
+              // As they are when their turn has come.
+              ...both(),
               queries,
               maxTokens: Math.min(asked.max_tokens, limits.maxTokens),
               top: asked.top_logprobs,

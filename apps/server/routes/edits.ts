@@ -3,8 +3,8 @@
 import { readFileSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
 import { createRoute, z } from '@hono/zod-openapi';
-import { entriesOf } from '../edits/history.ts';
-import { type EditSet, editCheck, type StoredEdit, setId } from '../edits/store.ts';
+import { entriesOf } from '../../../src/ledger/history.ts';
+import { type EditSet, editCheck, type StoredEdit, setId } from '../../../src/ledger/ledger.ts';
 import type { EditMade } from '../engine/tasks.ts';
 import { ApiError } from '../errors.ts';
 import {
@@ -289,13 +289,14 @@ const makeEdit =
         { param: 'editor' },
       );
     const used = weights ?? known.weights.find((one) => one.model === model)?.name;
-    const beside = store.beside(model, name, editor);
+    store.beside(model, name, editor);
     const about = { id: store.newId(), set: name, model, weights: used ?? null, note: text ?? null };
     const out = store.path(about.id);
     const source = { url, param: 'image' };
     return services.inTurn('long', { signal, onStart }, (own) =>
       kept(services, about, source, own, () =>
         services.pictures.with([source], own, ([picture]) => {
+          const beside = store.beside(model, name, editor);
           const order = { model, editor, weights: used, image: picture!, prompt, target, out, beside, card: probes === 'card' };
           return services.inEngine('edit', order, own);
         }),
@@ -309,13 +310,13 @@ const adoptEdit =
     services.inTurn('long', { signal, onStart }, (own) => {
       const { store } = services;
       checkModel(services, model);
-      const beside = store.beside(model, name, undefined);
+      store.beside(model, name, undefined);
       const about = { id: store.newId(), set: name, model, weights: null, note: text ?? null };
       const path = store.path(about.id);
       const source = url === undefined ? undefined : { url, param: 'image' };
       return kept(services, about, source, own, async () => {
         await writeFile(path, fromDataUrl(file, 'file'), { flush: true });
-        return services.inEngine('adopt', { model, path, beside }, own);
+        return services.inEngine('adopt', { model, path, beside: store.beside(model, name, undefined) }, own);
       });
     });
 
@@ -370,7 +371,7 @@ function describeSet({ store }: Services, one: EditSet): z.infer<typeof set> {
     id: setId(one),
     model,
     name,
-    editor: store.edits.find((each) => each.model === model && each.set === name)?.editor ?? null,
+    editor: store.editorOf(one) ?? null,
     revision: history.at(-1)?.revision ?? 0,
     edits: entriesOf(history).map((entry) => ({ ...entry })),
     history: history.map(({ revision, at, action, edit: of, to }) => ({ revision, at, action, edit: of, to })),

@@ -1,8 +1,8 @@
 /** `/v1/models` and `/v1/editors`: what can be asked, and what can correct it. */
 
 import { createRoute, z } from '@hono/zod-openapi';
-import { entriesOf } from '../edits/history.ts';
-import { setId } from '../edits/store.ts';
+import { entriesOf } from '../../../src/ledger/history.ts';
+import { setId } from '../../../src/ledger/ledger.ts';
 import { ApiError } from '../errors.ts';
 import { answers, list } from '../http/schemas.ts';
 import { modelNames } from '../model-ref.ts';

@@ -93,3 +93,34 @@ export function reverted(history: History, to: number | undefined, at: number): 
   }
   return undefined;
 }
+
+/** A revision without its entries where they follow from the revisions before it. */
+export type PackedRevision = Omit<Revision, 'entries'> & { readonly entries?: readonly Entry[] | undefined };
+
+/** What a revision's entries are when they follow from those before it. */
+function following(before: History, { action, edit, to }: Omit<Revision, 'entries'>): readonly Entry[] | undefined {
+  const entries = entriesOf(before);
+  if (action === 'revert') return stateAt(before, to ?? -1);
+  if (action === 'add') return [...entries, { id: edit!, enabled: true }];
+  if (action === 'delete') return entries.filter(({ id }) => id !== edit);
+  const enabled = action === 'enable';
+  if (!entries.some(({ id }) => id === edit)) return [...entries, { id: edit!, enabled }];
+  return entries.map((one) => (one.id === edit ? { id: one.id, enabled } : one));
+}
+
+export function packed(history: History): PackedRevision[] {
+  return history.map(({ entries, ...revision }, i) => {
+    const follow = i === 0 ? undefined : following(history.slice(0, i), revision);
+    return follow !== undefined && same(follow, entries) ? revision : { ...revision, entries };
+  });
+}
+
+/** @throws Error when entries neither follow nor are given */
+export function unpacked(revisions: readonly PackedRevision[]): History {
+  return revisions.reduce<Revision[]>((before, { entries, ...revision }) => {
+    const found = entries ?? following(before, revision);
+    if (found === undefined) throw new Error(`revision ${revision.revision} has no entries`);
+    before.push({ ...revision, entries: found });
+    return before;
+  }, []);
+}

@@ -1,12 +1,12 @@
 /** Changes a store of edits as fast as it can until it is killed, and says of each change when it is confirmed: a line of JSON each. */
 
-import { EditStore } from '../../apps/server/edits/store.ts';
 import { writeEdit } from '../../src/editors/files.ts';
+import { Ledger } from '../../src/ledger/ledger.ts';
 import { Random } from '../../src/random.ts';
 
 const [folder, seed] = process.argv.slice(2) as [string, string];
 const random = new Random(seed);
-const store = new EditStore(folder, { edits: 1e6, editsPerSet: 1e6 });
+const store = new Ledger(folder, { edits: 1e6, editsPerSet: 1e6 });
 const say = (line: object): void => void process.stdout.write(`${JSON.stringify(line)}\n`);
 const data = new Float32Array(20_000).fill(1);
 say({ ready: true });

@@ -1,0 +1,421 @@
+/**
+ * Edits on disk, in sets with a history: `edits/ID.safetensors` as `visedit edit` writes them, `pictures/ID.png`, and `changes.jsonl`, which says
+ * what there is. Files are written before a change names them and removed after one names them no more: a process that is killed at any moment
+ * finds every change that it had confirmed, and nothing half done.
+ */
+
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { hardKinds } from '../evaluation/metrics.ts';
+import { writeFileAtomic } from '../files/atomic.ts';
+import { ChangeLog } from '../files/change-log.ts';
+import { readJson } from '../files/json.ts';
+import { FolderLock } from '../files/lock.ts';
+import { queryKinds } from '../input/records.ts';
+import { added, deleted, entriesOf, type History, packed, reverted, switched, unpacked } from './history.ts';
+
+const entry = z.object({ id: z.string(), enabled: z.boolean() });
+const revision = z.object({
+  revision: z.number(),
+  at: z.number(),
+  action: z.enum(['add', 'enable', 'disable', 'delete', 'revert']),
+  edit: z.string().nullable(),
+  to: z.number().nullable(),
+  entries: z.array(entry).optional(),
+  undo: z.number().nullable(),
+});
+const state = z.object({ text: z.string(), probability: z.number() });
+/** Whether an edit took, as it was made; see src/evaluation/scope-card.ts. */
+export const editCheck = z.object({
+  took: z.boolean(),
+  exact: z.boolean(),
+  forced: z.boolean(),
+  before: state,
+  after: state,
+  card: z
+    .array(
+      z.object({
+        kind: z.enum([...queryKinds, ...hardKinds]),
+        prompt: z.string(),
+        picture: z.enum(['own', 'copy', 'other', 'none']),
+        expected: z.string(),
+        before: z.string(),
+        after: z.string(),
+        ok: z.boolean(),
+      }),
+    )
+    .readonly(),
+});
+const stored = z.object({
+  id: z.string().regex(/^edit_[0-9a-f]+$/),
+  model: z.string(),
+  fingerprint: z.string(),
+  set: z.string(),
+  editor: z.string(),
+  weights: z.string().nullable(),
+  prompt: z.string(),
+  target: z.string(),
+  note: z.string().nullable(),
+  created: z.number(),
+  bytes: z.number(),
+  picture: z.boolean(),
+  check: editCheck.nullable().default(null),
+  warnings: z.array(z.string()).readonly().default([]),
+});
+const setName = { model: z.string(), name: z.string() };
+const wholeSet = z.object({ ...setName, history: z.array(revision) });
+/** The index of visedit 0.1, which is taken over. */
+const formerIndex = z.object({ version: z.literal(1), edits: z.array(stored), sets: z.array(wholeSet) });
+
+/** `edit` and `set` give states; the others are changes. */
+const change = z.discriminatedUnion('do', [
+  z.object({ do: z.literal('edit'), edit: stored }),
+  wholeSet.extend({ do: z.literal('set') }),
+  z.object({ do: z.literal('add'), edit: stored, at: z.number() }),
+  z.object({ do: z.literal('note'), id: z.string(), note: z.string().nullable() }),
+  z.object({ do: z.literal('switch'), id: z.string(), enabled: z.boolean(), at: z.number() }),
+  z.object({ do: z.literal('delete'), id: z.string(), at: z.number() }),
+  z.object({ do: z.literal('delete-set'), ...setName }),
+  z.object({ do: z.literal('revert'), ...setName, to: z.number().optional(), at: z.number() }),
+]);
+type Change = z.infer<typeof change>;
+
+export type StoredEdit = z.infer<typeof stored>;
+
+export interface EditSet {
+  readonly model: string;
+  readonly name: string;
+  readonly history: History;
+  /** in the order they were made; those whose addition is undone, too */
+  readonly members: ReadonlySet<string>;
+}
+
+export interface LedgerLimits {
+  readonly edits: number;
+  readonly editsPerSet: number;
+}
+
+export type LedgerErrorCode =
+  | 'edit_not_found'
+  | 'set_not_found'
+  | 'revision_not_found'
+  | 'edits_do_not_combine'
+  | 'set_full'
+  | 'store_full'
+  | 'nothing_to_revert';
+
+/** What cannot be done with the edits that there are. */
+export class LedgerError extends Error {
+  override name = 'LedgerError';
+  constructor(
+    readonly code: LedgerErrorCode,
+    message: string,
+    /** what of the request does not fit */
+    readonly param: string | undefined,
+  ) {
+    super(message);
+  }
+}
+
+export const setId = ({ model, name }: Pick<EditSet, 'model' | 'name'>): string => `${model}@${name}`;
+
+const now = (): number => Math.floor(Date.now() / 1000);
+
+export class Ledger {
+  readonly #edits = new Map<string, StoredEdit>();
+  readonly #sets = new Map<string, EditSet>();
+  readonly #log: ChangeLog;
+  readonly #lock: FolderLock;
+  /** how often the files of an edit are held */
+  readonly #held = new Map<string, number>();
+
+  /** @throws Error when another process uses the folder, or what the changes name is not there */
+  constructor(
+    readonly folder: string,
+    readonly limits: LedgerLimits,
+  ) {
+    mkdirSync(join(folder, 'edits'), { recursive: true });
+    mkdirSync(join(folder, 'pictures'), { recursive: true });
+    this.#lock = new FolderLock(folder);
+    try {
+      this.#log = new ChangeLog(join(folder, 'changes.jsonl'), (line) => this.#apply(change.parse(line)));
+      this.#takeOverIndex();
+      for (const { id } of this.#edits.values())
+        if (!existsSync(this.path(id)))
+          throw new Error(`${this.#log.path} names the edit ${id}, but ${this.path(id)} is missing; put the file back`);
+      if (this.#log.lines > 2 * (this.#edits.size + this.#sets.size) + 1000) this.#log.replace(this.#states());
+      this.#sweep();
+    } catch (error) {
+      this.#lock.release();
+      throw error;
+    }
+  }
+
+  #takeOverIndex(): void {
+    const path = join(this.folder, 'index.json');
+    if (!existsSync(path)) return;
+    const read = formerIndex.safeParse(readJson(path));
+    if (!read.success) {
+      const { path: at, message } = read.error.issues[0]!;
+      throw new Error(`${path} is not an index of edits that this visedit reads: ${at.join('.')}: ${message}`);
+    }
+    for (const edit of read.data.edits) this.#apply({ do: 'edit', edit });
+    for (const set of read.data.sets) this.#apply({ do: 'set', ...set });
+    this.#log.replace(this.#states());
+    rmSync(path);
+  }
+
+  /** What there is, as changes. */
+  *#states(): Iterable<Change> {
+    for (const edit of this.#edits.values()) yield { do: 'edit', edit };
+    for (const { model, name, history } of this.#sets.values())
+      yield {
+        do: 'set',
+        model,
+        name,
+        history: packed(history).map((one) => ({ ...one, entries: one.entries && [...one.entries] })),
+      };
+  }
+
+  /** Removes files that no change names: additions that were not finished, deletions that were, what a kill left. */
+  #sweep(): void {
+    for (const kind of ['edits', 'pictures']) {
+      for (const name of readdirSync(join(this.folder, kind)))
+        if (!this.#edits.has(name.replace(/\.(safetensors|png)$/, ''))) rmSync(join(this.folder, kind, name), { force: true });
+    }
+    for (const name of readdirSync(this.folder))
+      if (/^\..*\.tmp$/.test(name) || name === 'server.lock') rmSync(join(this.folder, name), { force: true });
+  }
+
+  close(): void {
+    this.#log.close();
+    this.#lock.release();
+  }
+
+  newId(): string {
+    return `edit_${randomBytes(8).toString('hex')}`;
+  }
+
+  /** The file of an edit. */
+  path(id: string): string {
+    return join(this.folder, 'edits', `${id}.safetensors`);
+  }
+
+  picturePath(id: string): string {
+    return join(this.folder, 'pictures', `${id}.png`);
+  }
+
+  get size(): number {
+    return this.#edits.size;
+  }
+
+  get edits(): readonly StoredEdit[] {
+    return [...this.#edits.values()];
+  }
+
+  get sets(): readonly EditSet[] {
+    return [...this.#sets.values()];
+  }
+
+  has(id: string): boolean {
+    return this.#edits.has(id);
+  }
+
+  /** @throws LedgerError */
+  edit(id: string): StoredEdit {
+    const edit = this.#edits.get(id);
+    if (edit === undefined) throw new LedgerError('edit_not_found', `there is no edit ${JSON.stringify(id)}`, 'id');
+    return edit;
+  }
+
+  findSet(model: string, name: string): EditSet | undefined {
+    return this.#sets.get(setId({ model, name }));
+  }
+
+  /** @throws LedgerError */
+  set(id: string): EditSet {
+    const set = this.#sets.get(id);
+    if (set === undefined) throw new LedgerError('set_not_found', `there is no set ${JSON.stringify(id)}`, 'id');
+    return set;
+  }
+
+  isEnabled({ id, model, set }: StoredEdit): boolean {
+    return entriesOf(this.findSet(model, set)?.history ?? []).some((one) => one.id === id && one.enabled);
+  }
+
+  /** The editor whose edits a set holds. */
+  editorOf({ members }: EditSet): string | undefined {
+    const [first] = members;
+    return first === undefined ? undefined : this.#edits.get(first)!.editor;
+  }
+
+  /** Edits of a set that act, in their order. */
+  active({ history }: EditSet): StoredEdit[] {
+    return entriesOf(history)
+      .filter(({ enabled }) => enabled)
+      .map(({ id }) => this.#edits.get(id)!);
+  }
+
+  /**
+   * Files of the edits that a new one would stand beside: all of its set, since those that are off may be switched on again.
+   * @throws LedgerError when another editor made them or the set is full
+   */
+  beside(model: string, name: string, editor: string | undefined): { id: string; path: string }[] {
+    const set = this.findSet(model, name);
+    const other = set && this.editorOf(set);
+    if (editor !== undefined && other !== undefined && other !== editor)
+      throw new LedgerError(
+        'edits_do_not_combine',
+        `the set ${name} holds edits of ${other}; edits of ${editor} do not combine with them: use another set`,
+        'editor',
+      );
+    const there = [...(set?.members ?? [])];
+    if (there.length >= this.limits.editsPerSet)
+      throw new LedgerError(
+        'set_full',
+        `the set ${name} holds ${there.length} edits, as many as a set may; use another set`,
+        'set',
+      );
+    if (this.#edits.size >= this.limits.edits)
+      throw new LedgerError('store_full', `${this.#edits.size} edits are kept, as many as may be; delete some`, undefined);
+    return there.map((id) => ({ id, path: this.path(id) }));
+  }
+
+  /** Takes an edit whose file is written. @param picture PNG */
+  add(edit: Omit<StoredEdit, 'created' | 'bytes' | 'picture'>, picture: Uint8Array | undefined): StoredEdit {
+    this.beside(edit.model, edit.set, edit.editor);
+    const { size } = statSync(this.path(edit.id));
+    const whole = { ...edit, created: now(), bytes: size, picture: picture !== undefined };
+    try {
+      if (picture !== undefined) writeFileAtomic(this.picturePath(edit.id), picture);
+      this.#change({ do: 'add', edit: whole, at: now() });
+    } catch (error) {
+      this.#remove(edit.id);
+      throw error;
+    }
+    return whole;
+  }
+
+  update(id: string, { enabled, note }: { enabled?: boolean | undefined; note?: string | null | undefined }): StoredEdit {
+    const { model, set } = this.edit(id);
+    if (note !== undefined) this.#change({ do: 'note', id, note });
+    if (enabled !== undefined) {
+      const { history } = this.findSet(model, set)!;
+      if (switched(history, id, enabled, 0) !== history) this.#change({ do: 'switch', id, enabled, at: now() });
+    }
+    return this.edit(id);
+  }
+
+  delete(id: string): void {
+    this.edit(id);
+    this.#change({ do: 'delete', id, at: now() });
+    this.#drop([id]);
+  }
+
+  deleteSet(id: string): void {
+    const { model, name, members } = this.set(id);
+    this.#change({ do: 'delete-set', model, name });
+    this.#drop([...members]);
+  }
+
+  /** @throws LedgerError when there is nothing to go back to, or the revision is not known */
+  revert(id: string, to?: number): EditSet {
+    const { model, name, history } = this.set(id);
+    if (reverted(history, to, 0) === undefined) {
+      if (to === undefined)
+        throw new LedgerError('nothing_to_revert', `no change of the set ${id} is left that could be undone`, 'id');
+      throw new LedgerError('revision_not_found', `the set ${id} has no revision ${to}, or keeps it no longer`, 'to');
+    }
+    this.#change({ do: 'revert', model, name, ...(to === undefined ? {} : { to }), at: now() });
+    return this.set(id);
+  }
+
+  picture(id: string): Uint8Array | undefined {
+    return this.edit(id).picture ? readFileSync(this.picturePath(id)) : undefined;
+  }
+
+  /** Keeps the files of edits until the function that it returns is called, deleted or not. */
+  hold(ids: readonly string[]): () => void {
+    for (const id of ids) this.#held.set(id, (this.#held.get(id) ?? 0) + 1);
+    let open = true;
+    return () => {
+      if (!open) return;
+      open = false;
+      for (const id of ids) {
+        const left = this.#held.get(id)! - 1;
+        if (left > 0) this.#held.set(id, left);
+        else {
+          this.#held.delete(id);
+          if (!this.#edits.has(id)) this.#remove(id);
+        }
+      }
+    };
+  }
+
+  /** On disk first, then in memory; what frees space can be written to a full disk. */
+  #change(made: Change): void {
+    this.#log.append(made, made.do === 'delete' || made.do === 'delete-set');
+    this.#apply(made);
+  }
+
+  #apply(made: Change): void {
+    switch (made.do) {
+      case 'edit':
+        this.#edits.set(made.edit.id, made.edit);
+        break;
+      case 'set': {
+        const { model, name, history } = made;
+        const members = [...this.#edits.values()].filter((edit) => edit.model === model && edit.set === name);
+        this.#sets.set(setId(made), { model, name, history: unpacked(history), members: new Set(members.map(({ id }) => id)) });
+        break;
+      }
+      case 'add': {
+        const { id, model, set: name } = made.edit;
+        const set = this.findSet(model, name);
+        this.#edits.set(id, made.edit);
+        const members = new Set(set?.members).add(id);
+        this.#sets.set(setId({ model, name }), { model, name, history: added(set?.history ?? [], id, made.at), members });
+        break;
+      }
+      case 'note':
+        this.#edits.set(made.id, { ...this.edit(made.id), note: made.note });
+        break;
+      case 'switch': {
+        const { model, set } = this.edit(made.id);
+        this.#put(model, set, (history) => switched(history, made.id, made.enabled, made.at));
+        break;
+      }
+      case 'delete': {
+        const { model, set } = this.edit(made.id);
+        this.#edits.delete(made.id);
+        this.#put(model, set, (history) => deleted(history, made.id, made.at), made.id);
+        break;
+      }
+      case 'delete-set':
+        for (const id of this.set(setId(made)).members) this.#edits.delete(id);
+        this.#sets.delete(setId(made));
+        break;
+      case 'revert':
+        this.#put(made.model, made.name, (history) => reverted(history, made.to, made.at) ?? history);
+    }
+  }
+
+  #put(model: string, name: string, make: (history: History) => History, without?: string): void {
+    const { history, members } = this.set(setId({ model, name }));
+    const left = without === undefined ? members : new Set([...members].filter((id) => id !== without));
+    this.#sets.set(setId({ model, name }), { model, name, history: make(history), members: left });
+  }
+
+  /** Removes the files of edits that are deleted, now or when nobody holds them. */
+  #drop(ids: readonly string[]): void {
+    for (const id of ids) if (!this.#held.has(id)) this.#remove(id);
+    this.#log.refill();
+  }
+
+  #remove(id: string): void {
+    rmSync(this.path(id), { force: true });
+    rmSync(this.picturePath(id), { force: true });
+  }
+}
