@@ -100,15 +100,25 @@ export type Part = 'whole' | 'prefix' | 'text';
 const columns = ({ prefix, length }: BatchShape, part: Part): [number, number] =>
   part === 'whole' ? [0, length] : part === 'prefix' ? [0, prefix] : [prefix, length];
 
+/** Calls `put` for every position of every input that stands among the part's columns, with its place in [b * columns]. */
+function eachPlace(batch: BatchShape, part: Part, put: (n: number, position: number, place: number) => void): void {
+  const [from, to] = columns(batch, part);
+  batch.sequences.forEach((_, n) => {
+    let position = 0;
+    for (const [start, end] of runsOf(batch, n)) {
+      for (let column = start; column < end; column++, position++)
+        if (column >= from && column < to) put(n, position, n * (to - from) + column - from);
+    }
+  });
+}
+
 /** Token ids [b, l]; 0 where a visual token stands. */
 export function idFeeds(batch: BatchShape, part: Part = 'whole'): Tensor {
   const [from, to] = columns(batch, part);
   const data = new BigInt64Array(batch.sequences.length * (to - from));
-  batch.sequences.forEach(({ ids }, n) => {
-    ids.forEach((id, i) => {
-      const column = columnOf(batch, n, i);
-      if (id > 0 && column >= from && column < to) data[n * (to - from) + column - from] = BigInt(id);
-    });
+  eachPlace(batch, part, (n, position, place) => {
+    const id = batch.sequences[n]!.ids[position]!;
+    if (id > 0) data[place] = BigInt(id);
   });
   return i64(data, [batch.sequences.length, to - from]);
 }
@@ -116,19 +126,14 @@ export function idFeeds(batch: BatchShape, part: Part = 'whole'): Tensor {
 /** Positions [b, l], or [axes, b, l] of a decoder with several axes. */
 export function positionFeeds(batch: BatchShape, axes = 1, part: Part = 'whole'): Tensor {
   const [from, to] = columns(batch, part);
-  const l = to - from;
   const b = batch.sequences.length;
-  const data = new BigInt64Array(axes * b * l);
-  batch.sequences.forEach((sequence, n) => {
-    for (let axis = 0; axis < axes; axis++) {
-      const own = sequence.positions?.[axis];
-      for (let i = 0; i < sequence.ids.length; i++) {
-        const column = columnOf(batch, n, i);
-        if (column >= from && column < to) data[(axis * b + n) * l + column - from] = BigInt(own?.[i] ?? i);
-      }
-    }
+  const size = b * (to - from);
+  const data = new BigInt64Array(axes * size);
+  eachPlace(batch, part, (n, position, place) => {
+    const own = batch.sequences[n]!.positions;
+    for (let axis = 0; axis < axes; axis++) data[axis * size + place] = BigInt(own?.[axis]?.[position] ?? position);
   });
-  return i64(data, axes === 1 ? [b, l] : [axes, b, l]);
+  return i64(data, axes === 1 ? [b, to - from] : [axes, b, to - from]);
 }
 
 /** Causal bias [b, 1, l, l]. */
