@@ -188,15 +188,22 @@ function contextsOf(vlm: Vlm, tensors: ReadonlyMap<string, Tensor<'float32'>>): 
     const ids = [...data.subarray(i * shape[1]!, (i + 1) * shape[1]!)].filter((token) => token !== PADDING);
     const pictures: Picture[] = [];
     const spans: [number, number][][] = [];
+    let open = 0;
     ids.forEach((token, place) => {
-      if (token !== -1 || spans.some(([run]) => place < run![1])) return;
-      const count = counts[next]!;
-      const tokens = f32(visual!.data.slice(at * d, (at + count) * d), [count, d]);
-      const key = createHash('sha256').update(tokens.data).digest('base64');
-      pictures.push({ key, count, see: () => Promise.resolve(tokens) });
-      spans.push([[place, place + count]]);
-      next++;
-      at += count;
+      if (token !== -1) return;
+      if (open === 0) {
+        open = counts[next++]!;
+        const tokens = f32(visual!.data.slice(at * d, (at + open) * d), [open, d]);
+        const key = createHash('sha256').update(tokens.data).digest('base64');
+        pictures.push({ key, count: open, see: () => Promise.resolve(tokens) });
+        spans.push([]);
+        at += open;
+      }
+      const runs = spans.at(-1)!;
+      const run = runs.at(-1);
+      if (run?.[1] === place) run[1]++;
+      else runs.push([place, place + 1]);
+      open--;
     });
     return { ids, pictures, spans };
   });

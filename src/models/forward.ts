@@ -140,8 +140,11 @@ export function placeInputs(
     const positions = input(`${name}positions`, shape(columns), 'int64');
     return { length: columns, positions, bias: input(`${name}bias`, [b, 1, columns, columns]) };
   }
-  const l = addDim(prefix, 't');
-  const parts = [input(`${name}positions.prefix`, shape(prefix), 'int64'), input(`${name}positions.text`, shape('t'), 'int64')];
+  const l = addDim(prefix, 'words');
+  const parts = [
+    input(`${name}positions.prefix`, shape(prefix), 'int64'),
+    input(`${name}positions.text`, shape('words'), 'int64'),
+  ];
   return { length: l, positions: concat(parts, axes === 1 ? 1 : 2), bias: input(`${name}bias`, [b, 1, l, l]) };
 }
 

@@ -10,7 +10,7 @@ import { type Asked, anyPicture, type Picture, type PreparedPicture, type RgbIma
 import { Weights } from '../nn/weights.ts';
 import type { WeightSource } from '../onnx/emit.ts';
 import type { CompileOptions, Engine, Feeds, Program } from '../runtime/program.ts';
-import { type Architecture, type TextCodec, usualTokens } from './architecture.ts';
+import type { Architecture, TextCodec } from './architecture.ts';
 import { type Batch, batchShape, biasFeeds, idFeeds, positionFeeds, spanFeeds, stack, stackPadded } from './batch.ts';
 import { checkFinite } from './finite.ts';
 import { forward, type Plan } from './forward.ts';
@@ -263,9 +263,9 @@ export class Vlm {
     return prefix === this.usualPrefix ? prefix : 'P';
   }
 
-  /** A picture of the usual size, where only the place that it takes in a prompt matters. */
+  /** Any picture, where only its place in a prompt matters; of one visual token where that number depends on the picture. */
   get anyPicture(): Picture {
-    return { ...anyPicture, count: usualTokens(this.architecture) };
+    return { ...anyPicture, count: this.architecture.fixed?.count ?? 1 };
   }
 
   /** `prefixDim` of bare prompts with one picture. */

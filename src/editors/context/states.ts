@@ -61,7 +61,7 @@ export async function statesBelow(vlm: Vlm, queries: readonly Query[], from: num
 export async function answersAbove(vlm: Vlm, samples: readonly Sample[], from: number): Promise<Float32Array[]> {
   const { batch, feeds } = padStates(vlm, samples);
   const rows = targetRows(batch);
-  const plan = { from, to: vlm.decoder.layers, read: ['logits'], rows: true };
+  const plan = { from, to: vlm.decoder.layers, read: ['logits'], rows: true, entered: from === 0 };
   const { logits } = await vlm.run(plan, { ...batch, feeds }, { rows: i64(rows, [rows.length]) });
   const n = vlm.decoder.vocabulary;
   let at = 0;
