@@ -37,6 +37,7 @@ export * as figures from './figures/index.ts';
 export { openCheckpoint } from './files/folder.ts';
 export { openSafetensors, writeSafetensors } from './files/safetensors.ts';
 export * as graph from './graph/index.ts';
+export type { Message } from './input/chat/chat.ts';
 export { decodeImage } from './input/image/decode.ts';
 export {
   type EditRecord,
@@ -61,6 +62,7 @@ export {
 } from './models/answer.ts';
 export type { Architecture, Decoder } from './models/architecture.ts';
 export type { Batch } from './models/batch.ts';
+export { barePrompt, conversation } from './models/chat.ts';
 export { generate } from './models/generate.ts';
 export { builtInModels, loadModel } from './models/load.ts';
 export { defineRewrite, type Rewrite } from './models/rewrite.ts';

@@ -4,10 +4,13 @@
  */
 
 import type { EditRequest } from '../editors/editor.ts';
+import { type Message, type Part, partsOf } from '../input/chat/chat.ts';
 import { answerCue } from '../input/records.ts';
-import { type Asked, changePicture, changeQuestion, imagesOf, questionOf, type RgbImage } from '../input/segments.ts';
+import { type Asked, changePicture, changeQuestion, imagesOf, questionOf, type RgbImage, textOf } from '../input/segments.ts';
 import { unknownWords } from '../input/text/unknown-words.ts';
 import type { TextCodec } from '../models/architecture.ts';
+import { conversation } from '../models/chat.ts';
+import type { Vlm } from '../models/vlm.ts';
 import type { AskedKind } from './metrics.ts';
 
 /** One question around an edit. */
@@ -49,6 +52,25 @@ export function probesOf(request: EditRequest, codec: TextCodec, given: GivenPro
     { kind: 'sameImage', picture: 'own', ...unrelated },
     ...others.map((other): Probe => ({ kind: 'sameQuestion', picture: 'other', ...changePicture(request, other) })),
   ];
+}
+
+/** The same for a conversation: other words take the place of its last question, another picture that of its first one. */
+export function probesInChat(vlm: Vlm, messages: readonly Message[], given: GivenProbes = {}): Probe[] {
+  const last = messages.findLastIndex(({ role }) => role === 'user');
+  const prompt = partsOf(messages[last] ?? { content: '' }).flatMap((part) => ('text' in part ? [part.text] : []));
+  const pictures = messages.flatMap(partsOf).flatMap((part) => ('picture' in part ? [part.picture] : []));
+  const request = { prompt: prompt.join(' '), image: pictures[0], target: '' };
+  return probesOf(request, vlm.codec, given).map(({ kind, picture, prompt: words, image }) => {
+    let seen = 0;
+    const changed = messages.map((message, m): Message => {
+      const own = partsOf(message).flatMap((part): Part[] => {
+        if ('text' in part) return m === last ? [] : [part];
+        return image === undefined ? [] : [{ picture: seen++ === 0 ? image : part.picture }];
+      });
+      return { role: message.role, content: m === last ? [...own, { text: textOf(words) }] : own };
+    });
+    return { kind, picture, ...conversation(vlm, changed) };
+  });
 }
 
 const textQuestion = 'What is two plus three?';

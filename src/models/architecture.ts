@@ -2,6 +2,7 @@
 
 import type { Dim } from '../graph/dim.ts';
 import type { Node } from '../graph/node.ts';
+import type { FamilyChat } from '../input/chat/families.ts';
 import type { Picture } from '../input/segments.ts';
 import type { Weights } from '../nn/weights.ts';
 import type { Sequence } from './sequence.ts';
@@ -86,6 +87,8 @@ export interface Architecture {
   placeholder?(codec: TextCodec): string;
   /** what stands between the picture and a bare prompt that does not say where its picture is */
   readonly afterPicture: string;
+  /** how its folders chat; absent: by their own template, in which `placeholder` stands for a picture */
+  readonly chat?: FamilyChat;
   /**
    * Tokens of a prompt in their order, special tokens included.
    * @throws Error when the family takes no picture at that place, or not as many

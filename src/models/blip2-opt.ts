@@ -4,6 +4,7 @@
  */
 
 import { layerNorm, scope } from '../graph/index.ts';
+import { blip2Chat } from '../input/chat/families.ts';
 import { linear } from '../nn/layers.ts';
 import type { Architecture, FixedPictures } from './architecture.ts';
 import { blip2VitNames, blipVit } from './blip-vit.ts';
@@ -22,6 +23,7 @@ export function blip2Opt(config: Blip2Config): Architecture {
     decoder: opt(text, 'language_model.'),
     fixed,
     patchMap: 'qformer.map',
+    chat: blip2Chat,
     afterPicture: '',
     // A picture at the start stands before the special token that begins the text.
     layout: (parts, codec) => pieces(parts, codec, 'text'),

@@ -5,6 +5,7 @@
 
 import type { Activation } from '../files/config.ts';
 import { type Node, scope } from '../graph/index.ts';
+import { llavaChat } from '../input/chat/families.ts';
 import { activations } from '../nn/activations.ts';
 import { linear } from '../nn/layers.ts';
 import type { Architecture, FixedPictures, TextCodec } from './architecture.ts';
@@ -40,6 +41,7 @@ export function llava(config: LlavaConfig): Architecture {
     decoder,
     fixed,
     placeholder,
+    chat: llavaChat,
     afterPicture: '\n',
     layout: (parts, codec) => {
       const text = parts.map((part) => ('text' in part ? part.text : placeholder(codec))).join('');

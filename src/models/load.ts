@@ -17,6 +17,7 @@ import { chosenDevice, type DeviceChoice, engineOn } from '../runtime/node.ts';
 import type { CompileOptions, Engine } from '../runtime/program.ts';
 import type { Architecture } from './architecture.ts';
 import { blip2Opt } from './blip2-opt.ts';
+import { chatOf } from './chat.ts';
 import type { Blip2Config } from './configs/blip2.ts';
 import { type GenerationConfig, generationConfig } from './configs/generation.ts';
 import type { LlavaConfig } from './configs/llava.ts';
@@ -142,6 +143,7 @@ function assemble(parts: Parts, options: LoadOptions): Vlm {
     codec: tokenizer,
     processor: (image) => prepareFixed(architecture.fixed!, processor, image),
     eosIds,
+    chat: () => chatOf(architecture, tokenizer, dir, tokenizer.dir),
     rules: tokenRules(generation, { eosIds, prompt: parts.prompt, path }),
     fingerprint: () => quantizedFrom(dir)?.source ?? checkpoint.fingerprint(),
     notFinite: () => notFiniteWeight(checkpoint),

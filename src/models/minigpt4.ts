@@ -6,6 +6,7 @@
 import { z } from 'zod';
 import { width } from '../files/config.ts';
 import { layerNorm, scope } from '../graph/index.ts';
+import { miniGpt4Chat } from '../input/chat/families.ts';
 import { linear } from '../nn/layers.ts';
 import type { Architecture, FixedPictures } from './architecture.ts';
 import { blipVit, evaVitNames } from './blip-vit.ts';
@@ -55,6 +56,7 @@ export function miniGpt4(config: MiniGpt4Config): Architecture {
     fixed,
     patchMap: 'qformer.map',
     placeholder: () => PLACEHOLDER,
+    chat: miniGpt4Chat,
     afterPicture: '\n',
     // Each text is tokenised by itself; the special token that begins the input stands before a picture at the start.
     layout: (parts, codec) => pieces(parts, codec, 'input'),

@@ -91,7 +91,9 @@ export function layout(parts: LayoutParts, asked: Asked, target?: string): Seque
   };
   const lastText = segments.at(-1);
   const ending = lastText !== undefined && 'text' in lastText ? lastText.text : '';
-  const space = target === undefined || ending.endsWith(' ') || target.startsWith(' ') ? '' : ' ';
+  // A chat template ends where the answer begins: behind a line break, the answer begins without a space.
+  const spaced = typeof asked.prompt === 'string' ? ending.endsWith(' ') : /\s$/.test(ending);
+  const space = target === undefined || spaced || target.startsWith(' ') ? '' : ' ';
   const tokens = laid(target === undefined ? segments : followed(segments, space + target));
   let targetIds: number[] = [];
   if (target !== undefined) {

@@ -12,6 +12,7 @@ import type { WeightSource } from '../onnx/emit.ts';
 import type { CompileOptions, Engine, Feeds, Program } from '../runtime/program.ts';
 import type { Architecture, TextCodec } from './architecture.ts';
 import { type Batch, batchShape, biasFeeds, idFeeds, positionFeeds, spanFeeds, stack, stackPadded } from './batch.ts';
+import type { Chat } from './chat.ts';
 import { checkFinite } from './finite.ts';
 import { forward, type Plan } from './forward.ts';
 import { identityOf } from './identity.ts';
@@ -37,6 +38,8 @@ export interface VlmParts {
   /** what the image encoder reads of a picture */
   processor: (image: RgbImage) => PreparedPicture;
   eosIds: readonly number[];
+  /** how it chats; read when first asked for */
+  chat?: (() => Chat | undefined) | undefined;
   /** what changes the choice of tokens beside the model's scores */
   rules?: TokenRules | undefined;
   /** hash of the weights: edits and adapters name the model they belong to */
@@ -71,6 +74,7 @@ export class Vlm {
   readonly batchLimit: number;
   readonly #fingerprint: () => string;
   readonly #notFinite: VlmParts['notFinite'];
+  readonly #chat: () => Chat | undefined;
   readonly #programs = new Map<string, Promise<Program>>();
   /** programs by what they were asked for with; several may be one */
   readonly #asked = new Map<string, Promise<Program>>();
@@ -98,6 +102,16 @@ export class Vlm {
     this.batchLimit = parts.batchLimit ?? Number.POSITIVE_INFINITY;
     this.#fingerprint = parts.fingerprint;
     this.#notFinite = parts.notFinite;
+    let chat: { readonly form: Chat | undefined } | undefined;
+    this.#chat = () => {
+      chat ??= { form: parts.chat?.() };
+      return chat.form;
+    };
+  }
+
+  /** How it chats: see chat.ts. @throws Error when its folder has chat templates that cannot be used */
+  get chat(): Chat | undefined {
+    return this.#chat();
   }
 
   get fingerprint(): string {

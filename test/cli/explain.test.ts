@@ -110,7 +110,7 @@ test('trace writes the sites with what was fed', async () => {
   const out = join(dir, 'trace.safetensors');
   const data = await json(['trace', ...asked, '--sites', 'layers.*.out, visual', '--out', out]);
   const file = openSafetensors(out);
-  expect(file.metadata).toMatchObject({ format: 'visedit trace', prompt, visualSpan: JSON.stringify(data.visualSpan) });
+  expect(file.metadata).toMatchObject({ format: 'visedit trace', prompt, spans: JSON.stringify(data.spans) });
   expect(JSON.parse(file.metadata.model!)).toEqual(data.model);
   expect([...file.entries.keys()].sort()).toEqual(['layers.0.out', 'layers.1.out', 'layers.2.out', 'layers.3.out', 'visual']);
   expect(data.sites['layers.3.out']).toEqual([data.tokenIds.length, 32]);

@@ -7,6 +7,7 @@ import { defineCommand } from '../frame/command.ts';
 import type { CommandContext } from '../frame/context.ts';
 import { choice, file, integer, outFile, repeatable, text } from '../frame/values.ts';
 import { announceMemory, modelOptions } from '../model-options.ts';
+import { questionOptions, readQuestion } from '../question.ts';
 import { settings, toSettings } from '../settings.ts';
 
 export const command = defineCommand({
@@ -21,8 +22,7 @@ ft-l and ft-v need no training. vead comes with weights for the built-in models.
     model: text('model folder or built-in name', { required: true, placeholder: 'MODEL' }),
     editor: editorOption('editor to use'),
     weights: file("the editor's trained weights (default: those that come with the model)"),
-    image: file('picture that the question is about', { required: true }),
-    prompt: text('question', { required: true }),
+    ...questionOptions,
     target: text('answer that the model should give', { required: true }),
     out: outFile('edit file to write', { required: true, endings: ['.safetensors'] }),
     for: choice('which of the weights that come with the model: trained on questions (vqa) or captions', ['vqa', 'caption'], {
@@ -41,16 +41,17 @@ ft-l and ft-v need no training. vead comes with weights for the built-in models.
   examples: [
     'edit --model mini-llava --editor vead --image scene.png --prompt "What is at the top left? The answer is:" --target "a cat" --out cat.safetensors',
   ],
-  async run({ model, editor: reference, image: picture, prompt, target, out, maxNewTokens, ...given }, context) {
+  async run({ model, editor: reference, target, out, maxNewTokens, ...given }, context) {
     const [
       { findEditor },
       { shippedWeights, weightsFor },
       { writeEdit },
       { loadModel },
       { decodeImage },
+      { imagesOf, textOf },
       { unedited },
       { checkEdit },
-      { probesOf },
+      { probesInChat, probesOf },
       { warnOfWords },
       { recipeOf },
     ] = await Promise.all([
@@ -59,6 +60,7 @@ ft-l and ft-v need no training. vead comes with weights for the built-in models.
       import('../../../src/editors/files.ts'),
       import('../../../src/models/load.ts'),
       import('../../../src/input/image/decode.ts'),
+      import('../../../src/input/segments.ts'),
       import('../../../src/models/answer.ts'),
       import('../../../src/evaluation/scope-card.ts'),
       import('../../../src/evaluation/probes.ts'),
@@ -72,7 +74,10 @@ ft-l and ft-v need no training. vead comes with weights for the built-in models.
     const path = given.weights ?? (editor.trained ? shippedWeights(model, id, given.for) : undefined);
     const weights = weightsFor(vlm, editor, path);
     const pictures = (paths: readonly string[]) => Promise.all(paths.map((path) => decodeImage(path)));
-    const request = { image: await decodeImage(picture), prompt, target };
+    const { asked, messages, words } = await readQuestion(vlm, given);
+    const request = { ...asked, target };
+    const prompt = textOf(asked.prompt);
+    if (imagesOf(asked).length === 0) throw new Error('an edit is about a picture; give --image FILE');
     const around = {
       rephrasings: given.rephrase,
       samePictures: await pictures(given.sameImage),
@@ -81,10 +86,11 @@ ft-l and ft-v need no training. vead comes with weights for the built-in models.
     // Says what is wrong with the prompt or target before any work.
     vlm.layout(request, target);
     const rephrasings = Object.fromEntries(given.rephrase.map((words) => [`the rephrasing ${JSON.stringify(words)}`, words]));
-    const warnings = warnOfWords(vlm.codec, { 'the prompt': prompt, 'the target': target, ...rephrasings }, context);
+    const warnings = warnOfWords(vlm.codec, { 'the prompt': words, 'the target': target, ...rephrasings }, context);
     const [edit] = await editor.edit(vlm, [request], weights, { ...recipeOf(vlm.decoder, id).edit, ...toSettings(given.set) });
     writeEdit(out, edit!);
-    const probes = given.probes === 'none' ? [] : probesOf(request, vlm.codec, around);
+    const made = () => (messages === undefined ? probesOf(request, vlm.codec, around) : probesInChat(vlm, messages, around));
+    const probes = given.probes === 'none' ? [] : made();
     const models = { before: unedited(vlm), after: editor.with(vlm, [edit!]) };
     const check = await checkEdit(models, request, probes, { maxNewTokens, signal: context.signal });
     await vlm.release();

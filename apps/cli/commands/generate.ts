@@ -4,14 +4,14 @@ import { editorModules, loadEditors } from '../editor-option.ts';
 import { defineCommand } from '../frame/command.ts';
 import { file, integer, number, repeatable, seed, text } from '../frame/values.ts';
 import { announceMemory, modelOptions } from '../model-options.ts';
+import { questionOptions, readQuestion } from '../question.ts';
 
 export const command = defineCommand({
   details:
     'The answer is greedy unless a temperature is given. Several edits of one editor are applied one after the other, in the order given. Edits of different editors do not combine.',
   options: {
     model: text('model folder or built-in name', { required: true, placeholder: 'MODEL' }),
-    prompt: text('question', { required: true }),
-    image: file('picture that the question is about'),
+    ...questionOptions,
     edit: repeatable(file('edit file to apply')),
     editor: editorModules,
     maxNewTokens: integer('longest answer, in tokens (default: what the generation_config.json of the model says, or 32)', {
@@ -32,12 +32,12 @@ export const command = defineCommand({
     'generate --model mini-llava --image scene.png --prompt "What is at the top left? The answer is:" --edit cat.safetensors',
   ],
   async run(
-    { model, prompt, image: picture, edit: paths, editor: modules, maxNewTokens, temperature, topP, seed, dtype, maxMemory },
+    { model, edit: paths, editor: modules, maxNewTokens, temperature, topP, seed, dtype, maxMemory, ...question },
     context,
   ) {
-    const [{ loadModel }, { decodeImage }, { editedModel, readEdits }, { Random }, { warnOfWords }] = await Promise.all([
+    const [{ loadModel }, { stopAt }, { editedModel, readEdits }, { Random }, { warnOfWords }] = await Promise.all([
       import('../../../src/models/load.ts'),
-      import('../../../src/input/image/decode.ts'),
+      import('../../../src/models/chat.ts'),
       import('../../../src/editors/apply.ts'),
       import('../../../src/random.ts'),
       import('../unknown-words.ts'),
@@ -46,13 +46,15 @@ export const command = defineCommand({
     const edits = readEdits(paths);
     const vlm = loadModel(model, { dtype, maxMemory });
     announceMemory(vlm, context);
-    const warnings = warnOfWords(vlm.codec, { 'the prompt': prompt }, context);
-    const image = picture === undefined ? undefined : await decodeImage(picture);
+    const { asked: given, words, stop } = await readQuestion(vlm, question);
+    const warnings = warnOfWords(vlm.codec, { 'the prompt': words }, context);
     const asked = await editedModel(vlm, edits);
     const sampling = temperature === 0 ? {} : { temperature, topP, random: new Random(seed) };
-    const [answer] = await asked.generate([{ image, prompt }], { maxNewTokens, ...sampling });
+    const { onToken, cut } = stopAt(vlm, stop);
+    const [answer] = await asked.generate([given], { maxNewTokens, ...sampling, ...(onToken && { onToken }) });
     await vlm.release();
-    const { text, tokenIds } = answer!;
+    const { tokenIds } = answer!;
+    const text = cut(answer!.text);
     return { data: { text, tokenIds, warnings }, text };
   },
 });

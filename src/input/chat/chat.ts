@@ -1,13 +1,14 @@
 /** Messages with roles as one prompt: rendered by a chat template, then split where the pictures stand. */
 
+import type { Picture, RgbImage } from '../segments.ts';
 import { EndlessTemplate, type RenderOptions, renderTemplate, type TemplateMessage } from './jinja.ts';
 import type { ChatTemplate } from './template.ts';
 
 /** A part of a message or of a prompt. */
-export type Part<P> = { readonly text: string } | { readonly picture: P };
+export type Part<P = RgbImage | Picture> = { readonly text: string } | { readonly picture: P };
 
 /** One turn of a conversation, with texts and pictures in their order. */
-export interface Message<P> {
+export interface Message<P = RgbImage | Picture> {
   /** system, user or assistant; a template may know others */
   readonly role: string;
   readonly content: string | readonly Part<P>[];
@@ -19,7 +20,9 @@ export interface ChatForm {
   readonly placeholder: string;
 }
 
-const partsOf = <P>({ content }: Message<P>): readonly Part<P>[] => (typeof content === 'string' ? [{ text: content }] : content);
+/** A message's texts and pictures. */
+export const partsOf = <P>({ content }: Pick<Message<P>, 'content'>): readonly Part<P>[] =>
+  typeof content === 'string' ? [{ text: content }] : content;
 const picturesOf = <P>(messages: readonly Message<P>[]): P[] =>
   messages.flatMap((message) => partsOf(message).flatMap((part) => ('picture' in part ? [part.picture] : [])));
 

@@ -8,22 +8,25 @@
 
 /** How a family chats. */
 export interface FamilyChat {
-  /** of a folder that has none of its own */
-  readonly template: string;
+  /** what stands for a picture in a rendered template */
+  readonly placeholder: string;
+  /** the template of folders that have none of their own; absent where all published folders have one */
+  readonly template?: string;
   /** texts that end an answer */
   readonly stop?: readonly string[];
 }
 
-const macros = (placeholder: string): string => `
+const macros = (image: string): string => `
 {%- macro texts(m) -%}
   {%- for c in m.content %}{% if c.type == 'text' %}{{ c.text }}{% endif %}{% endfor -%}
 {%- endmacro -%}
 {%- macro images(m, after) -%}
-  {%- for c in m.content %}{% if c.type == 'image' %}{{ '${placeholder}' + after }}{% endif %}{% endfor -%}
+  {%- for c in m.content %}{% if c.type == 'image' %}{{ '${image}' + after }}{% endif %}{% endfor -%}
 {%- endmacro -%}`;
 
-export const llavaChat = (placeholder: string): FamilyChat => ({
-  template: `${macros(placeholder)}
+export const llavaChat: FamilyChat = {
+  placeholder: '<image>',
+  template: `${macros('<image>')}
 {%- for m in messages -%}
   {%- if m.role == 'system' %}{{ texts(m) + ' ' }}
   {%- elif m.role == 'assistant' %}{{ 'ASSISTANT: ' + texts(m) + (eos_token or '</s>') }}
@@ -31,10 +34,11 @@ export const llavaChat = (placeholder: string): FamilyChat => ({
   {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif -%}`,
-});
+};
 
-export const blip2Chat = (placeholder: string): FamilyChat => ({
-  template: `${macros(placeholder)}
+export const blip2Chat: FamilyChat = {
+  placeholder: '<image>',
+  template: `${macros('<image>')}
 {%- for m in messages %}{{ images(m, '') }}{% endfor -%}
 {%- for m in messages -%}
   {%- set said = texts(m) -%}
@@ -45,13 +49,14 @@ export const blip2Chat = (placeholder: string): FamilyChat => ({
   {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt %}{{ ' Answer:' }}{% endif -%}`,
-});
+};
 
 const miniGpt4System =
   'Give the following image: <Img>ImageContent</Img>. You will be able to see the image once I provide it to you. Please answer my questions.';
 
-export const miniGpt4Chat = (placeholder: string): FamilyChat => ({
-  template: `${macros(`<Img>${placeholder}</Img>`)}
+export const miniGpt4Chat: FamilyChat = {
+  placeholder: '<ImageHere>',
+  template: `${macros('<Img><ImageHere></Img>')}
 {%- if messages[0].role != 'system' %}{{ '${miniGpt4System}###' }}{% endif -%}
 {%- for m in messages -%}
   {%- if m.role == 'system' %}{{ texts(m) }}
@@ -62,4 +67,4 @@ export const miniGpt4Chat = (placeholder: string): FamilyChat => ({
 {%- endfor -%}
 {%- if add_generation_prompt %}{{ 'Assistant: ' }}{% endif -%}`,
   stop: ['###'],
-});
+};

@@ -27,8 +27,11 @@ const templates = z.union([z.string(), named, z.record(z.string(), z.string())],
 const withTemplate = z.looseObject({ chat_template: templates });
 type Templates = z.output<typeof templates>;
 
-/** @throws Error when the folder has templates and none of them is the default one */
-export function readChatTemplate(dir: string): ChatTemplate | undefined {
+/**
+ * @param tokenizerDir where the tokenizer lies, if not there
+ * @throws Error when the folder has templates and none of them is the default one
+ */
+export function readChatTemplate(dir: string, tokenizerDir = dir): ChatTemplate | undefined {
   for (const read of [
     inJson('processor_config.json'),
     inJson('chat_template.json'),
@@ -41,7 +44,7 @@ export function readChatTemplate(dir: string): ChatTemplate | undefined {
     const source = defaultOf(given, origin);
     if (source.length > MAX_TEMPLATE)
       throw new Error(`${origin}: the chat template has ${source.length} characters; at most ${MAX_TEMPLATE} are read`);
-    return { source, origin, tokens: specialTokens(dir) };
+    return { source, origin, tokens: specialTokens(tokenizerDir) };
   }
   return undefined;
 }

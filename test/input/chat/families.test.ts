@@ -8,15 +8,15 @@ const assistant = (content: string): Message<string> => ({ role: 'assistant', co
 const system: Message<string> = { role: 'system', content: 'Answer briefly.' };
 const picture = { picture: 'P' };
 
-function written(chat: (placeholder: string) => FamilyChat, placeholder: string, messages: Message<string>[]): string {
-  const template = { source: chat(placeholder).template, origin: 'family', tokens: { eos_token: '</s>' } };
+function written({ template: source, placeholder }: FamilyChat, messages: Message<string>[]): string {
+  const template = { source: source!, origin: 'family', tokens: { eos_token: '</s>' } };
   return renderChat(messages, { template, placeholder })
     .map((part) => ('text' in part ? part.text : `[${part.picture}]`))
     .join('');
 }
 
 test('LLaVA-1.5', () => {
-  const chat = (...messages: Message<string>[]) => written(llavaChat, '<image>', messages);
+  const chat = (...messages: Message<string>[]) => written(llavaChat, messages);
   expect(chat(user(picture, { text: 'What is in the picture?' }))).toBe('USER: [P]\nWhat is in the picture? ASSISTANT:');
   expect(chat(user(picture, { text: 'What is this?' }), assistant('A dog.'), user({ text: 'What colour?' }))).toBe(
     'USER: [P]\nWhat is this? ASSISTANT: A dog.</s>USER: What colour? ASSISTANT:',
@@ -27,7 +27,7 @@ test('LLaVA-1.5', () => {
 });
 
 test('BLIP-2', () => {
-  const chat = (...messages: Message<string>[]) => written(blip2Chat, '<image>', messages);
+  const chat = (...messages: Message<string>[]) => written(blip2Chat, messages);
   expect(chat(user(picture, { text: 'which city is this?' }))).toBe('[P]Question: which city is this? Answer:');
   expect(chat(user({ text: 'Who?' }), assistant('singapore'), user(picture, { text: 'why?' }))).toBe(
     '[P]Question: Who? Answer: singapore. Question: why? Answer:',
@@ -39,7 +39,7 @@ test('BLIP-2', () => {
 });
 
 test('MiniGPT-4', () => {
-  const chat = (...messages: Message<string>[]) => written(miniGpt4Chat, '<ImageHere>', messages);
+  const chat = (...messages: Message<string>[]) => written(miniGpt4Chat, messages);
   const before =
     'Give the following image: <Img>ImageContent</Img>. You will be able to see the image once I provide it to you. Please answer my questions.###';
   expect(chat(user(picture, { text: 'What is this?' }))).toBe(`${before}Human: <Img>[P]</Img> What is this?###Assistant: `);

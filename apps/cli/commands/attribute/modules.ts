@@ -1,7 +1,7 @@
 /** `visedit attribute modules`: module output attribution (VisEdit Eq. 2-5) of one question, as numbers and bars. */
 import { defineCommand } from '../../frame/command.ts';
-import { file, text } from '../../frame/values.ts';
 import { announceMemory, modelOptions } from '../../model-options.ts';
+import { questionOptions, readQuestion } from '../../question.ts';
 import { key, layerList, layers, model, picture } from './values.ts';
 
 export const command = defineCommand({
@@ -9,8 +9,7 @@ export const command = defineCommand({
     'Each module output at the last position is mapped to the vocabulary by the final norm and the vocabulary matrix. Its contribution to the key token is sign(v) sqrt(|v| p), where p is the probability of the token in that map, and v is its logit divided by the largest logit of all modules. "layer" is the same map of the residual stream after each layer (logit lens).',
   options: {
     model,
-    prompt: text('question', { required: true }),
-    image: file('picture that the question is about'),
+    ...questionOptions,
     key,
     layers,
     out: picture,
@@ -19,11 +18,11 @@ export const command = defineCommand({
   examples: [
     'attribute modules --model mini-llava --image scene.png --prompt "What is at the top left? The answer is:" --out bars.svg',
   ],
-  async run({ model, prompt, image: path, key, layers, out, dtype, maxMemory }, context) {
-    const [{ loadModel }, { decodeImage }, { moduleContribution }, { keyTokenId, tokenText }, { checkLayer }, { warnOfWords }] =
+  async run({ model, key, layers, out, dtype, maxMemory, ...question }, context) {
+    const [{ loadModel }, { textOf }, { moduleContribution }, { keyTokenId, tokenText }, { checkLayer }, { warnOfWords }] =
       await Promise.all([
         import('../../../../src/models/load.ts'),
-        import('../../../../src/input/image/decode.ts'),
+        import('../../../../src/input/segments.ts'),
         import('../../../../src/attribution/module-contribution.ts'),
         import('../../../../src/attribution/key-token.ts'),
         import('../../../../src/attribution/visual-attribution.ts'),
@@ -33,10 +32,11 @@ export const command = defineCommand({
     announceMemory(vlm, context);
     const shown = layerList(layers, vlm.decoder.layers);
     for (const layer of shown) checkLayer(vlm, layer);
-    const warnings = warnOfWords(vlm.codec, { 'the prompt': prompt }, context);
-    const image = path === undefined ? undefined : await decodeImage(path);
-    const keyId = key === undefined ? undefined : keyTokenId(vlm, { prompt, image }, key);
-    const batch = await vlm.batch([vlm.layout({ prompt, image })]);
+    const { asked, words } = await readQuestion(vlm, question);
+    const prompt = textOf(asked.prompt);
+    const warnings = warnOfWords(vlm.codec, { 'the prompt': words }, context);
+    const keyId = key === undefined ? undefined : keyTokenId(vlm, asked, key);
+    const batch = await vlm.batch([vlm.layout(asked)]);
     const [found] = await moduleContribution(vlm, batch, [keyId]);
     const { tokenId, contribution, prob, logit } = found!;
     await vlm.release();

@@ -1,7 +1,8 @@
 /** `visedit attribute visual`: visual representation attribution (VisEdit Eq. 6-8) of one question, as numbers and heat maps. */
 import { defineCommand } from '../../frame/command.ts';
-import { choice, file, integer, seed, text, type Value } from '../../frame/values.ts';
+import { choice, integer, seed, type Value } from '../../frame/values.ts';
 import { announceMemory, modelOptions } from '../../model-options.ts';
+import { questionOptions, readQuestion } from '../../question.ts';
 import { key, layerList, layers, model, picture } from './values.ts';
 
 const sigma: Value<number | 'paper' | undefined> = {
@@ -24,8 +25,7 @@ export const command = defineCommand({
     'Adds noise to one visual token at a time, and measures by how much the attention output at the last position turns: the contribution is (1 - cos) / 2 of the output with noise and without. The map describes the position that the answer is read from, so it is the same for every answer token: --key only chooses which token is named, with its probability.',
   options: {
     model,
-    image: file('picture that the question is about', { required: true }),
-    prompt: text('question', { required: true }),
+    ...questionOptions,
     key,
     layers,
     draws: integer('number of noise draws that the map averages', { default: 10, min: 1, max: 10_000 }),
@@ -48,10 +48,10 @@ export const command = defineCommand({
     'attribute visual --model mini-llava --image scene.png --prompt "What is at the top left? The answer is:" --out maps.svg',
     'attribute visual --model mini-llava --image scene.png --prompt "How many cats are there?" --layers 2,4 --noise-at norm --sigma 0.7 --json',
   ],
-  async run({ model, image: path, prompt, key, layers, draws, sigma, noiseAt, seed, scale, out, dtype, maxMemory }, context) {
+  async run({ model, key, layers, draws, sigma, noiseAt, seed, scale, out, dtype, maxMemory, ...question }, context) {
     const [
       { loadModel },
-      { decodeImage },
+      { imagesOf, textOf },
       { checkLayer, visualAttributions },
       { onPictures },
       tokens,
@@ -61,7 +61,7 @@ export const command = defineCommand({
       { warnOfWords },
     ] = await Promise.all([
       import('../../../../src/models/load.ts'),
-      import('../../../../src/input/image/decode.ts'),
+      import('../../../../src/input/segments.ts'),
       import('../../../../src/attribution/visual-attribution.ts'),
       import('../../../../src/attribution/on-pictures.ts'),
       import('../../../../src/attribution/key-token.ts'),
@@ -74,10 +74,13 @@ export const command = defineCommand({
     announceMemory(vlm, context);
     const shown = layerList(layers, vlm.decoder.layers);
     for (const layer of shown) checkLayer(vlm, layer);
-    const warnings = warnOfWords(vlm.codec, { 'the prompt': prompt }, context);
-    const image = await decodeImage(path);
-    const keyId = key === undefined ? undefined : tokens.keyTokenId(vlm, { prompt, image }, key);
-    const batch = await vlm.batch([vlm.layout({ prompt, image })]);
+    const { asked, words } = await readQuestion(vlm, question);
+    const prompt = textOf(asked.prompt);
+    const images = imagesOf(asked);
+    if (images.length === 0) throw new Error('there is no picture to look at; give --image FILE');
+    const warnings = warnOfWords(vlm.codec, { 'the prompt': words }, context);
+    const keyId = key === undefined ? undefined : tokens.keyTokenId(vlm, asked, key);
+    const batch = await vlm.batch([vlm.layout(asked)]);
     const next = await nextToken(vlm, batch);
     const answer = keyId ?? next.predicted;
     const bar = context.progress(shown.length, 'Attributing', { unit: 'layers' });
@@ -92,8 +95,14 @@ export const command = defineCommand({
     const sequence = batch.sequences[0]!;
     const toPatches = await onPictures(vlm, sequence);
     await vlm.release();
-    const maps = found.map(({ layer, sigma, values }) => ({ layer, sigma, values, patches: toPatches(values)[0]!.values }));
-    const { grid } = sequence.pictures[0]!.prepared!;
+    const seen = found.map(({ values }) => toPatches(values));
+    const maps = found.map(({ layer, sigma, values }, i) => ({ layer, sigma, values, patches: seen[i]![0]!.values }));
+    const pictures = images.map((image, n) => ({
+      image,
+      grid: sequence.pictures[n]!.prepared!.grid,
+      layers: found.map(({ layer }, i) => ({ layer, patches: seen[i]![n]!.values })),
+    }));
+    const { grid } = pictures[0]!;
     const keyText = tokens.tokenText(vlm, answer);
     if (out !== undefined) {
       const { heatMaps, savePicture } = await import('../../../../src/figures/index.ts');
@@ -101,15 +110,13 @@ export const command = defineCommand({
         out,
         await heatMaps({
           normalise: scale,
-          rows: [
-            {
-              image,
-              grid,
-              prompt,
-              answer: keyText,
-              maps: maps.map(({ layer, patches }) => ({ label: `Layer ${layer}`, values: patches })),
-            },
-          ],
+          rows: pictures.map(({ image, grid, layers }) => ({
+            image,
+            grid,
+            prompt,
+            answer: keyText,
+            maps: layers.map(({ layer, patches }) => ({ label: `Layer ${layer}`, values: patches })),
+          })),
         }),
       );
     }
@@ -130,6 +137,7 @@ export const command = defineCommand({
         noiseAt,
         seed,
         layers: maps,
+        ...(pictures.length === 1 ? {} : { pictures: pictures.map(({ grid, layers }) => ({ grid, layers })) }),
         ...(out === undefined ? {} : { out }),
         warnings,
       },
