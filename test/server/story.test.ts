@@ -132,6 +132,18 @@ test('an answer goes back into the messages as it came, in the form of each clie
   ).toBe(200);
 });
 
+test('words that the model has no token for are pointed out, and only those', async () => {
+  const body = (content: string) => ({ model: 'mini-llava', messages: [{ role: 'user', content }], max_tokens: 2 });
+  const plain = await ask('POST', '/v1/chat/completions', body('What is two plus three?'));
+  expect(plain.json).not.toHaveProperty('warnings');
+  const strange = await ask('POST', '/v1/chat/completions', body('What is a PIZZA?'));
+  expect(strange.json.warnings).toEqual([expect.stringMatching(/the prompt has words .* no token for: "PIZZA"/)]);
+  const streamed = await ask('POST', '/v1/chat/completions', { ...body('What is a PIZZA?'), stream: true });
+  expect(streamed.text).toContain('"warnings":["the prompt has words');
+  const why = await ask('POST', '/v1/attributions', { model: 'mini-llava', prompt: 'What is a PIZZA?' });
+  expect(why.json.warnings).toEqual(strange.json.warnings);
+});
+
 test('length, stop words and seeds do what they say', async () => {
   const request = { model: 'mini-llava', messages: messages('Describe the picture.', edit.image) };
   const whole = (await client.chat.completions.create(request)).choices[0]!.message.content!;

@@ -5,6 +5,7 @@ import { type ModuleContribution, moduleContribution } from '../../../src/attrib
 import { onPictures } from '../../../src/attribution/on-pictures.ts';
 import { checkLayer, visualAttributions } from '../../../src/attribution/visual-attribution.ts';
 import type { Asked } from '../../../src/input/segments.ts';
+import { wordWarnings } from '../../../src/input/text/unknown-words.ts';
 import type { AnsweringModel } from '../../../src/models/answer.ts';
 import type { Vlm } from '../../../src/models/vlm.ts';
 import { Random } from '../../../src/random.ts';
@@ -37,10 +38,11 @@ export async function attribute(models: Models, order: AttributionOrder, work: W
     work.tell({ done: ++done, total: rounds * perRound, note });
   };
   const now = await view(vlm, asked, looked, { ...order, layers }, keyId, step);
-  if (rounds === 1) return { layers, ...now };
+  const warnings = wordWarnings(vlm.codec, 'the prompt', prompt);
+  if (rounds === 1) return { layers, ...now, warnings };
   const plain = (await models.under({ model: under.model, edits: [] })).asked;
   // The same key token, so that the two can be compared.
-  return { layers, ...now, before: await view(vlm, plain, looked, { ...order, layers }, now.key.id, step) };
+  return { layers, ...now, before: await view(vlm, plain, looked, { ...order, layers }, now.key.id, step), warnings };
 }
 
 function keyOf(vlm: Vlm, looked: Asked, key: string | number | undefined, answered: number | undefined): number | undefined {

@@ -1,5 +1,6 @@
 /** One answer, token by token. */
 
+import { wordWarnings } from '../../../src/input/text/unknown-words.ts';
 import { Random } from '../../../src/random.ts';
 import { layoutOf, type Models } from './models.ts';
 import { listen } from './said.ts';
@@ -26,5 +27,6 @@ export async function chat(models: Models, order: ChatOrder, { signal, tell }: W
     tokens,
     promptTokens: sequence.ids.length,
     finish: cut ? 'length' : 'stop',
+    warnings: wordWarnings(vlm.codec, 'the prompt', prompt),
   };
 }

@@ -105,7 +105,7 @@ export class Models {
       throw new ApiError(
         400,
         'weights_not_found',
-        `${editor} has no weights${name === undefined ? '' : ` ${JSON.stringify(name)}`} for ${model}; there are: ${there}`,
+        `${editor} has no weights${name === undefined ? '' : ` ${JSON.stringify(name)}`} for ${model}; there are: ${there}. Train some with \`visedit train ${editor}\`, and start the server with --weights FILE`,
         { param: 'weights' },
       );
     }

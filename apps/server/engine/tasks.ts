@@ -89,6 +89,8 @@ export interface Said {
   readonly tokens: readonly SaidToken[];
   readonly promptTokens: number;
   readonly finish: 'stop' | 'length';
+  /** words of the prompt that the model has no token for */
+  readonly warnings: readonly string[];
 }
 
 export interface EditOrder {
@@ -175,6 +177,8 @@ export interface AttributionView {
 export interface Attribution extends AttributionView {
   readonly layers: readonly number[];
   readonly before?: AttributionView;
+  /** words of the prompt that the model has no token for */
+  readonly warnings: readonly string[];
 }
 
 export interface ComparisonOrder {

@@ -61,6 +61,7 @@ const attribution = z
     layers: z.array(z.int()),
     ...view,
     before: z.object(view).optional(),
+    warnings: z.array(z.string()),
   })
   .openapi('Attribution');
 
@@ -124,8 +125,8 @@ export const addAttributions: AddRoutes = (app, services) => {
   });
 };
 
-function shown({ layers, before, ...now }: Attribution): object {
-  return { layers, ...viewOf(now), ...(before === undefined ? {} : { before: viewOf(before) }) };
+function shown({ layers, before, warnings, ...now }: Attribution): object {
+  return { layers, ...viewOf(now), ...(before === undefined ? {} : { before: viewOf(before) }), warnings };
 }
 
 export const tokenOf = ({ id, text, logProb }: NamedToken): z.infer<typeof token> => ({

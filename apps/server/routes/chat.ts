@@ -128,6 +128,11 @@ const completion = z
       }),
     ),
     usage,
+    warnings: z
+      .array(z.string())
+      .readonly()
+      .optional()
+      .openapi({ description: 'words of the prompt that the model has no token for' }),
   })
   .openapi('ChatCompletion');
 
@@ -163,6 +168,7 @@ export const addChat: AddRoutes = (app, services) => {
           },
         ],
         usage: usageOf(said),
+        ...warned(said),
       },
       200,
     );
@@ -255,6 +261,9 @@ const usageOf = ({ promptTokens, tokens }: Said): z.infer<typeof usage> => ({
   total_tokens: promptTokens + tokens.length,
 });
 
+/** A field of our own, where there is something to say. */
+const warned = ({ warnings }: Said): { warnings?: readonly string[] } => (warnings.length === 0 ? {} : { warnings });
+
 const bare = ({ id, text, bytes, logProb }: NamedToken): z.infer<typeof logprob> => ({
   token: text,
   token_id: id,
@@ -306,7 +315,7 @@ async function streamed(services: Services, c: Ctx, asked: ChatRequest, order: O
         // What was held back until the end was certain.
         const rest = said.text.slice(sent.length);
         if (rest !== '') to.event(choice({ content: rest }));
-        to.event(choice({}, { finish_reason: said.finish }));
+        to.event({ ...choice({}, { finish_reason: said.finish }), ...warned(said) });
         if (asked.stream_options?.include_usage === true)
           to.event({ ...head, object: 'chat.completion.chunk', choices: [], usage: usageOf(said) });
       } catch (error) {
