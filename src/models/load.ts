@@ -225,7 +225,7 @@ function loadBlip2(dir: string, config: Blip2Config, weights: Checkpoint, option
       tokenizer: loadTokenizer(dir),
       processor: processorOf(dir, architecture.fixed!.size, 'BlipImageProcessor'),
       eosIds: config.text_config.eos_token_id,
-      prompt: { imageId: undefined },
+      prompt: { imageId: config.image_token_index ?? undefined },
     },
     options,
   );

@@ -64,12 +64,12 @@ describe.skipIf(!existsSync(modern))('processors from their folders', () => {
         pictures.push(processor.process(image, images.length));
       }
       pictures.forEach((picture, i) => {
-        expect(picture.tokens).toBe(spans[i]!.reduce((sum, [start, end]) => sum + end - start, 0));
+        expect(picture.count).toBe(spans[i]!.reduce((sum, [start, end]) => sum + end - start, 0));
         const expected = gridOf(grid!, i);
         if (expected !== undefined) expect([...picture.grid]).toEqual(expected);
       });
       const expected = tensors.readTensor(`${c}.pixel_values`) as Tensor<'float32'>;
-      const own = pictures.map((picture) => picture.pixels());
+      const own = pictures.map((picture) => picture.pixels().pixels!);
       expect(own.map(({ shape }) => shape.slice(1))).toEqual(
         own.map(() => expected.shape.slice(expected.shape.length - own[0]!.shape.length + 1)),
       );
@@ -90,7 +90,7 @@ describe.skipIf(!existsSync(modern))('processors from their folders', () => {
       fc.property(sides, sides, fc.integer({ min: 1, max: 2 }), (width, height, together) => {
         const picture = processor.process(blank(width, height), together);
         let area = 0;
-        for (let token = 0; token < picture.tokens; token++) {
+        for (let token = 0; token < picture.count; token++) {
           const region = picture.regionOf(token);
           if (region === undefined) continue;
           const across = Math.min(width, region.left + region.width) - Math.max(0, region.left);

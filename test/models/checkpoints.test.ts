@@ -229,6 +229,14 @@ describe.skipIf(!hasFixtures)('generation_config.json', () => {
     ]);
   });
 
+  test.each<[Fields, number[]]>([
+    [{ repetition_penalty: 1.5 }, [9, 744, 634, 463, 247, 761, 432, 253, 263, 702, 115, 669]],
+    [{ no_repeat_ngram_size: 2 }, [9, 9, 761, 263, 263, 582, 277, 277, 9, 744, 744, 247]],
+  ])('BLIP-2 counts the tokens of its prompt: %j', async (settings, ids) => {
+    const dir = folder('tiny-blip2-opt', { 'generation_config.json': (given) => ({ ...given, ...settings }) });
+    expect(await answerIn(dir, 12, 'What is in the picture? The answer is:')).toEqual(ids);
+  });
+
   test('without the file, config.json says it, of the decoder or of the whole', async () => {
     const dir = folder('tiny-llava', {
       'generation_config.json': undefined,

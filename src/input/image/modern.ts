@@ -5,7 +5,7 @@
  */
 
 import { z } from 'zod';
-import { count, exactly, flag, parseConfig, positive } from '../../files/config.ts';
+import { exactly, flag, parseConfig, positive, count as wholeNumber } from '../../files/config.ts';
 import type { Json } from '../../files/json.ts';
 import type { Tensor } from '../../graph/dtype.ts';
 import type { Region, RgbImage } from '../segments.ts';
@@ -27,10 +27,10 @@ import {
 
 /** A picture as a processor leaves it. */
 export interface ProcessedPicture {
-  /** what the image encoder reads; computed when called */
-  pixels(): Tensor<'float32'>;
+  /** what the image encoder reads, by the names of its inputs; computed when called */
+  pixels(): Readonly<Record<string, Tensor<'float32'>>>;
   /** visual tokens */
-  readonly tokens: number;
+  readonly count: number;
   /** rows and columns of tiles, or of visual tokens where there are no tiles; 0 and 0: the picture is one tile */
   readonly grid: readonly [number, number];
   /** height and width that the picture is scaled to */
@@ -44,7 +44,7 @@ export interface PictureProcessor {
   process(image: RgbImage, together?: number): ProcessedPicture;
 }
 
-const pixelCount = count.max(2 ** 26, 'expected at most 67108864 pixels');
+const pixelCount = wholeNumber.max(2 ** 26, 'expected at most 67108864 pixels');
 const square = z
   .looseObject({ height: edge, width: edge })
   .refine(({ height, width }) => height === width, 'only squares are supported');
@@ -112,8 +112,8 @@ const qwenSettings = z.preprocess(
     ...clip,
     size: z.looseObject({ shortest_edge: pixelCount.default(56 * 56), longest_edge: pixelCount.default(28 * 28 * 1280) }),
     patch_size: edge.default(14),
-    temporal_patch_size: count.max(8).default(2),
-    merge_size: count.max(16).default(2),
+    temporal_patch_size: wholeNumber.max(8).default(2),
+    merge_size: wholeNumber.max(16).default(2),
   }),
 );
 
@@ -131,8 +131,8 @@ export function qwenProcessor(given: ImageSettings, limits: { minPixels?: number
       const scaled = smartSize([image.height, image.width], patch * merge, minPixels, maxPixels);
       const grid: [number, number] = [scaled[0] / patch / merge, scaled[1] / patch / merge];
       return {
-        pixels: () => qwenPixels(onWhite(image), { patch, merge, frames, minPixels, maxPixels }, settings).pixels,
-        tokens: grid[0] * grid[1],
+        pixels: () => ({ pixels: qwenPixels(onWhite(image), { patch, merge, frames, minPixels, maxPixels }, settings).pixels }),
+        count: grid[0] * grid[1],
         grid,
         size: scaled,
         regionOf: (token) => cellOf(whole(image), grid, token),
@@ -147,7 +147,7 @@ const smolSettings = z.looseObject({
   ...siglip,
   resample: shared.resample.default(1),
   do_image_splitting: exactly(true, 'pictures that are not split have another layout'),
-  size: z.looseObject({ longest_edge: count.max(4096, 'expected at most 4096 pixels') }).default({ longest_edge: 4 * 364 }),
+  size: z.looseObject({ longest_edge: wholeNumber.max(4096, 'expected at most 4096 pixels') }).default({ longest_edge: 4 * 364 }),
   max_image_size: z.looseObject({ longest_edge: edge }).default({ longest_edge: 364 }),
 });
 
@@ -161,8 +161,8 @@ export function smolVlmProcessor(given: ImageSettings, side: number): PicturePro
     process(image) {
       const { tiles, cut } = smolTiles([image.height, image.width], longest, tile);
       return {
-        pixels: () => pixelValues(smolVlmTiles(onWhite(image), longest, tile, settings), settings.values),
-        tokens: (tiles[0] * tiles[1] + 1) * side ** 2,
+        pixels: () => ({ pixels: pixelValues(smolVlmTiles(onWhite(image), longest, tile, settings), settings.values) }),
+        count: (tiles[0] * tiles[1] + 1) * side ** 2,
         grid: tiles,
         size: cut,
         regionOf: inTiles(image, tiles, side),
@@ -177,8 +177,8 @@ const internSettings = z.looseObject({
   ...clip,
   size: square.default({ height: 384, width: 384 }),
   crop_to_patches: flag(false),
-  min_patches: count.max(64).default(1),
-  max_patches: count.max(64, 'expected at most 64 tiles').default(12),
+  min_patches: wholeNumber.max(64).default(1),
+  max_patches: wholeNumber.max(64, 'expected at most 64 tiles').default(12),
 });
 
 /** InternVL3: [tiles, 3, s, s]; the whole picture is the last tile, unless there is one. @param side visual tokens along a tile */
@@ -192,8 +192,8 @@ export function internVlProcessor(given: ImageSettings, side: number): PicturePr
       const canvas = tiledCanvas([image.height, image.width], tile, least, most);
       const tiles = canvas[0] * canvas[1];
       return {
-        pixels: () => pixelValues(internVlTiles(onWhite(image), tile, least, most, settings), settings.values),
-        tokens: (tiles === 1 ? 1 : tiles + 1) * side ** 2,
+        pixels: () => ({ pixels: pixelValues(internVlTiles(onWhite(image), tile, least, most, settings), settings.values) }),
+        count: (tiles === 1 ? 1 : tiles + 1) * side ** 2,
         grid: canvas,
         size: [canvas[0] * tile, canvas[1] * tile],
         regionOf: inTiles(image, canvas, side),
@@ -218,8 +218,8 @@ export function gemmaProcessor(given: ImageSettings, side: number): PictureProce
   const settings = pixelSettings(config, given.version);
   return {
     process: (image) => ({
-      pixels: () => pixelValues(gemmaTiles(onWhite(image), size, settings), settings.values),
-      tokens: side ** 2,
+      pixels: () => ({ pixels: pixelValues(gemmaTiles(onWhite(image), size, settings), settings.values) }),
+      count: side ** 2,
       grid: [side, side],
       size,
       regionOf: (token) => cellOf(whole(image), [side, side], token),
@@ -260,15 +260,17 @@ export function oneVisionProcessor(given: ImageSettings, side: number, most: num
         const edge = Math.max(image.width, image.height);
         const around = { left: -((edge - image.width) >> 1), top: -((edge - image.height) >> 1), width: edge, height: edge };
         return {
-          pixels: () => pixelValues(oneVisionSquare(onWhite(image), tile, config.image_mean, settings), settings.values),
-          tokens: side ** 2 + 1,
+          pixels: () => ({
+            pixels: pixelValues(oneVisionSquare(onWhite(image), tile, config.image_mean, settings), settings.values),
+          }),
+          count: side ** 2 + 1,
           grid: [0, 0],
           size: [tile, tile],
           regionOf: (token) => (token === side ** 2 ? undefined : cellOf(around, [side, side], token)),
         };
       }
       const shape: Size = [image.height, image.width];
-      const { tiles, unpadded, packed, resolution, count: tokens } = anyRes(shape, { resolutions, tile, side, most });
+      const { tiles, unpadded, packed, resolution, count } = anyRes(shape, { resolutions, tile, side, most });
       // The tokens that are kept, in pixels of the canvas, and from there in pixels of the picture.
       const fit = fitWithin(shape, resolution);
       const [down, across] = [image.height / fit.size[0], image.width / fit.size[1]];
@@ -280,8 +282,8 @@ export function oneVisionProcessor(given: ImageSettings, side: number, most: num
         height: unpadded[0] * pixels * down,
       };
       return {
-        pixels: () => pixelValues(oneVisionTiles(onWhite(image), tile, resolutions, settings), settings.values),
-        tokens,
+        pixels: () => ({ pixels: pixelValues(oneVisionTiles(onWhite(image), tile, resolutions, settings), settings.values) }),
+        count,
         grid: tiles,
         size: resolution,
         regionOf(token) {

@@ -1,6 +1,6 @@
 /** config.json of BLIP-2 and its parts, with the defaults of transformers' Blip2Config. */
 import { z } from 'zod';
-import { activation, exactly, flag, headsDivideWidth, holdsAPatch, layerCount, positive, width } from '../../files/config.ts';
+import { activation, exactly, flag, headsDivideWidth, holdsAPatch, id, layerCount, positive, width } from '../../files/config.ts';
 import { type Layout, renameBy } from './layout.ts';
 import { optConfig } from './opt.ts';
 
@@ -42,6 +42,8 @@ export type QFormerConfig = z.output<typeof qFormerConfig>;
 export const blip2Config = z.looseObject({
   model_type: z.literal('blip-2', 'expected "blip-2"'),
   num_query_tokens: width.default(32),
+  /** of the placeholder in files since transformers 4.46 */
+  image_token_index: id.nullish(),
   use_decoder_only_language_model: exactly(true, 'encoder-decoder language models are not'),
   text_config: optConfig.prefault({}),
   vision_config: blip2VisionConfig.prefault({}),
