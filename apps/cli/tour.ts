@@ -96,7 +96,7 @@ export async function tour({ out, seed, context }: { out: string; seed: number; 
   const started = performance.now();
   const [edit] = await vead.edit(vlm, [{ image, prompt, target }], weights);
   const milliseconds = Math.round(performance.now() - started);
-  writeEdit(join(out, 'edit.safetensors'), edit!);
+  writeEdit(join(out, 'edit.safetensors'), edit!, { bundle: true });
   const queries = await compare(plain, vead.with(vlm, [edit!]), record);
   const pictures = new Map<string, RgbImage>();
   for (const q of queries) if (q.image !== null) pictures.set(q.image, await decodeImage(q.image));

@@ -8,7 +8,7 @@ import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import type { Editor, Settings, TrainOptions } from '../../src/editors/editor.ts';
-import { readEditorWeights } from '../../src/editors/files.ts';
+import { readEditorWeights, trainedWeights } from '../../src/editors/files.ts';
 import { findEditor } from '../../src/editors/outside.ts';
 import { namedSettings, trainOptionNames } from '../../src/editors/settings.ts';
 import { findShippedWeights } from '../../src/editors/shipped.ts';
@@ -17,7 +17,7 @@ import { protocolOf } from '../../src/evaluation/job.ts';
 import { differences, fileId, type Manifest, versions } from '../../src/evaluation/manifest.ts';
 import { runEvaluation } from '../../src/evaluation/runner.ts';
 import { readResults } from '../../src/evaluation/store.ts';
-import { trainEditor, weightsFile } from '../../src/evaluation/training.ts';
+import { trainEditor } from '../../src/evaluation/training.ts';
 import { writeFileAtomic } from '../../src/files/atomic.ts';
 import { anyObject, readJsonAs } from '../../src/files/schema.ts';
 import type { DatasetKind } from '../../src/input/records.ts';
@@ -319,5 +319,5 @@ async function trained(
     if (signal?.aborted) throw new Stopped('stopped before the training was finished');
     writeFileAtomic(done, '');
   }
-  return join(folder, weightsFile);
+  return trainedWeights(folder);
 }

@@ -3,11 +3,13 @@
  * value: nothing is mutated, and dropping the edit gives bit-identical outputs.
  */
 
+import { createHash } from 'node:crypto';
 import type { Tensor } from '../graph/dtype.ts';
 import type { EditRecord } from '../input/records.ts';
 import { textOf } from '../input/segments.ts';
 import type { AnsweringModel, Query } from '../models/answer.ts';
 import type { Vlm } from '../models/vlm.ts';
+import { checkForm, type Form, type Forms, origins } from './forms.ts';
 import type { SettingsSchema } from './settings.ts';
 
 /** What the model should answer: the target, to this prompt about this picture. */
@@ -33,6 +35,8 @@ export interface Edit {
   readonly request: { readonly prompt: string; readonly target: string };
   readonly settings: Settings;
   readonly tensors: ReadonlyMap<string, Tensor<'float32'>>;
+  /** what it acts through, where it does not stand by itself: the same value in all edits that were made with it */
+  readonly weights?: EditorWeights;
 }
 
 /** What an editor learned. */
@@ -97,6 +101,8 @@ export interface Editor {
     readonly train?: (vlm: Vlm) => SettingsSchema;
     readonly edit?: (vlm: Vlm) => SettingsSchema;
   };
+  /** what its edits and weights hold; absent: files of this editor are not checked */
+  readonly forms?: Forms;
   train?(vlm: Vlm, records: readonly EditRecord[], options: TrainOptions): Promise<EditorWeights>;
   /**
    * What `train` would be set to, by the names in its weights' settings: weights made otherwise are of another training. Absent: every choice is
@@ -124,25 +130,62 @@ export interface Editor {
   sequence?(vlm: Vlm, weights?: EditorWeights, settings?: Settings): EditSequence;
 }
 
-/** Refuses edits that are not this editor's, or for another model. @throws Error unless there are edits, all of this editor and for this model */
-export function checkEdits(editor: string, vlm: Vlm, edits: readonly Edit[]): void {
+/**
+ * Refuses edits that are not this editor's, for another model, made with different weights, or not as they must be.
+ * @param forms what the editor's edits and weights hold
+ * @throws Error that names the edit, and what fits
+ */
+export function checkEdits(editor: string, vlm: Vlm, edits: readonly Edit[], forms?: Forms): void {
   if (edits.length === 0) throw new Error('give at least one edit');
-  for (const edit of edits) {
-    const named = `the edit ${JSON.stringify(edit.request.prompt)} to ${JSON.stringify(edit.request.target)}`;
-    if (edit.editor !== editor) throw new Error(`${named} belongs to the editor ${edit.editor}, not to ${editor}`);
-    checkModel(named, edit.model, vlm);
+  const first = edits[0]!;
+  for (const edit of new Set(edits)) {
+    if (edit.editor !== editor) throw new Error(`${nameOf(edit)} belongs to the editor ${edit.editor}, not to ${editor}`);
+    checkModel(nameOf(edit), edit.model, vlm);
+    if (forms !== undefined) checkEdit(editor, vlm, edit, forms);
+    if (edit.weights === first.weights) continue;
+    const [one, other] = [first, edit].map(({ weights }) => (weights === undefined ? 'none' : fingerprintOf(weights)));
+    if (one !== other)
+      throw new Error(
+        `edits that were made with different weights of ${editor} do not combine: ${nameOf(first)} was made with ${one!.slice(0, 12)}, ${nameOf(edit)} with ${other!.slice(0, 12)}; make them again with the same weights`,
+      );
   }
+}
+
+const nameOf = (edit: Edit): string =>
+  origins.get(edit) ?? `the edit ${JSON.stringify(edit.request.prompt)} to ${JSON.stringify(edit.request.target)}`;
+
+function checkEdit(editor: string, vlm: Vlm, edit: Edit, { edit: form, weights, throughWeights }: Forms): void {
+  if (throughWeights) needWeights(editor, vlm, edit.weights, weights);
+  checkForm(nameOf(edit), form, vlm, edit);
 }
 
 /**
  * The weights that an editor was trained to.
- * @throws Error when there are none, or when they are another editor's or for another model
+ * @param form what they hold
+ * @throws Error when there are none, when they are another editor's or for another model, or when they are not as they must be
  */
-export function needWeights(editor: string, vlm: Vlm, weights: EditorWeights | undefined): EditorWeights {
+export function needWeights(editor: string, vlm: Vlm, weights: EditorWeights | undefined, form?: Form): EditorWeights {
   if (weights === undefined) throw new Error(`${editor} needs trained weights: \`visedit train ${editor}\` makes them`);
   if (weights.editor !== editor) throw new Error(`these weights belong to the editor ${weights.editor}, not to ${editor}`);
   checkModel(`these weights of ${editor}`, weights.model, vlm);
+  if (form !== undefined) checkForm(`these weights of ${editor}`, form, vlm, weights);
   return weights;
+}
+
+const fingerprints = new WeakMap<EditorWeights, string>();
+
+/** Hash of all that weights hold: editor, model, settings and tensors. */
+export function fingerprintOf(weights: EditorWeights): string {
+  const known = fingerprints.get(weights);
+  if (known !== undefined) return known;
+  const { editor, model, settings, tensors } = weights;
+  const sorted = <T>(entries: Iterable<[string, T]>): [string, T][] => [...entries].sort(([a], [b]) => (a < b ? -1 : 1));
+  const hash = createHash('sha256').update(JSON.stringify([editor, model.fingerprint, sorted(Object.entries(settings))]));
+  for (const [name, { shape, data }] of sorted(tensors))
+    hash.update(JSON.stringify([name, shape])).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  const fingerprint = hash.digest('hex');
+  fingerprints.set(weights, fingerprint);
+  return fingerprint;
 }
 
 /** What edits and weights write down of their model. */

@@ -12,11 +12,12 @@ import { prefixOf } from '../models/sequence.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { Weights } from '../nn/weights.ts';
 import { type Edit, type Editor, type EditRequest, modelId, type Settings, wordsOf } from './editor.ts';
+import type { Forms } from './forms.ts';
 import { feedForward, type NamedWeight, readWeights } from './gradients/chosen-weights.ts';
-import { chainDeltas, type Deltas, denseTensors, tunedOn, withDeltas } from './gradients/deltas.ts';
+import { chainDeltas, type Deltas, denseShapes, denseTensors, tunedOn, withDeltas } from './gradients/deltas.ts';
 import { type DescentSettings, descend } from './gradients/descend.ts';
 import { stateBefore, tailFeeds, tailLogits, targetLoss } from './gradients/edit-loss.ts';
-import { descentSettings, parseSettings } from './settings.ts';
+import { descentSettings, inFile, parseSettings } from './settings.ts';
 
 const id = 'ft-l';
 
@@ -65,15 +66,20 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], _weights?: unkno
   return edits;
 }
 
+const forms: Forms = {
+  edit: { settings: () => inFile(schema.shape), tensors: (vlm) => denseShapes([matrixOf(vlm)]) },
+};
+
 export const ftL: Editor = {
   id,
   summary: "fine-tunes the last decoder layer's down projection for each edit",
   trained: false,
   promises: { textUntouched: false, batchEqualsSingles: true },
   settings: { edit: () => schema },
+  forms,
   edit,
-  with: (vlm, edits) => withDeltas(id, vlm, edits),
-  chain: (vlm, edits) => chainDeltas(id, vlm, edits),
+  with: (vlm, edits) => withDeltas(id, vlm, edits, forms),
+  chain: (vlm, edits) => chainDeltas(id, vlm, edits, forms),
   sequence: (vlm, _weights, given) => {
     const settings = parseSettings(id, schema, given);
     return tunedOn(

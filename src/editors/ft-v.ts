@@ -21,11 +21,21 @@ import { spanInputs, writeVisual } from '../models/spans.ts';
 import { joined, type Vlm } from '../models/vlm.ts';
 import { Weights } from '../nn/weights.ts';
 import { checkEdits, type Edit, type Editor, type EditRequest, modelId, type Settings, wordsOf } from './editor.ts';
+import type { Forms } from './forms.ts';
 import { connector, connectorWeights, type NamedWeight, readWeights } from './gradients/chosen-weights.ts';
-import { addDeltas, type Deltas, denseTensors, sumDeltas, tunedOn, underOwnEdits, whenAsked } from './gradients/deltas.ts';
+import {
+  addDeltas,
+  type Deltas,
+  denseShapes,
+  denseTensors,
+  sumDeltas,
+  tunedOn,
+  underOwnEdits,
+  whenAsked,
+} from './gradients/deltas.ts';
 import { type DescentSettings, descend } from './gradients/descend.ts';
 import { targetFeeds, targetLoss } from './gradients/edit-loss.ts';
-import { descentSettings, parseSettings } from './settings.ts';
+import { descentSettings, inFile, parseSettings } from './settings.ts';
 
 const id = 'ft-v';
 
@@ -137,15 +147,20 @@ function changed(vlm: Vlm, deltas: Deltas): AnsweringModel {
 const under = (vlm: Vlm, edits: readonly Edit[]): AnsweringModel =>
   whenAsked(async () => changed(vlm, await sumDeltas(vlm, edits)));
 
+const forms: Forms = {
+  edit: { settings: () => inFile(schema.shape), tensors: (vlm) => denseShapes(connectorWeights(vlm)) },
+};
+
 export const ftV: Editor = {
   id,
   summary: 'fine-tunes the vision-to-language part (projector, Q-Former) for each edit',
   trained: false,
   promises: { textUntouched: true, batchEqualsSingles: true },
   settings: { edit: () => schema },
+  forms,
   edit,
   with: (vlm, edits) => {
-    checkEdits(id, vlm, edits);
+    checkEdits(id, vlm, edits, forms);
     const models = new Map<Edit, AnsweringModel>();
     return underOwnEdits(edits, (one) => {
       const model = models.get(one) ?? under(vlm, [one]);
@@ -154,7 +169,7 @@ export const ftV: Editor = {
     });
   },
   chain: (vlm, edits) => {
-    checkEdits(id, vlm, edits);
+    checkEdits(id, vlm, edits, forms);
     return under(vlm, edits);
   },
   sequence: (vlm, _weights, given) => {

@@ -17,7 +17,6 @@
  */
 
 import { createHash } from 'node:crypto';
-import { join } from 'node:path';
 import { z } from 'zod';
 import { f32, type Tensor } from '../graph/index.ts';
 import { decodeImage } from '../input/image/decode.ts';
@@ -45,8 +44,9 @@ import {
   type TrainOptions,
   wordsOf,
 } from './editor.ts';
-import { writeEditorWeights } from './files.ts';
-import { flag, layerOf, parseSettings, size, trainingConfig, whole } from './settings.ts';
+import { trainedWeights, writeEditorWeights } from './files.ts';
+import { type Forms, type Made, type Shape, tokensProblem } from './forms.ts';
+import { flag, inFile, layerOf, parseSettings, size, trainingConfig, whole } from './settings.ts';
 
 const id = 'ike';
 
@@ -149,7 +149,7 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
       ...(await contextTensors(demonstrations)),
     ]),
   };
-  writeEditorWeights(join(options.out, 'weights.safetensors'), weights);
+  writeEditorWeights(trainedWeights(options.out), weights);
   return weights;
 }
 
@@ -231,7 +231,7 @@ export function retrieve(key: Float32Array, keys: readonly Float32Array[], kindO
 }
 
 async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWeights, chosen?: Settings): Promise<Edit[]> {
-  const { tensors, settings } = needWeights(id, vlm, given);
+  const { tensors, settings } = needWeights(id, vlm, given, forms.weights);
   const config = { ...(settings as unknown as IkeConfig), ...parseSettings(id, editSchema, chosen) };
   const index = contextsOf(vlm, tensors);
   const keys = tensors.get('keys')!;
@@ -303,21 +303,88 @@ async function nearest(vlm: Vlm, query: Asked, edits: readonly Edit[]): Promise<
   return best(edits, (edit) => similarity(key!, tensorOf(edit, 'key').data)).edit;
 }
 
+/** Contexts as `contextTensors` writes them, or as they were when every picture had as many visual tokens. */
+function contextShapes(vlm: Vlm, { tensors }: Made): [string, Shape][] {
+  const d = vlm.decoder.hidden;
+  const ids: [string, Shape] = ['ids', ['contexts', 'tokens']];
+  const visual = tensors.get('visual');
+  if (visual === undefined) return [ids];
+  if (visual.shape.length === 3 && !tensors.has('counts')) return [ids, ['visual', ['pictures', 'visual tokens', d]]];
+  return [ids, ['visual', ['visual tokens', d]], ['counts', ['pictures']]];
+}
+
+/** Every run of places in `ids` is that of the next picture, and no picture is left. */
+function contextProblem(vlm: Vlm, made: Made): string | undefined {
+  const { data, shape } = made.tensors.get('ids')!;
+  const visual = made.tensors.get('visual');
+  const counts = [...(made.tensors.get('counts')?.data ?? countsOf(visual))];
+  const total = visual === undefined ? 0 : visual.data.length / vlm.decoder.hidden;
+  if (counts.some((count) => !Number.isInteger(count) || count < 1) || counts.reduce((a, b) => a + b, 0) !== total)
+    return `the tensor counts must say how the ${total} visual tokens belong to pictures, got ${counts.join(', ')}`;
+  for (let row = 0; row < shape[0]!; row++) {
+    const ids = data.subarray(row * shape[1]!, (row + 1) * shape[1]!).filter((id) => id !== PADDING);
+    for (let at = ids.indexOf(-1); at >= 0; at = ids.indexOf(-1, at)) {
+      const count = counts.shift() ?? 0;
+      if (count === 0 || ids.subarray(at, at + count).some((id) => id !== -1) || at + count > ids.length)
+        return `the tensor ids must have places for the pictures of ${made.tensors.has('counts') ? 'counts' : 'visual'}, got others`;
+      at += count;
+    }
+  }
+  return counts.length > 0 ? 'the tensor ids must have places for all pictures' : tokensProblem(vlm, 'ids', made, PADDING);
+}
+
+const forms: Forms = {
+  edit: {
+    settings: (vlm) => inFile(trainSchema(vlm).shape, ['layer']),
+    tensors: (vlm, made) => [
+      ['key', [3 * vlm.decoder.hidden]],
+      ['center', [3 * vlm.decoder.hidden]],
+      ...contextShapes(vlm, made),
+    ],
+    problem: contextProblem,
+  },
+  weights: {
+    settings: (vlm) => inFile(trainSchema(vlm).shape, ['k', 'context', 'pictures', 'layer']),
+    tensors: (vlm, made) => [
+      ['center', [3 * vlm.decoder.hidden]],
+      ['keys', ['contexts', 3 * vlm.decoder.hidden]],
+      ['kinds', ['contexts']],
+      ...contextShapes(vlm, made),
+    ],
+    problem: contextProblem,
+  },
+};
+
+/** Keys are compared that were taken from one center. */
+function checkIndex(vlm: Vlm, edits: readonly Edit[]): void {
+  checkEdits(id, vlm, edits, forms);
+  const [first] = edits as [Edit];
+  const center = tensorOf(first, 'center').data;
+  for (const edit of edits) {
+    const own = tensorOf(edit, 'center').data;
+    if (edit.settings.layer !== first.settings.layer || own.some((x, i) => x !== center[i]))
+      throw new Error(
+        `edits of ${id} that were made with different weights do not combine; make them again with the same weights`,
+      );
+  }
+}
+
 export const ike: Editor = {
   id,
   summary: 'puts the new fact and demonstrations of its use before every query',
   trained: true,
   promises: { textUntouched: false, batchEqualsSingles: true, answersTarget: false, explains: false },
   settings: { train: trainSchema, edit: () => editSchema },
+  forms,
   train,
   trainingSettings: (vlm, options) => ({ ...trainingConfig(id, trainSchema(vlm), options) }),
   edit,
   with: (vlm, edits) => {
-    checkEdits(id, vlm, edits);
+    checkEdits(id, vlm, edits, forms);
     return under(vlm, own(edits));
   },
   chain: (vlm, edits) => {
-    checkEdits(id, vlm, edits);
+    checkIndex(vlm, edits);
     return under(vlm, shared(edits));
   },
 };

@@ -58,12 +58,14 @@ import {
   type TrainOptions,
   wordsOf,
 } from './editor.ts';
+import type { Forms } from './forms.ts';
 import type { NamedWeight } from './gradients/chosen-weights.ts';
 import {
   addDeltas,
   chainDeltas,
   type Deltas,
   lowRankOutputs,
+  lowRankShapes,
   lowRankTensors,
   sequenceOfDeltas,
   withDeltas,
@@ -74,6 +76,7 @@ import { metaTerms } from './gradients/meta-objective.ts';
 import { trainHyperNetwork } from './gradients/meta-training.ts';
 import {
   clipping,
+  inFile,
   layerOf,
   microBatch,
   noSettings,
@@ -278,7 +281,7 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
       metrics: { ...terms, target, kl },
       initial: initialWeights(vlm, matrices, config, config.start, new Random(`${options.seed}/ke`)),
       fixed: new Map(),
-      decay: config.decay,
+      rule: () => ({ rule: 'adam', decay: config.decay }),
       conditions: (some, pictures) =>
         conditionsOf(
           vlm,
@@ -317,7 +320,7 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
 
 async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWeights, chosen?: Settings): Promise<Edit[]> {
   noSettings(id, chosen);
-  const weights = needWeights(id, vlm, given);
+  const weights = needWeights(id, vlm, given, forms.weights);
   const edits: Edit[] = [];
   for (const request of requests) edits.push(await editOne(vlm, request, weights));
   return edits;
@@ -352,20 +355,35 @@ async function editOne(vlm: Vlm, request: EditRequest, { tensors, settings }: Ed
   };
 }
 
+const forms: Forms = {
+  edit: {
+    settings: (vlm) => inFile({ from: schema(vlm).shape.from }, ['from']),
+    tensors: (vlm, { settings }) => lowRankShapes(lastMatrices(vlm, settings.from as number)),
+  },
+  weights: {
+    settings: (vlm) => inFile(schema(vlm).shape, ['from', 'lstm', 'condition', 'window']),
+    tensors: (vlm, { settings }) => {
+      const { from, ...sizes } = settings as unknown as KeConfig;
+      return shapes(vlm, lastMatrices(vlm, from), sizes);
+    },
+  },
+};
+
 export const ke: Editor = {
   id,
   summary: 'an LSTM reads the edit and gates the gradient of the last feed-forward matrices',
   trained: true,
   promises: { textUntouched: false, batchEqualsSingles: true },
   settings: { train: schema },
+  forms,
   train,
   trainingSettings: (vlm, options) => trainingSettings(configOf(vlm, options)),
   edit,
-  with: (vlm, edits) => withDeltas(id, vlm, edits),
-  chain: (vlm, edits) => chainDeltas(id, vlm, edits),
+  with: (vlm, edits) => withDeltas(id, vlm, edits, forms),
+  chain: (vlm, edits) => chainDeltas(id, vlm, edits, forms),
   sequence: (vlm, given, chosen) => {
     noSettings(id, chosen);
-    const weights = needWeights(id, vlm, given);
+    const weights = needWeights(id, vlm, given, forms.weights);
     return sequenceOfDeltas(vlm, (request, earlier) => editOne(vlm, request, weights, earlier));
   },
 };

@@ -53,14 +53,24 @@ import {
   type TrainOptions,
   wordsOf,
 } from './editor.ts';
+import type { Forms } from './forms.ts';
 import type { NamedWeight } from './gradients/chosen-weights.ts';
-import { chainDeltas, type Deltas, lowRankOutputs, lowRankTensors, sequenceOfDeltas, withDeltas } from './gradients/deltas.ts';
+import {
+  chainDeltas,
+  type Deltas,
+  lowRankOutputs,
+  lowRankShapes,
+  lowRankTensors,
+  sequenceOfDeltas,
+  withDeltas,
+} from './gradients/deltas.ts';
 import { stateBefore } from './gradients/edit-loss.ts';
 import { type Factors, factorFeeds, factorInputs, gradientFactors, lastMatrices } from './gradients/factors.ts';
 import { metaTerms } from './gradients/meta-objective.ts';
 import { trainHyperNetwork } from './gradients/meta-training.ts';
 import {
   clipping,
+  inFile,
   layerOf,
   microBatch,
   noSettings,
@@ -246,7 +256,7 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
       metrics: terms,
       initial,
       fixed: momentsOf(groups, found),
-      rateOf: (name) => (name === 'stepSizes' ? config.stepRate / config.rate : 1),
+      rule: (name) => ({ rule: 'adam', rate: name === 'stepSizes' ? config.stepRate / config.rate : 1 }),
     },
     options,
   );
@@ -254,7 +264,7 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
 
 async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWeights, chosen?: Settings): Promise<Edit[]> {
   noSettings(id, chosen);
-  const weights = needWeights(id, vlm, given);
+  const weights = needWeights(id, vlm, given, forms.weights);
   const edits: Edit[] = [];
   for (const request of requests) edits.push(await editOne(vlm, request, weights));
   return edits;
@@ -284,20 +294,35 @@ async function editOne(vlm: Vlm, request: EditRequest, { tensors, settings }: Ed
   };
 }
 
+const forms: Forms = {
+  edit: {
+    settings: (vlm) => inFile({ from: schema(vlm).shape.from }, ['from']),
+    tensors: (vlm, { settings }) => lowRankShapes(lastMatrices(vlm, settings.from as number)),
+  },
+  weights: {
+    settings: (vlm) => inFile(schema(vlm).shape, ['from', 'rank']),
+    tensors: (vlm, { settings: { from, rank } }) => {
+      const { trained, fixed } = shapes(groupsOf(lastMatrices(vlm, from as number)), rank as number);
+      return [...trained, ...fixed];
+    },
+  },
+};
+
 export const mend: Editor = {
   id,
   summary: 'a trained network maps the gradient factors of the last feed-forward matrices to their change',
   trained: true,
   promises: { textUntouched: false, batchEqualsSingles: true },
   settings: { train: schema },
+  forms,
   train,
   trainingSettings: (vlm, options) => trainingSettings(configOf(vlm, options)),
   edit,
-  with: (vlm, edits) => withDeltas(id, vlm, edits),
-  chain: (vlm, edits) => chainDeltas(id, vlm, edits),
+  with: (vlm, edits) => withDeltas(id, vlm, edits, forms),
+  chain: (vlm, edits) => chainDeltas(id, vlm, edits, forms),
   sequence: (vlm, given, chosen) => {
     noSettings(id, chosen);
-    const weights = needWeights(id, vlm, given);
+    const weights = needWeights(id, vlm, given, forms.weights);
     return sequenceOfDeltas(vlm, (request, earlier) => editOne(vlm, request, weights, earlier));
   },
 };

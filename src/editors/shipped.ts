@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import type { DatasetKind } from '../input/records.ts';
 import { builtInModels, modelFolder } from '../models/load.ts';
 import type { Vlm } from '../models/vlm.ts';
-import { checkModel, type Editor, type EditorWeights } from './editor.ts';
+import { checkModel, type Editor, type EditorWeights, needWeights } from './editor.ts';
 import { readEditorWeights } from './files.ts';
 import { type EditorId, trainingTimes } from './index.ts';
 
@@ -55,5 +55,5 @@ export function weightsFor(vlm: Vlm, editor: Editor, path: string | undefined): 
   const weights = readEditorWeights(path);
   if (weights.editor !== editor.id) throw new Error(`${path} holds weights of the editor ${weights.editor}, not of ${editor.id}`);
   checkModel(path, weights.model, vlm);
-  return weights;
+  return needWeights(editor.id, vlm, weights, editor.forms?.weights);
 }

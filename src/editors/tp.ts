@@ -15,7 +15,6 @@
  * `steps` are fixed instead of stopped by a validation set; tokens past the fifth share the neurons in turn.
  */
 
-import { join } from 'node:path';
 import { z } from 'zod';
 import {
   add,
@@ -59,10 +58,11 @@ import {
   type TrainOptions,
   wordsOf,
 } from './editor.ts';
-import { writeEditorWeights } from './files.ts';
+import { trainedWeights, writeEditorWeights } from './files.ts';
+import type { Forms } from './forms.ts';
 import { descend } from './gradients/descend.ts';
 import { stateBefore, tailFeeds, tailLogits, targetLoss } from './gradients/edit-loss.ts';
-import { descentSettings, parseSettings, real, size, trainingConfig } from './settings.ts';
+import { descentSettings, inFile, layerOf, parseSettings, real, size, trainingConfig } from './settings.ts';
 
 const id = 'tp';
 const AMPLIFY = 10;
@@ -210,12 +210,12 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
     settings: { memory: filled, seed: String(options.seed), records: records.length },
     tensors: new Map([['memory', f32(memory.slice(0, filled * d), [filled, d])]]),
   };
-  writeEditorWeights(join(options.out, 'weights.safetensors'), weights);
+  writeEditorWeights(trainedWeights(options.out), weights);
   return weights;
 }
 
 async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWeights, chosen?: Settings): Promise<Edit[]> {
-  const weights = needWeights(id, vlm, given);
+  const weights = needWeights(id, vlm, given, forms.weights);
   const settings = parseSettings(id, editSchema, chosen);
   const edits: Edit[] = [];
   for (const request of requests) edits.push(await editOne(vlm, request, weights, settings));
@@ -305,7 +305,7 @@ function rewrite(vlm: Vlm, rows: readonly (readonly Edit[])[]): Rewrite {
 }
 
 function patched(vlm: Vlm, all: readonly Edit[], editsOf: (row: number) => readonly Edit[]): AnsweringModel {
-  checkEdits(id, vlm, all);
+  checkEdits(id, vlm, all, forms);
   const rewriteRows = (rows: readonly number[]): Rewrite => rewrite(vlm, rows.map(editsOf));
   return {
     answerTargets: (queries) => answerTargets(vlm, queries, rewriteRows),
@@ -314,18 +314,37 @@ function patched(vlm: Vlm, all: readonly Edit[], editsOf: (row: number) => reado
   };
 }
 
+const forms: Forms = {
+  edit: {
+    settings: (vlm) => {
+      const last = vlm.decoder.layers - 1;
+      return inFile({ ...editSchema.shape, layer: layerOf(vlm, 'the last one', { min: last }) }, ['layer']);
+    },
+    tensors: ({ decoder: { hidden: d } }) => [
+      ['keys', ['neurons', d]],
+      ['biases', ['neurons']],
+      ['values', ['neurons', d]],
+    ],
+  },
+  weights: {
+    settings: () => inFile(trainSchema.shape),
+    tensors: (vlm) => [['memory', ['queries', vlm.decoder.hidden]]],
+  },
+};
+
 export const tp: Editor = {
   id,
   summary: 'Transformer-Patcher: new neurons in the last feed-forward layer, trained for each edit',
   trained: true,
   promises: { textUntouched: false, batchEqualsSingles: true },
   settings: { train: () => trainSchema, edit: () => editSchema },
+  forms,
   train,
   edit,
   with: (vlm, edits) => patched(vlm, edits, (row) => [edits.length === 1 ? edits[0]! : edits[row]!]),
   chain: (vlm, edits) => patched(vlm, edits, () => edits),
   sequence: (vlm, given, chosen) => {
-    const weights = needWeights(id, vlm, given);
+    const weights = needWeights(id, vlm, given, forms.weights);
     const settings = parseSettings(id, editSchema, chosen);
     const earlier: Edit[] = [];
     return async (request) => {

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Editor, Settings, TrainOptions, TrainProgress } from '../editors/editor.ts';
-import { readEditorWeights } from '../editors/files.ts';
+import { readEditorWeights, trainedWeights } from '../editors/files.ts';
 import { namedSettings, parseSettings } from '../editors/settings.ts';
 import { openSafetensors } from '../files/safetensors.ts';
 import { type DatasetKind, openRecords } from '../input/records.ts';
@@ -52,9 +52,6 @@ interface TrainingIdentity {
   readonly versions: Versions;
 }
 
-/** The file of an editor's chosen weights in its training folder. */
-export const weightsFile = 'weights.safetensors';
-
 /**
  * Trains an editor on a file of records: checkpoints, log.jsonl, manifest.json and weights.safetensors in a folder.
  * @throws Stopped after saving, when the signal asks; an error that says which checkpoint is left, when the loss is not finite
@@ -88,7 +85,7 @@ export async function trainEditor(
   let first: number | undefined;
   let last: TrainProgress | undefined;
   const done = (): number => (last === undefined ? 0 : last.step - first! + 1);
-  const weights = join(out, weightsFile);
+  const weights = trainedWeights(out);
   try {
     await editor.train(vlm, records, {
       ...given,

@@ -8,6 +8,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { readEdit, weightsBeside, writeEdit } from '../editors/files.ts';
 import { hardKinds } from '../evaluation/metrics.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
 import { ChangeLog } from '../files/change-log.ts';
@@ -179,12 +180,15 @@ export class Ledger {
       };
   }
 
-  /** Removes files that no change names: additions that were not finished, deletions that were, what a kill left. */
+  /** Removes files that no change names and no edit acts through: additions that were not finished, deletions that were, what a kill left. */
   #sweep(): void {
-    for (const kind of ['edits', 'pictures']) {
-      for (const name of readdirSync(join(this.folder, kind)))
-        if (!this.#edits.has(name.replace(/\.(safetensors|png)$/, ''))) rmSync(join(this.folder, kind, name), { force: true });
-    }
+    const stray = ['edits', 'pictures'].flatMap((kind) =>
+      readdirSync(join(this.folder, kind))
+        .filter((name) => !this.#edits.has(name.replace(/\.(safetensors|png)$/, '')))
+        .map((name) => join(this.folder, kind, name)),
+    );
+    const weights = new Set(stray.length === 0 ? [] : [...this.#edits.keys()].map((id) => weightsBeside(this.path(id))));
+    for (const path of stray) if (!weights.has(path)) rmSync(path, { force: true });
     for (const name of readdirSync(this.folder))
       if (/^\..*\.tmp$/.test(name) || name === 'server.lock') rmSync(join(this.folder, name), { force: true });
   }
@@ -201,6 +205,18 @@ export class Ledger {
   /** The file of an edit. */
   path(id: string): string {
     return join(this.folder, 'edits', `${id}.safetensors`);
+  }
+
+  /** The file of an edit for elsewhere: with the weights that it acts through in it. */
+  file(id: string): Uint8Array {
+    if (weightsBeside(this.path(id)) === undefined) return readFileSync(this.path(id));
+    const bundle = join(this.folder, 'edits', `${id}.bundle.safetensors`);
+    try {
+      writeEdit(bundle, readEdit(this.path(id)), { bundle: true });
+      return readFileSync(bundle);
+    } finally {
+      rmSync(bundle, { force: true });
+    }
   }
 
   picturePath(id: string): string {

@@ -35,12 +35,20 @@ export interface OptimizerRule {
   epsilon?: number;
 }
 
-/** Scalars that change from step to step. */
-export interface StepScalars {
-  lr: Node;
-  /** 1 − beta^t for Adam's two betas */
-  correction1: Node;
-  correction2: Node;
+const [BETA1, BETA2] = [0.9, 0.999];
+
+/** Inputs of a step by name, each one node. */
+type Scalars = (name: string) => Node;
+
+const correction = (beta: number): string => `step.correction.${beta}`;
+
+/** Inputs of a step beside the batch: `step.lr`, and for each beta of an Adam 1 − βᵗ, which takes out the start of its means at 0. */
+export function stepFeeds(rules: Iterable<OptimizerRule>, lr: number, step: number): Record<string, Tensor> {
+  const scalar = (x: number): Tensor => f32([x], []);
+  const feeds: Record<string, Tensor> = { 'step.lr': scalar(lr) };
+  for (const { rule, beta1 = BETA1, beta2 = BETA2 } of rules)
+    if (rule === 'adam') for (const beta of [beta1, beta2]) feeds[correction(beta)] = scalar(1 - beta ** step);
+  return feeds;
 }
 
 export interface Update {
@@ -55,21 +63,22 @@ const state = (parameter: Node, slot: string): Node => input(`${slot}:${nameOf(p
 export const slots: Record<OptimizerRule['rule'], readonly string[]> = { adam: ['m', 'v'], sgd: ['m'], muon: ['m'] };
 
 // m ← β1 m + (1−β1) g;  v ← β2 v + (1−β2) g²;  w ← w − lr (m / c1) / (sqrt(v / c2) + ε)
-function adam(w: Node, g: Node, rule: OptimizerRule, s: StepScalars): Update {
-  const { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8 } = rule;
+function adam(w: Node, g: Node, rule: OptimizerRule, s: Scalars): Update {
+  const { beta1 = BETA1, beta2 = BETA2, epsilon = 1e-8 } = rule;
   const m = add(mul(state(w, 'm'), beta1), mul(g, 1 - beta1));
   const v = add(mul(state(w, 'v'), beta2), mul(square(g), 1 - beta2));
-  const step = div(div(m, s.correction1), add(div(sqrt(v), sqrt(s.correction2)), epsilon));
+  const [c1, c2] = [s(correction(beta1)), s(correction(beta2))];
+  const step = div(div(m, c1), add(div(sqrt(v), sqrt(c2)), epsilon));
   return { weight: decayed(w, rule, s, step), state: { m, v } };
 }
 
-function sgd(w: Node, g: Node, rule: OptimizerRule, s: StepScalars): Update {
+function sgd(w: Node, g: Node, rule: OptimizerRule, s: Scalars): Update {
   const m = add(mul(state(w, 'm'), rule.beta1 ?? 0), g);
   return { weight: decayed(w, rule, s, m), state: { m } };
 }
 
-function decayed(w: Node, rule: OptimizerRule, s: StepScalars, step: Node): Node {
-  const lr = mul(s.lr, rule.rate ?? 1);
+function decayed(w: Node, rule: OptimizerRule, s: Scalars, step: Node): Node {
+  const lr = mul(s('step.lr'), rule.rate ?? 1);
   const kept = rule.decay === undefined ? w : mul(w, sub(1, mul(lr, rule.decay)));
   return sub(kept, mul(step, lr));
 }
@@ -87,7 +96,7 @@ function orthogonalize(x: Node): Node {
 }
 
 // m ← μ m + g;  u = g + μ m;  w ← w − lr sqrt(max(1, rows/cols)) orthogonal(u); equal shapes share one batched product
-function muon(parameters: readonly { w: Node; g: Node; rule: OptimizerRule }[], s: StepScalars): Map<Node, Update> {
+function muon(parameters: readonly { w: Node; g: Node; rule: OptimizerRule }[], s: Scalars): Map<Node, Update> {
   const groups = new Map<string, { w: Node; g: Node; rule: OptimizerRule; m: Node; u: Node; tall: boolean }[]>();
   for (const { w, g, rule } of parameters) {
     const [rows, columns] = w.shape as [number, number];
@@ -128,16 +137,17 @@ const eye = (n: number): Node => {
 };
 
 /**
- * Updates for all parameters.
+ * Updates for all parameters, as a function of the inputs that `stepFeeds` makes.
  * @param clip largest global norm of the gradients; larger ones are scaled down to it
  */
 export function optimize(
   parameters: readonly Node[],
   gradients: readonly Node[],
   ruleOf: (name: string, shape: readonly number[]) => OptimizerRule,
-  scalars: StepScalars,
   clip?: number,
 ): { updates: Map<Node, Update>; norm: Node } {
+  const known = new Map<string, Node>();
+  const scalars: Scalars = (name) => known.get(name) ?? known.set(name, input(name, [])).get(name)!;
   const squares = gradients.map((g) => sum(square(g)));
   const norm = sqrt(squares.reduce((a, b) => add(a, b)));
   const factor = clip === undefined ? undefined : div(clip, maximum(norm, clip));

@@ -3,7 +3,7 @@
 import { f32, type Tensor } from '../graph/dtype.ts';
 import { add, gradient, input, mul, type Node, nameOf, parameterOp, topological } from '../graph/index.ts';
 import type { CompileOptions, Feeds, Program } from '../runtime/program.ts';
-import { type OptimizerRule, optimize, slots, zeros } from './optimizers.ts';
+import { type OptimizerRule, optimize, slots, stepFeeds, zeros } from './optimizers.ts';
 
 export interface TrainerOptions {
   loss: Node;
@@ -80,17 +80,12 @@ export class Trainer {
     const trained = topological([loss]).filter((n) => n.op === parameterOp && initial.has(nameOf(n)));
     const unused = [...initial.keys()].filter((name) => !trained.some((n) => nameOf(n) === name));
     if (unused.length > 0) throw new Error(`the loss does not depend on ${unused.join(', ')}`);
-    const scalars = {
-      lr: input('step.lr', []),
-      correction1: input('step.correction1', []),
-      correction2: input('step.correction2', []),
-    };
     const rules = new Map(trained.map((n) => [nameOf(n), rule(nameOf(n), n.shape as number[])]));
     const gradients = half
       ? gradient(mul(loss, input('step.scale', [])), trained).map((dw) => mul(dw, input('step.unscale', [])))
       : gradient(loss, trained);
     const sums = trained.map((node) => input(sumOf(nameOf(node)), node.shape));
-    const { updates, norm } = optimize(trained, parts ? sums : gradients, (name) => rules.get(name)!, scalars, clip);
+    const { updates, norm } = optimize(trained, parts ? sums : gradients, (name) => rules.get(name)!, clip);
     const values: Record<string, Node> = { loss, ...metrics };
     const changes: Record<string, Node> = { gradientNorm: norm };
     for (const [node, { weight, state }] of updates) {
@@ -117,13 +112,8 @@ export class Trainer {
     lr: number,
   ): Promise<{ loss: number; gradientNorm: number; metrics: Record<string, Tensor> }> {
     const t = this.step + 1;
-    const first = [...this.#rules.values()].find((r) => r.rule === 'adam');
     const scalar = (x: number): Tensor => f32([x], []);
-    const state: Record<string, Tensor> = {
-      'step.lr': scalar(lr),
-      'step.correction1': scalar(1 - (first?.beta1 ?? 0.9) ** t),
-      'step.correction2': scalar(1 - (first?.beta2 ?? 0.999) ** t),
-    };
+    const state = stepFeeds(this.#rules.values(), lr, t);
     for (const [name, w] of this.weights) state[name] = w;
     for (const [name, s] of this.#state) state[name] = s;
     const list = Array.isArray(batch) ? (batch as readonly Feeds[]) : [batch as Feeds];

@@ -47,7 +47,10 @@ afterAll(async () => {
 /** The edit with a scope that is as wide as β says; α far from 0 leaves nothing but the request itself. */
 const withScope = (edit: Edit, alpha: number, beta: number): Edit => ({
   ...edit,
-  tensors: new Map([...edit.tensors, ['scope.alpha', f32([alpha], [1, 1])], ['scope.beta', f32([beta], [1, 1])]]),
+  weights: {
+    ...edit.weights!,
+    tensors: new Map([...edit.weights!.tensors, ['scope.alpha', f32([alpha], [1, 1])], ['scope.beta', f32([beta], [1, 1])]]),
+  },
 });
 
 test('a request is in its own scope whatever was learned, and farther queries are less so', () => {

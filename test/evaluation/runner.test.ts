@@ -273,7 +273,7 @@ describe('train', () => {
     expect(loss.code).toBe(1);
     expect(loss.stderr).toMatch(/step 2: the loss is .*; weights of step 1 are kept.*; no checkpoint had been written yet/);
     const layer = await visedit(words('train-layer', '--layer', '3'));
-    expect(layer.stderr).toContain('this model takes 0 to 2');
+    expect(layer.stderr).toContain('the setting layer of vead must be a whole number from 0 to 2');
   });
 });
 

@@ -5,7 +5,7 @@ import type { CardEntry, EditCheck } from '../../../src/evaluation/scope-card.ts
 import { editorOption } from '../editor-option.ts';
 import { defineCommand } from '../frame/command.ts';
 import type { CommandContext } from '../frame/context.ts';
-import { choice, file, integer, outFile, repeatable, text } from '../frame/values.ts';
+import { choice, file, flag, integer, outFile, repeatable, text } from '../frame/values.ts';
 import { announceMemory, modelOptions } from '../model-options.ts';
 import { questionOptions, readQuestion } from '../question.ts';
 import { settings, toSettings } from '../settings.ts';
@@ -37,6 +37,7 @@ ft-l and ft-v need no training. vead comes with weights for the built-in models.
     maxNewTokens: integer('longest answer, in tokens', { default: 32, min: 1, max: 4096 }),
     ...modelOptions,
     set: settings,
+    bundle: flag('keep the weights that the edit acts through in its file, instead of once beside all edits of the folder'),
   },
   examples: [
     'edit --model mini-llava --editor vead --image scene.png --prompt "What is at the top left? The answer is:" --target "a cat" --out cat.safetensors',
@@ -45,7 +46,7 @@ ft-l and ft-v need no training. vead comes with weights for the built-in models.
     const [
       { findEditor },
       { shippedWeights, weightsFor },
-      { writeEdit },
+      { weightsBeside, writeEdit },
       { loadModel },
       { decodeImage },
       { imagesOf, textOf },
@@ -88,15 +89,26 @@ ft-l and ft-v need no training. vead comes with weights for the built-in models.
     const rephrasings = Object.fromEntries(given.rephrase.map((words) => [`the rephrasing ${JSON.stringify(words)}`, words]));
     const warnings = warnOfWords(vlm.codec, { 'the prompt': words, 'the target': target, ...rephrasings }, context);
     const [edit] = await editor.edit(vlm, [request], weights, { ...recipeOf(vlm.decoder, id).edit, ...toSettings(given.set) });
-    writeEdit(out, edit!);
+    writeEdit(out, edit!, { bundle: given.bundle });
+    const beside = weightsBeside(out);
     const made = () => (messages === undefined ? probesOf(request, vlm.codec, around) : probesInChat(vlm, messages, around));
     const probes = given.probes === 'none' ? [] : made();
     const models = { before: unedited(vlm), after: editor.with(vlm, [edit!]) };
     const check = await checkEdit(models, request, probes, { maxNewTokens, signal: context.signal });
     await vlm.release();
     return {
-      data: { out, editor: id, model: edit!.model, settings: edit!.settings, prompt, target, ...check, warnings },
-      text: report(check, target, out, context),
+      data: {
+        out,
+        ...(beside === undefined ? {} : { weights: beside }),
+        editor: id,
+        model: edit!.model,
+        settings: edit!.settings,
+        prompt,
+        target,
+        ...check,
+        warnings,
+      },
+      text: report(check, target, out, beside, context),
       exitCode: check.took ? 0 : 2,
     };
   },
@@ -112,7 +124,13 @@ const titles: Readonly<Record<AskedKind, string>> = {
   sameQuestion: 'same question, other picture',
 };
 
-function report({ took, exact, before, after, card }: EditCheck, target: string, out: string, { table }: CommandContext): string {
+function report(
+  { took, exact, before, after, card }: EditCheck,
+  target: string,
+  out: string,
+  beside: string | undefined,
+  { table }: CommandContext,
+): string {
   const row = ({ kind, prompt, expected, before: then, after: now, ok }: CardEntry) => [
     titles[kind],
     prompt,
@@ -132,6 +150,6 @@ function report({ took, exact, before, after, card }: EditCheck, target: string,
     took
       ? `The edit took${exact ? '' : `, and the answer goes on after the target: ${said}`}.`
       : `The edit did not take: the edited model answers ${said}, not ${JSON.stringify(target)}. Try another editor, or a target in words that the model knows.`,
-    `The edit is in ${out}.`,
+    `The edit is in ${out}.${beside === undefined ? '' : ` It acts through the weights in ${beside}: keep both together.`}`,
   ].join('\n');
 }

@@ -46,6 +46,8 @@ export async function adopt(models: Models, { model, path, beside }: AdoptOrder)
   const vlm = models.vlm(model);
   const given = await clientsFault('invalid_edit_file', 'file', () => readAndCheck(vlm, path), path);
   await checkCombines(models, vlm, given, beside);
+  // Weights that came with it stand once beside all edits.
+  if (given.weights !== undefined) writeEdit(path, given);
   return made(given);
 }
 

@@ -1,6 +1,5 @@
 /** `/v1/edits` and `/v1/sets`: corrections, kept and combined. */
 
-import { readFileSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
 import { createRoute, z } from '@hono/zod-openapi';
 import { entriesOf } from '../../../src/ledger/history.ts';
@@ -237,7 +236,7 @@ export const addEdits: AddRoutes = (app, services) => {
   });
   app.openapi(routes.file, (c) => {
     const { id } = store.edit(c.req.valid('param').id);
-    return c.body(new Uint8Array(readFileSync(store.path(id))), 200, {
+    return c.body(new Uint8Array(store.file(id)), 200, {
       'content-type': 'application/octet-stream',
       'content-disposition': `attachment; filename="${id}.safetensors"`,
     });

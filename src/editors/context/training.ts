@@ -3,16 +3,16 @@
  * loss (EMA 0.1) is the smallest so far are kept.
  */
 
-import { join } from 'node:path';
 import type { Node, Tensor } from '../../graph/index.ts';
 import type { EditRecord } from '../../input/records.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import { trainingLoop, warmHoldDecay } from '../../nn/loop.ts';
+import type { OptimizerRule } from '../../nn/optimizers.ts';
 import { Trainer } from '../../nn/trainer.ts';
 import { Random } from '../../random.ts';
 import type { Feeds } from '../../runtime/program.ts';
 import { type EditorWeights, modelId, type Settings, type TrainOptions } from '../editor.ts';
-import { readEditorWeights, writeEditorWeights } from '../files.ts';
+import { readEditorWeights, trainedWeights, writeEditorWeights } from '../files.ts';
 
 export interface RecordTrainingConfig {
   steps: number;
@@ -23,7 +23,7 @@ export interface RecordTrainingConfig {
   /** fraction of the steps at the constant rate before the linear decay to `lastRate` of it */
   hold: number;
   lastRate: number;
-  clip: number;
+  clip: number | null;
 }
 
 export interface RecordTraining<T> {
@@ -34,9 +34,10 @@ export interface RecordTraining<T> {
   loss: Node;
   metrics: Record<string, Node>;
   initial: ReadonlyMap<string, Tensor<'float32'>>;
-  decay?: number;
-  /** factor of the rate of single weights */
-  rateOf?: (name: string) => number;
+  /** how each weight learns; Adam when absent */
+  rule?: (name: string) => OptimizerRule;
+  /** steps that the rate takes to rise; a twentieth of all, at most 100, when absent */
+  warmup?: number;
   /** numbers that a step leaves to the next, such as a multiplier; they go into the log */
   state?: {
     after(metrics: Readonly<Record<string, number>>): void;
@@ -45,13 +46,24 @@ export interface RecordTraining<T> {
   };
   /** whose smoothed value says which weights are the best; the loss when left out */
   judged?: (metrics: Readonly<Record<string, number>>) => number;
+  /** whether weights after this step may be the best ones; always when absent */
+  counts?: (step: number) => boolean;
   /** what stays as it is and belongs to the weights */
   fixed: ReadonlyMap<string, Tensor<'float32'>>;
-  /** what a step learns of a record, by its place in the list */
-  sample: (place: number, random: Random) => Promise<T>;
+  /** what a step learns of its records, by their places in the list */
+  samples: (places: readonly number[], random: Random, step: number) => Promise<readonly T[]>;
   /** of a part of a batch */
-  feeds: (part: readonly T[], whole: readonly T[]) => Promise<Feeds>;
+  feeds: (part: readonly T[], whole: readonly T[]) => Promise<Feeds> | Feeds;
 }
+
+/** `samples` that takes one record after the other. */
+export const oneByOne =
+  <T>(sample: (place: number, random: Random) => Promise<T>): RecordTraining<T>['samples'] =>
+  async (places, random) => {
+    const out: T[] = [];
+    for (const place of places) out.push(await sample(place, random));
+    return out;
+  };
 
 /** What orders records and draws of a training come from. */
 export const trainingRandom = (editor: string, { seed }: Pick<TrainOptions, 'seed'>): Random => new Random(`${seed}/${editor}`);
@@ -64,8 +76,6 @@ export function trainingSettings({
 }: RecordTrainingConfig & { budget: number }): Settings {
   return { ...settings } as Settings;
 }
-
-export const weightsFile = 'weights.safetensors';
 
 export async function trainOnRecords<T>(
   vlm: Vlm,
@@ -80,12 +90,8 @@ export async function trainOnRecords<T>(
     loss: training.loss,
     metrics,
     initial: training.initial,
-    rule: (name) => ({
-      rule: 'adam',
-      ...(training.decay === undefined ? {} : { decay: training.decay }),
-      ...(training.rateOf === undefined ? {} : { rate: training.rateOf(name) }),
-    }),
-    clip: config.clip,
+    rule: training.rule ?? (() => ({ rule: 'adam' })),
+    ...(config.clip === null ? {} : { clip: config.clip }),
     parts: microBatch < batch,
     compile: vlm.engine.compile,
     half: vlm.engine.device.half,
@@ -101,13 +107,16 @@ export async function trainOnRecords<T>(
   let smoothed = Number.NaN;
   let best = Number.POSITIVE_INFINITY;
   const settings = { ...training.settings, seed: String(options.seed), records: records.length };
-  const path = join(options.out, weightsFile);
+  const path = trainedWeights(options.out);
+  const keep = (): void =>
+    writeEditorWeights(path, { editor, model: modelId(vlm), settings, tensors: new Map([...fixed, ...trainer.weights]) });
+  const { warmup = Math.min(100, Math.ceil(steps / 20)) } = training;
   await trainingLoop({
     trainer,
     steps,
     dir: options.out,
     every: Math.min(500, Math.max(50, Math.round(steps / 10))),
-    rate: warmHoldDecay(rate, steps, { warmup: Math.min(100, Math.ceil(steps / 20)), hold, last: lastRate }),
+    rate: warmHoldDecay(rate, steps, { warmup, hold, last: lastRate }),
     config: { model: vlm.fingerprint, ...settings },
     ...(options.resume === undefined ? {} : { resume: options.resume }),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
@@ -119,8 +128,7 @@ export async function trainOnRecords<T>(
       }
       const at = ((step - 1) % perEpoch) * batch;
       const drawn = random.fork(`step ${step}`);
-      const whole: T[] = [];
-      for (const place of order.slice(at, at + batch)) whole.push(await training.sample(place, drawn));
+      const whole = await training.samples(order.slice(at, at + batch), drawn, step);
       const parts: Feeds[] = [];
       for (let i = 0; i < whole.length; i += microBatch) parts.push(await training.feeds(whole.slice(i, i + microBatch), whole));
       return parts.length === 1 ? parts[0]! : parts;
@@ -135,14 +143,9 @@ export async function trainOnRecords<T>(
       return all;
     },
     onCheckpoint: () => {
-      if (smoothed > best) return;
+      if (smoothed > best || training.counts?.(trainer.step) === false) return;
       best = smoothed;
-      writeEditorWeights(path, {
-        editor,
-        model: modelId(vlm),
-        settings,
-        tensors: new Map([...fixed, ...trainer.weights]),
-      });
+      keep();
     },
     extra: {
       save: () => ({ ...training.state?.save(), smoothed, best }),
@@ -153,6 +156,7 @@ export async function trainOnRecords<T>(
       },
     },
   });
+  if (best === Number.POSITIVE_INFINITY) keep();
   await trainer.release();
   return readEditorWeights(path);
 }

@@ -10,6 +10,7 @@ import { defineRewrite, type Rewrite } from '../../models/rewrite.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import type { LowRank } from '../../nn/weights.ts';
 import { checkEdits, type Edit, type EditRequest, type EditSequence } from '../editor.ts';
+import type { Forms, Shape } from '../forms.ts';
 import type { NamedWeight } from './chosen-weights.ts';
 
 export type Deltas = ReadonlyMap<string, Tensor<'float32'>>;
@@ -51,7 +52,7 @@ export function lowRankOutputs(changes: ReadonlyMap<string, LowRank>): Record<st
 }
 
 /** The sum of the edits' changes, by weight, and of changes `before` them. */
-export async function sumDeltas(vlm: Vlm, edits: readonly Edit[], before: Deltas = new Map()): Promise<Deltas> {
+export async function sumDeltas(vlm: Vlm, edits: readonly Pick<Edit, 'tensors'>[], before: Deltas = new Map()): Promise<Deltas> {
   const total = new Map(before);
   const put = (name: string, t: Tensor<'float32'>): void => {
     const before = total.get(name);
@@ -164,15 +165,26 @@ function changed(vlm: Vlm, deltas: Deltas): AnsweringModel {
   };
 }
 
-/** `Editor.with` of editors that change decoder weights. */
-export function withDeltas(editor: string, vlm: Vlm, edits: readonly Edit[]): AnsweringModel {
-  checkEdits(editor, vlm, edits);
+/** Tensors of edits that `denseTensors` makes of these weights. */
+export const denseShapes = (weights: readonly NamedWeight[]): [string, Shape][] =>
+  weights.map(({ name, shape }) => [DENSE + name, shape]);
+
+/** Tensors of edits that `lowRankTensors` makes; each has a rank of its own. */
+export const lowRankShapes = (weights: readonly NamedWeight[]): [string, Shape][] =>
+  weights.flatMap(({ name, shape }): [string, Shape][] => [
+    [LEFT + name, [shape[0]!, `rank of ${name}`]],
+    [RIGHT + name, [`rank of ${name}`, shape[1]!]],
+  ]);
+
+/** `Editor.with` of editors that change decoder weights. @param forms of the editor */
+export function withDeltas(editor: string, vlm: Vlm, edits: readonly Edit[], forms?: Forms): AnsweringModel {
+  checkEdits(editor, vlm, edits, forms);
   return underOwnEdits(edits, async (edit) => changed(vlm, await sumDeltas(vlm, [edit])));
 }
 
 /** `Editor.chain` of editors that change decoder weights: the changes add up. */
-export function chainDeltas(editor: string, vlm: Vlm, edits: readonly Edit[]): AnsweringModel {
-  checkEdits(editor, vlm, edits);
+export function chainDeltas(editor: string, vlm: Vlm, edits: readonly Edit[], forms?: Forms): AnsweringModel {
+  checkEdits(editor, vlm, edits, forms);
   return whenAsked(async () => changed(vlm, await sumDeltas(vlm, edits)));
 }
 

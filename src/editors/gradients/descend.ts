@@ -1,8 +1,8 @@
 /** A few steps of Adam (AdamW with decay) on the values of one edit, in one compiled program for all edits of a kind. */
 
-import { f32, gradient, input, type Node, nameOf, type Tensor } from '../../graph/index.ts';
+import { gradient, type Node, nameOf, type Tensor } from '../../graph/index.ts';
 import type { Vlm } from '../../models/vlm.ts';
-import { optimize, slots, zeros } from '../../nn/optimizers.ts';
+import { type OptimizerRule, optimize, slots, stepFeeds, zeros } from '../../nn/optimizers.ts';
 import { LossError } from '../../nn/trainer.ts';
 import type { Feeds } from '../../runtime/program.ts';
 
@@ -41,15 +41,10 @@ function stepGraph(
   vlm: Vlm,
   build: Descent<readonly unknown[]>['build'],
   args: readonly unknown[],
-  decay: number,
+  rule: OptimizerRule,
 ): Record<string, Node> {
   const { loss, trained } = build(vlm, ...args);
-  const scalars = {
-    lr: input('step.lr', []),
-    correction1: input('step.correction1', []),
-    correction2: input('step.correction2', []),
-  };
-  const { updates } = optimize(trained, gradient(loss, trained), () => ({ rule: 'adam', decay }), scalars);
+  const { updates } = optimize(trained, gradient(loss, trained), () => rule);
   const outputs: Record<string, Node> = { loss };
   for (const [node, { weight, state }] of updates) {
     outputs[nameOf(node)] = weight;
@@ -64,8 +59,8 @@ export async function descend<A extends readonly unknown[]>(
   { build, args, initial, feeds, settings }: Descent<A>,
 ): Promise<Descended> {
   const { rate, decay } = settings;
-  const program = await vlm.program(stepGraph, build as Descent<readonly unknown[]>['build'], args, decay);
-  const scalar = (x: number): Tensor => f32([x], []);
+  const rule = { rule: 'adam', decay } as const;
+  const program = await vlm.program(stepGraph, build as Descent<readonly unknown[]>['build'], args, rule);
   let values = new Map(initial);
   let state = new Map(
     [...initial].flatMap(([name, t]) => slots.adam.map((slot) => [`${slot}:${name}`, zeros(t.shape)] as const)),
@@ -76,9 +71,7 @@ export async function descend<A extends readonly unknown[]>(
       ...feeds,
       ...Object.fromEntries(values),
       ...Object.fromEntries(state),
-      'step.lr': scalar(rate),
-      'step.correction1': scalar(1 - 0.9 ** step),
-      'step.correction2': scalar(1 - 0.999 ** step),
+      ...stepFeeds([rule], rate, step),
     });
     loss = (out.loss!.data as Float32Array)[0]!;
     if (!Number.isFinite(loss)) throw new LossError(`step ${step} of the edit: the loss is ${loss}. Try a lower rate`);

@@ -8,7 +8,14 @@ import { checkTraining } from '../../models/memory.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import type { Feeds } from '../../runtime/program.ts';
 import { stateBytes } from '../context/states.ts';
-import { Kept, preparationGroups, type RecordTraining, type RecordTrainingConfig, trainOnRecords } from '../context/training.ts';
+import {
+  Kept,
+  oneByOne,
+  preparationGroups,
+  type RecordTraining,
+  type RecordTrainingConfig,
+  trainOnRecords,
+} from '../context/training.ts';
 import type { EditorWeights, TrainOptions } from '../editor.ts';
 import { factorFeeds, gradientFactors } from './factors.ts';
 import { pictureGroups } from './meta-objective.ts';
@@ -21,7 +28,7 @@ export interface MetaConfig extends RecordTrainingConfig {
   budget: number;
 }
 
-export interface MetaTraining extends Omit<RecordTraining<Prepared>, 'sample' | 'feeds' | 'settings'> {
+export interface MetaTraining extends Omit<RecordTraining<Prepared>, 'samples' | 'feeds' | 'settings'> {
   config: MetaConfig;
   conditions?: Conditions;
   /** the editor's own feeds of a part of a batch */
@@ -64,6 +71,6 @@ export function trainHyperNetwork(
       ...training.feeds?.(part, whole),
     };
   };
-  const sample = (place: number): Promise<Prepared> => kept.get(place);
-  return trainOnRecords(vlm, records, { ...training, settings: { from, ...settings }, sample, feeds }, options);
+  const samples = oneByOne((place) => kept.get(place));
+  return trainOnRecords(vlm, records, { ...training, settings: { from, ...settings }, samples, feeds }, options);
 }

@@ -17,13 +17,12 @@
  */
 
 import { z } from 'zod';
-import { f32, type Tensor } from '../../graph/index.ts';
+import { f32 } from '../../graph/index.ts';
 import { type Asked, changeQuestion, type Prompt } from '../../input/segments.ts';
 import { type AnsweringModel, answerTargets, generateAll, readInput } from '../../models/answer.ts';
-import { forRows } from '../../models/generate.ts';
 import type { Rewrite } from '../../models/rewrite.ts';
 import type { Vlm } from '../../models/vlm.ts';
-import { best, inGroups, type Memory, own, shared, tensorOf } from '../context/memory.ts';
+import { best, type Memory, own, shared, tensorOf } from '../context/memory.ts';
 import { keysOf, similarity } from '../context/representation.ts';
 import { trainingSettings } from '../context/training.ts';
 import {
@@ -37,8 +36,10 @@ import {
   type Settings,
   wordsOf,
 } from '../editor.ts';
-import { addDeltas, type Deltas, sumDeltas } from '../gradients/deltas.ts';
-import { parseSettings, real } from '../settings.ts';
+import type { Forms } from '../forms.ts';
+import { layerMatrices } from '../gradients/chosen-weights.ts';
+import { addDeltas, type Deltas, denseShapes, lowRankShapes, sumDeltas } from '../gradients/deltas.ts';
+import { inFile, parseSettings, real } from '../settings.ts';
 import { lteConfig, lteSchema, promptBehind, trainLte } from './train.ts';
 
 const id = 'lte';
@@ -50,77 +51,87 @@ const editSchema = z.object({
 const isChange = (name: string): boolean => /^(delta|left|right)\./.test(name);
 
 async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWeights, chosen?: Settings): Promise<Edit[]> {
-  const { tensors, settings } = needWeights(id, vlm, given);
-  const own = parseSettings(id, editSchema, chosen);
-  const center = tensors.get('center')!;
+  const weights = needWeights(id, vlm, given, forms.weights);
+  const { threshold = weights.settings.threshold as number } = parseSettings(id, editSchema, chosen);
   const edits: Edit[] = [];
   for (const { image, prompt, target } of requests) {
     // Says what is wrong with the request.
     vlm.layout({ prompt, image }, target);
-    const [key] = await keysOf(vlm, [{ image, prompt }], settings.retrievalLayer as number, center);
+    const [key] = await keysOf(vlm, [{ image, prompt }], layerFor(weights), weights.tensors.get('center')!);
     edits.push({
       editor: id,
       model: modelId(vlm),
       request: wordsOf({ prompt, target }),
-      settings: {
-        retrievalLayer: settings.retrievalLayer!,
-        threshold: settings.threshold!,
-        rank: settings.rank!,
-        ...(own.threshold === undefined ? {} : { threshold: own.threshold }),
-      },
-      tensors: new Map([['key', f32(key!, [key!.length])], ...tensors]),
+      settings: { threshold },
+      tensors: new Map([['key', f32(key!, [key!.length])]]),
+      weights,
     });
   }
   return edits;
 }
 
-const known = new WeakMap<Tensor, Promise<Deltas>>();
+const layerFor = ({ settings }: EditorWeights): number => settings.retrievalLayer as number;
 
-/** The fine-tuned model of an edit as changes of weights; edits that were made together share them. */
-function changesOf(vlm: Vlm, { tensors, ...edit }: Edit): { by: Tensor; deltas: Promise<Deltas> } {
-  const own = new Map([...tensors].filter(([name]) => isChange(name)));
-  const by = [...own.values()][0]!;
-  const deltas = known.get(by) ?? sumDeltas(vlm, [{ ...edit, tensors: own }]);
-  known.set(by, deltas);
-  return { by, deltas };
+const known = new WeakMap<EditorWeights, Promise<Deltas>>();
+
+/** The fine-tuned model as changes of weights. */
+function changesOf(vlm: Vlm, weights: EditorWeights): Promise<Deltas> {
+  const tensors = new Map([...weights.tensors].filter(([name]) => isChange(name)));
+  const deltas = known.get(weights) ?? sumDeltas(vlm, [{ tensors }]);
+  known.set(weights, deltas);
+  return deltas;
 }
 
-/** The edit that a query is under and, where it is in its scope, the query's prompt behind it. */
-async function route(vlm: Vlm, query: Asked, edits: readonly Edit[]): Promise<{ edit: Edit; prompt: Prompt }> {
-  const { settings } = edits[0]!;
-  const [key] = await keysOf(vlm, [query], settings.retrievalLayer as number, tensorOf(edits[0]!, 'center'));
+/** The query's prompt, behind the most similar edit where it is in its scope. */
+async function route(vlm: Vlm, query: Asked, edits: readonly Edit[]): Promise<Prompt> {
+  const weights = edits[0]!.weights!;
+  const [key] = await keysOf(vlm, [query], layerFor(weights), weights.tensors.get('center')!);
   const { edit, score } = best(edits, (e) => similarity(key!, tensorOf(e, 'key').data));
   const inScope = score >= (edit.settings.threshold as number);
-  return { edit, prompt: inScope ? changeQuestion(query.prompt, (text) => promptBehind(vlm, edit.request, text)) : query.prompt };
+  return inScope ? changeQuestion(query.prompt, (text) => promptBehind(vlm, edit.request, text)) : query.prompt;
 }
 
-function under(vlm: Vlm, memory: Memory): AnsweringModel {
-  const answer = async <Q extends Asked, A>(
-    queries: readonly Q[],
-    ask: (queries: Q[], rewrite: Rewrite, rows: readonly number[]) => Promise<A[]>,
-  ): Promise<A[]> => {
-    const routes: { edit: Edit; prompt: Prompt }[] = [];
-    for (const [i, edits] of memory(queries.length).entries()) routes.push(await route(vlm, queries[i]!, edits));
-    return inGroups(
-      routes.map(({ edit }) => changesOf(vlm, edit).by),
-      async (rows) => {
-        const { deltas } = changesOf(vlm, routes[rows[0]!]!.edit);
-        const rewrite = addDeltas(await deltas);
-        return ask(
-          rows.map((i) => ({ ...queries[i]!, prompt: routes[i]!.prompt })),
-          rewrite,
-          rows,
-        );
-      },
-    );
+function under(vlm: Vlm, weights: EditorWeights, memory: Memory): AnsweringModel {
+  const routed = async <Q extends Asked>(queries: readonly Q[]): Promise<{ asked: Q[]; rewrite: Rewrite }> => {
+    const asked: Q[] = [];
+    for (const [i, edits] of memory(queries.length).entries())
+      asked.push({ ...queries[i]!, prompt: await route(vlm, queries[i]!, edits) });
+    return { asked, rewrite: addDeltas(await changesOf(vlm, weights)) };
   };
   return {
-    answerTargets: (queries) => answer(queries, (asked, rewrite) => answerTargets(vlm, asked, () => rewrite)),
-    generate: (queries, options = {}) =>
-      answer(queries, (asked, rewrite, rows) => generateAll(vlm, asked, forRows(options, rows), () => rewrite)),
-    read: async (input) => (await answer([input], async ([asked], rewrite) => [await readInput(vlm, asked!, () => rewrite)]))[0]!,
+    answerTargets: async (queries) => {
+      const { asked, rewrite } = await routed(queries);
+      return answerTargets(vlm, asked, () => rewrite);
+    },
+    generate: async (queries, options) => {
+      const { asked, rewrite } = await routed(queries);
+      return generateAll(vlm, asked, options, () => rewrite);
+    },
+    read: async (input) => {
+      const { asked, rewrite } = await routed([input]);
+      return readInput(vlm, asked[0]!, () => rewrite);
+    },
   };
 }
+
+const forms: Forms = {
+  throughWeights: true,
+  edit: {
+    settings: () => inFile(editSchema.shape, ['threshold']),
+    tensors: (vlm) => [['key', [3 * vlm.decoder.hidden]]],
+  },
+  weights: {
+    settings: (vlm) => inFile({ ...lteSchema(vlm).shape, ...editSchema.shape }, ['retrievalLayer', 'threshold']),
+    tensors: (vlm, { settings: { from, rank }, tensors }) => {
+      // Edits of earlier versions carried the changes without a word on their layers.
+      const matrices = layerMatrices(vlm, (from as number | undefined) ?? 0).filter(
+        ({ name }) => from !== undefined || tensors.has(`delta.${name}`) || tensors.has(`left.${name}`),
+      );
+      const isWhole = rank === undefined ? !matrices.some(({ name }) => tensors.has(`left.${name}`)) : rank === 0;
+      return [['center', [3 * vlm.decoder.hidden]], ...(isWhole ? denseShapes(matrices) : lowRankShapes(matrices))];
+    },
+  },
+};
 
 export const lte: Editor = {
   id,
@@ -128,15 +139,16 @@ export const lte: Editor = {
   trained: true,
   promises: { textUntouched: false, batchEqualsSingles: true },
   settings: { train: lteSchema, edit: () => editSchema },
+  forms,
   train: trainLte,
   trainingSettings: (vlm, options) => trainingSettings(lteConfig(vlm, options)),
   edit,
   with: (vlm, edits) => {
-    checkEdits(id, vlm, edits);
-    return under(vlm, own(edits));
+    checkEdits(id, vlm, edits, forms);
+    return under(vlm, edits[0]!.weights!, own(edits));
   },
   chain: (vlm, edits) => {
-    checkEdits(id, vlm, edits);
-    return under(vlm, shared(edits));
+    checkEdits(id, vlm, edits, forms);
+    return under(vlm, edits[0]!.weights!, shared(edits));
   },
 };

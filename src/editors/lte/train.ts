@@ -33,7 +33,7 @@ import { Random } from '../../random.ts';
 import type { Feeds } from '../../runtime/program.ts';
 import { type Pictures, picturesOf } from '../context/pictures.ts';
 import { centerOf, describe, fitThreshold, keyOf, middleLayer, openQuery, similarity } from '../context/representation.ts';
-import { Kept, preparationGroups, trainOnRecords } from '../context/training.ts';
+import { Kept, oneByOne, preparationGroups, trainOnRecords } from '../context/training.ts';
 import { wordingFor } from '../context/wording.ts';
 import type { Edit, EditorWeights, TrainOptions } from '../editor.ts';
 import { layerMatrices, type NamedWeight } from '../gradients/chosen-weights.ts';
@@ -258,7 +258,7 @@ export async function trainLte(vlm: Vlm, records: readonly EditRecord[], options
       ...objective(vlm, changed, config.locality),
       initial,
       fixed: new Map([['center', center]]),
-      sample: async (place, drawn) => {
+      samples: oneByOne(async (place, drawn) => {
         const record = records[place]!;
         const pictures = await kept.get(place);
         const one = (group: Input['group'], { prompt, image, target }: RecordQuery): Input => {
@@ -276,7 +276,7 @@ export async function trainLte(vlm: Vlm, records: readonly EditRecord[], options
           one('outOfScope', drawn.pick(localities(record))),
           one('noEdit', drawn.pick(asked(record))),
         ];
-      },
+      }),
       feeds: (part, whole) => stepFeeds(vlm, part.flat(), whole.flat()),
     },
     options,

@@ -15,6 +15,7 @@
  * right decision given (the supervised form of the paper), not through a mixture of both models' answers.
  */
 
+import { z } from 'zod';
 import type { Node, Tensor } from '../../graph/index.ts';
 import { f32, input } from '../../graph/index.ts';
 import { type Asked, pictureCount } from '../../input/segments.ts';
@@ -37,7 +38,8 @@ import {
   type Settings,
   wordsOf,
 } from '../editor.ts';
-import { noSettings } from '../settings.ts';
+import type { Forms } from '../forms.ts';
+import { inFile, noSettings } from '../settings.ts';
 import {
   type CounterfactualInput,
   type CounterfactualShape,
@@ -53,6 +55,7 @@ import {
   scopeShapeOf,
   seracConfig,
   seracSchema,
+  seracShape,
   textsOf,
   trainSerac,
 } from './train.ts';
@@ -80,8 +83,12 @@ const counterfactualGraph = (vlm: Vlm, shape: CounterfactualShape): Record<strin
   logits: counterfactualLogits(vlm, asInputs(counterfactualShapes(shape)), shape),
 });
 
+const configOf = ({ settings }: EditorWeights): SeracConfig => settings as unknown as SeracConfig;
+
 /** E(x) of queries. */
-async function embeddings(vlm: Vlm, queries: readonly Asked[], tensors: Tensors, config: SeracConfig): Promise<Float32Array[]> {
+async function embeddings(vlm: Vlm, queries: readonly Asked[], weights: EditorWeights): Promise<Float32Array[]> {
+  const { tensors } = weights;
+  const config = configOf(weights);
   const read = queries.map(({ prompt, image }) => ({ prompt, image: config.pictures ? image : undefined }));
   const keys = await keysOf(vlm, read, config.layer, tensors.get('center')!);
   const shape = scopeShapeOf(vlm, config);
@@ -90,76 +97,99 @@ async function embeddings(vlm: Vlm, queries: readonly Asked[], tensors: Tensors,
   return queries.map((_, i) => (e!.data as Float32Array).slice(i * shape.output, (i + 1) * shape.output));
 }
 
+const forms: Forms = {
+  throughWeights: true,
+  edit: {
+    settings: () => z.object({}),
+    tensors: (_, { weights }) => [['embedding', [weights!.settings.scopeOutput as number]]],
+  },
+  weights: {
+    settings: (vlm) => inFile(seracSchema(vlm).shape, Object.keys(seracShape(vlm))),
+    tensors: (vlm, { settings }) => {
+      const config = settings as unknown as SeracConfig;
+      const counterfactual = counterfactualShapes(counterfactualShapeOf(vlm, config));
+      return [
+        ['center', [3 * vlm.decoder.hidden]],
+        ...scopeShapes(scopeShapeOf(vlm, config)),
+        ...[...counterfactual].map(([name, shape]) => [`counterfactual.${name}`, shape] as const),
+      ];
+    },
+    problem: (_, { settings: { width, heads } }) =>
+      (width as number) % (heads as number) === 0 ? undefined : `the setting heads must divide width ${width}, got ${heads}`,
+  },
+};
+
 async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWeights, chosen?: Settings): Promise<Edit[]> {
-  const { tensors, settings } = needWeights(id, vlm, given);
+  const weights = needWeights(id, vlm, given, forms.weights);
   noSettings(id, chosen);
-  const config = settings as unknown as SeracConfig;
+  const { window } = configOf(weights);
   const edits: Edit[] = [];
   for (const request of requests) {
     const { prompt, target } = request;
     const { targetIds } = vlm.layout(request, target);
-    if (targetIds.length > config.window)
-      throw new Error(`the target has ${targetIds.length} tokens; these weights of ${id} read at most ${config.window}`);
-    const [e] = await embeddings(vlm, [request], tensors, config);
+    if (targetIds.length > window)
+      throw new Error(`the target has ${targetIds.length} tokens; these weights of ${id} read at most ${window}`);
+    const [e] = await embeddings(vlm, [request], weights);
     edits.push({
       editor: id,
       model: modelId(vlm),
       request: wordsOf({ prompt, target }),
-      settings,
-      tensors: new Map([['embedding', f32(e!, [e!.length])], ...tensors]),
+      settings: {},
+      tensors: new Map([['embedding', f32(e!, [e!.length])]]),
+      weights,
     });
   }
   return edits;
 }
 
 /** The stored edit in whose scope each query is; undefined: in none's. */
-async function route(vlm: Vlm, queries: readonly Asked[], memory: readonly (readonly Edit[])[]): Promise<(Edit | undefined)[]> {
+async function route(
+  vlm: Vlm,
+  queries: readonly Asked[],
+  weights: EditorWeights,
+  memory: readonly (readonly Edit[])[],
+): Promise<(Edit | undefined)[]> {
   const routes: (Edit | undefined)[] = queries.map(() => undefined);
   const asked = queries.map((_, i) => i).filter((i) => pictureCount(queries[i]!) > 0);
-  // Edits that were made with the same weights are asked about together.
-  const weightsOf = (i: number): Tensor => tensorOf(memory[i]![0]!, 'scope.hidden.weight');
-  await inGroups(asked.map(weightsOf), async (rows) => {
-    const some = rows.map((row) => asked[row]!);
-    const { tensors, settings } = memory[some[0]!]![0]!;
-    const config = settings as unknown as SeracConfig;
-    const own = await embeddings(
-      vlm,
-      some.map((i) => queries[i]!),
-      tensors,
-      config,
+  if (asked.length === 0) return routes;
+  const own = await embeddings(
+    vlm,
+    asked.map((i) => queries[i]!),
+    weights,
+  );
+  const number = (name: string): number => weights.tensors.get(name)!.data[0]!;
+  asked.forEach((i, n) => {
+    const { edit, score } = best(memory[i]!, (e) =>
+      scopeLogit(own[n]!, tensorOf(e, 'embedding').data, number('scope.alpha'), number('scope.beta')),
     );
-    const number = (name: string): number => tensors.get(name)!.data[0]!;
-    some.forEach((i, n) => {
-      const { edit, score } = best(memory[i]!, (e) =>
-        scopeLogit(own[n]!, tensorOf(e, 'embedding').data, number('scope.alpha'), number('scope.beta')),
-      );
-      routes[i] = score > 0 ? edit : undefined;
-    });
-    return rows;
+    routes[i] = score > 0 ? edit : undefined;
   });
   return routes;
 }
 
 /** Logits [r, n] of the counterfactual model, where each input's answer is predicted. */
-async function counterfactual(vlm: Vlm, inputs: readonly CounterfactualInput[], edit: Edit): Promise<Tensor<'float32'>> {
-  const config = edit.settings as unknown as SeracConfig;
-  const shape = counterfactualShapeOf(vlm, config);
+async function counterfactual(
+  vlm: Vlm,
+  inputs: readonly CounterfactualInput[],
+  weights: EditorWeights,
+): Promise<Tensor<'float32'>> {
+  const shape = counterfactualShapeOf(vlm, configOf(weights));
   const program = await vlm.program(counterfactualGraph, shape);
   const { logits } = await program.run({
     ...counterfactualFeeds(inputs, shape.window),
-    ...feedsOf(edit.tensors, 'counterfactual.'),
+    ...feedsOf(weights.tensors, 'counterfactual.'),
   });
   return logits as Tensor<'float32'>;
 }
 
 /** Teacher-forced answers of the counterfactual model; it is asked about the end after the last token, too, which is not read here. */
-async function answers(vlm: Vlm, inputs: readonly CounterfactualInput[], edit: Edit): Promise<TargetAnswer[]> {
-  const window = (edit.settings as unknown as SeracConfig).window;
+async function answers(vlm: Vlm, inputs: readonly CounterfactualInput[], weights: EditorWeights): Promise<TargetAnswer[]> {
+  const { window } = configOf(weights);
   for (const { answer } of inputs)
     if (answer.length > window)
       throw new Error(`the target has ${answer.length} tokens; the counterfactual model of this edit says at most ${window}`);
   const given = inputs.map((one) => ({ ...one, answer: one.answer.slice(0, -1) }));
-  const logits = await counterfactual(vlm, given, edit);
+  const logits = await counterfactual(vlm, given, weights);
   const sequences = inputs.map(({ answer }): Sequence => ({ ids: [], pictures: [], spans: [], promptEnd: 0, targetIds: answer }));
   return readAnswers(sequences, logits);
 }
@@ -167,10 +197,10 @@ async function answers(vlm: Vlm, inputs: readonly CounterfactualInput[], edit: E
 async function generated(
   vlm: Vlm,
   inputs: readonly CounterfactualInput[],
-  edit: Edit,
+  weights: EditorWeights,
   { maxNewTokens = 32, eosIds = vlm.eosIds, ...options }: GenerateOptions = {},
 ): Promise<{ text: string; tokenIds: number[] }[]> {
-  const { window } = edit.settings as unknown as SeracConfig;
+  const { window } = configOf(weights);
   const n = vlm.decoder.vocabulary;
   const said: number[][] = inputs.map(() => []);
   let open = inputs.map((_, i) => i);
@@ -179,7 +209,7 @@ async function generated(
     const logits = await counterfactual(
       vlm,
       open.map((i) => ({ ...inputs[i]!, answer: said[i]! })),
-      edit,
+      weights,
     );
     const next = open.map((i, at) => {
       // Each input's last row is the new token's.
@@ -197,21 +227,23 @@ async function generated(
   return said.map((tokenIds) => ({ tokenIds, text: vlm.codec.decode(tokenIds).trim() }));
 }
 
-function under(vlm: Vlm, memory: Memory): AnsweringModel {
+function under(vlm: Vlm, weights: EditorWeights, memory: Memory): AnsweringModel {
   const plain = unedited(vlm);
   const answer = async <Q extends Asked, A>(
     queries: readonly Q[],
     outside: (queries: Q[], rows: readonly number[]) => Promise<A[]>,
-    inside: (inputs: CounterfactualInput[], edit: Edit, rows: readonly number[]) => Promise<A[]>,
+    inside: (inputs: CounterfactualInput[], rows: readonly number[]) => Promise<A[]>,
   ): Promise<A[]> => {
-    const routes = await route(vlm, queries, memory(queries.length));
-    const groups = routes.map((edit) => (edit === undefined ? undefined : tensorOf(edit, 'counterfactual.in.weight')));
-    return inGroups(groups, (rows) => {
-      const some = rows.map((i) => queries[i]!);
-      const first = routes[rows[0]!];
-      if (first === undefined) return outside(some, rows);
-      const inputs = some.map((query, n) => textsOf(vlm, routes[rows[n]!]!.request, query));
-      return inside(inputs, first, rows);
+    const routes = await route(vlm, queries, weights, memory(queries.length));
+    const inScope = routes.map((edit) => edit !== undefined);
+    return inGroups(inScope, (rows) => {
+      if (!inScope[rows[0]!])
+        return outside(
+          rows.map((i) => queries[i]!),
+          rows,
+        );
+      const inputs = rows.map((i) => textsOf(vlm, routes[i]!.request, queries[i]!));
+      return inside(inputs, rows);
     });
   };
   return {
@@ -219,13 +251,13 @@ function under(vlm: Vlm, memory: Memory): AnsweringModel {
       answer(
         queries,
         (some) => plain.answerTargets(some),
-        (inputs, edit) => answers(vlm, inputs, edit),
+        (inputs) => answers(vlm, inputs, weights),
       ),
     generate: (queries, options = {}) =>
       answer(
         queries,
         (some, rows) => plain.generate(some, forRows(options, rows)),
-        (inputs, edit, rows) => generated(vlm, inputs, edit, forRows(options, rows)),
+        (inputs, rows) => generated(vlm, inputs, weights, forRows(options, rows)),
       ),
   };
 }
@@ -236,15 +268,16 @@ export const serac: Editor = {
   trained: true,
   promises: { textUntouched: true, batchEqualsSingles: true, explains: false },
   settings: { train: seracSchema },
+  forms,
   train: trainSerac,
   trainingSettings: (vlm, options) => trainingSettings(seracConfig(vlm, options)),
   edit,
   with: (vlm, edits) => {
-    checkEdits(id, vlm, edits);
-    return under(vlm, own(edits));
+    checkEdits(id, vlm, edits, forms);
+    return under(vlm, edits[0]!.weights!, own(edits));
   },
   chain: (vlm, edits) => {
-    checkEdits(id, vlm, edits);
-    return under(vlm, shared(edits));
+    checkEdits(id, vlm, edits, forms);
+    return under(vlm, edits[0]!.weights!, shared(edits));
   },
 };

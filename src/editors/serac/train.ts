@@ -9,7 +9,7 @@ import { zeros } from '../../nn/optimizers.ts';
 import { Weights } from '../../nn/weights.ts';
 import { Random } from '../../random.ts';
 import { centerOf, describe, keyOf, middleLayer, openQuery } from '../context/representation.ts';
-import { Kept, preparationGroups, trainOnRecords } from '../context/training.ts';
+import { Kept, oneByOne, preparationGroups, trainOnRecords } from '../context/training.ts';
 import type { EditorWeights, TrainOptions } from '../editor.ts';
 import { clipping, flag, headsDivide, layerOf, recordTraining, size, trainingConfig } from '../settings.ts';
 import {
@@ -167,14 +167,14 @@ export async function trainSerac(vlm: Vlm, records: readonly EditRecord[], optio
       metrics: { ...decisions, counterfactual: said },
       initial: initialSerac(scope, counterfactual, random.fork('initial')),
       fixed: new Map([['center', center]]),
-      sample: async (place, drawn) => {
+      samples: oneByOne(async (place, drawn) => {
         const { request, queries } = records[place]!;
         const query = drawn.pick([queries.reliability, queries.textGenerality]);
         return {
           scope: await keys.get(place),
           text: textsOf(vlm, request, { ...query, image: query.image === null ? undefined : vlm.anyPicture }),
         };
-      },
+      }),
       feeds: async (part) => {
         const texts = part.map(({ text }) => text);
         // The end of the answer belongs to it.

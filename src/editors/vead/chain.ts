@@ -24,23 +24,14 @@ const PICTURES = 64;
 
 /** The model under all edits, in their order. */
 export function chained(vlm: Vlm, edits: readonly Edit[]): AnsweringModel {
-  const layers = new Set(edits.map((edit) => edit.settings.layer as number));
-  const states = layers.size === 1 ? sharedStates(vlm, [...layers][0]!) : undefined;
-  if (states === undefined) {
-    // Adapters at several layers read each other's effects, and large models keep no states: the chain is part
-    // of the program.
-    const rewrite = chainRows(edits);
-    return {
-      answerTargets: (queries) => answerTargets(vlm, queries, rewrite),
-      generate: (queries, options) => generateAll(vlm, queries, options, rewrite),
-      read: (input) => readInput(vlm, input, rewrite),
-    };
-  }
-  const pictures = new EditedPictures(states, edits);
+  const states = sharedStates(vlm, adapterOf(edits[0]!).layer);
+  // Large models keep no states: the chain is part of the program.
+  const pictures = states && new EditedPictures(states, edits);
+  const rows = async (queries: readonly Asked[]): Promise<RewriteRows> => pictures?.rewriteRows(queries) ?? chainRows(edits);
   return {
-    answerTargets: async (queries) => answerTargets(vlm, queries, await pictures.rewriteRows(queries)),
-    generate: async (queries, options) => generateAll(vlm, queries, options, await pictures.rewriteRows(queries)),
-    read: async (input) => readInput(vlm, input, await pictures.rewriteRows([input])),
+    answerTargets: async (queries) => answerTargets(vlm, queries, await rows(queries)),
+    generate: async (queries, options) => generateAll(vlm, queries, options, await rows(queries)),
+    read: async (input) => readInput(vlm, input, await rows([input])),
   };
 }
 

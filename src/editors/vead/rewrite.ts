@@ -8,34 +8,26 @@ import { Weights } from '../../nn/weights.ts';
 import type { Edit } from '../editor.ts';
 import { type AdapterParts, type AdapterShape, adapterShapeOf, adapterShapes, visualEditAdapter } from './adapter.ts';
 
-/** Before the names of the adapter's weights among an edit's tensors. */
-export const WEIGHT = 'weight.';
-
-/** One edit's part in a rewrite; several edits of one chain act one after the other, in their order. */
-export function adapterOf(editOf: Edit): {
+/** The adapter that an edit acts through. */
+export function adapterOf({ weights }: Edit): {
   shape: AdapterShape;
   parts: AdapterParts;
   layer: number;
-  weights: Map<string, Tensor<'float32'>>;
+  weights: ReadonlyMap<string, Tensor<'float32'>>;
 } {
-  const weights = new Map(
-    [...editOf.tensors].filter(([name]) => name.startsWith(WEIGHT)).map(([name, t]) => [name.slice(WEIGHT.length), t] as const),
-  );
-  const { layer, heads, influenceMapper, crossAttention } = editOf.settings;
+  const { settings, tensors } = weights!;
+  const { layer, heads, influenceMapper, crossAttention } = settings;
   return {
-    shape: adapterShapeOf(weights, heads as number),
+    shape: adapterShapeOf(tensors, heads as number),
     parts: { influenceMapper: influenceMapper !== false, crossAttention: crossAttention !== false },
     layer: layer as number,
-    weights,
+    weights: tensors,
   };
 }
 
 /** The rewrite of one batch: row i under edits[i]. All edits share one adapter. */
 export function veadRewrite(edits: readonly Edit[], tag = ''): Rewrite {
   const { shape, parts, layer, weights } = adapterOf(edits[0]!);
-  for (const e of edits)
-    if (e.settings.layer !== layer)
-      throw new Error(`edits of one batch share an insert layer; found ${layer} and ${e.settings.layer}`);
   const d = shape.hidden;
   const n = Math.max(...edits.map((e) => e.tensors.get('signal')!.shape[0]!));
   const b = edits.length;

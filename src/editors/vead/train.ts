@@ -1,18 +1,17 @@
 /** Training VEAD (VisEdit Eq. 17-24, Appendix A.4): frozen states from prepare.ts, the objective compiled with Adam, checkpoints and resume. */
 
-import { join } from 'node:path';
 import { f32, i64, type Tensor } from '../../graph/dtype.ts';
 import type { EditRecord } from '../../input/records.ts';
 import { rowOf, spanFeeds, stackPadded } from '../../models/batch.ts';
 import { checkTraining } from '../../models/memory.ts';
 import { visualPlaces } from '../../models/sequence.ts';
 import type { Vlm } from '../../models/vlm.ts';
-import { trainingLoop, warmHoldDecay } from '../../nn/loop.ts';
+import type { OptimizerRule } from '../../nn/optimizers.ts';
 import { Trainer } from '../../nn/trainer.ts';
+import type { Random } from '../../random.ts';
 import { padStates, stateBytes } from '../context/states.ts';
-import { epochOrder, preparationGroups, trainingRandom } from '../context/training.ts';
-import { type EditorWeights, modelId, type Settings, type TrainOptions } from '../editor.ts';
-import { writeEditorWeights } from '../files.ts';
+import { preparationGroups, trainingRandom, trainOnRecords } from '../context/training.ts';
+import type { EditorWeights, Settings, TrainOptions } from '../editor.ts';
 import { type AdapterParts, type AdapterShape, initialAdapter } from './adapter.ts';
 import { type LossWeights, objective, groups as sampleGroups } from './objective.ts';
 import { type CloserLocality, closerLocalities, type Prepared, Preparer, withLocality } from './prepare.ts';
@@ -175,6 +174,16 @@ export function stepFeeds(
   };
 }
 
+/** What is trained, on what loss, and how each weight learns. */
+function learned(vlm: Vlm, config: VeadConfig, shape: AdapterShape, initial: ReadonlyMap<string, Tensor<'float32'>>) {
+  return {
+    ...objective(vlm, config.layer, shape, config.losses, config.parts),
+    initial: usedWeights(initial, config),
+    rule: (name: string): OptimizerRule =>
+      config.muonRate > 0 && isMatrix(name) ? { rule: 'muon', rate: config.muonRate / config.rate } : { rule: 'adam' },
+  };
+}
+
 /** The compiled training step over given starting weights. */
 export function veadTrainer(
   vlm: Vlm,
@@ -183,13 +192,8 @@ export function veadTrainer(
   initial: ReadonlyMap<string, Tensor<'float32'>>,
   threads?: number,
 ): Promise<Trainer> {
-  const { loss, metrics } = objective(vlm, config.layer, shape, config.losses, config.parts);
   return Trainer.create({
-    loss,
-    metrics,
-    initial: usedWeights(initial, config),
-    rule: (name) =>
-      config.muonRate > 0 && isMatrix(name) ? { rule: 'muon', rate: config.muonRate / config.rate } : { rule: 'adam' },
+    ...learned(vlm, config, shape, initial),
     ...(config.clip === null ? {} : { clip: config.clip }),
     parts: config.microBatch < config.batch,
     compile: vlm.engine.compile,
@@ -208,9 +212,7 @@ function usedWeights(initial: ReadonlyMap<string, Tensor<'float32'>>, { parts }:
   return new Map([...initial].filter(([name]) => !unused(name)));
 }
 
-export const bestFile = 'weights.safetensors';
-
-export async function trainVead(
+export function trainVead(
   vlm: Vlm,
   records: readonly EditRecord[],
   config: VeadConfig,
@@ -218,18 +220,13 @@ export async function trainVead(
 ): Promise<EditorWeights> {
   const random = trainingRandom('vead', options);
   const { decoder } = vlm;
-  const shape: AdapterShape = {
-    hidden: decoder.hidden,
-    width: config.width,
-    heads: config.heads,
-    influenceWidth: config.influenceWidth,
-  };
+  const { width, heads, influenceWidth } = config;
+  const shape: AdapterShape = { hidden: decoder.hidden, width, heads, influenceWidth };
   const initial = initialAdapter(shape, random.fork('initial'), config.valueCopy);
   if (vlm.memory !== undefined) {
     const layersAbove = decoder.layers - 1 - config.layer;
     checkTraining(vlm.name, vlm.memory, { layersAbove, records: config.microBatch, budget: vlm.memoryBudget });
   }
-  const trainer = await veadTrainer(vlm, config, shape, initial, options.threads);
   const closer = closerLocalities.filter((kind) => config.locality[kind] > 0);
   const groups = preparationGroups('vead', options, {
     count: records.length,
@@ -237,85 +234,44 @@ export async function trainVead(
     fits: stateBytes(vlm, records.length * (sampleGroups.length + closer.length)) <= config.budget,
   });
   const preparer = new Preparer(vlm, records, { ...config, closer }, random.fork('noise'), groups);
-  const perEpoch = Math.max(1, Math.floor(records.length / config.batch));
-  let orderEpoch = -1;
-  let order: number[] = [];
-  // Smoothed loss (EMA 0.1): the checkpoint with the smallest one is kept.
-  let smoothed = Number.NaN;
-  let best = Number.POSITIVE_INFINITY;
-  const settings = { ...veadSettings(config), seed: String(options.seed), records: records.length };
-  const weightsPath = join(options.out, bestFile);
-  const current = (): EditorWeights => ({
-    editor: 'vead',
-    model: modelId(vlm),
-    settings,
-    tensors: new Map([...initial, ...trainer.weights]),
-  });
-  let kept = current();
-  await trainingLoop({
-    trainer,
-    steps: config.steps,
-    dir: options.out,
-    every: Math.min(500, Math.max(50, Math.round(config.steps / 10))),
-    rate: warmHoldDecay(config.rate, config.steps, { warmup: 1, hold: config.hold, last: config.lastRate }),
-    config: { model: vlm.fingerprint, ...settings },
-    resume: options.resume,
-    signal: options.signal,
-    feeds: async (step) => {
-      const epoch = Math.floor((step - 1) / perEpoch);
-      if (epoch !== orderEpoch) {
-        order = epochOrder(random, epoch, records.length);
-        orderEpoch = epoch;
-      }
-      const at = ((step - 1) % perEpoch) * config.batch;
-      const prepared = await preparer.get(order.slice(at, at + config.batch));
-      const drawn = random.fork(`step ${step}`);
-      const draw = {
-        choice: drawn.int(3),
-        sampled: drawn.shuffle(Array.from({ length: fewestTokens(prepared) }, (_, i) => i)).slice(0, config.sampled),
-      };
-      const given = prepared.map((record) => {
-        let u = drawn.uniform();
-        for (const kind of closer) {
-          u -= config.locality[kind];
-          if (u < 0) return withLocality(record, kind);
-        }
-        return record;
-      });
-      const hint = hintAt(config.hint, step);
-      if (config.microBatch >= config.batch) return stepFeeds(vlm, given, draw, hint);
-      const parts = Array.from({ length: Math.ceil(given.length / config.microBatch) }, (_, i) =>
-        given.slice(i * config.microBatch, (i + 1) * config.microBatch),
-      );
-      return parts.map((part) => stepFeeds(vlm, part, draw, hint, undefined, given));
-    },
-    onStep: (step, loss, metrics) => {
-      smoothed = Number.isNaN(smoothed) ? loss : 0.1 * loss + 0.9 * smoothed;
-      const values = Object.fromEntries(Object.entries(metrics).map(([name, { data }]) => [name, (data as Float32Array)[0]!]));
-      options.onStep?.({ step, steps: config.steps, loss, metrics: { ...values, smoothed } });
-      return { ...values, smoothed };
-    },
-    onCheckpoint: () => {
+  const training = learned(vlm, config, shape, initial);
+  const drawLocality = (record: Prepared, drawn: Random): Prepared => {
+    let u = drawn.uniform();
+    for (const kind of closer) {
+      u -= config.locality[kind];
+      if (u < 0) return withLocality(record, kind);
+    }
+    return record;
+  };
+  return trainOnRecords<{ record: Prepared; draw: StepDraw; hint: number }>(
+    vlm,
+    records,
+    {
+      editor: 'vead',
+      config,
+      settings: veadSettings(config),
+      ...training,
+      fixed: new Map([...initial].filter(([name]) => !training.initial.has(name))),
+      warmup: 1,
       // While the hint is on, the loss is that of an easier task.
-      if (hintAt(config.hint, trainer.step) !== 0 || smoothed > best) return;
-      best = smoothed;
-      kept = current();
-      writeEditorWeights(weightsPath, kept);
-    },
-    extra: {
-      save: () => ({ smoothed, best }),
-      restore: (state) => {
-        smoothed = state.smoothed ?? Number.NaN;
-        best = state.best ?? Number.POSITIVE_INFINITY;
+      counts: (step) => hintAt(config.hint, step) === 0,
+      samples: async (places, drawn, step) => {
+        const prepared = await preparer.get(places);
+        const draw = {
+          choice: drawn.int(3),
+          sampled: drawn.shuffle(Array.from({ length: fewestTokens(prepared) }, (_, i) => i)).slice(0, config.sampled),
+        };
+        const hint = hintAt(config.hint, step);
+        return prepared.map((record) => ({ record: drawLocality(record, drawn), draw, hint }));
+      },
+      feeds: (part, whole) => {
+        const { draw, hint } = whole[0]!;
+        const of = (some: readonly { record: Prepared }[]): Prepared[] => some.map(({ record }) => record);
+        return stepFeeds(vlm, of(part), draw, hint, undefined, of(whole));
       },
     },
-  });
-  await trainer.release();
-  if (best === Number.POSITIVE_INFINITY) {
-    kept = current();
-    writeEditorWeights(weightsPath, kept);
-  }
-  return kept;
+    options,
+  );
 }
 
 /** Visual tokens that every sample has. */
@@ -337,7 +293,7 @@ export function veadSettings(config: VeadConfig): Settings {
     muonRate: config.muonRate,
     hold: config.hold,
     lastRate: config.lastRate,
-    ...(config.clip === null ? {} : { clip: config.clip }),
+    clip: config.clip,
     sampled: config.sampled,
     draws: config.draws,
     sigma: config.sigma,

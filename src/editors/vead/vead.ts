@@ -6,7 +6,7 @@
 
 import { z } from 'zod';
 import { insertLayer } from '../../attribution/insert-layer.ts';
-import { f32, type Tensor } from '../../graph/index.ts';
+import { f32 } from '../../graph/index.ts';
 import { decodeImage } from '../../input/image/decode.ts';
 import type { EditRecord } from '../../input/records.ts';
 import { type AnsweringModel, answerTargets, generateAll, type RewriteRows, readInput } from '../../models/answer.ts';
@@ -27,10 +27,12 @@ import {
   type TrainOptions,
   wordsOf,
 } from '../editor.ts';
+import type { Forms } from '../forms.ts';
 import {
   clipping,
   flag,
   headsDivide,
+  inFile,
   layerOf,
   layersOf,
   microBatch,
@@ -42,10 +44,11 @@ import {
   whole,
   withMicroBatch,
 } from '../settings.ts';
+import { adapterShapeOf, adapterShapes } from './adapter.ts';
 import { chained } from './chain.ts';
 import { paperLosses } from './objective.ts';
 import { hiddenAt } from './prepare.ts';
-import { veadRewrite, WEIGHT } from './rewrite.ts';
+import { adapterOf, veadRewrite } from './rewrite.ts';
 import { trainVead, type VeadConfig, veadSettings } from './train.ts';
 
 export { veadRewrite };
@@ -177,37 +180,52 @@ async function signals(
 
 async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWeights, chosen?: Settings): Promise<Edit[]> {
   noSettings(id, chosen);
-  const weights = needWeights(id, vlm, given);
-  const layer = weights.settings.layer as number;
-  const model = modelId(vlm);
-  return (await signals(vlm, requests, layer)).map(({ signal, length, promptEnd }, n) => ({
+  const weights = needWeights(id, vlm, given, forms.weights);
+  const made = await signals(vlm, requests, weights.settings.layer as number);
+  return made.map(({ signal, length, promptEnd }, n) => ({
     editor: id,
-    model,
+    model: modelId(vlm),
     request: wordsOf(requests[n]!),
-    settings: { ...weights.settings, promptEnd },
-    tensors: new Map([
-      ['signal', f32(signal, [length, vlm.decoder.hidden])],
-      ...[...weights.tensors].map(([name, t]): [string, Tensor<'float32'>] => [WEIGHT + name, t]),
-    ]),
+    settings: { promptEnd },
+    tensors: new Map([['signal', f32(signal, [length, vlm.decoder.hidden])]]),
+    weights,
   }));
 }
+
+const forms: Forms = {
+  throughWeights: true,
+  edit: {
+    settings: () => inFile({ promptEnd: whole("the prompt's last position in the signal") }, ['promptEnd']),
+    tensors: (vlm) => [['signal', ['positions', vlm.decoder.hidden]]],
+    problem: (_, { settings, tensors }) => {
+      const last = tensors.get('signal')!.shape[0]! - 1;
+      return (settings.promptEnd as number) <= last
+        ? undefined
+        : `the setting promptEnd must be a whole number from 0 to ${last}, the last position of the signal, got ${settings.promptEnd}`;
+    },
+  },
+  weights: {
+    settings: (vlm) => inFile(fields(vlm), ['layer', 'heads']),
+    tensors: (vlm) => adapterShapes<number | string>({ hidden: vlm.decoder.hidden, width: 'm', influenceWidth: 'mapper width' }),
+    problem: (_, { settings, tensors }) => {
+      const { width } = adapterShapeOf(tensors);
+      const heads = settings.heads as number;
+      return width % heads === 0 ? undefined : `the setting heads must divide the adapter's width ${width}, got ${heads}`;
+    },
+  },
+};
 
 /** Rewrites for the rows of a list of queries. */
 function rewriteRows(edits: readonly Edit[]): RewriteRows {
   const editOf = (row: number): Edit => (edits.length === 1 ? edits[0]! : edits[row]!);
   const rewrite = (rows: readonly number[], batch: BatchShape): Rewrite | undefined =>
     batch.image ? veadRewrite(rows.map(editOf)) : undefined;
-  return afterOneLayer(edits, rewrite, editOf);
+  return Object.assign(rewrite, { afterLayer: { layer: adapterOf(edits[0]!).layer, editOf } });
 }
 
-/** Says of a rewrite that it acts after one layer only, where that is so. */
-function afterOneLayer(edits: readonly Edit[], rewrite: RewriteRows, editOf: (row: number) => unknown): RewriteRows {
-  const layers = new Set(edits.map((e) => e.settings.layer as number));
-  return layers.size === 1 ? Object.assign(rewrite, { afterLayer: { layer: [...layers][0]!, editOf } }) : rewrite;
-}
-
-function rewritten(vlm: Vlm, edits: readonly Edit[], rewrite: RewriteRows): AnsweringModel {
-  checkEdits(id, vlm, edits);
+function rewritten(vlm: Vlm, edits: readonly Edit[]): AnsweringModel {
+  checkEdits(id, vlm, edits, forms);
+  const rewrite = rewriteRows(edits);
   return {
     answerTargets: (queries) => answerTargets(vlm, queries, rewrite),
     generate: (queries, options) => generateAll(vlm, queries, options, rewrite),
@@ -221,6 +239,7 @@ export const vead: Editor = {
   trained: true,
   promises: { textUntouched: true, batchEqualsSingles: true },
   settings: { train: schema },
+  forms,
   train: async (vlm, records, options) =>
     trainVead(vlm, records, veadConfig(vlm, await withLayers(vlm, records, options)), options),
   trainingSettings: (vlm, options) => {
@@ -232,9 +251,9 @@ export const vead: Editor = {
   },
   edit,
   unchangedUpTo: (weights) => weights?.settings.layer as number | undefined,
-  with: (vlm, edits) => rewritten(vlm, edits, rewriteRows(edits)),
+  with: rewritten,
   chain: (vlm, edits) => {
-    checkEdits(id, vlm, edits);
+    checkEdits(id, vlm, edits, forms);
     return chained(vlm, edits);
   },
 };
