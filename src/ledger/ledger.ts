@@ -187,7 +187,15 @@ export class Ledger {
         .filter((name) => !this.#edits.has(name.replace(/\.(safetensors|png)$/, '')))
         .map((name) => join(this.folder, kind, name)),
     );
-    const weights = new Set(stray.length === 0 ? [] : [...this.#edits.keys()].map((id) => weightsBeside(this.path(id))));
+    const inUse = (id: string): string | undefined => {
+      try {
+        return weightsBeside(this.path(id));
+      } catch {
+        // A damaged edit is told of when it is asked for.
+        return undefined;
+      }
+    };
+    const weights = new Set(stray.length === 0 ? [] : [...this.#edits.keys()].map(inUse));
     for (const path of stray) if (!weights.has(path)) rmSync(path, { force: true });
     for (const name of readdirSync(this.folder))
       if (/^\..*\.tmp$/.test(name) || name === 'server.lock') rmSync(join(this.folder, name), { force: true });
