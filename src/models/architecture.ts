@@ -81,6 +81,8 @@ export interface Architecture {
   readonly fixed?: FixedPictures;
   /** visual tokens of a usual picture, for estimates of memory, where pictures are not fixed */
   readonly usualTokens?: number;
+  /** whether a picture is read in another way where the prompt has several */
+  readonly readsTogether?: boolean;
   /** site [b, v, patches] of each visual token's attention to the patches; absent where the visual tokens are the patches */
   readonly patchMap?: string;
   /** the text that stands for a picture in a bare prompt, such as `<image>`; absent where there is none */

@@ -3,15 +3,19 @@
  * folder: config.json, safetensors (single or sharded) or pytorch_model*.bin, tokenizer.json, preprocessor_config.json.
  */
 
+import type { Checkpoint } from '../files/folder.ts';
 import { layerNorm, scope } from '../graph/index.ts';
 import { blip2Chat } from '../input/chat/families.ts';
+import { loadTokenizer } from '../input/text/tokenizer.ts';
 import { linear } from '../nn/layers.ts';
 import type { Architecture, FixedPictures } from './architecture.ts';
 import { blip2VitNames, blipVit } from './blip-vit.ts';
 import { patchesOf } from './clip-vit.ts';
 import type { Blip2Config } from './configs/blip2.ts';
+import { blip2Layout } from './configs/blip2.ts';
+import { type Family, fixedProcessor } from './family.ts';
 import { opt } from './opt.ts';
-import { fixedPixels, pieces } from './pictures.ts';
+import { fixedPixels, pieces, prepareFixed } from './pictures.ts';
 import { blip2QFormerNames, qFormer } from './q-former.ts';
 
 export function blip2Opt(config: Blip2Config): Architecture {
@@ -39,3 +43,29 @@ export function blip2Opt(config: Blip2Config): Architecture {
       }),
   };
 }
+
+/** Files that keep one name of a tied pair may keep the head's. */
+function withTiedEmbeddings(checkpoint: Checkpoint): Checkpoint {
+  const [embedding, head] = ['language_model.model.decoder.embed_tokens.weight', 'language_model.lm_head.weight'] as const;
+  if (checkpoint.has(embedding) || !checkpoint.has(head)) return checkpoint;
+  return checkpoint.renamed((name) => (name === head ? embedding : name));
+}
+
+export const blip2Family: Family<Blip2Config> = {
+  layout: blip2Layout,
+  open: ({ dir, config, checkpoint }) => {
+    const architecture = blip2Opt(config);
+    const fixed = architecture.fixed!;
+    const processor = fixedProcessor(dir, fixed.size, 'BlipImageProcessor');
+    return {
+      ...{
+        architecture,
+        tokenizer: loadTokenizer(dir),
+        eosIds: config.text_config.eos_token_id,
+        prompt: { imageId: config.image_token_index ?? undefined },
+      },
+      checkpoint: config.text_config.tie_word_embeddings ? withTiedEmbeddings(checkpoint) : checkpoint,
+      processor: (image) => prepareFixed(fixed, processor, image),
+    };
+  },
+};

@@ -6,23 +6,21 @@ import { parseConfig, withoutNulls } from '../files/config.ts';
 import type { Checkpoint } from '../files/folder.ts';
 import { type Json, readJson } from '../files/json.ts';
 import { openWeights } from '../files/torch-folder.ts';
-import { blip2Layout } from './configs/blip2.ts';
-import type { LayerCount, Layout } from './configs/layout.ts';
-import { llavaLayout } from './configs/llava.ts';
-import { miniGpt4Layout } from './minigpt4.ts';
+import type { LayerCount } from './configs/layout.ts';
+import { families } from './families.ts';
+import type { Family, Folder, Opened } from './family.ts';
 import { quantizedIn } from './quantized.ts';
 
-/** One line per family that can be opened, by its `model_type`. */
-const layouts = {
-  llava: llavaLayout,
-  'blip-2': blip2Layout,
-  minigpt4: miniGpt4Layout,
-} as const;
-
-type Layouts = typeof layouts;
-type ConfigOf<L> = L extends Layout<infer C> ? C : never;
-/** The configuration of a folder, by its family. */
-export type Described = { [F in keyof Layouts]: { readonly family: F; readonly config: ConfigOf<Layouts[F]> } }[keyof Layouts];
+/** A folder's configuration, as its family reads it. */
+export interface Described {
+  /** its `model_type` */
+  readonly family: string;
+  readonly config: unknown;
+  rename(name: string): string;
+  /** numbers of layers that the configuration says */
+  readonly layers: readonly LayerCount[];
+  open(folder: Omit<Folder<unknown>, 'config'>): Opened;
+}
 
 /** What a model that cannot be opened is nearest to. */
 const nearest: readonly (readonly [RegExp, string])[] = [
@@ -44,16 +42,20 @@ export function describeConfig(path: string, value: Json): Described {
       `${path} is of a LLaVA in the layout of its authors' code (mm_vision_tower, without the image encoder's weights). Open the same model in transformers' layout (llava-hf/llava-1.5-7b-hf, llava-hf/llava-1.5-13b-hf), or convert the folder with convert_llava_weights_to_hf.py of transformers 4.57 (src/transformers/models/llava)`,
     );
   const family = typeof value.model_type === 'string' ? value.model_type : '';
-  if (!Object.hasOwn(layouts, family)) {
+  if (!Object.hasOwn(families, family)) {
     const near = nearest.find(([names]) => names.test(family))?.[1];
     const hint = near === undefined ? '' : `; nearest to it is ${near}`;
     throw new Error(
-      `${path}: model_type ${JSON.stringify(value.model_type)} is not known; known: ${Object.keys(layouts).join(', ')}${hint}`,
+      `${path}: model_type ${JSON.stringify(value.model_type)} is not known; known: ${Object.keys(families).join(', ')}${hint}`,
     );
   }
   quantizedIn(path, value);
-  const { schema } = layouts[family as keyof Layouts];
-  return { family, config: parseConfig(path, schema as Layout<unknown>['schema'], withoutNulls(value)) } as Described;
+  const { layout, open } = families[family as keyof typeof families] as Family<unknown>;
+  const config = parseConfig(path, layout.schema, withoutNulls(value));
+  return {
+    ...{ family, config, rename: layout.rename, layers: layout.layers(config) },
+    open: (folder) => open({ ...folder, config }),
+  };
 }
 
 /** The configuration of a folder that has config.json. */
@@ -71,9 +73,8 @@ export function describeFolder(dir: string): Described {
  * @throws Error when the folder has other numbers of layers than its configuration
  */
 export function openNamed(dir: string, described: Described): Checkpoint {
-  const layout = layouts[described.family] as Layout<unknown>;
-  const checkpoint = openWeights(dir).renamed(layout.rename);
-  checkLayers(join(dir, 'config.json'), checkpoint, layout.layers(described.config));
+  const checkpoint = openWeights(dir).renamed(described.rename);
+  checkLayers(join(dir, 'config.json'), checkpoint, described.layers);
   return checkpoint;
 }
 

@@ -4,33 +4,22 @@ import { existsSync, statSync } from 'node:fs';
 import { freemem, totalmem } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
-import { blockName } from '../files/blocks.ts';
 import { parseConfig, readConfig } from '../files/config.ts';
-import type { Checkpoint } from '../files/folder.ts';
 import { isHubId, pulledFolder } from '../files/hub.ts';
 import { packageRoot } from '../files/package-root.ts';
-import type { Tensor } from '../graph/dtype.ts';
-import { preprocessorConfig, readImageSettings } from '../input/image/config.ts';
-import { type ImageProcessor, imageProcessor } from '../input/image/processor.ts';
-import { loadTokenizer, requireToken, type Tokenizer } from '../input/text/tokenizer.ts';
 import { chosenDevice, type DeviceChoice, engineOn } from '../runtime/node.ts';
 import type { CompileOptions, Engine } from '../runtime/program.ts';
-import type { Architecture } from './architecture.ts';
-import { blip2Opt } from './blip2-opt.ts';
 import { chatOf } from './chat.ts';
-import type { Blip2Config } from './configs/blip2.ts';
 import { type GenerationConfig, generationConfig } from './configs/generation.ts';
-import type { LlavaConfig } from './configs/llava.ts';
+import type { Opened } from './family.ts';
 import { notFiniteWeight } from './finite.ts';
 import { checkLayers, describeFolder, openNamed } from './layouts.ts';
-import { llava } from './llava.ts';
 import { batchWithin, checkFree, chooseResidency, memoryOnCard, numbersOf, type Residency } from './memory.ts';
-import { type MiniGpt4Config, miniGpt4, miniGpt4Layout } from './minigpt4.ts';
+import { miniGpt4Layout, openPublished } from './minigpt4.ts';
 import { isMiniGpt4Folder, openMiniGpt4 } from './minigpt4-folder.ts';
-import { prepareFixed } from './pictures.ts';
 import { checkType, quantizedFrom, storedTypeOf } from './quantized.ts';
 import { modelSize } from './size.ts';
-import { type RuleOptions, tokenRules } from './token-rules.ts';
+import { tokenRules } from './token-rules.ts';
 import { Vlm } from './vlm.ts';
 import type { WeightType } from './weight-types.ts';
 import { blocksOf, checkWeights, isLarge, storedBlocks, weightsOf, weightUses } from './weights.ts';
@@ -83,15 +72,7 @@ export function loadModel(model: string, options: LoadOptions = {}): Vlm {
   const dir = modelFolder(model);
   if (!existsSync(join(dir, 'config.json')) && isMiniGpt4Folder(dir)) return loadPublishedMiniGpt4(dir, options);
   const described = describeFolder(dir);
-  const checkpoint = openNamed(dir, described);
-  switch (described.family) {
-    case 'llava':
-      return loadLlava(dir, described.config, checkpoint, options);
-    case 'blip-2':
-      return loadBlip2(dir, described.config, checkpoint, options);
-    case 'minigpt4':
-      return loadMiniGpt4(dir, described.config, checkpoint, options);
-  }
+  return assemble(dir, described.open({ dir, checkpoint: openNamed(dir, described) }), options);
 }
 
 /** Weights stay mapped from disk and are widened at each use. */
@@ -99,23 +80,9 @@ const mappedOptions: CompileOptions = { half: 'perUse', prepack: false };
 /** Programs of one layer hold packed blocks; what they hold beside them is given back after each run. */
 const packedOptions: CompileOptions = { arena: false };
 
-/** The parts of every model. */
-interface Parts {
-  readonly dir: string;
-  readonly architecture: Architecture;
-  readonly checkpoint: Checkpoint;
-  /** weights that are made from stored ones */
-  readonly derived?: ReadonlyMap<string, () => Tensor>;
-  readonly tokenizer: Tokenizer;
-  readonly processor: ImageProcessor;
-  /** what ends an answer where generation_config.json does not say it */
-  readonly eosIds: readonly number[];
-  readonly prompt: RuleOptions['prompt'];
-}
-
 /** Checks the weights and chooses how the model is run. */
-function assemble(parts: Parts, options: LoadOptions): Vlm {
-  const { dir, architecture, checkpoint, derived, tokenizer, processor } = parts;
+function assemble(dir: string, opened: Opened, options: LoadOptions): Vlm {
+  const { architecture, checkpoint, derived, tokenizer, processor } = opened;
   const { dtype, maxMemory, residency, device, training, behind, ...compileOptions } = options;
   const name = basename(dir);
   checkType(name, dtype, storedTypeOf(dir));
@@ -130,7 +97,7 @@ function assemble(parts: Parts, options: LoadOptions): Vlm {
     : chooseResidency(name, size, maxMemory ?? totalmem(), { given: residency, training });
   if (maxMemory === undefined && !onCard) checkFree(name, memory, free);
   const [path, generation] = generationOf(tokenizer.dir);
-  const eosIds = generation.eos_token_id.length > 0 ? generation.eos_token_id : parts.eosIds;
+  const eosIds = generation.eos_token_id.length > 0 ? generation.eos_token_id : opened.eosIds;
   const inBlocks = (weight: string): boolean =>
     (storedBlocks(checkpoint, weight) ?? blocksOf(dtype ?? 'float32', uses.get(weight)!)) !== undefined;
   const packs = (read: readonly string[]): boolean =>
@@ -141,10 +108,10 @@ function assemble(parts: Parts, options: LoadOptions): Vlm {
     engine: behind?.(engine) ?? engine,
     weights: weightsOf(checkpoint, uses, { derived, type: dtype }),
     codec: tokenizer,
-    processor: (image) => prepareFixed(architecture.fixed!, processor, image),
+    processor,
     eosIds,
     chat: () => chatOf(architecture, tokenizer, dir, tokenizer.dir),
-    rules: tokenRules(generation, { eosIds, prompt: parts.prompt, path }),
+    rules: tokenRules(generation, { eosIds, prompt: opened.prompt, path }),
     fingerprint: () => quantizedFrom(dir)?.source ?? checkpoint.fingerprint(),
     notFinite: () => notFiniteWeight(checkpoint),
     compileOptions: memory.residency === 'whole' ? compileOptions : { ...compileOptions, ...mappedOptions },
@@ -169,119 +136,9 @@ function generationOf(dir: string): [path: string, GenerationConfig] {
   return [join(dir, 'config.json'), parseConfig(join(dir, 'config.json'), generationConfig, { ...text_config, ...own })];
 }
 
-/**
- * The processor that the folder describes; its pictures must have the size that the model takes.
- * @param otherwise the family's, where the folder does not name one
- */
-function processorOf(
-  dir: string,
-  [height, width]: readonly [number, number],
-  otherwise: 'CLIPImageProcessor' | 'BlipImageProcessor',
-): ImageProcessor {
-  const { name, settings, version } = readImageSettings(dir);
-  const config = parseConfig(name, preprocessorConfig, settings);
-  const processor = imageProcessor({ ...config, image_processor_type: config.image_processor_type ?? otherwise }, name, version);
-  if (processor.height !== height || processor.width !== width) {
-    throw new Error(
-      `${name} makes pictures of ${processor.height} by ${processor.width}, config.json asks for ${height} by ${width}`,
-    );
-  }
-  return processor;
-}
-
-function loadLlava(dir: string, config: LlavaConfig, checkpoint: Checkpoint, options: LoadOptions): Vlm {
-  // The head of a tied model is the embedding where it has none of its own; either part of the configuration may say so.
-  const head = 'language_model.lm_head.weight';
-  const hasHead = checkpoint.has(head) || checkpoint.has(blockName(head, 'data'));
-  const tie_word_embeddings = !hasHead && (config.text_config.tie_word_embeddings || config.tie_word_embeddings);
-  const architecture = llava({ ...config, text_config: { ...config.text_config, tie_word_embeddings } });
-  const tokenizer = loadTokenizer(dir);
-  const image = requireToken(tokenizer, '<image>');
-  if (image !== config.image_token_index)
-    throw new Error(
-      `${join(dir, 'config.json')}: image_token_index is ${config.image_token_index}, but <image> is token ${image} of ${tokenizer.dir}; use the tokenizer files that were published with this model`,
-    );
-  return assemble(
-    {
-      dir,
-      architecture,
-      checkpoint,
-      tokenizer,
-      processor: processorOf(dir, architecture.fixed!.size, 'CLIPImageProcessor'),
-      eosIds: config.text_config.eos_token_id,
-      prompt: { imageId: image },
-    },
-    options,
-  );
-}
-
-function loadBlip2(dir: string, config: Blip2Config, weights: Checkpoint, options: LoadOptions): Vlm {
-  const architecture = blip2Opt(config);
-  return assemble(
-    {
-      dir,
-      architecture,
-      checkpoint: config.text_config.tie_word_embeddings ? withTiedEmbeddings(weights) : weights,
-      tokenizer: loadTokenizer(dir),
-      processor: processorOf(dir, architecture.fixed!.size, 'BlipImageProcessor'),
-      eosIds: config.text_config.eos_token_id,
-      prompt: { imageId: config.image_token_index ?? undefined },
-    },
-    options,
-  );
-}
-
-/** Files that keep one name of a tied pair may keep the head's. */
-function withTiedEmbeddings(checkpoint: Checkpoint): Checkpoint {
-  const [embedding, head] = ['language_model.model.decoder.embed_tokens.weight', 'language_model.lm_head.weight'] as const;
-  if (checkpoint.has(embedding) || !checkpoint.has(head)) return checkpoint;
-  return checkpoint.renamed((name) => (name === head ? embedding : name));
-}
-
-/** The authors read LLaMA's tokenizer.model; folders that transformers 5 writes have tokenizer.json alone. */
-const vicunaTokenizer = (dir: string): Tokenizer => loadTokenizer(dir, { slow: existsSync(join(dir, 'tokenizer.model')) });
-
-/** A MiniGPT-4 in one folder, as `convert` writes it. */
-function loadMiniGpt4(dir: string, config: MiniGpt4Config, checkpoint: Checkpoint, options: LoadOptions): Vlm {
-  const architecture = miniGpt4(config);
-  return assemble(
-    {
-      dir,
-      architecture,
-      checkpoint,
-      tokenizer: vicunaTokenizer(dir),
-      processor: processorOf(dir, architecture.fixed!.size, 'BlipImageProcessor'),
-      eosIds: config.text_config.eos_token_id,
-      prompt: 'unseen',
-    },
-    options,
-  );
-}
-
 /** MiniGPT-4 as published: model_config.yaml, a LLaMA folder, three torch files. */
 function loadPublishedMiniGpt4(dir: string, options: LoadOptions): Vlm {
-  const { config, checkpoint, derived, llamaFolder, processor: settings } = openMiniGpt4(dir);
-  checkLayers(dir, checkpoint, miniGpt4Layout.layers(config));
-  const path = join(dir, 'processor_config.yaml');
-  return assemble(
-    {
-      dir,
-      architecture: miniGpt4(config),
-      checkpoint,
-      derived,
-      tokenizer: vicunaTokenizer(llamaFolder),
-      processor: imageProcessor(
-        parseConfig(path, preprocessorConfig, {
-          image_processor_type: 'BlipImageProcessor',
-          size: settings.size,
-          image_mean: settings.mean,
-          image_std: settings.std,
-        }),
-        path,
-      ),
-      eosIds: config.text_config.eos_token_id,
-      prompt: 'unseen',
-    },
-    options,
-  );
+  const published = openMiniGpt4(dir);
+  checkLayers(dir, published.checkpoint, miniGpt4Layout.layers(published.config));
+  return assemble(dir, openPublished(dir, published), options);
 }

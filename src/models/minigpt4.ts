@@ -3,10 +3,15 @@
  * projection, Vicuna. Weight names are those of the reference's module, whichever files the weights lie in (minigpt4-folder.ts).
  */
 
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { z } from 'zod';
-import { width } from '../files/config.ts';
+import { parseConfig, width } from '../files/config.ts';
 import { layerNorm, scope } from '../graph/index.ts';
 import { miniGpt4Chat } from '../input/chat/families.ts';
+import { preprocessorConfig } from '../input/image/config.ts';
+import { type ImageProcessor, imageProcessor } from '../input/image/processor.ts';
+import { loadTokenizer, type Tokenizer } from '../input/text/tokenizer.ts';
 import { linear } from '../nn/layers.ts';
 import type { Architecture, FixedPictures } from './architecture.ts';
 import { blipVit, evaVitNames } from './blip-vit.ts';
@@ -14,8 +19,10 @@ import { patchesOf } from './clip-vit.ts';
 import { blip2VisionConfig, qFormerConfig } from './configs/blip2.ts';
 import { type Layout, renameBy } from './configs/layout.ts';
 import { llamaConfig } from './configs/llama.ts';
+import { type Family, fixedProcessor, type Opened } from './family.ts';
 import { llama } from './llama.ts';
-import { fixedPixels, pieces } from './pictures.ts';
+import type { MiniGpt4Folder } from './minigpt4-folder.ts';
+import { fixedPixels, pieces, prepareFixed } from './pictures.ts';
 import { lavisQFormerNames, qFormer } from './q-former.ts';
 
 /** config.json of a MiniGPT-4 in one folder; the published files say the same in four places. */
@@ -70,4 +77,41 @@ export function miniGpt4(config: MiniGpt4Config): Architecture {
         return sites.site('visual', linear(w, 'llama_proj', queries, query.hidden_size, text.hidden_size));
       }),
   };
+}
+
+/** The authors read LLaMA's tokenizer.model; folders that transformers 5 writes have tokenizer.json alone. */
+const vicunaTokenizer = (dir: string): Tokenizer => loadTokenizer(dir, { slow: existsSync(join(dir, 'tokenizer.model')) });
+
+const opened = (
+  config: MiniGpt4Config,
+  tokenizer: Tokenizer,
+  processorFor: (architecture: Architecture) => ImageProcessor,
+): Omit<Opened, 'checkpoint'> => {
+  const architecture = miniGpt4(config);
+  const processor = processorFor(architecture);
+  return {
+    ...{ architecture, tokenizer, eosIds: config.text_config.eos_token_id, prompt: 'unseen' },
+    processor: (image) => prepareFixed(architecture.fixed!, processor, image),
+  };
+};
+
+/** In one folder, as `convert` writes it. */
+export const miniGpt4Family: Family<MiniGpt4Config> = {
+  layout: miniGpt4Layout,
+  open: ({ dir, config, checkpoint }) => ({
+    ...opened(config, vicunaTokenizer(dir), ({ fixed }) => fixedProcessor(dir, fixed!.size, 'BlipImageProcessor')),
+    checkpoint,
+  }),
+};
+
+/** As published. */
+export function openPublished(dir: string, { config, checkpoint, derived, llamaFolder, processor }: MiniGpt4Folder): Opened {
+  const path = join(dir, 'processor_config.yaml');
+  const settings = parseConfig(path, preprocessorConfig, {
+    image_processor_type: 'BlipImageProcessor',
+    size: processor.size,
+    image_mean: processor.mean,
+    image_std: processor.std,
+  });
+  return { ...opened(config, vicunaTokenizer(llamaFolder), () => imageProcessor(settings, path)), checkpoint, derived };
 }

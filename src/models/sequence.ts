@@ -38,7 +38,7 @@ export const visualPlaces = ({ spans }: Sequence): number[] =>
 export interface LayoutParts {
   readonly architecture: Architecture;
   readonly codec: TextCodec;
-  readonly picture: (image: RgbImage) => Picture;
+  readonly picture: (image: RgbImage, together: number) => Picture;
 }
 
 /** Text and pictures in their order; a text with a picture beside it in its family's own form. */
@@ -78,9 +78,10 @@ export function layout(parts: LayoutParts, asked: Asked, target?: string): Seque
     throw new Error('the prompt is empty; give at least one word');
   if (target !== undefined && target.trim().length === 0)
     throw new Error('the target is empty; give the answer that the model should give');
+  const together = segments.filter((segment) => 'picture' in segment).length;
   const pictures = segments.flatMap((segment) => {
     if ('text' in segment) return [];
-    return ['see' in segment.picture ? segment.picture : parts.picture(segment.picture)];
+    return ['see' in segment.picture ? segment.picture : parts.picture(segment.picture, together)];
   });
   const laid = (of: readonly Segment[]): LaidToken[] => {
     let next = 0;

@@ -35,8 +35,8 @@ export interface VlmParts {
   engine: Engine;
   weights: WeightSource;
   codec: TextCodec;
-  /** what the image encoder reads of a picture */
-  processor: (image: RgbImage) => PreparedPicture;
+  /** what the image encoder reads of a picture; `together`: pictures of the prompt, this one included */
+  processor: (image: RgbImage, together?: number) => PreparedPicture;
   eosIds: readonly number[];
   /** how it chats; read when first asked for */
   chat?: (() => Chat | undefined) | undefined;
@@ -127,21 +127,22 @@ export class Vlm {
    * @throws Error when nothing is asked, the target is empty, or the input is longer than the model takes
    */
   layout(asked: Asked, target?: string): Sequence {
-    return layout({ architecture: this.architecture, codec: this.codec, picture: (image) => this.picture(image) }, asked, target);
+    return layout(
+      { architecture: this.architecture, codec: this.codec, picture: (image, together) => this.picture(image, together) },
+      asked,
+      target,
+    );
   }
 
-  /** A picture as a part of inputs. */
-  picture(image: RgbImage): Picture {
-    let picture = this.#pictures.get(image);
-    if (picture === undefined) {
-      const key = createHash('sha256')
-        .update(`${image.width}x${image.height}`)
-        .update(image.data)
-        .update(image.alpha ?? '')
-        .digest('base64');
-      picture = this.pictureOf(key, () => this.processor(image));
-      this.#pictures.set(image, picture);
-    }
+  /** A picture as a part of inputs. @param together pictures of the prompt, this one included, where that changes how it is read */
+  picture(image: RgbImage, together = 1): Picture {
+    const several = together > 1 && this.architecture.readsTogether === true;
+    const known = this.#pictures.get(image);
+    if (known !== undefined && !several) return known;
+    const key = createHash('sha256').update(`${image.width}x${image.height}`).update(image.data).digest('base64');
+    if (several) return this.pictureOf(`${key}|${together}`, () => this.processor(image, together));
+    const picture = this.pictureOf(key, () => this.processor(image));
+    this.#pictures.set(image, picture);
     return picture;
   }
 

@@ -1,0 +1,11 @@
+/** The families that can be opened, one line each, by the `model_type` of config.json. */
+
+import { blip2Family } from './blip2-opt.ts';
+import { llavaFamily } from './llava.ts';
+import { miniGpt4Family } from './minigpt4.ts';
+
+export const families = {
+  llava: llavaFamily,
+  'blip-2': blip2Family,
+  minigpt4: miniGpt4Family,
+} as const;
