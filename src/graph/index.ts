@@ -1,3 +1,4 @@
+export { bind } from './bind.ts';
 export * from './dim.ts';
 export * from './dtype.ts';
 export * from './gradient.ts';

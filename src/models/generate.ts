@@ -6,9 +6,10 @@
 
 import { f32, i64, type Tensor } from '../graph/dtype.ts';
 import type { Random } from '../random.ts';
-import type { Program } from '../runtime/program.ts';
+import type { Feeds, Program } from '../runtime/program.ts';
+import { answerAfterProgram, answerProgram, loopFeeds, readAnswer } from './answer-loop.ts';
 import { type Batch, type BatchShape, MASKED, paddingOf, rowOf } from './batch.ts';
-import { cacheNames, siteOf } from './forward.ts';
+import { cacheNames, type Plan, siteOf } from './forward.ts';
 import { layeredStep } from './layered.ts';
 import type { Rewrite } from './rewrite.ts';
 import type { Vlm } from './vlm.ts';
@@ -40,10 +41,12 @@ export function forRows(options: GenerateOptions, rows: readonly number[]): Gene
   return onToken === undefined ? options : { ...options, onToken: (i, id, logits) => onToken(rows[i]!, id, logits) };
 }
 
+/** Weight edits live on in decode steps; activation patches act where pictures are read in, unless they say otherwise. */
+const lastingOf = (rewrite: Rewrite | undefined): Rewrite | undefined =>
+  rewrite !== undefined && (rewrite.replace.size > 0 || rewrite.steps !== undefined) ? rewrite : undefined;
+
 function stepProgram(vlm: Vlm, rewrite: Rewrite | undefined): Promise<Program> {
   const { layers } = vlm.decoder;
-  // Weight edits live on in decode steps; activation patches act where pictures are read in, unless they say otherwise.
-  const lasting = rewrite !== undefined && (rewrite.replace.size > 0 || rewrite.steps !== undefined) ? rewrite : undefined;
   return vlm.planned(
     {
       ...{ from: 0, to: layers, image: false, length: 1, step: true },
@@ -53,8 +56,54 @@ function stepProgram(vlm: Vlm, rewrite: Rewrite | undefined): Promise<Program> {
         { name: 'recent', length: 'r' },
       ],
     },
-    lasting,
+    lastingOf(rewrite),
   );
+}
+
+/** Whether the answers are one run: nothing is asked of the host between their tokens. */
+const inOneRun = (vlm: Vlm, { temperature = 0, onToken }: GenerateOptions): boolean =>
+  vlm.engine.device.wholeAnswers &&
+  vlm.layered === undefined &&
+  vlm.rules === undefined &&
+  temperature === 0 &&
+  onToken === undefined;
+
+/** What a loop over the steps is fed, and the tokens that end it. */
+function loopOf(
+  vlm: Vlm,
+  batch: BatchShape,
+  { maxNewTokens = 32, eosIds, rewrite }: GenerateOptions,
+): { feeds: Feeds; end: Set<number> } {
+  const { sequences, length } = batch;
+  const longest = Math.max(...sequences.map((s) => s.ids.length));
+  const turns = Math.max(0, Math.min(maxNewTokens - 1, vlm.decoder.maxPositions - longest));
+  const end = new Set(eosIds ?? vlm.eosIds);
+  const gaps = new Float32Array(sequences.length * length);
+  sequences.forEach((_, n) => {
+    for (const [start, stop] of paddingOf(batch, n)) gaps.fill(MASKED, n * length + start, n * length + stop);
+  });
+  const feeds = {
+    ...rewrite?.feeds,
+    ...loopFeeds(sequences.length, turns, end),
+    nextPositions: stepPositions(batch, vlm.decoder.positionAxes ?? 1, 0),
+    gaps: f32(gaps, [sequences.length, 1, 1, length]),
+  };
+  return { feeds, end };
+}
+
+/** Prompts and answers in one run. */
+async function generateWhole(vlm: Vlm, batch: Batch, options: GenerateOptions): Promise<number[][]> {
+  const { layers } = vlm.decoder;
+  const { rewrite } = options;
+  const ends = batch.sequences.map((s, n) => rowOf(batch, n, s.ids.length - 1));
+  const plan: Plan = {
+    ...{ from: 0, to: layers, read: ['logits', ...cacheNames('past', 0, layers - 1)], rows: true, image: batch.image },
+    prefix: batch.image ? vlm.prefixDim(batch.prefix) : undefined,
+  };
+  const program = await answerProgram(vlm, plan, rewrite, lastingOf(rewrite));
+  const { feeds, end } = loopOf(vlm, batch, options);
+  const out = await program.run({ ...batch.feeds, ...feeds, rows: i64(ends, [ends.length]) });
+  return readAnswer(out, ends.length, end);
 }
 
 /** Logits [b, n] after the prompts, and keys and values `past.{i}` [b, h, l, k] of all their tokens. */
@@ -75,6 +124,8 @@ async function readPrompt(vlm: Vlm, batch: Batch, ends: readonly number[], rewri
 
 /** New tokens per sequence of the batch; an end token is not returned. */
 export function generate(vlm: Vlm, batch: Batch, options: GenerateOptions = {}): Promise<number[][]> {
+  options.signal?.throwIfAborted();
+  if (inOneRun(vlm, options) && options.maxNewTokens !== 0) return generateWhole(vlm, batch, options);
   return generateFrom(vlm, batch, options, (ends) => readPrompt(vlm, batch, ends, options.rewrite));
 }
 
@@ -92,6 +143,15 @@ export async function generateFrom(
   const b = batch.sequences.length;
   const length = batch.length;
   const longest = Math.max(...batch.sequences.map((s) => s.ids.length));
+  if (inOneRun(vlm, options) && maxNewTokens > 0) {
+    const { cache, logits } = await read(batch.sequences.map((s, n) => rowOf(batch, n, s.ids.length - 1)));
+    const first = batch.sequences.map((_, n) =>
+      argMaxOf(logits.data.subarray(n * decoder.vocabulary, (n + 1) * decoder.vocabulary)),
+    );
+    const { feeds, end } = loopOf(vlm, batch, options);
+    const program = await answerAfterProgram(vlm, lastingOf(rewrite));
+    return readAnswer(await program.run({ ...cache, ...feeds, first: i64(first, [b, 1]) }), b, end);
+  }
   const step = vlm.layered === undefined ? await stepProgram(vlm, rewrite) : layeredStep(vlm, rewrite);
   const { cache, ...prompt } = await read(batch.sequences.map((s, n) => rowOf(batch, n, s.ids.length - 1)));
   let { logits } = prompt;

@@ -12,16 +12,16 @@ export interface Device {
   readonly lacks: ReadonlySet<string>;
   /** products and softmax take axes of length 0 */
   readonly emptyAxes: boolean;
-  /** `loop` runs there without its values crossing to the host at every turn */
-  readonly loops: boolean;
+  /** greedy answers are one run, prompt and steps, whose keys and values stay there */
+  readonly wholeAnswers: boolean;
   /** the card, where it has a name */
   readonly card?: { readonly name: string; readonly memory: number } | undefined;
 }
 
 /** One line per device. */
 export const devices: Readonly<Record<DeviceName, Device>> = {
-  cpu: { name: 'cpu', half: false, float16: true, lacks: new Set(), emptyAxes: true, loops: true },
-  cuda: { name: 'cuda', half: true, float16: true, lacks: new Set(), emptyAxes: true, loops: true },
+  cpu: { name: 'cpu', half: false, float16: true, lacks: new Set(), emptyAxes: true, wholeAnswers: false },
+  cuda: { name: 'cuda', half: true, float16: true, lacks: new Set(), emptyAxes: true, wholeAnswers: true },
   // A product over an empty axis ends the process there.
-  webgpu: { name: 'webgpu', half: true, float16: true, lacks: new Set(['FusedMatMul']), emptyAxes: false, loops: false },
+  webgpu: { name: 'webgpu', half: true, float16: true, lacks: new Set(['FusedMatMul']), emptyAxes: false, wholeAnswers: false },
 };

@@ -1,9 +1,8 @@
 /** A loop that runs inside one program: values carried from turn to turn never leave the device. */
 
-import type { Dim } from '../dim.ts';
-import { showShape } from '../dim.ts';
+import { type Dim, dimTerms, showShape } from '../dim.ts';
 import type { DType } from '../dtype.ts';
-import { apply, constant, defineOp, type Node, ShapeError, type Subgraph, topological } from '../node.ts';
+import { apply, constant, defineOp, inputOp, type Node, parameterOp, ShapeError, type Subgraph, topological } from '../node.ts';
 
 /** What a loop computes at every turn. */
 export interface LoopBody extends Subgraph {
@@ -96,9 +95,13 @@ export function loop(
   }
   const placeholders = [index, ...names.map((name) => values[name]!)];
   const outputs = [more, ...names.map((name) => next[name]!), ...Object.values(each)];
+  const grown = new Set(names.flatMap((name) => symbolsOf(values[name]!.shape)));
+  for (const name of names) for (const symbol of symbolsOf(carried[name]!.start.shape)) grown.delete(symbol);
   const dependent = new Set<Node>(placeholders);
   const nodes = topological(outputs).filter((node) => {
-    if (node.inputs.some((x) => dependent.has(x))) dependent.add(node);
+    // A size that changes from turn to turn is a value of the turn too.
+    const sized = node.op !== inputOp && node.op !== parameterOp && sizesOf(node).some((symbol) => grown.has(symbol));
+    if (sized || node.inputs.some((x) => dependent.has(x))) dependent.add(node);
     return dependent.has(node);
   });
   // What a turn reads from outside is an input of the loop, so that a walk over the graph finds it.
@@ -124,6 +127,15 @@ export function loop(
       Object.entries(each).map(([name, x], i) => [name, result(names.length + i, x.dtype, [symbol, ...x.shape])]),
     ),
   };
+}
+
+const symbolsOf = (dims: readonly Dim[]): string[] =>
+  dims.flatMap((d) => (typeof d === 'number' ? [] : dimTerms(d).flatMap(({ symbols }) => symbols)));
+
+/** Symbols of a node's shape, and of the sizes among its attributes. */
+function sizesOf({ shape, attributes }: Node): string[] {
+  const given = ['start', 'end', 'before', 'after', 'depth'].map((name) => attributes[name]);
+  return symbolsOf([...shape, ...given.filter((one): one is string => typeof one === 'string')]);
 }
 
 const yes = (): Node => constant({ dtype: 'bool', shape: [], data: Uint8Array.of(1) });
