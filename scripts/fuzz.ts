@@ -25,7 +25,7 @@ if (unknown.length > 0) throw new Error(`there is no reader ${unknown.join(', ')
 const jobs = Math.min(Number(values.jobs), names.length);
 const seconds = (Number(values.minutes) * 60 * jobs) / names.length;
 /** A start and the batch that is under way when time is up. */
-const GRACE = 60;
+const GRACE = 120;
 
 interface Done {
   target: string;

@@ -25,7 +25,7 @@ function nameOf(input: Uint8Array): string {
 // Libraries that print.
 for (const method of ['log', 'info', 'warn', 'error', 'debug'] as const) console[method] = () => {};
 
-const BATCH = 512;
+const BATCH = 256;
 const MOST_FINDINGS = 20;
 const kept = existsSync(corpusFolder) ? readdirSync(corpusFolder).map((file) => readFileSync(join(corpusFolder, file))) : [];
 mkdirSync(corpusFolder, { recursive: true });
@@ -33,6 +33,8 @@ const corpus: Uint8Array[] = [...target.seeds, ...kept];
 const told = new Set<string>();
 const known = new Set(corpus.map(nameOf));
 let executions = 0;
+const until = performance.now() + Number(seconds) * 1000;
+const isOver = (): boolean => performance.now() > until;
 
 async function tryOut(input: Uint8Array): Promise<void> {
   executions++;
@@ -50,7 +52,7 @@ async function tryOut(input: Uint8Array): Promise<void> {
 const pending = join(corpusFolder, '..', `${name}.${seed}.pending`);
 async function tryAll(batch: readonly Uint8Array[]): Promise<void> {
   writeFileSync(pending, JSON.stringify(batch.map((input) => Buffer.from(input).toString('base64'))));
-  for (const input of batch) await tryOut(input);
+  for (const input of batch) if (!isOver()) await tryOut(input);
   if (coverage.fresh(batch.length === 1) > 0) await keepNew(batch);
 }
 
@@ -66,14 +68,14 @@ async function keepNew(batch: readonly Uint8Array[]): Promise<void> {
   }
   const middle = batch.length >> 1;
   for (const half of [batch.slice(0, middle), batch.slice(middle)]) {
+    if (isOver()) return;
     for (const input of half) await faultOf(target, input);
     if (coverage.fresh(half.length === 1) > 0) await keepNew(half);
   }
 }
 
-const until = performance.now() + Number(seconds) * 1000;
 await tryAll(corpus);
-while (performance.now() < until) await tryAll(Array.from({ length: BATCH }, () => mutated(corpus, random)));
+while (!isOver()) await tryAll(Array.from({ length: BATCH }, () => mutated(corpus, random)));
 rmSync(pending, { force: true });
 await target.close?.();
 process.stdout.write(
