@@ -1,5 +1,5 @@
 /** The steps of `visedit demo`, each by the same functions that the other commands use. */
-import { copyFileSync, mkdirSync, rmSync } from 'node:fs';
+import { copyFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildWorld } from '../../lab/world/build.ts';
 import { moduleContribution } from '../../src/attribution/module-contribution.ts';
@@ -9,7 +9,7 @@ import { shippedWeights } from '../../src/editors/shipped.ts';
 import { vead } from '../../src/editors/vead/vead.ts';
 import { evaluateRecords } from '../../src/evaluation/runner.ts';
 import { beforeAfter, heatMaps, moduleBars, savePicture } from '../../src/figures/index.ts';
-import { writeFileAtomic } from '../../src/files/atomic.ts';
+import { makeFolder, writeFileAtomic } from '../../src/files/atomic.ts';
 import { decodeImage } from '../../src/input/image/decode.ts';
 import { type EditRecord, loadRecords, queryKinds, type Query as RecordQuery } from '../../src/input/records.ts';
 import type { RgbImage } from '../../src/input/segments.ts';
@@ -46,7 +46,7 @@ const labels: Record<(typeof queryKinds)[number], string> = {
 const sample = 48;
 
 export async function tour({ out, seed, context }: { out: string; seed: number; context: CommandContext }): Promise<TourResult> {
-  mkdirSync(out, { recursive: true });
+  makeFolder(out);
   const world = join(out, 'world');
   rmSync(world, { recursive: true, force: true });
   context.log('Drawing a few scenes of the mini world ...');

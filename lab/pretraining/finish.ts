@@ -4,9 +4,8 @@
  * multiplying the final norm (its bias too) by c leaves a pre-norm decoder's function as it is.
  */
 
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { writeFileAtomic } from '../../src/files/atomic.ts';
+import { makeFolder, writeFileAtomic } from '../../src/files/atomic.ts';
 import { toFloat16, writeSafetensors } from '../../src/files/safetensors.ts';
 import type { Tensor } from '../../src/graph/dtype.ts';
 import { f32 } from '../../src/graph/dtype.ts';
@@ -37,7 +36,7 @@ export function writeMini(
   out: string,
   metadata: Record<string, string>,
 ): void {
-  mkdirSync(out, { recursive: true });
+  makeFolder(out);
   const half = new Map(
     [...weights].map(([name, t]): [string, Tensor] => [name, { dtype: 'float16', shape: t.shape, data: toFloat16(t.data) }]),
   );

@@ -1,9 +1,9 @@
 /** `world pretrain`: trains a mini backbone on the world in two stages and writes it as a published-layout folder with its log and seed. */
 
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
-import { writeFileAtomic } from '../../src/files/atomic.ts';
+import { makeFolder, writeFileAtomic } from '../../src/files/atomic.ts';
 import { openSafetensors } from '../../src/files/safetensors.ts';
 import { readJsonAs, readJsonLines } from '../../src/files/schema.ts';
 import type { Tensor } from '../../src/graph/dtype.ts';
@@ -96,7 +96,7 @@ export function trainedWeights(dir: string): Map<string, Tensor<'float32'>> {
 export async function pretrainVision(mini: Mini, options: PretrainOptions): Promise<Map<string, Tensor<'float32'>>> {
   const stage = { ...visionStage, ...options.settings?.vision };
   const dir = join(options.out, 'vision');
-  mkdirSync(dir, { recursive: true });
+  makeFolder(dir);
   const shapes = new Map([...visionShapes(mini), ...probeShapes(mini.architecture, mini.visionWidth)]);
   const atlas = await Atlas.load();
   const initial = initialWeights(shapes, options.seed);

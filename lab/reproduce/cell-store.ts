@@ -4,7 +4,7 @@
  * not among it, so a table goes on from committed cells without them.
  *   TABLE/<model>-<dataset>.cells.jsonl
  */
-import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { z } from 'zod';
@@ -14,6 +14,7 @@ import type { JobIdentity } from '../../src/evaluation/job.ts';
 import type { Manifest, Versions } from '../../src/evaluation/manifest.ts';
 import { type Evaluation, hardKinds, type RecordResult } from '../../src/evaluation/metrics.ts';
 import { Appender } from '../../src/evaluation/store.ts';
+import { makeFolder } from '../../src/files/atomic.ts';
 import { anyObject, parseJsonLines, readJsonLines } from '../../src/files/schema.ts';
 import { type DatasetKind, queryKinds } from '../../src/input/records.ts';
 import { type LogLine, logFile, logLine } from '../../src/nn/loop.ts';
@@ -125,7 +126,7 @@ export const packRecords = (results: readonly RecordResult[]): string =>
 /** Adds a finished cell; it is on disk when this returns. */
 export function writeCell(table: string, cell: Cell): void {
   const [model, dataset] = cell.place.split('/');
-  mkdirSync(table, { recursive: true });
+  makeFolder(table);
   const file = new Appender(join(table, `${model}-${dataset}${ending}`), 'run again; the cells before are kept');
   try {
     file.append([cell]);

@@ -3,9 +3,10 @@
  * Everything is written beside the target and renamed at the end: a build that is killed leaves no half-written world.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import sharp from 'sharp';
+import { makeFolder, placeFolder } from '../../src/files/atomic.ts';
 import { Atlas } from './atlas.ts';
 import { composeRecords, type Picture } from './compose.ts';
 import type { Split } from './concepts.ts';
@@ -69,7 +70,7 @@ export async function buildWorld(options: BuildOptions): Promise<WorldManifest> 
   removeAbandoned(out);
   const folder = `${out}.partial-${process.pid}`;
   try {
-    mkdirSync(join(folder, 'images'), { recursive: true });
+    makeFolder(join(folder, 'images'));
     const splitter = new EditSplitter(seed);
     const hashes: Record<string, string> = {};
     const pictures: Picture[] = [];
@@ -83,8 +84,7 @@ export async function buildWorld(options: BuildOptions): Promise<WorldManifest> 
     hashes.images = await writePictures(join(folder, 'images'), pictures, options.onProgress);
     const manifest: WorldManifest = { version: worldVersion, seed, sizes, images: pictures.length, hashes };
     writeFileSync(join(folder, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`);
-    if (existsSync(out)) rmdirSync(out);
-    renameSync(folder, out);
+    placeFolder(folder, out);
     return manifest;
   } finally {
     rmSync(folder, { recursive: true, force: true });

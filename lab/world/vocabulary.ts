@@ -4,8 +4,9 @@
  * after a special token), in the layout of published LLaVA folders; `WorldEncoder` gives the same ids for the world's own texts, faster.
  */
 
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeFolder } from '../../src/files/atomic.ts';
 import { answerCue } from '../../src/input/records.ts';
 import { categories, colors, concepts, numbers, places, sides } from './concepts.ts';
 import { drillPrompts } from './drills.ts';
@@ -145,7 +146,7 @@ export function tokenizerFiles(options: { bos?: '<s>' | '</s>' } = {}): Tokenize
 }
 
 export function writeTokenizer(folder: string, options: { bos?: '<s>' | '</s>' } = {}): void {
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   for (const [name, content] of Object.entries(tokenizerFiles(options))) {
     writeFileSync(join(folder, name), `${JSON.stringify(content, null, 1)}\n`);
   }

@@ -6,6 +6,7 @@ import { createRequire } from 'node:module';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { writeFileAtomic } from '../files/atomic.ts';
+import { holdFolder } from '../files/hold-folder.ts';
 import { packageVersion } from '../files/package-root.ts';
 import { readJsonAs } from '../files/schema.ts';
 import { addCosts, type Costs, noCosts } from './costs.ts';
@@ -38,7 +39,15 @@ export interface Session {
   /** records or steps done in it */
   readonly done: number;
   readonly jobs?: number;
+  readonly threads?: number;
+  readonly device?: string;
   readonly costs?: Costs;
+}
+
+/** What sums are added up in another order by: results of two differ in their last digits, and trainings drift apart. */
+export interface Machine {
+  readonly threads: number;
+  readonly device: string;
 }
 
 export interface Manifest<I> {
@@ -69,6 +78,8 @@ const earlierManifest = z.looseObject({
         seconds: z.number(),
         done: z.number(),
         jobs: z.number().optional(),
+        threads: z.number().optional(),
+        device: z.string().optional(),
         costs: costs.optional(),
       }),
     ),
@@ -81,6 +92,8 @@ export class ManifestKeeper<I extends object> {
   readonly #began = performance.now();
   readonly #started = new Date().toISOString();
   readonly #path: string;
+  /** lets other processes work in the folder */
+  readonly #release: () => void;
 
   /**
    * @param same whether the work of an earlier manifest goes on; its identity must then agree
@@ -92,16 +105,28 @@ export class ManifestKeeper<I extends object> {
     readonly identity: I,
     same: boolean,
     readonly jobs?: number,
+    readonly machine?: Machine,
   ) {
+    this.#release = holdFolder(folder);
     this.#path = join(folder, manifestFile);
-    const earlier = same && existsSync(this.#path) ? readJsonAs(this.#path, earlierManifest) : undefined;
-    const different = earlier === undefined ? [] : differences(earlier.identity, identity);
+    try {
+      this.#earlier = same && existsSync(this.#path) ? this.#sessions(folder) : [];
+    } catch (error) {
+      this.#release();
+      throw error;
+    }
+  }
+
+  /** What was done here before. @throws Error that names what differs */
+  #sessions(folder: string): readonly Session[] {
+    const earlier = readJsonAs(this.#path, earlierManifest);
+    const different = differences(earlier.identity, this.identity);
     if (different.length > 0) {
       throw new Error(
         `${folder} holds the work of another run, so it cannot go on there; use the same settings, or another --out. What differs:\n  ${different.join('\n  ')}`,
       );
     }
-    this.#earlier = earlier?.timings?.sessions ?? [];
+    return earlier.timings.sessions;
   }
 
   write(done: number, finished: boolean, costs?: Costs): Manifest<I> {
@@ -111,6 +136,7 @@ export class ManifestKeeper<I extends object> {
       seconds,
       done,
       ...(this.jobs === undefined ? {} : { jobs: this.jobs }),
+      ...this.machine,
       ...(costs === undefined ? {} : { costs }),
     };
     const sessions = [...this.#earlier, session];
@@ -126,7 +152,22 @@ export class ManifestKeeper<I extends object> {
         : { costs: sessions.reduce((sum, s) => (s.costs === undefined ? sum : addCosts(sum, s.costs)), noCosts) }),
     };
     writeFileAtomic(this.#path, `${JSON.stringify(manifest, null, 2)}\n`);
+    if (finished) this.#release();
     return manifest;
+  }
+
+  /** What going on here means for the numbers, where the work began on other threads or another device. */
+  get mixed(): string | undefined {
+    const said = ({ threads, device }: Machine): string => `${threads} ${threads === 1 ? 'thread' : 'threads'} on ${device}`;
+    const { machine } = this;
+    if (machine === undefined) return undefined;
+    const others = this.#earlier.flatMap(({ threads, device }) =>
+      threads === undefined || device === undefined || (threads === machine.threads && device === machine.device)
+        ? []
+        : [said({ threads, device })],
+    );
+    if (others.length === 0) return undefined;
+    return `this began with ${[...new Set(others)].join(' and ')} and goes on with ${said(machine)}: sums are rounded otherwise, so the numbers will not be those of a run on one of them; manifest.json says which part was made where`;
   }
 }
 

@@ -7,6 +7,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeFileAtomic } from '../files/atomic.ts';
 import { Stopped } from '../nn/loop.ts';
+import { defaultThreads } from '../runtime/node.ts';
 import { evaluateBatch } from './asking.ts';
 import { addCosts, type Costs, noCosts } from './costs.ts';
 import { closeJob, type Job, type JobIdentity, type OpenJob, openJob } from './job.ts';
@@ -31,6 +32,8 @@ export interface RunOptions {
   /** of one product, with one job; all cores when absent */
   threads?: number | undefined;
   onProgress?: (done: number, total: number) => void;
+  /** told what a resume on other threads means */
+  onWarn?: (text: string) => void;
 }
 
 export interface EvaluationRun {
@@ -43,11 +46,13 @@ export interface EvaluationRun {
  * @throws Stopped when the signal asks; what was finished is kept
  */
 export async function runEvaluation(job: Job, options: RunOptions): Promise<EvaluationRun> {
-  const { out, resume = false, jobs = 1, threads, signal, command = '', onProgress } = options;
+  const { out, resume = false, jobs = 1, threads, signal, command = '', onProgress, onWarn } = options;
   if (!resume && hasResults(out))
     throw new Error(`${out} holds results already; go on with --resume, or name another folder with --out`);
   const open = await openJob(job, { threads });
-  const keeper = new ManifestKeeper(out, command, open.identity, resume, jobs);
+  const machine = { threads: jobs > 1 ? 1 : (threads ?? defaultThreads()), device: open.subject.vlm.engine.device.name };
+  const keeper = new ManifestKeeper(out, command, open.identity, resume, jobs, machine);
+  if (keeper.mixed !== undefined) onWarn?.(keeper.mixed);
   const { batches } = open;
   const indices = batches.map((batch) => batch.map(({ index }) => index));
   const finished = gather(out, indices);

@@ -3,13 +3,13 @@
  * best average of the five metrics is the choice. Teacher forced, as the metrics are. What is finished in the file is not done again.
  */
 
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { z } from 'zod';
 import type { Edit, EditorWeights, Settings } from '../editors/editor.ts';
 import { findEditor } from '../editors/outside.ts';
 import { weightsFor } from '../editors/shipped.ts';
-import { writeFileAtomic } from '../files/atomic.ts';
+import { makeFolder, writeFileAtomic } from '../files/atomic.ts';
 import { readJsonAs } from '../files/schema.ts';
 import { type DatasetKind, openRecords, type QueryKind, queryKinds } from '../input/records.ts';
 import { type TargetAnswer, unedited } from '../models/answer.ts';
@@ -96,7 +96,7 @@ export async function searchSettings(
   const earlier = existsSync(path) ? (readJsonAs(path, earlierSearch) as unknown as SearchResult) : undefined;
   if (earlier !== undefined && JSON.stringify(earlier.identity) !== JSON.stringify(identity))
     throw new Error(`${path} holds a search of something else; name another file with --out, or remove it`);
-  mkdirSync(dirname(path), { recursive: true });
+  makeFolder(dirname(path));
   const combinations: Combination[] = [];
   const result = (): SearchResult => ({
     command,

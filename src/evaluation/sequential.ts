@@ -6,14 +6,15 @@
  * A folder holds `after-<n>/` (records.jsonl, summary.json) for each point, summary.json over all of them, and manifest.json.
  */
 
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Edit, Editor, EditSequence } from '../editors/editor.ts';
-import { writeFileAtomic } from '../files/atomic.ts';
+import { makeFolder, writeFileAtomic } from '../files/atomic.ts';
 import { readJson } from '../files/json.ts';
 import type { EditRecord } from '../input/records.ts';
 import type { AnsweringModel } from '../models/answer.ts';
 import type { Vlm } from '../models/vlm.ts';
+import { defaultThreads } from '../runtime/node.ts';
 import { addCosts, bytesOfEdits, type Costs, noCosts, privateMemory, timed } from './costs.ts';
 import { closeJob, type Job, type JobIdentity, type OpenJob, openJob } from './job.ts';
 import { type Manifest, ManifestKeeper, manifestFile } from './manifest.ts';
@@ -63,7 +64,7 @@ function chainOf(editor: Editor): NonNullable<Editor['chain']> {
 
 /** @param count N, the edits made in all @throws Stopped when the signal asks; points that are finished are kept */
 export async function runSequential(job: Job, count: number, options: Omit<RunOptions, 'jobs'>): Promise<SequentialRun> {
-  const { out, resume = false, threads, signal, command = '', onProgress } = options;
+  const { out, resume = false, threads, signal, command = '', onProgress, onWarn } = options;
   if (!resume && existsSync(join(out, manifestFile)))
     throw new Error(`${out} holds results already; go on with --resume, or name another folder with --out`);
   const open = await openJob(job, { threads });
@@ -75,10 +76,12 @@ export async function runSequential(job: Job, count: number, options: Omit<RunOp
     );
   }
   if (count > 1) chainOf(open.subject.editor);
-  mkdirSync(out, { recursive: true });
+  makeFolder(out);
   const madeOn = open.subject.editor.sequence === undefined ? 'the unedited model' : 'the model under the edits before';
   const identity: SequentialIdentity = { ...open.identity, sequential: { edits: count, madeOn } };
-  const keeper = new ManifestKeeper(out, command, identity, resume);
+  const machine = { threads: threads ?? defaultThreads(), device: open.subject.vlm.engine.device.name };
+  const keeper = new ManifestKeeper(out, command, identity, resume, undefined, machine);
+  if (keeper.mixed !== undefined) onWarn?.(keeper.mixed);
   rmSync(join(out, summaryFile), { force: true });
   const points = sequentialPoints(count);
   const total = points.reduce((sum, n) => sum + n, 0);

@@ -8,7 +8,6 @@ import {
   existsSync,
   fstatSync,
   fsyncSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -17,7 +16,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { writeFileAtomic } from '../files/atomic.ts';
+import { makeFolder, writeFileAtomic } from '../files/atomic.ts';
 import { parseJsonLines } from '../files/schema.ts';
 import { type RecordResult, recordResult } from './metrics.ts';
 
@@ -44,7 +43,7 @@ function readLines(path: string, into: Map<number, string>): void {
  * @returns the finished batches
  */
 export function gather(folder: string, batches: readonly (readonly number[])[]): Set<number> {
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   const files = readdirSync(folder).filter(isResults);
   const lines = new Map<number, string>();
   for (const name of files) readLines(join(folder, name), lines);

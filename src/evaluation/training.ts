@@ -11,6 +11,7 @@ import { type DatasetKind, openRecords } from '../input/records.ts';
 import { type LoadOptions, loadModel } from '../models/load.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { checkpointFile } from '../nn/loop.ts';
+import { defaultThreads } from '../runtime/node.ts';
 import { checkRecords } from './asking.ts';
 import { type FileId, fileId, ManifestKeeper, type Versions, versions } from './manifest.ts';
 
@@ -58,10 +59,16 @@ interface TrainingIdentity {
  */
 export async function trainEditor(
   job: TrainingJob,
-  options: { out: string; seed: string | number; command?: string } & Partial<Maybe<TrainOptions>>,
+  options: {
+    out: string;
+    seed: string | number;
+    command?: string;
+    /** told what a resume on other threads means */
+    onWarn?: (text: string) => void;
+  } & Partial<Maybe<TrainOptions>>,
 ): Promise<Trained> {
   const { editor, data, images, limit } = job;
-  const { out, seed, command = `train ${editor.id}`, resume = false, threads, signal, onStep, ...own } = options;
+  const { out, seed, command = `train ${editor.id}`, resume = false, threads, signal, onStep, onWarn, ...own } = options;
   if (editor.train === undefined)
     throw new Error(`the editor ${editor.id} learns nothing; use it as it is: visedit edit --editor ${editor.id}`);
   const checkpoint = join(out, checkpointFile);
@@ -81,7 +88,9 @@ export async function trainEditor(
     options: { ...given },
     versions: versions(),
   };
-  const keeper = new ManifestKeeper(out, command, identity, resume && existsSync(checkpoint));
+  const machine = { threads: threads ?? defaultThreads(), device: vlm.engine.device.name };
+  const keeper = new ManifestKeeper(out, command, identity, resume && existsSync(checkpoint), undefined, machine);
+  if (keeper.mixed !== undefined) onWarn?.(keeper.mixed);
   let first: number | undefined;
   let last: TrainProgress | undefined;
   const done = (): number => (last === undefined ? 0 : last.step - first! + 1);

@@ -4,10 +4,10 @@
  */
 
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { writeFileAtomic } from '../files/atomic.ts';
+import { makeFolder, writeFileAtomic } from '../files/atomic.ts';
 import { readJsonLines } from '../files/schema.ts';
 import { type EditRecord, queryKinds } from '../input/records.ts';
 import { unedited } from '../models/answer.ts';
@@ -78,7 +78,7 @@ export class AnswerStore {
   constructor(folder: string, identity: unknown) {
     const text = JSON.stringify(identity, null, 2);
     const dir = join(folder, createHash('sha256').update(text).digest('hex').slice(0, 16));
-    mkdirSync(dir, { recursive: true });
+    makeFolder(dir);
     if (!existsSync(join(dir, 'identity.json'))) writeFileAtomic(join(dir, 'identity.json'), `${text}\n`);
     for (const name of readdirSync(dir).filter((file) => file.endsWith('.jsonl'))) {
       // Answers of a line that a kill cut off are asked for again.

@@ -1,7 +1,7 @@
 /** Writes a figure: SVG as it is, PNG drawn from it with the fonts beside this file, so that it needs none on the machine. */
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type * as resvg from '@resvg/resvg-js';
 
@@ -37,8 +37,24 @@ export function savePicture(path: string, svg: string): void {
   const ending = pictureEndings.find((one) => path.toLowerCase().endsWith(one));
   if (!ending) throw new Error(`cannot write a picture to ${path}: the name must end in .svg or .png`);
   const bytes = ending === '.svg' ? svg : toPng(svg);
-  mkdirSync(dirname(path), { recursive: true });
   const temporary = `${path}.${process.pid}.tmp`;
-  writeFileSync(temporary, bytes);
-  renameSync(temporary, path);
+  try {
+    makeFolders(dirname(resolve(path)));
+    writeFileSync(temporary, bytes);
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
+}
+
+/** One after the other: Node's own way says of a read-only disk that a folder does not exist. */
+function makeFolders(path: string): void {
+  if (existsSync(path)) return;
+  makeFolders(dirname(path));
+  try {
+    mkdirSync(path);
+  } catch (error) {
+    if (!existsSync(path)) throw error;
+  }
 }

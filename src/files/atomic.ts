@@ -1,7 +1,7 @@
 /** Files that appear whole or not at all: a temporary file in the same folder, fsync, rename. */
 import { randomBytes } from 'node:crypto';
-import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmdirSync, rmSync, statSync, writeSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 
 /** At most this much per write call: one call is limited to 2 GiB. */
 const CHUNK = 256 * 1024 * 1024;
@@ -14,7 +14,7 @@ export function writeFileAtomic(path: string, data: string | Uint8Array | Iterab
   const folder = dirname(path);
   const temporary = join(folder, `.${basename(path)}.${process.pid}.${randomBytes(4).toString('hex')}.tmp`);
   try {
-    mkdirSync(folder, { recursive: true });
+    makeFolders(resolve(folder));
     const fd = openSync(temporary, 'wx', 0o666);
     try {
       for (const chunk of chunksOf(data)) writeFully(fd, chunk);
@@ -27,6 +27,48 @@ export function writeFileAtomic(path: string, data: string | Uint8Array | Iterab
   } catch (error) {
     discard(temporary);
     throw new Error(explain(path, error), { cause: error });
+  }
+}
+
+/**
+ * Makes a folder and those above it.
+ * @throws Error that says why it cannot be: Node's own way says of a read-only disk that the folder does not exist, and never ends in /proc
+ */
+export function makeFolder(path: string): void {
+  try {
+    makeFolders(resolve(path));
+  } catch (error) {
+    throw new Error(explain(path, error), { cause: error });
+  }
+}
+
+function makeFolders(path: string): void {
+  const isFolder = (): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+  if (isFolder()) return;
+  if (dirname(path) !== path) makeFolders(dirname(path));
+  try {
+    mkdirSync(path);
+  } catch (error) {
+    // Another process may have made it meanwhile.
+    if (!isFolder()) throw error;
+  }
+}
+
+/**
+ * Gives a finished folder its final name, which nothing but an empty folder may have.
+ * @throws Error when another run was first, or it cannot be
+ */
+export function placeFolder(draft: string, to: string): void {
+  try {
+    if (statSync(to, { throwIfNoEntry: false }) !== undefined) rmdirSync(to);
+    renameSync(draft, to);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOTEMPTY' || code === 'EEXIST')
+      throw new Error(`${to} is not empty: another run wrote it meanwhile; name another folder, or use what is there`, {
+        cause: error,
+      });
+    throw new Error(explain(to, error), { cause: error });
   }
 }
 

@@ -3,11 +3,11 @@
  * `/ORG/NAME/resolve/REV/FILE` gives one. Only what loadModel reads is fetched. A stopped download goes on where it stopped.
  */
 
-import { existsSync, lstatSync, mkdirSync, readdirSync, realpathSync, rmdirSync, rmSync, statfsSync, statSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, realpathSync, rmdirSync, rmSync, statfsSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join, resolve, sep } from 'node:path';
 import { z } from 'zod';
-import { writeFileAtomic } from './atomic.ts';
+import { makeFolder, writeFileAtomic } from './atomic.ts';
 
 import { downloadFile, partOf } from './hub-download.ts';
 import { answerText, type HubAddress, HubError, hubRequest, persistently, type RemoteFile } from './hub-request.ts';
@@ -128,7 +128,7 @@ async function pullFiles(id: string, options: PullOptions): Promise<Pulled> {
     remote.push(file);
     const same = sameAs(before?.files[config], file);
     if (!same) rmSync(partOf(out, config), { force: true });
-    mkdirSync(out, { recursive: true });
+    makeFolder(out);
     if (before === undefined) manifest(false);
     await downloadFile(address, file, out, { complete: same, signal, retryDelay, onBytes: () => {} });
     try {
@@ -157,14 +157,14 @@ async function pullFiles(id: string, options: PullOptions): Promise<Pulled> {
       `${id} needs ${gigabytes(left)} more, ${nearest} has ${gigabytes(free)} free; free some space or name another place with --out`,
     );
 
-  mkdirSync(out, { recursive: true });
+  makeFolder(out);
   manifest(false);
   const total = remote.every((file) => file.size !== undefined) ? remote.reduce((sum, file) => sum + file.size!, 0) : undefined;
   const files: Pulled['files'] = [];
   let done = 0;
   for (const file of remote) {
     const path = join(out, file.name);
-    mkdirSync(dirname(path), { recursive: true });
+    makeFolder(dirname(path));
     const bytes = await downloadFile(address, file, out, {
       complete: known(file),
       signal,

@@ -3,18 +3,9 @@
  * conversion leaves nothing that looks like a model.
  */
 
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  renameSync,
-  rmdirSync,
-  rmSync,
-  statfsSync,
-  writeFileSync,
-} from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
+import { makeFolder, placeFolder } from '../files/atomic.ts';
 import { type Piece, type PieceOrder, writePieces } from '../files/stream.ts';
 import { Stopped } from '../nn/loop.ts';
 import { gigabytes } from './memory.ts';
@@ -69,7 +60,7 @@ export async function writeFolder(to: string, plan: FolderPlan, { what, signal, 
   const { pieces, order, json, copies } = plan;
   const bytes = pieces.reduce((sum, piece) => sum + piece.bytes, 0);
   const parent = dirname(to);
-  mkdirSync(parent, { recursive: true });
+  makeFolder(parent);
   removeLeftovers(to);
   const free = freeBytes(parent);
   if (bytes > free)
@@ -88,8 +79,7 @@ export async function writeFolder(to: string, plan: FolderPlan, { what, signal, 
       if (signal?.aborted) throw new Stopped(`stopped; nothing is left of the ${what} to ${to}`);
     };
     await writePieces(join(draft, 'model.safetensors'), pieces, { format: 'pt' }, { afterChunk, ...(order ? { order } : {}) });
-    if (existsSync(to)) rmdirSync(to);
-    renameSync(draft, to);
+    placeFolder(draft, to);
   } catch (error) {
     rmSync(draft, { recursive: true, force: true });
     throw error;

@@ -3,10 +3,10 @@
  * and the step number, so a run that was killed goes on from its last checkpoint as if nothing had happened.
  */
 
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { writeFileAtomic } from '../files/atomic.ts';
+import { makeFolder, writeFileAtomic } from '../files/atomic.ts';
 import { parseJson } from '../files/json.ts';
 import { openSafetensors, writeSafetensors } from '../files/safetensors.ts';
 import { parseConfig, readJsonLines } from '../files/schema.ts';
@@ -67,7 +67,7 @@ export class Stopped extends Error {
 /** Runs to the last step; returns the log. @throws Stopped after saving, when the signal asks; LossError from the trainer */
 export async function trainingLoop(options: LoopOptions): Promise<LogLine[]> {
   const { trainer, steps, rate, feeds, dir, every, config, signal, onStep, extra } = options;
-  mkdirSync(dir, { recursive: true });
+  makeFolder(dir);
   const checkpoint = join(dir, checkpointFile);
   const logPath = join(dir, logFile);
   const configText = JSON.stringify(config);

@@ -4,21 +4,12 @@
  */
 
 import { execFileSync } from 'node:child_process';
-import {
-  accessSync,
-  createReadStream,
-  createWriteStream,
-  constants as fs,
-  mkdirSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-} from 'node:fs';
+import { accessSync, createReadStream, createWriteStream, constants as fs, readdirSync, renameSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createInflateRaw } from 'node:zlib';
 import { z } from 'zod';
-import { writeFileAtomic } from '../files/atomic.ts';
+import { makeFolder, writeFileAtomic } from '../files/atomic.ts';
 import { downloadFile } from '../files/hub-download.ts';
 import type { RemoteFile } from '../files/hub-request.ts';
 import { parseJson } from '../files/json.ts';
@@ -88,7 +79,7 @@ export async function installCuda(options: InstallOptions = {}): Promise<CudaMan
 
 function writable(folder: string): void {
   try {
-    mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     accessSync(folder, fs.W_OK);
   } catch (error) {
     throw new Error(`${folder} cannot be written (${(error as Error).message}); name another folder in VISEDIT_CUDA`, {

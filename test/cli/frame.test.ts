@@ -133,6 +133,19 @@ test('Ctrl-C runs the clean-ups and ends with 130', async () => {
   }
 });
 
+test('a terminal that closes runs the clean-ups, too; under nohup it does not end the work', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'visedit-cli-'));
+  try {
+    const mark = join(folder, 'mark');
+    const hung = await toyProgram(['wait', '--mark', mark], { interruptAt: 'ready', signal: 'SIGHUP' });
+    expect([hung.code, existsSync(mark) && readFileSync(mark, 'utf8')]).toEqual([129, 'saved']);
+    const kept = await toyProgram(['noise', '--json'], { under: ['nohup'], interruptAt: 'news', signal: 'SIGHUP' });
+    expect(kept.code).toBe(0);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
 test('long output arrives whole, and a reader that leaves early causes no error', async () => {
   const whole = await toyProgram(['flood']);
   expect({ code: whole.code, length: whole.stdout.length }).toEqual({ code: 0, length: 5 * 200_000 });

@@ -13,16 +13,23 @@ export interface Ended {
 
 interface Options {
   cwd?: string;
-  /** Sends SIGINT as soon as stderr contains this. */
+  /** Sends SIGINT, or another signal, as soon as stderr contains this. */
   interruptAt?: string;
+  signal?: NodeJS.Signals;
+  /** a program that starts this one, as nohup does */
+  under?: readonly string[];
   /** Closes the reading end of stdout after the first piece, as `head` does. */
   closeEarly?: boolean;
 }
 
-function start(nodeArguments: readonly string[], { cwd = root, interruptAt, closeEarly = false }: Options): Promise<Ended> {
+function start(
+  nodeArguments: readonly string[],
+  { cwd = root, interruptAt, signal = 'SIGINT', under = [], closeEarly = false }: Options,
+): Promise<Ended> {
   return new Promise((resolve, reject) => {
     const began = performance.now();
-    const child = spawn(process.execPath, nodeArguments, {
+    const [program, ...words] = [...under, process.execPath, ...nodeArguments];
+    const child = spawn(program!, words, {
       cwd,
       env: { ...process.env, NO_COLOR: '1' },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -38,7 +45,7 @@ function start(nodeArguments: readonly string[], { cwd = root, interruptAt, clos
       stderr += piece.toString();
       if (interruptAt !== undefined && !interrupted && stderr.includes(interruptAt)) {
         interrupted = true;
-        child.kill('SIGINT');
+        child.kill(signal);
       }
     });
     child.on('error', reject);

@@ -1,9 +1,10 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { writeFileAtomic } from '../../src/files/atomic.ts';
+import { savePicture } from '../../src/figures/save-picture.ts';
+import { makeFolder, placeFolder, writeFileAtomic } from '../../src/files/atomic.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'visedit-atomic-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -61,4 +62,60 @@ test('a process killed while writing leaves the whole former file', async () => 
   child.kill('SIGKILL');
   await ended;
   expect(statSync(path).size).toBe(1000);
+});
+
+/** Only root may mount a disk; a full or read-only one is made of memory. */
+function withDisk(options: string, use: (folder: string) => void): void {
+  const folder = mkdtempSync(join(tmpdir(), 'visedit-disk-'));
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', folder], { stdio: 'ignore' });
+  } catch {
+    console.warn('no disk can be mounted here: this test is skipped');
+    rmSync(folder, { recursive: true });
+    return;
+  }
+  try {
+    use(folder);
+  } finally {
+    execFileSync('umount', [folder]);
+    rmSync(folder, { recursive: true });
+  }
+}
+
+test('a read-only disk is called that, whatever is to be written', () => {
+  withDisk('ro', (folder) => {
+    for (const path of [join(folder, 'a'), join(folder, 'a', 'b', 'c')]) {
+      expect(() => makeFolder(path)).toThrow(`not allowed to write ${path} (EROFS); choose another folder`);
+      expect(() => writeFileAtomic(join(path, 'x'), 'x')).toThrow(/not allowed to write .* \(EROFS\)/);
+      expect(() => savePicture(join(path, 'x.svg'), '<svg/>')).toThrow(/EROFS/);
+    }
+  });
+});
+
+test('a full disk is left with nothing half written', () => {
+  withDisk('size=64k', (folder) => {
+    const big = 'x'.repeat(200_000);
+    expect(() => writeFileAtomic(join(folder, 'a'), big)).toThrow(/no space left/);
+    expect(() => savePicture(join(folder, 'a.svg'), big)).toThrow(/ENOSPC/);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+});
+
+test('a place where no folder can be made ends in a message', () => {
+  expect(() => makeFolder('/proc/visedit/a')).toThrow(/cannot write \/proc\/visedit\/a/);
+  const file = join(folder, 'a-file');
+  writeFileSync(file, '');
+  expect(() => makeFolder(join(file, 'b'))).toThrow(/part of the path is a file/);
+});
+
+test('a folder that another run finished first stays, and the loser says so', () => {
+  const [first, second, to] = ['first', 'second', 'to'].map((name) => join(folder, 'race', name)) as [string, string, string];
+  for (const draft of [first, second]) {
+    makeFolder(draft);
+    writeFileSync(join(draft, 'who'), draft);
+  }
+  makeFolder(to);
+  placeFolder(first, to);
+  expect(() => placeFolder(second, to)).toThrow(`${to} is not empty: another run wrote it meanwhile`);
+  expect(readFileSync(join(to, 'who'), 'utf8')).toBe(first);
 });

@@ -48,6 +48,7 @@ export const command = defineCommand({
       resume,
       threads,
       signal: context.signal,
+      onWarn: context.warn,
       command: ['visedit', ...process.argv.slice(2)].join(' '),
       onProgress: (done: number, total: number) => {
         bar ??= context.progress(total, 'Evaluating', { unit: 'records', start: done });

@@ -67,6 +67,7 @@ ft-l and ft-v need no training. For mini-llava and the 12,000 questions of the m
           threads,
           command: ['visedit', ...process.argv.slice(2)].join(' '),
           signal: context.signal,
+          onWarn: context.warn,
           onStep: ({ step, steps, loss }) => {
             bar ??= context.progress(steps, `Training ${id}`, { unit: 'steps', start: step - 1 });
             bar.update(step, { note: `loss ${loss.toPrecision(4)}` });

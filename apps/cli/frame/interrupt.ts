@@ -1,10 +1,11 @@
 /**
- * Ctrl-C and SIGTERM: the clean-ups that commands registered run once, newest first, then the process ends with the
- * shell's code for the signal (130, 143). A second signal ends it at once.
+ * Ctrl-C, SIGTERM and a terminal that closes: the clean-ups that commands registered run once, newest first, then the process ends with the
+ * shell's code for the signal (130, 143, 129). A second signal ends it at once.
  */
+import { readFileSync } from 'node:fs';
 import { visible } from '../../../src/files/visible.ts';
 
-const exitCodes = { SIGINT: 130, SIGTERM: 143 } as const;
+const exitCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
 export interface Interrupts {
   readonly signal: AbortSignal;
@@ -34,6 +35,8 @@ export function watchInterrupts(): Interrupts {
     process.exit(code);
   };
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => void handle(name));
+  // Under nohup it is ignored, and stays so.
+  if (!ignoresHangUp()) process.on('SIGHUP', () => void handle('SIGHUP'));
 
   return {
     signal: controller.signal,
@@ -42,4 +45,14 @@ export function watchInterrupts(): Interrupts {
       return () => void cleanUps.delete(cleanUp);
     },
   };
+}
+
+/** What the process was started with; where the system does not tell, only a terminal can hang up. */
+function ignoresHangUp(): boolean {
+  try {
+    const mask = /^SigIgn:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
+    return (BigInt(`0x${mask}`) & 1n) === 1n;
+  } catch {
+    return !process.stderr.isTTY;
+  }
 }

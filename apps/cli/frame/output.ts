@@ -42,6 +42,8 @@ export function endQuietlyOnClosedPipe(): void {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code === 'EPIPE') process.exit(0);
+      // The terminal is gone: what is done is still saved.
+      if (error.code === 'EIO') return;
       throw error;
     });
   }
