@@ -1,4 +1,4 @@
-/** All routes behind all guards. */
+/** The application: all routes, behind the checks that every request passes. */
 
 import { randomUUID } from 'node:crypto';
 import { OpenAPIHono } from '@hono/zod-openapi';
@@ -25,7 +25,7 @@ import { addStudio } from './studio.ts';
 /** One line for each group of routes. */
 const groups = [addService, addModels, addChat, addEdits, addAttributions, addComparisons, addDatasets, addRuns, addJobs];
 
-/** A drawing that is opened by itself may use its own styles and pictures; nothing of an answer runs, or is shown in another page. */
+/** Answers run no scripts and are shown in no other page. An SVG that is opened by itself may use its own styles and pictures. */
 const policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; frame-ancestors 'none'; sandbox";
 
 export function buildApp(services: Services): App {
@@ -47,7 +47,7 @@ export function buildApp(services: Services): App {
     c.res.headers.set('cross-origin-resource-policy', 'same-origin');
     if (!c.res.headers.has('content-security-policy')) c.res.headers.set('content-security-policy', policy);
     const seconds = (performance.now() - began) / 1000;
-    // The pattern of the route, never the path: paths hold names that clients chose.
+    // The log has the pattern of the route, not the path: paths contain names that clients chose.
     const route = c.res.status === 404 ? 'none' : routePath(c, -1);
     metrics.request(c.req.method, route, c.res.status, seconds);
     logger.info({ id, method: c.req.method, route, status: c.res.status, ms: Math.round(seconds * 1000) }, 'request');
@@ -74,7 +74,7 @@ export function buildApp(services: Services): App {
   );
   app.use('*', async (c, next) => {
     const path = c.req.path;
-    // A route that is not there is told before its body is looked at.
+    // Only routes of the API read a body.
     await (path.startsWith('/v1/') ? checkBody(limits, services.bodies)(c, next) : next());
   });
 
@@ -87,7 +87,7 @@ export function buildApp(services: Services): App {
   app.onError((error, c) => {
     if (error instanceof ZodError) return respondError(c, refusal(error));
     if (error instanceof HTTPException) return respondError(c, ofHono(error));
-    // The client has left: nobody reads this, but the log counts it.
+    // The client has left. Nobody reads this answer, but the log counts it.
     if (isStop(error) && c.req.raw.signal.aborted) return c.body(null, 499 as never);
     return respondError(c, services.asError(error));
   });

@@ -1,4 +1,4 @@
-/** Bytes that several requests share: each takes its part at once, in the order they came, and gives it back. */
+/** A number of bytes that requests share. Each request takes all its bytes in one step, in the order of arrival, and gives them back. */
 
 interface Waiter {
   readonly amount: number;
@@ -16,8 +16,8 @@ export class Budget {
   }
 
   /**
-   * @param amount more than all counts as all
-   * @returns gives it back; the second call does nothing
+   * @param amount an amount above the capacity takes the whole capacity
+   * @returns a function that gives the amount back; calling it again does nothing
    * @throws the signal's reason when it is given up while it waits
    */
   async take(amount: number, signal: AbortSignal): Promise<() => void> {

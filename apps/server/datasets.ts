@@ -1,4 +1,4 @@
-/** Records that clients may browse: files that were named, or a mini world that is drawn when it is first asked for. */
+/** Data sets that clients may browse: the files that the operator named, or a mini world, which is drawn at the first request for it. */
 
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
@@ -25,7 +25,7 @@ export interface Dataset {
   readonly records: readonly EditRecord[];
   /** files of all pictures, each once */
   readonly pictures: readonly string[];
-  /** of a picture, by its file */
+  /** number of each picture in `pictures`, by its file */
   readonly numberOf: ReadonlyMap<string, number>;
   readonly sha256: string;
 }
@@ -141,7 +141,7 @@ async function open({ id, file: { data, images }, make }: Source): Promise<Datas
   return { id, kind, records, pictures, numberOf: new Map(pictures.map((path, i) => [path, i])), sha256 };
 }
 
-/** All queries of a record by their kinds, those close to the edit too. */
+/** All queries of a record by their kinds, including those that are close to the edit. */
 export function queriesOf({ queries, hard }: EditRecord): [kind: string, query: Query][] {
   const close = (['sameImage', 'sameQuestion'] as const).flatMap((kind): [string, Query][] => {
     const query = hard?.[kind];

@@ -1,4 +1,4 @@
-/** What goes wrong, in the shape that OpenAI's clients read: `{error: {message, type, param, code}}`. */
+/** Errors in the form that OpenAI's clients read: `{error: {message, type, param, code}}`. */
 
 import { basename, dirname } from 'node:path';
 import { FileChanged } from '../../src/files/changed.ts';
@@ -42,7 +42,7 @@ export interface ErrorOptions {
   readonly cause?: unknown;
 }
 
-/** An error that the client is told of as it stands. */
+/** An error whose message the client gets. */
 export class ApiError extends Error {
   override name = 'ApiError';
   readonly param: string | undefined;
@@ -66,7 +66,7 @@ export class ApiError extends Error {
   }
 }
 
-/** An error as the client is told of it; undefined: it is a defect. */
+/** The error that the client gets; undefined for a defect. */
 export function toApiError(error: unknown): ApiError | undefined {
   if (error instanceof ApiError) return error;
   if (error instanceof LedgerError)
@@ -82,10 +82,10 @@ export function toApiError(error: unknown): ApiError | undefined {
   return undefined;
 }
 
-/** What of an error crosses from the engine's thread. */
+/** An error as it is sent from the engine's thread. */
 export interface PlainError {
   readonly message: string;
-  /** absent: a defect, whose message the client is not told */
+  /** absent for a defect, whose message the client does not get */
   readonly status?: ErrorStatus;
   readonly code?: string;
   readonly param?: string | undefined;
@@ -111,8 +111,8 @@ export function fromPlainError({ message, status, code = 'error', param, stack }
 }
 
 /**
- * Runs a check of what the client gave; what it throws is the client's to mend.
- * @param path of a file of this server, which the client is not told
+ * Runs a check of the client's input and turns its error into an error of the request.
+ * @param path of a file on this machine, which the message must not name
  */
 export async function clientsFault<T>(
   code: string,
@@ -125,7 +125,7 @@ export async function clientsFault<T>(
   } catch (error) {
     if (error instanceof ApiError || error instanceof FileChanged || isStop(error)) throw error;
     const { message } = error as Error;
-    // Errors of the language were not written for people.
+    // Messages of the language's own errors are not written for clients.
     const raw = [TypeError, RangeError, SyntaxError, ReferenceError].some((kind) => error instanceof kind);
     const told = raw ? 'it cannot be used' : message;
     throw new ApiError(400, code, path === undefined ? told : told.replaceAll(path, 'the file'), { param, cause: error });

@@ -1,4 +1,4 @@
-/** What the server knows, as figures: plain data that src/figures draws here and in a browser alike. */
+/** Figures of the server's results, as plain data that src/figures draws on the server and in a browser. */
 
 import { rounding } from '../../lab/reproduce/figures/maps.ts';
 import type { Figure, FigurePanel, HeatMapRow } from '../../src/figures/index.ts';
@@ -66,7 +66,7 @@ export function attributionFigure({ model, prompt, image }: AttributionAsked, { 
       image,
       grid: visual.grid,
       prompt,
-      // What is under a picture is read as the answer.
+      // The text under a picture is its answer, so it stands there only when the model predicts it.
       ...(view.key.predicted ? { answer: key } : {}),
       maps: visual.layers.map(({ layer, patches }) => ({ label: `Layer ${layer}`, values: patches })),
     };

@@ -1,4 +1,4 @@
-/** Long work that a client starts, watches and cancels. Jobs live as long as the server; the oldest finished ones make room. */
+/** Jobs: long work that a client starts, watches and cancels. They end with the server. The oldest finished ones are forgotten when there are too many. */
 
 import { randomBytes } from 'node:crypto';
 import type { Progress } from './engine/tasks.ts';

@@ -1,4 +1,4 @@
-/** `NAME`, `NAME@SET`, `NAME@edit_ID`: which model, under which edits. */
+/** Resolves `NAME`, `NAME@SET` and `NAME@edit_ID` to a model and the edits that it is asked under. */
 
 import type { Ledger } from '../../src/ledger/ledger.ts';
 import { setId } from '../../src/ledger/ledger.ts';

@@ -1,6 +1,6 @@
 /**
- * Turns at the engine: a few at once, some waiting in the order they came, the rest refused. One turn more is there for short work alone, so
- * that an edit of minutes does not hold up an answer of milliseconds.
+ * Turns at the engine. A few requests have a turn at the same time, some wait in the order they came, and the rest are refused. One more turn is
+ * for short work only, so that edits of minutes never take all turns.
  */
 
 import { ApiError, stopped } from './errors.ts';
@@ -13,7 +13,7 @@ export class Queue {
   /** seconds that a turn took lately */
   #mean = 1;
 
-  /** @param concurrency turns of long work; with those of short work one more */
+  /** @param concurrency turns at the same time; short work has one more */
   constructor(
     readonly concurrency: number,
     readonly limit: number,

@@ -14,9 +14,9 @@ import { type LogLine, logFile, logLine } from '../../src/nn/loop.ts';
 import type { Datasets } from './datasets.ts';
 import { ApiError } from './errors.ts';
 
-/** Folders are looked for so deep. */
+/** Depth to which folders are searched. */
 const depth = 6;
-/** New folders are found after so long. */
+/** Folders are searched again after this time. */
 const anewMilliseconds = 2000;
 /** A run whose files did not change for so long has stopped. */
 const quietSeconds = 180;

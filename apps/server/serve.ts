@@ -16,7 +16,7 @@ export interface RunningServer {
   readonly url: string;
   readonly services: Services;
   readonly app: App;
-  /** Drains: new requests are refused, running ones have time to finish. The same promise when called again. */
+  /** Refuses new requests, gives running ones time to finish, and stops. A second call returns the same promise. */
   stop(): Promise<void>;
 }
 
@@ -40,7 +40,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     );
     server.maxConnections = 1024;
     server.on('clientError', (_error, socket) => {
-      // What is no HTTP gets an answer of the same shape, and the end of its connection.
+      // Answers bytes that are not HTTP with an error of the same shape, and closes the connection.
       const body = JSON.stringify(unreadable);
       if (socket.writable)
         socket.end(

@@ -19,7 +19,7 @@ import { Uploads } from './pictures/uploads.ts';
 import { Queue } from './queue.ts';
 import { Runs } from './runs.ts';
 
-/** Large bodies that are held at once, in bytes; others are read when these are done with. */
+/** Bytes of large bodies that the server holds at the same time; other large bodies wait. */
 const bodyBytes = 48e6;
 
 /** Edits that an order names. */
@@ -109,8 +109,8 @@ export class Services {
   }
 
   /**
-   * Work of one request: it waits for its turn, and is given up when the client leaves or the time is up. What takes minutes leaves a turn to
-   * what takes moments.
+   * Does the work of one request in its turn. The signal that the work is given ends it when the client leaves or the time is up.
+   * @param length long work leaves a turn to short work
    */
   async inTurn<T>(length: 'short' | 'long', { signal, onStart }: Turn, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const { signal: own, done } = this.#bounded(signal);
@@ -176,7 +176,7 @@ export class Services {
     return number === undefined ? undefined : this.datasets.picture(id, Number(number));
   }
 
-  /** Any error as the client is told of it: what is no message for it stays in the log. */
+  /** The error that the client gets. Of a defect the client learns nothing; the log has its stack. */
   asError(error: unknown): ApiError {
     const told = toApiError(error);
     if (told !== undefined) return told;

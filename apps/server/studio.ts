@@ -1,4 +1,4 @@
-/** Files of the built web app: any path that is no route of the API; paths that name no file get its page, which knows them. */
+/** Serves the files of the built web app for all paths that are not routes of the API. A path that names no file gets the app's page. */
 
 import { readFile } from 'node:fs/promises';
 import { extname, join, normalize, resolve, sep } from 'node:path';
@@ -19,7 +19,7 @@ const types: Record<string, string> = {
   '.wasm': 'application/wasm',
 };
 
-/** Nothing from elsewhere; styles may be set by script, as component libraries and drawings do. */
+/** The page loads nothing from other origins. Scripts may set styles, as component libraries and drawings do. */
 const policy = [
   "default-src 'self'",
   "img-src 'self' data: blob:",

@@ -273,6 +273,30 @@ test('switched off, on, undone, redone: each change is a revision; deleting is f
   expect((await ask('GET', '/v1/edits')).json.total).toBe(0);
 });
 
+test('edits that are deleted while they are used are there to the end, or not there at all', async () => {
+  const question = { messages: messages(edit.prompt, edit.image), max_tokens: 2 };
+  const made = await Promise.all(
+    Array.from({ length: 4 }, () =>
+      ask('POST', '/v1/edits', { model: 'mini-llava', set: 'used', editor: 'vead', probes: 'none', ...edit }),
+    ),
+  );
+  const ids = made.map(({ json }) => json.id as string);
+  const asked = ['mini-llava@used', ...ids.map((id) => `mini-llava@${id}`)].flatMap((model) => [
+    ...[1, 2].map(() => ask('POST', '/v1/chat/completions', { model, ...question })),
+    ask('POST', '/v1/attributions', { model, prompt: edit.prompt, image: edit.image, draws: 1, parts: ['modules'] }),
+    ask('POST', '/v1/comparisons', { before: 'mini-llava', after: model, queries: [{ kind: 'own', prompt: edit.prompt }] }),
+    ask('POST', '/v1/edits', { model: 'mini-llava', set: 'used', editor: 'vead', probes: 'none', ...edit }),
+  ]);
+  const deleted = ids.map((id) => ask('DELETE', `/v1/edits/${id}`));
+  for (const { status, json } of await Promise.all([...asked, ...deleted])) {
+    expect([200, 201, 404, 429]).toContain(status);
+    if (status === 404) expect(json.error.code).toMatch(/^(model|edit|set)_not_found$/);
+    expect(JSON.stringify(json.error ?? {})).not.toContain(harness.folder);
+  }
+  expect((await ask('DELETE', '/v1/sets/mini-llava@used')).status).toBe(200);
+  expect((await ask('GET', '/v1/edits')).json.total).toBe(0);
+}, 60_000);
+
 test('long work as a job: watched to its end, or cancelled', async () => {
   const body = { model: 'mini-llava', prompt: edit.prompt, image: edit.image, draws: 1, background: true };
   const started = await ask('POST', '/v1/attributions', body);

@@ -1,4 +1,4 @@
-/** Why a token: contributions of modules, the lens, and the parts of the picture, under edits and without. */
+/** Attribution of one token to modules, layers and patches of the picture, under edits and without them. */
 
 import { keyTokenId } from '../../../src/attribution/key-token.ts';
 import { type ModuleContribution, moduleContribution } from '../../../src/attribution/module-contribution.ts';

@@ -1,6 +1,6 @@
 /**
- * The engine as the rest of the server sees it: a thread that owns the models, since a run of ONNX Runtime blocks the thread it is called on.
- * A thread that dies fails what it was working on; the next request starts another.
+ * The engine is a thread that owns the models, since a run of ONNX Runtime blocks its thread. When the thread dies, the tasks that it worked on
+ * fail, and the next request starts another thread.
  */
 
 import { Worker } from 'node:worker_threads';

@@ -42,13 +42,13 @@ interface Weighed {
 
 export class Models {
   readonly #vlms = new Map<string, Vlm>();
-  /** names that were given to open a model, by its own */
+  /** what each model was opened by, by the model's name */
   readonly #given = new Map<string, string>();
   readonly #weights = new Map<string, Weighed[]>();
   readonly #edits = new Recent<Edit>(256);
   readonly #asked = new Recent<Promise<AnsweringModel>>(32);
 
-  /** @param behind what the models' engine is put behind */
+  /** @param behind wraps the engine of each model */
   constructor(
     readonly options: EngineOptions,
     behind: (engine: Engine) => Engine,

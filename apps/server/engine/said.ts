@@ -6,7 +6,7 @@ import type { Vlm } from '../../../src/models/vlm.ts';
 import type { NamedToken, SaidToken } from './tasks.ts';
 import { TextStream } from './text-stream.ts';
 
-/** A token's own text, with the space that it brings: what it adds behind another one. */
+/** The text that a token adds behind another one, including its leading space. */
 export function tokenText(vlm: Vlm, id: number): string {
   const { codec } = vlm;
   const alone = codec.decode([id], { skipSpecial: false });

@@ -1,7 +1,7 @@
 /**
- * Steps of the tasks that the engine works on at once: runs and openings of programs, one after the other, since each blocks the thread. A task
- * is stopped between two of its steps. The task that used the least time goes first, so that an answer of milliseconds passes an edit of
- * minutes; one that waited long goes before all.
+ * Orders the steps of the tasks that the engine works on. A step opens a program or runs it, and blocks the thread meanwhile. A task can be
+ * stopped between two of its steps. The next step belongs to the task that used the least time, so an answer of milliseconds passes an edit of
+ * minutes; a step that waited for a second goes before all others.
  */
 
 import { AsyncLocalStorage } from 'node:async_hooks';
@@ -27,12 +27,12 @@ export class Steps {
   readonly #waiting: Step[] = [];
   #busy = false;
 
-  /** Runs a task: the steps that it takes, however deep in its calls, are its own. */
+  /** Runs a task. Every program that runs inside `work`, at any depth, is a step of this task. */
   within<T>(signal: AbortSignal, work: () => Promise<T> | T): Promise<T> | T {
     return this.#tasks.run({ signal, used: 0 }, work);
   }
 
-  /** The same engine, whose programs wait for their step. */
+  /** An engine whose programs wait for their turn. */
   engine({ device, compile }: Engine): Engine {
     return {
       device,

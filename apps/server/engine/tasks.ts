@@ -1,4 +1,4 @@
-/** What the engine's thread does, as plain values that cross between threads. */
+/** Orders to the engine's thread and their results: plain values that can be sent between threads. */
 
 import type { EditCheck } from '../../../src/evaluation/scope-card.ts';
 import type { RgbImage } from '../../../src/input/segments.ts';
@@ -202,7 +202,7 @@ export interface ComparedQuery {
   readonly tokenAccuracy: number | null;
 }
 
-/** by name: what a task is given and what it returns; news come in between */
+/** Of each task: its order, its result, and what it tells while it runs. */
 export interface Tasks {
   facts: { order: null; result: Facts; news: never };
   chat: { order: ChatOrder; result: Said; news: SaidToken };

@@ -44,7 +44,7 @@ const models = new Models(options, (engine) => steps.engine(engine));
 const running = new Map<number, AbortController>();
 const tell = (message: FromEngine): void => port.postMessage(message);
 
-/** What a task waits for may be computed for another one, and be given up with it: then it is begun again. */
+/** Two tasks may wait for one result. When the task that computes it is stopped, the other one begins again. */
 async function unlessStopped<T>(signal: AbortSignal, work: () => Promise<T> | T): Promise<T> {
   for (let tries = 0; ; tries++) {
     try {

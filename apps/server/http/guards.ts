@@ -15,7 +15,7 @@ const health = new Set(['/healthz', '/readyz']);
 /** What the key protects; anything else is a file of the web app. */
 const guarded = (path: string): boolean => /^\/(v1(\/|$)|metrics$|openapi\.json$|docs$)/.test(path);
 
-/** Names a server is reached by: a page that made its own name lead here is refused. */
+/** Refuses host names that the operator did not allow: a page could make its own name lead to this machine. */
 export function checkHost(allowed: readonly string[]): MiddlewareHandler {
   const names = new Set(['localhost', ...allowed.map((name) => parseHost(name).name.replace(/^\[|\]$/g, ''))]);
   return async (c, next) => {
@@ -36,8 +36,8 @@ function hostName(host: string | undefined): string | undefined {
 }
 
 /**
- * Pages of other origins may not ask, unless they are on the list. Browsers name the origin only where a script asks; of pictures, frames and
- * links they say that they belong to another site (Fetch Metadata). A link may lead to a page of the web app.
+ * Refuses pages of other origins, unless the list names them. Browsers send the origin only when a script asks. For pictures, frames and links
+ * they send Fetch Metadata, which say whether the page belongs to another site. A link may lead to a page of the web app.
  */
 export function checkOrigin(given: readonly string[]): MiddlewareHandler {
   const allowed = given.map(parseOrigin);
@@ -84,7 +84,7 @@ function sameOrigin(origin: string, host: string | undefined): boolean {
 
 const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
 
-/** Compared as hashes: the time tells nothing of the key or its length. */
+/** Compares hashes, so that the time tells nothing about the key or its length. */
 export function checkKey(key: string | undefined): MiddlewareHandler {
   const wanted = key === undefined ? undefined : digest(key);
   return async (c, next) => {
@@ -114,12 +114,12 @@ export function checkDraining(draining: () => boolean): MiddlewareHandler {
   };
 }
 
-/** Bodies above so many bytes share a budget. */
+/** A body with more bytes than this takes them from the budget. */
 const large = 1_000_000;
-/** One waits so long to be read, milliseconds. */
+/** Milliseconds that a large body waits for its bytes. */
 const patience = 60_000;
 
-/** Bodies are JSON, within bounds, and read once. @param bodies what large ones take their bytes from, before they are read */
+/** Reads the JSON body within its limits. @param bodies large bodies take their bytes from this budget before they are read */
 export function checkBody(
   limits: Pick<Limits, 'bodyBytes' | 'jsonDepth' | 'jsonValues'>,
   bodies: Budget,
@@ -150,7 +150,7 @@ export function checkBody(
       const bytes = await readBody(raw.body as unknown as AsyncIterable<Uint8Array>, bodyBytes);
       if (bytes === undefined) throw tooLarge();
       const value = parseJson(textOf(bytes), limits);
-      // Read once: what asks for the body behind this gets its value.
+      // Routes get this value instead of reading the body again.
       c.req.json = () => Promise.resolve(value) as Promise<never>;
       await next();
     } finally {

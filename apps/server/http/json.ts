@@ -14,14 +14,14 @@ export function parseJson(text: string, limits: Pick<Limits, 'jsonDepth' | 'json
   }
 }
 
-/** Checks of lengths compare what they find under this name with a number; an object there may fail to become one. */
+/** The schemas compare any `length` or `size` with a number. That fails on an object that cannot become a number. */
 function checkLength(key: string, value: unknown): unknown {
   if ((key === 'length' || key === 'size') && typeof value === 'object' && value !== null)
     throw new ApiError(400, 'invalid_value', `no field ${JSON.stringify(key)} holds a list or an object`, { param: key });
   return value;
 }
 
-/** Strings are jumped over, so a picture costs nothing. */
+/** Skips strings, so a picture costs nothing. */
 export function checkShape(text: string, { jsonDepth, jsonValues }: Pick<Limits, 'jsonDepth' | 'jsonValues'>): void {
   let depth = 0;
   let values = 0;

@@ -5,7 +5,7 @@ import type { ZodError } from 'zod';
 import { ApiError } from '../errors.ts';
 import { defaultLimits } from '../options.ts';
 
-/** Bounds in the description; what a server was started with may be narrower and is checked where it is used. */
+/** These bounds stand in the description. A server may be started with narrower ones, which are checked where they are used. */
 export const modelRef = z
   .string()
   .min(1)
@@ -54,7 +54,7 @@ export const drawings = ['image/svg+xml', 'image/png'] as const;
 const bytesOf = (types: readonly string[]) =>
   Object.fromEntries(types.map((type) => [type, { schema: z.string().openapi({ format: 'binary' }) }]));
 
-/** A successful answer, and the errors of every route. @param types of the same in other forms */
+/** A successful answer, and the errors of every route. @param types further content types of the answer */
 export const answers = <S extends number, T extends z.ZodType>(
   status: S,
   description: string,

@@ -5,7 +5,7 @@ import sharp from 'sharp';
 import { openImage } from '../../../src/input/image/decode.ts';
 import { type DecodeAnswer, type DecodeAsked, tooMuchMemory } from './decode-messages.ts';
 
-// What a library would find in the bytes does not matter: the loaders of other formats do not work in this process.
+// libvips chooses a loader by looking at the bytes. In this process only these loaders work.
 sharp.block({ operation: ['VipsForeignLoad'] });
 sharp.unblock({ operation: ['Jpeg', 'Png', 'Webp', 'Tiff', 'Heif'].map((name) => `VipsForeignLoad${name}Buffer`) });
 sharp.concurrency(1);

@@ -1,6 +1,6 @@
 /**
- * Reads pictures in a process of their own, one after the other: it can be ended at any moment, whatever a library does with the bytes, and
- * what it takes is bounded in time and memory.
+ * Reads pictures one after the other in a process of their own. The server can end that process at any moment, and a picture has limits of time
+ * and memory there.
  */
 
 import { type ChildProcess, fork } from 'node:child_process';
@@ -76,13 +76,13 @@ export class Decoder {
 
   #start(): ChildProcess {
     const { file, argv } = ownProgram('./decode-process', import.meta.url);
-    // What is there without a picture, and several copies of the largest one.
+    // The process without a picture takes about 150 MB; libraries hold several copies of a picture.
     const maxBytes = 300e6 + 16 * this.maxPixels;
     const child = fork(file, [...argv, String(maxBytes)], {
       serialization: 'advanced',
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });
-    // It does not keep the server alive.
+    // The server may end while this process waits.
     child.unref();
     child.channel?.unref();
     child.on('error', () => {});

@@ -9,7 +9,7 @@ import type { Limits } from '../options.ts';
 import { Decoder } from './decoder.ts';
 import { fetchPicture } from './remote.ts';
 
-/** Longer than this the sides of a picture must not differ: processors scale the short one first. */
+/** Largest ratio of a picture's sides: processors scale the short side first, which makes the long one huge. */
 const maxRatio = 100;
 
 export interface PictureOptions {
@@ -44,7 +44,7 @@ export function fromDataUrl(url: string, param: string | undefined): Uint8Array 
 
 const isDataUrl = (url: string): boolean => /^\s*data:/i.test(url);
 
-/** In place; undefined: a % begins no byte. */
+/** Decodes in place. @returns undefined when two hexadecimal digits do not follow a % */
 function percentDecoded(bytes: Buffer): Buffer | undefined {
   let length = 0;
   for (let at = 0; at < bytes.length; at++) {
@@ -67,7 +67,7 @@ const hexDigit = (code = 0): number => {
 const isDigit = Uint8Array.from({ length: 256 }, (_, code) => Number(/[\w+/-]/.test(String.fromCharCode(code))));
 const isSpace = Uint8Array.from({ length: 256 }, (_, code) => Number(/[\t\n\f\r ]/.test(String.fromCharCode(code))));
 
-/** Without white space and padding, in place; undefined: there is something else. A loop, since expressions run out of stack on megabytes. */
+/** Removes white space and padding in place. @returns undefined for anything else that is not base64. A regular expression runs out of stack here. */
 function base64Digits(bytes: Buffer): Buffer | undefined {
   let length = 0;
   let padding = 0;
@@ -87,9 +87,9 @@ export interface Source {
   readonly param: string;
 }
 
-/** What a picture looks like to the model, whatever it was sent as. */
+/** A picture as the model sees it, as a PNG file. */
 export interface Png {
-  /** of its content */
+  /** hash of its pixels */
   readonly id: string;
   readonly width: number;
   readonly height: number;
@@ -97,9 +97,9 @@ export interface Png {
   readonly data: Uint8Array;
 }
 
-/** Pixels of all pictures that are held at once, in bytes. */
+/** Bytes of pixels that the server holds at the same time. */
 const heldBytes = 64e6;
-/** Times the pixels of the largest picture that the pictures of one request may have together. */
+/** The pictures of one request may have so many times `limits.pixels` together. */
 const perRequest = 4;
 
 export class Pictures {
@@ -111,7 +111,7 @@ export class Pictures {
   }
 
   /**
-   * Works with pictures, which are held no longer than that; equal ones are read once.
+   * Reads pictures, gives them to `work`, and lets go of them when it ends. Pictures with the same address are read once.
    * @throws ApiError 400 that says what is wrong with which picture
    */
   async with<T>(

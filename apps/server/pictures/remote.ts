@@ -1,6 +1,6 @@
 /**
- * Pictures from other machines, from hosts that the operator named only. A name must not lead to an address of this machine or of a private
- * network: names are looked up once, and the connection goes to the address that was checked. Redirects are followed within the list.
+ * Fetches pictures from other machines, and only from hosts that the operator named. A name must not lead to an address of this machine or of a
+ * private network. Each name is looked up once, and the connection goes to the address that was checked. A redirect must stay on the list.
  */
 
 import { lookup } from 'node:dns/promises';
@@ -13,7 +13,7 @@ import { type HostName, lists } from '../http/host.ts';
 const redirects = 3;
 const seconds = 10;
 
-/** Of IPv4 what is no public address (IANA's register of special ones); of IPv6 the same within 2000::/3, beside which nothing is public. */
+/** Networks without public addresses (IANA's special-purpose registries). The IPv6 ones lie inside 2000::/3; no IPv6 address outside is public. */
 const special = new BlockList();
 for (const net of [
   ...[
@@ -45,7 +45,7 @@ export function isInward(address: string): boolean {
 const refuse = (message: string, param: string | undefined): ApiError =>
   new ApiError(400, 'image_url_refused', message, { param });
 
-/** The address to connect to. @throws ApiError unless the host is on the list and leads outward; an address on the list may be any */
+/** The address to connect to. @throws ApiError when the host is not on the list, or its name leads inward; an address on the list may be inward */
 async function addressOf(
   url: URL,
   allowed: readonly HostName[],
@@ -104,7 +104,7 @@ function parse(text: string, param: string | undefined, base?: URL): URL {
   }
 }
 
-/** The body, or where it is said to be. */
+/** The body, or the address that a redirect names. */
 function get(
   url: URL,
   address: string,

@@ -1,4 +1,4 @@
-/** Pictures that clients keep here by their content, so that a link can name one. A bound: the oldest go first. */
+/** Pictures that clients keep on the server, named by a hash of their pixels. When there are too many, the ones used longest ago are removed. */
 
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,6 +11,8 @@ export class Uploads {
     readonly bounds: { count: number; bytes: number } = { count: 500, bytes: 256e6 },
   ) {
     mkdirSync(folder, { recursive: true });
+    // A server that was killed may have left files that are not complete.
+    for (const name of readdirSync(folder)) if (name.endsWith('.tmp')) rmSync(join(folder, name), { force: true });
   }
 
   keep({ id, data }: Png): void {

@@ -1,4 +1,4 @@
-/** What all files of routes share. */
+/** Types that all files of routes share. */
 
 import type { HttpBindings } from '@hono/node-server';
 import type { OpenAPIHono } from '@hono/zod-openapi';
@@ -10,7 +10,7 @@ export interface AppEnv {
   Variables: {
     requestId: string;
     tokens?: number;
-    /** keeps the bytes of the body counted behind the end of the answer, until the function that it returns is called */
+    /** counts the bytes of the body as held after the answer, until the returned function is called */
     holdBody?: () => () => void;
   };
 }

@@ -1,4 +1,4 @@
-/** `POST /v1/attributions`: why a token. */
+/** `POST /v1/attributions`: which layers and which patches a token of an answer comes from. */
 
 import { createRoute, z } from '@hono/zod-openapi';
 import type { Attribution, AttributionView, ModelUnder, NamedToken } from '../engine/tasks.ts';
@@ -97,7 +97,7 @@ export const addAttributions: AddRoutes = (app, services) => {
           const sources = asked.image === undefined ? [] : [{ url: asked.image, param: 'image' }];
           return services.pictures.with(sources, own, async ([picture]) => {
             const order = {
-              // As it is when its turn has come.
+              // The edits may have changed while the request waited.
               under: under(),
               prompt,
               image: picture,

@@ -23,7 +23,7 @@ const absentOrNone = (what: string) =>
     .max(0, { error: `must be empty: ${what} are not supported` })
     .nullish();
 
-/** Clients send an answer back as they got it: fields of it that say nothing are taken. */
+/** Clients send an answer back as they got it, with fields that are null or empty. Such fields are accepted and ignored. */
 const message = z
   .strictObject({
     role: z.enum(['system', 'developer', 'user', 'assistant']),
@@ -56,7 +56,7 @@ const message = z
     error: 'must be text, or a list of parts of type text or image_url',
   });
 
-/** Fields that ask for what a greedy or sampled answer of one model has not; their values that ask for nothing are taken. */
+/** Fields of OpenAI's API for what is not supported here. They are accepted with the values that ask for nothing. */
 const asksNothing = {
   n: z.literal(1, { error: 'must be 1: ask again for another answer' }).nullish(),
   frequency_penalty: z.literal(0, { error: 'must be 0: penalties are not supported' }).nullish(),
@@ -144,7 +144,7 @@ const route = createRoute({
   responses: answers(200, 'the answer; with `stream` as server-sent events of chunks', completion, 'text/event-stream'),
 });
 
-/** Most new tokens where the client does not say. */
+/** New tokens of an answer when the request has no limit. */
 const defaultTokens = 128;
 
 export const addChat: AddRoutes = (app, services) => {
@@ -175,7 +175,7 @@ export const addChat: AddRoutes = (app, services) => {
   });
 };
 
-/** What is asked, with pictures that are not read yet. */
+/** An order whose pictures are not read yet. */
 type Order = Omit<ChatOrder, 'image'> & { readonly model: string; readonly pictures: readonly Source[] };
 
 const answer = (
@@ -186,7 +186,7 @@ const answer = (
 ): Promise<Said> =>
   services.inTurn('short', { signal }, (own) =>
     services.pictures.with(pictures, own, ([image]) => {
-      // As it is when its turn has come.
+      // The edits may have changed while the request waited.
       const under = modelUnder(model, services.models, services.store, 'model');
       return services.inEngine('chat', { ...order, under, image }, own, onNews);
     }),
@@ -284,7 +284,7 @@ async function streamed(services: Services, c: Ctx, asked: ChatRequest, order: O
     choices: [{ index: 0, delta, logprobs: null, finish_reason: null, ...more }],
     ...(asked.stream_options?.include_usage === true ? { usage: null } : {}),
   });
-  // What is wrong before the first token has a status of its own: the response begins with that token, or with the end.
+  // An error before the first token has its own status, so the response begins with the first token or with the end.
   let sink: EventSink | undefined;
   const early: object[] = [];
   const send = (chunk: object): void => {
@@ -312,7 +312,7 @@ async function streamed(services: Services, c: Ctx, asked: ChatRequest, order: O
       try {
         const said = await work;
         services.metrics.tokens(order.under.model, said.promptTokens, said.tokens.length);
-        // What was held back until the end was certain.
+        // The text stream held back what could have become a stop word or trailing white space.
         const rest = said.text.slice(sent.length);
         if (rest !== '') to.event(choice({ content: rest }));
         to.event({ ...choice({}, { finish_reason: said.finish }), ...warned(said) });

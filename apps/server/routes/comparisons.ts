@@ -1,4 +1,4 @@
-/** `POST /v1/comparisons`: the same queries before and after. */
+/** `POST /v1/comparisons`: puts the same queries to a model under two sets of edits. */
 
 import { createRoute, z } from '@hono/zod-openapi';
 import type { ComparedAnswer } from '../engine/tasks.ts';
@@ -119,7 +119,7 @@ export const addComparisons: AddRoutes = (app, services) => {
               target: target ?? undefined,
             }));
             const order = {
-              // As they are when their turn has come.
+              // The edits may have changed while the request waited.
               ...both(),
               queries,
               maxTokens: Math.min(asked.max_tokens, limits.maxTokens),

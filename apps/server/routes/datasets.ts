@@ -1,4 +1,4 @@
-/** `/v1/datasets`: records to look at, `/v1/pictures`: pictures to keep, `/v1/suggestions`: what to ask around an edit. */
+/** `/v1/datasets` shows records, `/v1/pictures` keeps pictures, `/v1/suggestions` proposes queries around an edit. */
 
 import { readFileSync } from 'node:fs';
 import { extname } from 'node:path';
@@ -182,7 +182,7 @@ export const addDatasets: AddRoutes = (app, services) => {
   });
 };
 
-/** Of equals the order stays. */
+/** Sorts without changing the order of equal values. */
 export function sortedBy<T>(values: readonly T[], key: (value: T) => string | number, direction: 'asc' | 'desc'): T[] {
   const sign = direction === 'asc' ? 1 : -1;
   return [...values].sort((a, b) => {

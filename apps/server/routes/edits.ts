@@ -1,4 +1,4 @@
-/** `/v1/edits` and `/v1/sets`: corrections, kept and combined. */
+/** `/v1/edits` and `/v1/sets`: makes, keeps, switches, combines and deletes corrections. */
 
 import { rm, writeFile } from 'node:fs/promises';
 import { createRoute, z } from '@hono/zod-openapi';
@@ -319,7 +319,7 @@ const adoptEdit =
       });
     });
 
-/** Enters an edit when its file is made; removes the file when it is not, or when nobody wants it any more. */
+/** Makes an edit and enters it in the ledger. Removes its file when that fails, or when the work is given up. */
 async function kept(
   { store, pictures }: Services,
   about: Pick<StoredEdit, 'id' | 'set' | 'model' | 'weights' | 'note'>,
@@ -330,7 +330,7 @@ async function kept(
   try {
     const made = await make();
     const png = picture && (await pictures.asPng(picture, signal)).data;
-    // From here to the answer nothing waits: who gives up later is told of an edit that is there.
+    // Nothing waits between here and the end of the job, so a job that is cancelled later has ended as done.
     signal.throwIfAborted();
     return store.add({ ...about, ...made }, png);
   } catch (error) {

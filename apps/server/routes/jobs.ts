@@ -1,4 +1,4 @@
-/** `/v1/jobs`: long work that is watched and cancelled. */
+/** `/v1/jobs`: clients watch and cancel long work here. */
 
 import { createRoute, z } from '@hono/zod-openapi';
 import { eventStream } from '../http/events.ts';

@@ -1,4 +1,4 @@
-/** `/v1/models` and `/v1/editors`: what can be asked, and what can correct it. */
+/** `/v1/models` and `/v1/editors`: the models that can be asked, and the editors that can correct them. */
 
 import { createRoute, z } from '@hono/zod-openapi';
 import { entriesOf } from '../../../src/ledger/history.ts';

@@ -1,4 +1,4 @@
-/** How routes of long work answer: with the result, with a drawing of it, or at once with a job. */
+/** Answers of routes with long work: the result, a drawing of it, or a job that the client can watch. */
 
 import { drawFigure, type Figure, figureJson, toPng } from '../../../src/figures/index.ts';
 import type { Progress } from '../engine/tasks.ts';
@@ -28,7 +28,7 @@ export interface LongWork<T> {
   /** status of the plain answer */
   readonly status?: 200 | 201;
   readonly work: (doing: Doing) => Promise<T>;
-  /** what of it the client gets */
+  /** the part of the result that the client gets */
   readonly show: (result: T) => object;
   readonly draw?: (result: T) => Figure;
 }

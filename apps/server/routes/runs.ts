@@ -1,4 +1,4 @@
-/** `/v1/runs`: evaluations and trainings, their records and curves, live. */
+/** `/v1/runs`: evaluations and trainings with their records and curves, and news while they run. */
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createRoute, z } from '@hono/zod-openapi';
@@ -96,7 +96,7 @@ const routes = {
   }),
 };
 
-/** How often files are looked at for news. */
+/** Milliseconds between two looks at the files of a run. */
 const everyMilliseconds = 1000;
 
 export const addRuns: AddRoutes = (app, services) => {

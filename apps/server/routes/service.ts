@@ -1,4 +1,4 @@
-/** Whether the server is well, what it is, and how it is used. */
+/** Routes about the server itself: health, limits, metrics, and the description of the API. */
 
 import { createRoute, z } from '@hono/zod-openapi';
 import { versions } from '../../../src/evaluation/manifest.ts';

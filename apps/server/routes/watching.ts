@@ -1,4 +1,4 @@
-/** Streams of events that only watch: a bounded number, which ends when the client leaves and when the server is about to stop. */
+/** Event streams of jobs and runs. Their number has a limit. They end when the client leaves, and when the server stops. */
 
 import { ApiError } from '../errors.ts';
 import type { Services } from '../services.ts';
