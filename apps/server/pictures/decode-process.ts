@@ -30,5 +30,9 @@ async function answer({ bytes, maxPixels, want }: DecodeAsked): Promise<DecodeAn
   }
 }
 
-process.on('message', (asked: DecodeAsked) => void answer(asked).then((decoded) => process.send!(decoded)));
+process.on('message', async (asked: DecodeAsked) => {
+  const decoded = await answer(asked);
+  // V8 does not see how large pictures are, and would collect them much later.
+  process.send!(decoded, () => globalThis.gc?.());
+});
 process.on('disconnect', () => process.exit());

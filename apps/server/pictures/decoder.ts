@@ -79,6 +79,7 @@ export class Decoder {
     // The process without a picture takes about 150 MB; libraries hold several copies of a picture.
     const maxBytes = 300e6 + 16 * this.maxPixels;
     const child = fork(file, [...argv, String(maxBytes)], {
+      execArgv: [...process.execArgv, '--expose-gc'],
       serialization: 'advanced',
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });
