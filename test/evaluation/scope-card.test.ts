@@ -5,7 +5,7 @@ import { ftL } from '../../src/editors/ft-l.ts';
 import { changedCopy, landscape, probesOf, rephrased } from '../../src/evaluation/probes.ts';
 import { checkEdit } from '../../src/evaluation/scope-card.ts';
 import { answerCue } from '../../src/input/records.ts';
-import { unknownWords, wordWarnings } from '../../src/input/text/unknown-words.ts';
+import { unknownWords } from '../../src/input/text/unknown-words.ts';
 import { unedited } from '../../src/models/answer.ts';
 import { loadModel } from '../../src/models/load.ts';
 
@@ -85,14 +85,4 @@ test('made pictures have the size of the edit’s and are others', () => {
     }),
     { numRuns: 20 },
   );
-});
-
-test('words without a token are named, once each: pieces are told from what cannot be read', () => {
-  const words = (text: string) => unknownWords(vlm.codec, text).map(({ word, unread }) => (unread ? `${word}!` : word));
-  expect(words('What is at the top left? The answer is:')).toEqual([]);
-  expect(words('a PIZZA, a dog and a dog; elephants')).toEqual(['PIZZA', 'dog', 'elephants']);
-  expect(words('a café 猫')).toEqual(['café!', '猫!']);
-  expect(words('<image> What is it?')).toEqual(['it']);
-  expect(wordWarnings(vlm.codec, 'the target', 'a pizza')).toEqual([]);
-  expect(wordWarnings(vlm.codec, 'the target', 'dog')[0]).toMatch(/^the target has words .*: "dog"; it reads them in pieces/);
 });

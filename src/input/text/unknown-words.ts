@@ -50,10 +50,10 @@ function isSpecial(codec: Codec, id: number, word: string): 'itself' | 'another'
   return name === '' ? undefined : name === word ? 'itself' : 'another';
 }
 
-/** At least two tokens of one letter, which make up half of the word or more. */
+/** At least two tokens of one letter, which make up half of the word or more. Large vocabularies spell rare words in capitals, which people do, too. */
 function isSpelled(codec: Codec, ids: readonly number[], word: string): boolean {
   const single = ids.filter((id) => [...codec.decode([id]).trim()].length === 1).length;
-  return single >= 2 && 2 * single >= [...word].length;
+  return /\p{Ll}/u.test(word) && single >= 2 && 2 * single >= [...word].length;
 }
 
 /**
