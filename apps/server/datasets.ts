@@ -47,6 +47,11 @@ export class Datasets {
     this.#sources = files.length > 0 ? named(files) : miniWorld(join(worlds, `${seed}-${worldVersion}`), seed);
   }
 
+  /** Opens the files that were named, so that a server does not begin with records that it cannot show. @throws RecordsError */
+  async openNamed(): Promise<void> {
+    for (const { id, make } of this.#sources) if (make === undefined) await this.get(id);
+  }
+
   list(): DatasetFacts[] {
     return this.#sources.map(({ id, title, file }) => {
       const known = this.#known.get(id);

@@ -25,12 +25,13 @@ const requestTimeout = 240_000;
 
 const unreadable = new ApiError(400, 'invalid_http', 'this is not an HTTP request that can be read').body();
 
-/** @throws Error when it would be open to the network without a key, a model does not open, or the port is taken */
+/** @throws Error when it would be open to the network without a key, a model or named records do not open, or the port is taken */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   checkReach(options);
   const logger = options.logger ?? pino({ level: 'silent' });
   const services = new Services(options, logger);
   try {
+    await services.datasets.openNamed();
     services.facts = await services.engine.run('facts', null);
     const app = buildApp(services);
     const listener = getRequestListener(app.fetch, { errorHandler: () => Response.json(unreadable, { status: 400 }) });

@@ -119,6 +119,11 @@ test.each<[string, readonly string[], RegExp]>([
   ['words without quotes', ['generate', ...mini, '--prompt', 'What', 'is', 'this?'], /put quotes around a value that has spaces/],
   ['the help of no command', ['generat', '--help'], /unknown command 'generat'; did you mean generate\?/],
   [
+    'a server of an empty data set',
+    ['serve', ...mini, '--port', '0', '--data', 'empty.json', '--images', 'folder'],
+    /^visedit serve: empty\.json holds no records/,
+  ],
+  [
     'a server of no model',
     ['serve', '--model', 'nothing', '--port', '0'],
     /^visedit serve: no model at .*nothing; give a folder, or one of/,
