@@ -350,6 +350,14 @@ test('a killed download goes on in a new process, and the model is found by its 
   expect(readFileSync(join(out, 'tokenizer.model')).equals(noise)).toBe(true);
   expect(readdirSync(out).filter((name) => name.endsWith('.part'))).toEqual([]);
   expect((await visedit(['inspect', 'org/model', '--json'])).code).toBe(0);
+
+  const theirs = { model_type: 'llava', mm_vision_tower: 'openai/clip-vit-large-patch14-336' };
+  options.files = { ...options.files, 'config.json': Buffer.from(JSON.stringify(theirs)) };
+  const elsewhere = join(home, 'elsewhere');
+  const refused = await visedit(['pull', 'org/model', '--endpoint', endpoint, '--out', elsewhere]);
+  expect(refused.code).toBe(1);
+  expect(refused.stderr).toMatch(/org\/model: config\.json is of a LLaVA in the layout of its authors' code/);
+  expect(existsSync(elsewhere)).toBe(false);
   expect((await visedit(['inspect', 'org/other'])).stderr).toContain('or fetch it from a hub: visedit pull org/other');
   expect(hubFolder('org/model')).toMatch(/\.cache\/visedit\/org\/model$/);
 });
