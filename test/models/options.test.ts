@@ -323,6 +323,8 @@ describe('options', () => {
     expect(llava(configOf({})).fixed!.count).toBe(16);
     expect(llava(configOf({ vision_feature_select_strategy: 'full' })).fixed!.count).toBe(17);
     for (const layer of [-5, -1, 0, 4]) expect(() => configOf({ vision_feature_layer: layer })).not.toThrow();
+    expect(configOf({ vision_feature_layer: [-3] }).vision_feature_layer).toBe(-3);
+    expect(() => configOf({ vision_feature_layer: [-3, -2] })).toThrow(/vision_feature_layer: expected the number of one layer/);
     expect(() => configOf({ vision_feature_layer: 5 })).toThrow(/vision_feature_layer: expected -5 to 4: .* has 4 layers/);
     expect(() => configOf({ vision_feature_layer: -6 })).toThrow(/vision_feature_layer/);
   });

@@ -16,7 +16,9 @@ export const llavaConfig = z
     tie_word_embeddings: flag(false),
     pad_token_id: id.nullish(),
     projector_hidden_act: activation.default('gelu'),
-    vision_feature_layer: z.int('expected the number of one layer').default(-2),
+    vision_feature_layer: z
+      .union([z.int(), z.tuple([z.int()]).transform(([layer]) => layer)], 'expected the number of one layer')
+      .default(-2),
     vision_feature_select_strategy: z.enum(['default', 'full'], 'expected "default" or "full"').default('default'),
     text_config: llamaConfig.prefault({}),
     vision_config: clipVisionConfig.prefault({
