@@ -90,13 +90,13 @@ export function estimateMemory(size: ModelSize, residency: Residency): MemoryEst
 }
 
 /**
- * A model on a card: every program of the whole decoder holds the weights as they are stored.
+ * A model on a card: every program of the whole decoder holds the weights as they are stored, and one has to fit; others leave for it.
  * @param budget bytes of the card's memory
  * @throws Error that says what would fit
  */
 export function memoryOnCard(name: string, size: ModelSize, budget: number): MemoryEstimate {
   const { vision, decoder } = size;
-  const bytes = BASE + vision.bytes + COPIES * decoder.bytes + workOf(size) / 2;
+  const bytes = BASE + vision.bytes + decoder.bytes + workOf(size) / 2;
   if (bytes > budget) {
     const shorter = decoder.floats > decoder.int4 + decoder.int8 ? '--dtype int4 takes less; or ' : '';
     throw new Error(

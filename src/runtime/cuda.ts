@@ -115,10 +115,12 @@ export function cudaFault(): string | undefined {
   return undefined;
 }
 
+export const NO_MEMORY =
+  'the card has too little free memory for this; take --micro-batch 1, weights in whole numbers (--dtype int4), or end other programs on the card';
+
 /** Errors of CUDA in words that say what to do. */
 export function explainCuda(message: string): string {
-  if (/out of memory|CUDA failure 2\b|BFCArena|Failed to allocate memory/i.test(message))
-    return 'the card has too little free memory for this; take --micro-batch 1, weights in whole numbers (--dtype int4), or end other programs on the card';
+  if (/out of memory|CUDA failure 2\b|BFCArena|Failed to allocate memory/i.test(message)) return NO_MEMORY;
   if (/no kernel image|CUDA failure 209/i.test(message))
     return 'the CUDA libraries have no code for this card: it needs compute capability 7.5 (Turing) or newer; use --device webgpu';
   if (/driver version is insufficient|CUDA failure 35\b/i.test(message))

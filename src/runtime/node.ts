@@ -10,7 +10,8 @@ import { type DType, f32, type Tensor } from '../graph/dtype.ts';
 import { cast, input, matmul, type Node } from '../graph/index.ts';
 import { type Device, type DeviceName, devices } from '../onnx/device.ts';
 import type { Emitted } from '../onnx/emit.ts';
-import { cards, cudaFault, cudaFolder, explainCuda, installedCuda, loadLibrary } from './cuda.ts';
+import { DeviceError, sharingMemory } from './card-memory.ts';
+import { cards, cudaFault, cudaFolder, explainCuda, installedCuda, loadLibrary, NO_MEMORY } from './cuda.ts';
 import { type Backend, type CompileOptions, compileWith, type Engine, type Program, type Session } from './program.ts';
 
 export function defaultThreads(): number {
@@ -75,26 +76,26 @@ class NodeSession implements Session {
   }
 }
 
-/** What goes wrong on a card, in words that say what to do. */
-export class DeviceError extends Error {
-  override name = 'DeviceError';
-}
-
 async function explained<T>(device: DeviceName, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
     const { message } = error as Error;
     const words = device === 'cuda' ? explainCuda(message) : message;
-    throw words === message ? error : new DeviceError(`${device}: ${words}`, { cause: error });
+    throw words === message ? error : new DeviceError(`${device}: ${words}`, words === NO_MEMORY, { cause: error });
   }
 }
 
 /** An engine for a device record; programs run on the processor, CUDA or WebGPU by its name. */
 export function engineFor(device: Device): Engine {
-  const backendOf = (own: Device): Backend => ({ device: own, open: (emitted, options) => open(own, emitted, options) });
-  if (device.name !== 'webgpu')
-    return { device, compile: (outputs, options) => compileWith(backendOf(device), outputs, options) };
+  const backendOf = (own: Device): Backend => {
+    const opened: Backend['open'] = (emitted, options) => open(own, emitted, options);
+    return { device: own, open: own.name === 'cpu' ? opened : sharingMemory(opened) };
+  };
+  if (device.name !== 'webgpu') {
+    const backend = backendOf(device);
+    return { device, compile: (outputs, options) => compileWith(backend, outputs, options) };
+  }
   // Only a program can tell whether the adapter has half-precision numbers.
   const tried = { ...device, half: false };
   let known: Promise<Backend> | undefined;
