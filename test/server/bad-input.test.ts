@@ -224,8 +224,10 @@ describe('chat', () => {
     await chat({ messages: [{ role: 'nobody', content: 'x' }] }, 400, 'invalid_value', 'messages.0.role');
     await chat({ messages: [{ role: 'user', content: 'x'.repeat(2001) }] }, 400, 'prompt_too_long', 'messages');
     await chat({ messages: [{ role: 'user', content: 'a '.repeat(999) }] }, 400, 'invalid_prompt', 'messages');
-    const twice = [...messages('x', valid.picture!.body.image as string), ...messages('y', valid.picture!.body.image as string)];
-    await chat({ messages: twice }, 400, 'too_many_images', 'messages.1.content.0.image_url.url');
+    const many = Array.from({ length: 17 }, () => messages('x', valid.picture!.body.image as string)[0]!);
+    await chat({ messages: many }, 400, 'too_many_images', 'messages.16.content.0.image_url.url');
+    const typed = [{ role: 'system', content: 'x' }, ...messages('is <image> a word?')];
+    await chat({ messages: typed }, 400, 'invalid_prompt', 'messages');
   });
 
   test('pictures that are none, or from elsewhere', async () => {

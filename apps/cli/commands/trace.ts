@@ -10,7 +10,7 @@ export const command = defineCommand({
   options: {
     model: text('model folder or built-in name', { required: true, placeholder: 'MODEL' }),
     ...questionOptions,
-    sites: text('sites to keep, with commas between them', { default: 'layers.*.out', placeholder: 'SITE,..' }),
+    sites: text('sites to write, separated by commas', { default: 'layers.*.out', placeholder: 'SITE,..' }),
     out: outFile('file to write', { required: true, endings: ['.safetensors'] }),
     ...modelOptions,
   },

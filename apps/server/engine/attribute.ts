@@ -4,13 +4,14 @@ import { keyTokenId } from '../../../src/attribution/key-token.ts';
 import { type ModuleContribution, moduleContribution } from '../../../src/attribution/module-contribution.ts';
 import { onPictures } from '../../../src/attribution/on-pictures.ts';
 import { checkLayer, visualAttributions } from '../../../src/attribution/visual-attribution.ts';
-import type { Asked } from '../../../src/input/segments.ts';
+import { type Asked, pictureCount } from '../../../src/input/segments.ts';
 import { wordWarnings } from '../../../src/input/text/unknown-words.ts';
 import type { AnsweringModel } from '../../../src/models/answer.ts';
 import type { Vlm } from '../../../src/models/vlm.ts';
 import { Random } from '../../../src/random.ts';
 import { ApiError, clientsFault } from '../errors.ts';
 import { layoutOf, type Models } from './models.ts';
+import { putQuestion } from './question.ts';
 import { named } from './said.ts';
 import type { Attribution, AttributionOrder, AttributionView, Progress } from './tasks.ts';
 import type { Work } from './worker.ts';
@@ -27,9 +28,10 @@ export async function attribute(models: Models, order: AttributionOrder, work: W
   for (const [i, id] of answer.entries())
     if (id > largest)
       throw new ApiError(400, 'invalid_value', `there is no token ${id}; ids go up to ${largest}`, { param: `answer.${i}` });
-  const keyId = await clientsFault('invalid_value', 'key', () => keyOf(vlm, { prompt, image }, key, answer[position]));
-  await layoutOf(vlm, 'prompt', { prompt, image });
-  const looked = { prompt, image, answer: before };
+  const { asked: question } = await clientsFault('invalid_prompt', 'prompt', () => putQuestion(vlm, { prompt, image }));
+  const keyId = await clientsFault('invalid_value', 'key', () => keyOf(vlm, question, key, answer[position]));
+  await layoutOf(vlm, 'prompt', question);
+  const looked = { ...question, answer: before };
   const rounds = order.before && under.edits.length > 0 ? 2 : 1;
   const perRound = layers.length + 1;
   let done = 0;
@@ -55,7 +57,7 @@ function keyOf(vlm: Vlm, looked: Asked, key: string | number | undefined, answer
 async function view(
   vlm: Vlm,
   asked: AnsweringModel,
-  looked: { prompt: string; image: AttributionOrder['image']; answer: readonly number[] },
+  looked: Asked & { answer: readonly number[] },
   { parts, layers, draws, sigma, noiseAt, seed, top }: AttributionOrder & { layers: readonly number[] },
   keyId: number | undefined,
   step: (note: string) => void,
@@ -67,14 +69,13 @@ async function view(
       'edits of this editor act outside of what attribution looks at; ask for the unedited model, or use another editor',
       { param: 'model' },
     );
-  const { image } = looked;
   const { batch, rewrite } = await clientsFault('prompt_too_long', 'answer', () => asked.read!(looked));
   const [found] = await moduleContribution(vlm, batch, [keyId], rewrite, parts.includes('lens') ? top : 1);
   step('modules');
   const { tokenId, prob, lens } = found!;
   const last = vlm.decoder.layers - 1;
   const visual = async (): Promise<AttributionView['visual']> => {
-    if (image === undefined) return undefined;
+    if (pictureCount(looked) === 0) return undefined;
     const maps = await visualAttributions(vlm, batch, layers, {
       draws,
       noiseAt,

@@ -2,15 +2,22 @@
 
 import { type AskedKind, hardKinds, targetProbability, tokenAccuracy } from '../../../src/evaluation/metrics.ts';
 import { queryKinds } from '../../../src/input/records.ts';
+import type { Asked } from '../../../src/input/segments.ts';
 import type { AnsweringModel, TargetAnswer } from '../../../src/models/answer.ts';
 import type { Vlm } from '../../../src/models/vlm.ts';
-import { ApiError } from '../errors.ts';
+import { ApiError, clientsFault } from '../errors.ts';
 import { layoutOf, type Models } from './models.ts';
+import { putQuestion } from './question.ts';
 import { listen } from './said.ts';
 import type { ComparedAnswer, ComparedQuery, ComparisonOrder, Progress } from './tasks.ts';
 import type { Work } from './worker.ts';
 
-interface Asked {
+interface Put {
+  readonly asked: Asked;
+  readonly target: string | undefined;
+}
+
+interface Answered {
   readonly answers: readonly ComparedAnswer[];
   readonly forced: readonly (TargetAnswer | undefined)[];
 }
@@ -20,12 +27,16 @@ export async function compare(models: Models, order: ComparisonOrder, work: Work
   if (order.before.model !== order.after.model)
     throw new ApiError(400, 'invalid_value', 'before and after must be the same model under different edits', { param: 'after' });
   const [before, after] = [await models.under(order.before), await models.under(order.after)];
+  const put: Put[] = [];
   for (const [i, { prompt, image, target }] of queries.entries()) {
-    await layoutOf(before.vlm, `queries.${i}.prompt`, { prompt, image }, target);
+    const param = `queries.${i}.prompt`;
+    const { asked } = await clientsFault('invalid_prompt', param, () => putQuestion(before.vlm, { prompt, image }));
+    await layoutOf(before.vlm, param, asked, target);
+    put.push({ asked, target });
   }
-  const then = await ask(before.vlm, before.asked, order, work.signal);
+  const then = await ask(before.vlm, before.asked, put, order, work.signal);
   work.tell({ done: 1, total: 2, note: 'before' });
-  const now = await ask(after.vlm, after.asked, order, work.signal);
+  const now = await ask(after.vlm, after.asked, put, order, work.signal);
   work.tell({ done: 2, total: 2, note: 'after' });
   return queries.map(({ kind }, i) => {
     const [first, second] = [then.forced[i], now.forced[i]];
@@ -42,15 +53,19 @@ export async function compare(models: Models, order: ComparisonOrder, work: Work
 async function ask(
   vlm: Vlm,
   asked: AnsweringModel,
-  { queries, maxTokens, top }: ComparisonOrder,
+  queries: readonly Put[],
+  { maxTokens, top }: ComparisonOrder,
   signal: AbortSignal,
-): Promise<Asked> {
+): Promise<Answered> {
   const listener = listen(vlm, queries.length, { top });
-  await asked.generate(queries, { maxNewTokens: maxTokens, signal, onToken: listener.onToken });
+  await asked.generate(
+    queries.map((query) => query.asked),
+    { maxNewTokens: maxTokens, signal, onToken: listener.onToken },
+  );
   signal.throwIfAborted();
   const measured = queries.flatMap(({ target }, i) => (target === undefined ? [] : [i]));
   const forced = new Array<TargetAnswer | undefined>(queries.length);
-  const answers = await asked.answerTargets(measured.map((i) => ({ ...queries[i]!, target: queries[i]!.target! })));
+  const answers = await asked.answerTargets(measured.map((i) => ({ ...queries[i]!.asked, target: queries[i]!.target! })));
   measured.forEach((i, n) => {
     forced[i] = answers[n]!;
   });

@@ -4,13 +4,14 @@ import { recipeOf } from '../../../lab/recipes.ts';
 import type { Edit } from '../../../src/editors/editor.ts';
 import { readEdit, writeEdit } from '../../../src/editors/files.ts';
 import { editorNamed } from '../../../src/editors/index.ts';
-import { probesOf } from '../../../src/evaluation/probes.ts';
+import { probesInChat, probesOf } from '../../../src/evaluation/probes.ts';
 import { checkEdit } from '../../../src/evaluation/scope-card.ts';
 import { wordWarnings } from '../../../src/input/text/unknown-words.ts';
 import { unedited } from '../../../src/models/answer.ts';
 import type { Vlm } from '../../../src/models/vlm.ts';
 import { clientsFault } from '../errors.ts';
 import { combined, layoutOf, type Models } from './models.ts';
+import { putQuestion } from './question.ts';
 import type { AdoptOrder, EditFile, EditMade, EditOrder } from './tasks.ts';
 import type { Work } from './worker.ts';
 
@@ -30,16 +31,18 @@ export async function edit(models: Models, order: EditOrder, { signal }: Work<ne
   const vlm = models.vlm(model);
   const editor = await clientsFault('editor_not_found', 'editor', () => editorNamed(id));
   const weights = await models.weights(model, id, order.weights);
-  await layoutOf(vlm, 'prompt', { prompt, image }, target);
-  const request = { image, prompt, target };
+  const { asked: question, messages } = await clientsFault('invalid_prompt', 'prompt', () => putQuestion(vlm, { prompt, image }));
+  await layoutOf(vlm, 'prompt', question, target);
+  const request = { ...question, target };
   const [result] = await editor.edit(vlm, [request], weights, recipeOf(vlm.decoder, id).edit);
   signal.throwIfAborted();
   await checkCombines(models, vlm, result!, beside);
   const asked = { before: unedited(vlm), after: editor.with(vlm, [result!]) };
-  const check = await checkEdit(asked, request, order.card ? probesOf(request, vlm.codec) : [], { signal });
+  const probes = () => (messages === undefined ? probesOf(request, vlm.codec) : probesInChat(vlm, messages));
+  const check = await checkEdit(asked, request, order.card ? probes() : [], { signal });
   const warnings = [...wordWarnings(vlm.codec, 'the prompt', prompt), ...wordWarnings(vlm.codec, 'the target', target)];
   writeEdit(out, result!);
-  return made(result!, { check, warnings });
+  return { ...made(result!, { check, warnings }), prompt };
 }
 
 export async function adopt(models: Models, { model, path, beside }: AdoptOrder): Promise<EditMade> {

@@ -1,6 +1,7 @@
 /** Orders to the engine's thread and their results: plain values that can be sent between threads. */
 
 import type { EditCheck } from '../../../src/evaluation/scope-card.ts';
+import type { Message } from '../../../src/input/chat/chat.ts';
 import type { RgbImage } from '../../../src/input/segments.ts';
 import type { WeightType } from '../../../src/models/weight-types.ts';
 
@@ -73,7 +74,8 @@ export interface Facts {
   readonly editors: readonly EditorFacts[];
 }
 
-export interface ChatOrder extends Question {
+export interface ChatOrder {
+  readonly messages: readonly Message<RgbImage>[];
   readonly under: ModelUnder;
   readonly maxTokens: number;
   readonly stop: readonly string[];

@@ -2,6 +2,7 @@
 
 import { randomInt, randomUUID } from 'node:crypto';
 import { createRoute, z } from '@hono/zod-openapi';
+import { type Message, partsOf } from '../../../src/input/chat/chat.ts';
 import type { ChatOrder, NamedToken, Said, SaidToken } from '../engine/tasks.ts';
 import { ApiError, isStop, stopped } from '../errors.ts';
 import { type EventSink, eventStream } from '../http/events.ts';
@@ -175,55 +176,63 @@ export const addChat: AddRoutes = (app, services) => {
   });
 };
 
-/** An order whose pictures are not read yet. */
-type Order = Omit<ChatOrder, 'image'> & { readonly model: string; readonly pictures: readonly Source[] };
+/** An order whose pictures are not read yet: messages hold their numbers. */
+type Order = Omit<ChatOrder, 'messages'> & {
+  readonly model: string;
+  readonly messages: readonly Message<number>[];
+  readonly pictures: readonly Source[];
+};
 
 const answer = (
   services: Services,
-  { pictures, model, ...order }: Order,
+  { pictures, messages, model, ...order }: Order,
   signal: AbortSignal,
   onNews?: (token: SaidToken) => void,
 ): Promise<Said> =>
   services.inTurn('short', { signal }, (own) =>
-    services.pictures.with(pictures, own, ([image]) => {
+    services.pictures.with(pictures, own, (images) => {
       // The edits may have changed while the request waited.
       const under = modelUnder(model, services.models, services.store, 'model');
-      return services.inEngine('chat', { ...order, under, image }, own, onNews);
+      const seen = messages.map(({ role, content }) => ({
+        role,
+        content: partsOf({ content }).map((part) => ('text' in part ? part : { picture: images[part.picture]! })),
+      }));
+      return services.inEngine('chat', { ...order, under, messages: seen }, own, onNews);
     }),
   );
+
+/** Pictures of one conversation. */
+const maxPictures = 16;
+
+/** The messages, with the numbers of their pictures, and the pictures. @throws ApiError 400 */
+function read(given: ChatRequest['messages'], characters: number): { messages: Message<number>[]; pictures: Source[] } {
+  const pictures: Source[] = [];
+  const messages = given.map(({ role, content }, m): Message<number> => {
+    const parts = typeof content === 'string' ? [{ type: 'text' as const, text: content }] : (content ?? []);
+    return {
+      role: role === 'developer' ? 'system' : role,
+      content: parts.map((part, p) => {
+        if (part.type === 'text') return { text: part.text };
+        const param = `messages.${m}.content.${p}.image_url.url`;
+        if (pictures.length === maxPictures)
+          throw new ApiError(400, 'too_many_images', `at most ${maxPictures} pictures are allowed`, { param });
+        return { picture: pictures.push({ url: part.image_url.url, param }) - 1 };
+      }),
+    };
+  });
+  const length = messages.flatMap(partsOf).reduce((total, part) => total + ('text' in part ? part.text.length : 0), 0);
+  if (length === 0) throw new ApiError(400, 'invalid_prompt', 'the messages hold no text; ask something', { param: 'messages' });
+  if (length > characters)
+    throw new ApiError(400, 'prompt_too_long', `the messages hold ${length} characters; ${characters} are allowed`, {
+      param: 'messages',
+    });
+  return { messages, pictures };
+}
 
 function orderOf(services: Services, asked: ChatRequest): Order {
   const { limits, store, models } = services;
   const under = modelUnder(asked.model, models, store, 'model');
-  const texts: string[] = [];
-  let picture: Source | undefined;
-  for (const [m, { content }] of asked.messages.entries()) {
-    if (content == null || typeof content === 'string') {
-      texts.push(content ?? '');
-      continue;
-    }
-    for (const [p, part] of content.entries()) {
-      if (part.type === 'text') {
-        texts.push(part.text);
-        continue;
-      }
-      const param = `messages.${m}.content.${p}.image_url.url`;
-      if (picture !== undefined)
-        throw new ApiError(400, 'too_many_images', 'these models read one picture; the messages hold several', { param });
-      picture = { url: part.image_url.url, param };
-    }
-  }
-  const prompt = texts.filter((text) => text !== '').join('\n');
-  if (prompt === '') throw new ApiError(400, 'invalid_prompt', 'the messages hold no text; ask something', { param: 'messages' });
-  if (prompt.length > limits.promptCharacters)
-    throw new ApiError(
-      400,
-      'prompt_too_long',
-      `the messages hold ${prompt.length} characters; ${limits.promptCharacters} are allowed`,
-      {
-        param: 'messages',
-      },
-    );
+  const { messages, pictures } = read(asked.messages, limits.promptCharacters);
   if (asked.max_tokens != null && asked.max_completion_tokens != null)
     throw new ApiError(400, 'invalid_value', 'give max_tokens or max_completion_tokens, not both', { param: 'max_tokens' });
   const maxTokens = asked.max_completion_tokens ?? asked.max_tokens ?? Math.min(defaultTokens, limits.maxTokens);
@@ -238,8 +247,8 @@ function orderOf(services: Services, asked: ChatRequest): Order {
   return {
     under,
     model: asked.model,
-    prompt,
-    pictures: picture === undefined ? [] : [picture],
+    messages,
+    pictures,
     maxTokens,
     stop: asked.stop == null ? [] : [asked.stop].flat(),
     top: asked.top_logprobs ?? 0,

@@ -23,6 +23,10 @@ export interface ChatForm {
 /** A message's texts and pictures. */
 export const partsOf = <P>({ content }: Pick<Message<P>, 'content'>): readonly Part<P>[] =>
   typeof content === 'string' ? [{ text: content }] : content;
+/** What the messages say, without what a template adds. */
+export const wordsOf = <P>(messages: readonly Message<P>[]): string =>
+  messages.flatMap((message) => partsOf(message).flatMap((part) => ('text' in part ? [part.text] : []))).join('\n');
+
 const picturesOf = <P>(messages: readonly Message<P>[]): P[] =>
   messages.flatMap((message) => partsOf(message).flatMap((part) => ('picture' in part ? [part.picture] : [])));
 

@@ -37,8 +37,8 @@ export async function* ask(
   { maxTokens = 48, signal }: { maxTokens?: number; signal?: AbortSignal } = {},
 ): AsyncGenerator<Token> {
   const content = [
-    { type: 'text', text: prompt },
     ...(image === undefined ? [] : [{ type: 'image_url', image_url: { url: image } }]),
+    { type: 'text', text: prompt },
   ];
   const body = {
     model,
