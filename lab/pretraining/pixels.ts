@@ -2,8 +2,8 @@
 
 import { f32, type Tensor } from '../../src/graph/dtype.ts';
 
-export const clipMean = [0.48145466, 0.4578275, 0.40821073] as const;
-export const clipStd = [0.26862954, 0.26130258, 0.27577711] as const;
+const clipMean = [0.48145466, 0.4578275, 0.40821073] as const;
+const clipStd = [0.26862954, 0.26130258, 0.27577711] as const;
 
 const tables = clipMean.map((mean, c) => Float32Array.from({ length: 256 }, (_, v) => (v / 255 - mean) / clipStd[c]!));
 

@@ -44,7 +44,7 @@ export function miniNamed(model: string): Mini {
 }
 
 /** Beside the weights of a pretrained mini: seed, stages, curves, and by what its residual stream was divided. */
-export const trainingFile = 'training.json';
+const trainingFile = 'training.json';
 
 /** Weights that a mini takes over from built-in minis, under its own names, with the residual stream that those were trained with. */
 function takeParts(mini: Mini): Map<string, Tensor<'float32'>> {
@@ -72,7 +72,7 @@ const growth = { copy: 0, after: 2 };
  * A decoder with one layer more: a copy of the first, which matches words against the picture, stands after the third, so that the picture is
  * read again. @param prefix of the names of the decoder's layers
  */
-export function withCopiedLayer(weights: ReadonlyMap<string, Tensor<'float32'>>, prefix: string): Map<string, Tensor<'float32'>> {
+function withCopiedLayer(weights: ReadonlyMap<string, Tensor<'float32'>>, prefix: string): Map<string, Tensor<'float32'>> {
   const out = new Map<string, Tensor<'float32'>>();
   for (const [name, t] of weights) {
     const index = name.startsWith(prefix) ? Number.parseInt(name.slice(prefix.length), 10) : Number.NaN;
@@ -93,7 +93,7 @@ export function trainedWeights(dir: string): Map<string, Tensor<'float32'>> {
 }
 
 /** Stage 1; returns the tower's weights. */
-export async function pretrainVision(mini: Mini, options: PretrainOptions): Promise<Map<string, Tensor<'float32'>>> {
+async function pretrainVision(mini: Mini, options: PretrainOptions): Promise<Map<string, Tensor<'float32'>>> {
   const stage = { ...visionStage, ...options.settings?.vision };
   const dir = join(options.out, 'vision');
   makeFolder(dir);
@@ -259,7 +259,7 @@ export async function pretrain(options: PretrainOptions): Promise<{ folder: stri
 }
 
 /** The tokens around the picture in every prompt that has one, and before a text without. */
-export function promptPrefix(architecture: Architecture, bos: Mini['bos'] = '<s>'): Prefix {
+function promptPrefix(architecture: Architecture, bos: Mini['bos'] = '<s>'): Prefix {
   const encoder = new WorldEncoder();
   const first = bos === '<s>' ? bosId : eosId;
   const codec = {
@@ -298,6 +298,6 @@ export function miniPrefix({ architecture, bos, bareFacts = false }: Mini): Pref
 }
 
 /** Weights of the tower that the features depend on. */
-export function visionShapes(mini: Mini): Map<string, readonly number[]> {
+function visionShapes(mini: Mini): Map<string, readonly number[]> {
   return new Map([...weightShapes(mini.architecture)].filter(([name]) => mini.isVision(name)));
 }

@@ -60,7 +60,7 @@ const storedRecord = z.object({
   exact: z.array(z.union([z.literal(0), z.literal(1), z.null()])),
 }) satisfies z.ZodType<CellRecord>;
 
-export const askedKinds = [...queryKinds, ...hardKinds] as const;
+const askedKinds = [...queryKinds, ...hardKinds] as const;
 
 /** A line of a column's file. */
 export interface Cell {

@@ -76,7 +76,7 @@ export interface CellsOptions {
 }
 
 /** Longest free answers, in tokens: a few words, or a caption. */
-export const answerTokens: Readonly<Record<DatasetKind, number>> = { vqa: 8, caption: 24 };
+const answerTokens: Readonly<Record<DatasetKind, number>> = { vqa: 8, caption: 24 };
 const batch = 16;
 
 interface Planned {

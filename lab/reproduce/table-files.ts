@@ -115,7 +115,7 @@ export const pText = (p: number): string => (p < 0.001 ? '< 0.001' : p.toFixed(3
 const seedsText = (seeds: Entry['seeds']): string => (seeds.some((seed) => seed === null) ? 'draws nothing' : seeds.join(', '));
 
 /** All figures as fractions, one row for each backbone, data set and editor. */
-export function csvRows(columns: readonly Column[]): Pick<Rows, 'head' | 'rows'> {
+function csvRows(columns: readonly Column[]): Pick<Rows, 'head' | 'rows'> {
   const head = [
     ...['backbone', 'data', 'editor', 'seeds', 'edits'],
     ...metricNames.flatMap((name) => [name, `${name}_sd`]),

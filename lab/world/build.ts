@@ -23,7 +23,7 @@ export interface WorldSizes {
   readonly captionTest: number;
 }
 
-export const defaultSizes: WorldSizes = { vqaTrain: 12000, vqaTest: 1200, captionTrain: 6000, captionTest: 500 };
+const defaultSizes: WorldSizes = { vqaTrain: 12000, vqaTest: 1200, captionTrain: 6000, captionTest: 500 };
 
 export interface WorldManifest {
   readonly version: number;

@@ -60,7 +60,7 @@ export interface LessonOptions {
   readonly weights?: Partial<Record<QuestionKind | DrillKind, number>>;
 }
 
-export const defaultWeights: Readonly<Record<QuestionKind | DrillKind, number>> = {
+const defaultWeights: Readonly<Record<QuestionKind | DrillKind, number>> = {
   place: 1.5,
   relation: 2,
   where: 1,
@@ -116,7 +116,7 @@ export function* lessonStream(atlas: Atlas, seed: string | number, options: Less
 
 const isDrill = (kind: QuestionKind | DrillKind): kind is DrillKind => (drillKinds as readonly string[]).includes(kind);
 
-export function sampleLesson(random: Random, scene: Scene, kind: QuestionKind | DrillKind, doubles = 0): Lesson | undefined {
+function sampleLesson(random: Random, scene: Scene, kind: QuestionKind | DrillKind, doubles = 0): Lesson | undefined {
   if (isDrill(kind)) return drillLesson(random, scene, kind);
   const several = kind === 'count' && doubles > 0 ? present(scene).filter((concept) => countOf(scene, concept) > 1) : [];
   const question: Question | undefined =

@@ -8,7 +8,7 @@ import { concept, type Split } from './concepts.ts';
 import { templateCount, templates } from './questions.ts';
 import { type Scene, sceneKey } from './scene.ts';
 
-export const testShare = 0.25;
+const testShare = 0.25;
 export type TemplateKey = keyof typeof templates;
 
 /** Kinds whose questions and answers name no concept: whole templates are split. */

@@ -48,7 +48,7 @@ import type { Random } from '../random.ts';
 import type { Program } from '../runtime/program.ts';
 
 /** Standard deviation of the authors' noise after the layer norm. */
-export const authorsSigma = 0.7;
+const authorsSigma = 0.7;
 
 /** The shape of positions [b, l], or [axes, b, l]. */
 const axesOf = ({ positionAxes = 1 }: Decoder, shape: readonly Dim[]): Dim[] =>

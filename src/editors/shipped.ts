@@ -31,7 +31,7 @@ export function shippedWeights(model: string, editor: string, kind: DatasetKind)
 }
 
 /** What to do where an editor's weights are missing: the commands that make them, and how long they take. */
-export function trainingAdvice(editor: string, model: string, kind: DatasetKind): string {
+function trainingAdvice(editor: string, model: string, kind: DatasetKind): string {
   const time = trainingTimes[editor as EditorId];
   const builtIn = (builtInModels as readonly string[]).includes(model);
   const out = `runs/${editor}-${basename(model)}-${kind}`;

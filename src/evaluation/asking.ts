@@ -57,7 +57,7 @@ export interface EvaluateOptions extends AskOptions {
   onProgress?: (done: number, total: number) => void;
 }
 
-export const defaultBatch = 16;
+const defaultBatch = 16;
 
 export interface RecordsEvaluation {
   /** in the order of the records */

@@ -14,7 +14,7 @@ export interface AskOptions {
   signal?: AbortSignal;
 }
 
-export const defaultMaxNewTokens = 32;
+const defaultMaxNewTokens = 32;
 
 /** A record with its pictures in memory. */
 export interface Loaded {

@@ -29,14 +29,6 @@ export function pairedTTest(a: readonly number[], b: readonly number[]): TTest {
   return tTest(mean(differences), standardDeviation(differences) / Math.sqrt(a.length), a.length - 1);
 }
 
-/** Welch's t-test of equal means: independent samples of any variances. */
-export function welchTTest(a: readonly number[], b: readonly number[]): TTest {
-  if (a.length < 2 || b.length < 2) throw new Error('a t-test needs at least two values on each side');
-  const [u, v] = [a, b].map((values) => standardDeviation(values) ** 2 / values.length) as [number, number];
-  const degrees = u + v === 0 ? a.length + b.length - 2 : (u + v) ** 2 / (u ** 2 / (a.length - 1) + v ** 2 / (b.length - 1));
-  return tTest(mean(a) - mean(b), Math.sqrt(u + v), degrees);
-}
-
 export interface Interval {
   readonly low: number;
   readonly high: number;

@@ -2,7 +2,6 @@
 
 import { queryKinds } from '../input/records.ts';
 import { type AskedKind, type Evaluation, type Figures, hardKinds } from './metrics.ts';
-import { mean, standardDeviation } from './statistics.ts';
 
 export const columnNames = {
   reliability: 'Rel',
@@ -53,23 +52,6 @@ export function evaluationRows(evaluation: Evaluation): Rows {
       ['target probability, change', ...queryKinds.map(change), '', ...hardKinds.map(change), count],
       ...groups.map(([name, figures]) => row(`  ${name}`, figures)),
     ],
-  };
-}
-
-/** Several evaluations of one thing under different names, each over one or more seeds: `mean ± standard deviation`. */
-export function comparisonRows(
-  entries: readonly { readonly name: string; readonly runs: readonly Figures[] }[],
-  first = 'Editor',
-): Rows {
-  const head = [first, ...five.map((name) => columnNames[name])];
-  const cell = (values: readonly number[]): string => {
-    const text = percent(mean(values));
-    return values.length > 1 ? `${text} ± ${percent(standardDeviation(values))}` : text;
-  };
-  return {
-    head,
-    align: aligned(head),
-    rows: entries.map(({ name, runs }) => [name, ...five.map((metric) => cell(runs.map((run) => run[metric])))]),
   };
 }
 

@@ -11,7 +11,7 @@ import { sum } from './ops/linear.ts';
 import { expand, reshape } from './ops/shape.ts';
 
 /** Sums a cotangent over the axes that broadcasting added or stretched. */
-export function sumTo(x: Node, shape: readonly Dim[]): Node {
+function sumTo(x: Node, shape: readonly Dim[]): Node {
   if (showShape(x.shape) === showShape(shape)) return x;
   const extra = x.rank - shape.length;
   const axes = x.shape.flatMap((d, i) => (i < extra || (shape[i - extra] === 1 && d !== 1) ? [i] : []));

@@ -176,7 +176,7 @@ export const inputOp = defineOp({ name: 'input', infer: declared, onnx: leaf, vj
 /** A named weight: bound at compile time to a checkpoint, or given at every run while it is trained. */
 export const parameterOp = defineOp({ name: 'parameter', infer: declared, onnx: leaf, vjp: null });
 /** A value that belongs to the graph. */
-export const constantOp = defineOp({
+const constantOp = defineOp({
   name: 'constant',
   infer: (_, a) => ({ dtype: (a.value as Tensor).dtype, shape: (a.value as Tensor).shape }),
   onnx: (e, _, node) => e.constant(node.attributes.value as Tensor),

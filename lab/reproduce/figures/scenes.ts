@@ -54,7 +54,7 @@ export function askedCell(scene: Scene, question: Question): number | undefined 
   }
 }
 
-export const cellBox = (cell: number): Box => [(cell % 2) / 2, (cell >> 1) / 2, 1 / 2, 1 / 2];
+const cellBox = (cell: number): Box => [(cell % 2) / 2, (cell >> 1) / 2, 1 / 2, 1 / 2];
 export const cellArea = 1 / 4;
 
 /** `scenes` pictures of things with their own names, each with two questions about different cells. */

@@ -162,7 +162,7 @@ export async function trainOnRecords<T>(
 }
 
 /** Places in a seeded order of their own for every epoch. */
-export const epochOrder = (random: Random, epoch: number, count: number): number[] =>
+const epochOrder = (random: Random, epoch: number, count: number): number[] =>
   random.fork(`epoch ${epoch}`).shuffle(Array.from({ length: count }, (_, i) => i));
 
 /**

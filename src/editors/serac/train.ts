@@ -52,7 +52,7 @@ export function seracConfig(vlm: Vlm, options: Partial<TrainOptions>) {
 export type SeracConfig = ReturnType<typeof seracConfig>;
 
 /** What the classifier reads of a query. */
-export const readBy = <Q extends { readonly prompt: string; readonly image?: unknown }>(
+const readBy = <Q extends { readonly prompt: string; readonly image?: unknown }>(
   { pictures }: Pick<SeracConfig, 'pictures'>,
   query: Q,
 ): Q => (pictures ? query : { ...query, image: null });
@@ -74,11 +74,7 @@ export const counterfactualShapeOf = (
 /** Starts at α = β = 1. */
 const inverseSoftplus = Math.log(Math.E - 1);
 
-export function initialSerac(
-  scope: ScopeShape,
-  counterfactual: CounterfactualShape,
-  random: Random,
-): Map<string, Tensor<'float32'>> {
+function initialSerac(scope: ScopeShape, counterfactual: CounterfactualShape, random: Random): Map<string, Tensor<'float32'>> {
   const weights = new Map<string, Tensor<'float32'>>();
   for (const [name, shape] of scopeShapes(scope)) {
     const value =

@@ -58,7 +58,7 @@ export interface EditSignal {
   ends: Node;
 }
 
-export const defaultHeads = 8;
+const defaultHeads = 8;
 
 /** Names and shapes of the adapter's weights; words stand for sizes that are not known. */
 export function adapterShapes<S extends number | string>({

@@ -164,9 +164,3 @@ export function mapperLosses(right: Node, wrong: Node, target: Node): { up: Node
     ima: mul(mean(sum(mul(target, log(add(softmax(right), small))), 1)), -1), // (24)
   };
 }
-
-/** c normalised over the sampled tokens; a row without any influence becomes uniform instead of 0/0. */
-export function normalizeTargets(c: Node): Node {
-  const safe = add(c, 1e-12);
-  return div(safe, sum(safe, -1, true));
-}

@@ -53,7 +53,7 @@ export interface VeadConfig {
   budget: number;
 }
 
-export function hintAt(hint: VeadConfig['hint'], step: number): number {
+function hintAt(hint: VeadConfig['hint'], step: number): number {
   if (hint.bias === 0 || step >= hint.end) return 0;
   if (step <= hint.until) return hint.bias;
   return (hint.bias * (hint.end - step)) / (hint.end - hint.until);

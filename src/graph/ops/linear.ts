@@ -250,11 +250,4 @@ export const klDivergence = (pLogits: Node, qLogits: Node): Node => {
   return sum(mul(exp(logP), sub(logP, logSoftmax(qLogits))), -1);
 };
 
-/** 1 − cos(a, b) over the last axis, as torch.cosine_similarity (each norm at least 1e-8). */
-export const cosineDistance = (a: Node, b: Node): Node => {
-  const dot = sum(mul(a, b), -1);
-  const norms = mul(sqrt(sum(square(a), -1)), sqrt(sum(square(b), -1)));
-  return sub(1, div(dot, add(norms, 1e-12)));
-};
-
 export { log, takeLast };

@@ -1,7 +1,7 @@
 /** Ops that move elements: reshape, transpose, concat, slice, pad, expand, gather and their transposes. */
 
 import { addDim, type Dim, mulDim, showShape, subDim } from '../dim.ts';
-import { f32, i64, sizeOf } from '../dtype.ts';
+import { f32, i64 } from '../dtype.ts';
 import { apply, constant, defineOp, type Node, ShapeError } from '../node.ts';
 import { broadcast, mul, onnxType } from './elementwise.ts';
 
@@ -277,13 +277,4 @@ export const range = (n: number): Node =>
 export const unsqueeze = (x: Node, axis: number): Node => {
   const at = axis < 0 ? axis + x.rank + 1 : axis;
   return reshape(x, [...x.shape.slice(0, at), 1, ...x.shape.slice(at)]);
-};
-
-/**
- * Number of elements of a shape of numbers.
- * @throws Error when a dimension is a symbol
- */
-export const elementCount = (shape: readonly Dim[]): number => {
-  if (shape.some((d) => typeof d !== 'number')) throw new ShapeError(`${showShape(shape)} is not concrete`);
-  return sizeOf(shape as number[]);
 };

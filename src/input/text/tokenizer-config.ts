@@ -17,7 +17,6 @@ const addedToken = z.looseObject({
   single_word: z.boolean().default(false),
   normalized: z.boolean().optional(),
 });
-export type AddedToken = z.output<typeof addedToken>;
 
 const schema = z.looseObject({
   tokenizer_class: z.string().nullish(),
