@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { randomModelOf, weightMean, weightScale, writeCompanions, writeRandomCheckpoint } from '../scripts/random-checkpoint.ts';
 import { initialAdapter } from '../src/editors/vead/adapter.ts';
-import type { Prepared } from '../src/editors/vead/prepare.ts';
+import type { PreparedRecord } from '../src/editors/vead/prepare.ts';
 import { stepFeeds, veadTrainer } from '../src/editors/vead/train.ts';
 import { veadConfig } from '../src/editors/vead/vead.ts';
 import { i64 } from '../src/graph/dtype.ts';
@@ -106,7 +106,7 @@ async function ask(): Promise<void> {
 }
 
 /** What a step reads of a record, of the right shapes. */
-function states(vlm: Vlm, seed: string, prompt: string): Prepared {
+function states(vlm: Vlm, seed: string, prompt: string): PreparedRecord {
   const random = new Random(seed);
   const { hidden, vocabulary } = vlm.decoder;
   const samples = ['a cat', 'a cat', 'a cat', 'a tree'].map((target) => {

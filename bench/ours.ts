@@ -5,7 +5,7 @@ import sharp from 'sharp';
 import { visualAttribution } from '../src/attribution/visual-attribution.ts';
 import { padStates } from '../src/editors/context/states.ts';
 import { initialAdapter } from '../src/editors/vead/adapter.ts';
-import { influenceTargets, type Prepared, Preparer } from '../src/editors/vead/prepare.ts';
+import { influenceTargets, type PreparedRecord, Preparer } from '../src/editors/vead/prepare.ts';
 import { stepFeeds, type VeadConfig, veadTrainer } from '../src/editors/vead/train.ts';
 import { veadConfig } from '../src/editors/vead/vead.ts';
 import { writeSafetensors } from '../src/files/safetensors.ts';
@@ -191,7 +191,7 @@ export async function openOurs(dir: string, threads: number, count: number): Pro
   };
 }
 
-function traceInputs(vlm: Vlm, prepared: readonly Prepared[], sampled: readonly number[], random: Random) {
+function traceInputs(vlm: Vlm, prepared: readonly PreparedRecord[], sampled: readonly number[], random: Random) {
   const d = vlm.decoder.hidden;
   const noise = new Map(
     traced.map((layer): [number, Tensor<'float32'>] => {

@@ -15,11 +15,11 @@ import { randomModelOf, writeRandomCheckpoint } from '../scripts/random-checkpoi
 import type { EditorWeights } from '../src/editors/editor.ts';
 import { modelId } from '../src/editors/editor.ts';
 import { initialAdapter } from '../src/editors/vead/adapter.ts';
-import { type Prepared, Preparer } from '../src/editors/vead/prepare.ts';
+import { type PreparedRecord, Preparer } from '../src/editors/vead/prepare.ts';
 import { stepFeeds, veadSettings, veadTrainer } from '../src/editors/vead/train.ts';
 import { vead, veadConfig } from '../src/editors/vead/vead.ts';
 import { decodeImage } from '../src/input/image/decode.ts';
-import type { Query } from '../src/input/records.ts';
+import type { RecordQuery } from '../src/input/records.ts';
 import { unedited } from '../src/models/answer.ts';
 import { usualTokens } from '../src/models/architecture.ts';
 import { loadModel } from '../src/models/load.ts';
@@ -57,12 +57,12 @@ const say = (line: string): void => void process.stderr.write(`${line}\n`);
 if (given.measure === undefined) await orderMeasurement();
 else await measure(given.measure);
 
-function hasImage(query: Query): boolean {
+function hasImage(query: RecordQuery): boolean {
   return query.image !== null;
 }
 
 /** What a step reads of a record, of the right shapes. */
-function randomStates(vlm: Vlm, asked: readonly Query[]): Prepared {
+function randomStates(vlm: Vlm, asked: readonly RecordQuery[]): PreparedRecord {
   const random = new Random('states');
   const { hidden, vocabulary } = vlm.decoder;
   const samples = asked.map((query) => {

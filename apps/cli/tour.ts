@@ -11,7 +11,7 @@ import { evaluateRecords } from '../../src/evaluation/runner.ts';
 import { beforeAfter, heatMaps, moduleBars, savePicture } from '../../src/figures/index.ts';
 import { makeFolder, writeFileAtomic } from '../../src/files/atomic.ts';
 import { decodeImage } from '../../src/input/image/decode.ts';
-import { type EditRecord, loadRecords, queryKinds, type Query as RecordQuery } from '../../src/input/records.ts';
+import { type EditRecord, loadRecords, queryKinds, type RecordQuery } from '../../src/input/records.ts';
 import type { RgbImage } from '../../src/input/segments.ts';
 import { unedited } from '../../src/models/answer.ts';
 import { loadModel } from '../../src/models/load.ts';

@@ -4,7 +4,14 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { buildWorld, type WorldSizes, worldVersion } from '../../lab/world/build.ts';
-import { type DatasetKind, datasetKind, type EditRecord, openRecords, type Query, queryKinds } from '../../src/input/records.ts';
+import {
+  type DatasetKind,
+  datasetKind,
+  type EditRecord,
+  openRecords,
+  queryKinds,
+  type RecordQuery,
+} from '../../src/input/records.ts';
 import { ApiError } from './errors.ts';
 import type { DatasetFile } from './options.ts';
 
@@ -147,10 +154,10 @@ async function open({ id, file: { data, images }, make }: Source): Promise<Datas
 }
 
 /** All queries of a record by their kinds, including those that are close to the edit. */
-export function queriesOf({ queries, hard }: EditRecord): [kind: string, query: Query][] {
-  const close = (['sameImage', 'sameQuestion'] as const).flatMap((kind): [string, Query][] => {
+export function queriesOf({ queries, hard }: EditRecord): [kind: string, query: RecordQuery][] {
+  const close = (['sameImage', 'sameQuestion'] as const).flatMap((kind): [string, RecordQuery][] => {
     const query = hard?.[kind];
     return query === undefined ? [] : [[kind, query]];
   });
-  return [...queryKinds.map((kind): [string, Query] => [kind, queries[kind]]), ...close];
+  return [...queryKinds.map((kind): [string, RecordQuery] => [kind, queries[kind]]), ...close];
 }

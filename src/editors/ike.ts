@@ -20,7 +20,7 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { f32, type Tensor } from '../graph/index.ts';
 import { decodeImage } from '../input/image/decode.ts';
-import type { EditRecord, Query } from '../input/records.ts';
+import type { EditRecord, RecordQuery } from '../input/records.ts';
 import { type Asked, changeQuestion, type Picture, type RgbImage } from '../input/segments.ts';
 import type { AnsweringModel } from '../models/answer.ts';
 import { usualTokens } from '../models/architecture.ts';
@@ -100,14 +100,14 @@ const wordings: readonly [Wording, ...Wording[]] = [
 ];
 
 /** The answer that a demonstration of a kind shows; which of several is drawn. */
-function shown({ queries }: EditRecord, kind: DemonstrationKind, random: Random): Query {
+function shown({ queries }: EditRecord, kind: DemonstrationKind, random: Random): RecordQuery {
   if (kind === 'copy') return queries.reliability;
   if (kind === 'update') return random.pick([queries.textGenerality, queries.modalGenerality]);
   return random.pick([queries.modalLocality, queries.textLocality]);
 }
 
 /** Tokens and pictures of a training edit with one answer of its kind. */
-export async function demonstration(vlm: Vlm, { request }: EditRecord, query: Query, pictures: boolean): Promise<Context> {
+export async function demonstration(vlm: Vlm, { request }: EditRecord, query: RecordQuery, pictures: boolean): Promise<Context> {
   const { fact, ask } = wordingFor(vlm.codec, wordings);
   const said = fact(request.prompt, request.target);
   const asked = `${ask(query.prompt)} ${query.target}\n\n`;

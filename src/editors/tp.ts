@@ -37,7 +37,7 @@ import {
   type Tensor,
 } from '../graph/index.ts';
 import { decodeImage } from '../input/image/decode.ts';
-import type { EditRecord, Query } from '../input/records.ts';
+import type { EditRecord, RecordQuery } from '../input/records.ts';
 import { type AnsweringModel, answerTargets, generateAll, readInput, targetRows } from '../models/answer.ts';
 import { defineRewrite, type Rewrite } from '../models/rewrite.ts';
 import { prefixOf } from '../models/sequence.ts';
@@ -171,7 +171,7 @@ function patchLoss(
 }
 
 /** q at the rows where the target's tokens are predicted, [r × d]. */
-async function queriesAt(vlm: Vlm, { prompt, image, target }: Query): Promise<Float32Array> {
+async function queriesAt(vlm: Vlm, { prompt, image, target }: RecordQuery): Promise<Float32Array> {
   const asked = { prompt, image: image === null ? undefined : await decodeImage(image) };
   return readAt(vlm, await vlm.batch([vlm.layout(asked, target)]));
 }

@@ -5,7 +5,7 @@
  */
 
 import { z } from 'zod';
-import { type EditRecord, type Query, type QueryKind, queryKinds } from '../input/records.ts';
+import { type EditRecord, type QueryKind, queryKinds, type RecordQuery } from '../input/records.ts';
 import type { TargetAnswer } from '../models/answer.ts';
 
 /** Localities close to the edit: reported beside the five metrics, never in their average. */
@@ -17,8 +17,8 @@ const changing: ReadonlySet<AskedKind> = new Set(['reliability', 'textGenerality
 export const isLocality = (kind: AskedKind): boolean => !changing.has(kind);
 
 /** What is asked for a record, in a fixed order. */
-export function askedOf(record: EditRecord): { kind: AskedKind; query: Query }[] {
-  const asked: { kind: AskedKind; query: Query }[] = queryKinds.map((kind) => ({ kind, query: record.queries[kind] }));
+export function askedOf(record: EditRecord): { kind: AskedKind; query: RecordQuery }[] {
+  const asked: { kind: AskedKind; query: RecordQuery }[] = queryKinds.map((kind) => ({ kind, query: record.queries[kind] }));
   for (const kind of hardKinds) {
     const query = record.hard?.[kind];
     if (query !== undefined) asked.push({ kind, query });

@@ -14,14 +14,14 @@ export const answerCue = ' The answer is:';
 
 export type DatasetKind = 'vqa' | 'caption';
 
-export interface Query {
+export interface RecordQuery {
   /** Path of the picture; null for text only. */
   readonly image: string | null;
   readonly prompt: string;
   readonly target: string;
 }
 
-export interface EditRequest extends Query {
+export interface RecordRequest extends RecordQuery {
   readonly image: string;
 }
 
@@ -34,10 +34,10 @@ export type QueryKind = (typeof queryKinds)[number];
 export interface EditRecord {
   /** Position in the file, from 0. */
   readonly index: number;
-  readonly request: EditRequest;
-  readonly queries: Readonly<Record<QueryKind, Query>>;
+  readonly request: RecordRequest;
+  readonly queries: Readonly<Record<QueryKind, RecordQuery>>;
   /** Locality close to the edit, where the file has it: the same picture with another question, the same question on another picture. */
-  readonly hard?: { readonly sameImage?: Query; readonly sameQuestion?: Query };
+  readonly hard?: { readonly sameImage?: RecordQuery; readonly sameQuestion?: RecordQuery };
   /** What the model is expected to say before the edit. */
   readonly pred?: string;
   /** Question kind, in records of the mini world. */
@@ -225,7 +225,7 @@ function checkedRecords(jsonPath: string, imagesDir: string, items: readonly unk
 function toEditRecord(raw: RawRecord, index: number, imagesDir: string, dataset: DatasetKind): EditRecord {
   const path = (file: string): string => resolve(imagesDir, file);
   const asked = (prompt: string): string => (dataset === 'vqa' ? prompt + answerCue : prompt);
-  const request: EditRequest = { image: path(raw.image), prompt: asked(raw.src), target: raw.alt };
+  const request: RecordRequest = { image: path(raw.image), prompt: asked(raw.src), target: raw.alt };
   const sameImage =
     raw.s_loc_q !== undefined && raw.s_loc_a !== undefined
       ? { image: path(raw.image), prompt: raw.s_loc_q + answerCue, target: raw.s_loc_a }

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { modelId } from '../../src/editors/editor.ts';
 import { initialAdapter } from '../../src/editors/vead/adapter.ts';
-import type { Prepared } from '../../src/editors/vead/prepare.ts';
+import type { PreparedRecord } from '../../src/editors/vead/prepare.ts';
 import { stepFeeds, veadTrainer } from '../../src/editors/vead/train.ts';
 import { vead, veadConfig } from '../../src/editors/vead/vead.ts';
 import { f32, i64, type Tensor } from '../../src/graph/dtype.ts';
@@ -58,7 +58,7 @@ const largest = (a: ArrayLike<number>, b: ArrayLike<number>): number => {
 const dataOf = (t: Tensor | undefined): Float32Array => t!.data as Float32Array;
 
 /** What a training step reads, of the right shapes, without preparing a record. */
-function states(vlm: Vlm, seed: string): Prepared {
+function states(vlm: Vlm, seed: string): PreparedRecord {
   const random = new Random(seed);
   const { hidden, vocabulary } = vlm.decoder;
   const samples = ['a cat', 'a cat', 'a cat', 'an owl'].map((target) => {

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { extname } from 'node:path';
 import { createRoute, z } from '@hono/zod-openapi';
 import { otherWording } from '../../../lab/world/wording.ts';
-import type { EditRecord, Query } from '../../../src/input/records.ts';
+import type { EditRecord, RecordQuery } from '../../../src/input/records.ts';
 import { Random } from '../../../src/random.ts';
 import { type Dataset, queriesOf } from '../datasets.ts';
 import { ApiError } from '../errors.ts';
@@ -195,7 +195,11 @@ const pathOf = ({ id: name, numberOf }: Dataset, path: string | null): string | 
   path === null ? null : `/v1/datasets/${name}/pictures/${numberOf.get(path)}`;
 
 function describe(of: Dataset, one: EditRecord): z.infer<typeof record> {
-  const shown = ({ image: path, prompt, target }: Query): z.infer<typeof query> => ({ image: pathOf(of, path), prompt, target });
+  const shown = ({ image: path, prompt, target }: RecordQuery): z.infer<typeof query> => ({
+    image: pathOf(of, path),
+    prompt,
+    target,
+  });
   return {
     object: 'record',
     index: one.index,
@@ -223,7 +227,7 @@ function suggestions(of: Dataset | undefined, { image: picture, prompt, target }
   const other = own ?? records[new Random(`suggestions/${prompt}/${target}`).int(Math.max(1, records.length))];
   const { textGenerality, modalGenerality } = own?.queries ?? {};
   const { textLocality, modalLocality } = other?.queries ?? {};
-  const local = (kind: string, found: Query | undefined): Suggested[] =>
+  const local = (kind: string, found: RecordQuery | undefined): Suggested[] =>
     found === undefined || of === undefined
       ? []
       : [{ kind, prompt: found.prompt, image: pathOf(of, found.image), target: found.target }];

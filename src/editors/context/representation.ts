@@ -7,14 +7,12 @@
 
 import { f32, type Tensor } from '../../graph/dtype.ts';
 import { decodeImage } from '../../input/image/decode.ts';
-import type { EditRecord, Query } from '../../input/records.ts';
+import type { EditRecord, RecordQuery } from '../../input/records.ts';
 import type { Asked } from '../../input/segments.ts';
 import { batchRows } from '../../models/answer.ts';
 import { rowOf } from '../../models/batch.ts';
 import { beginLength, prefixOf } from '../../models/sequence.ts';
 import { joined, type Vlm } from '../../models/vlm.ts';
-
-export type Described = Asked;
 
 const parts = 3;
 
@@ -22,7 +20,7 @@ const parts = 3;
 export const middleLayer = (vlm: Vlm): number => Math.max(0, Math.ceil(vlm.decoder.layers / 2) - 1);
 
 /** Descriptions [3 d] as they are, in the order of the queries. */
-export async function describe(vlm: Vlm, queries: readonly Described[], layer: number): Promise<Float32Array[]> {
+export async function describe(vlm: Vlm, queries: readonly Asked[], layer: number): Promise<Float32Array[]> {
   const d = vlm.decoder.hidden;
   const site = `layers.${layer}.out`;
   const sequences = queries.map((query) => vlm.layout(query));
@@ -48,7 +46,7 @@ export async function describe(vlm: Vlm, queries: readonly Described[], layer: n
 }
 
 /** A record's query with its picture in memory. */
-export async function openQuery({ prompt, image }: Pick<Query, 'prompt' | 'image'>): Promise<Described> {
+export async function openQuery({ prompt, image }: Pick<RecordQuery, 'prompt' | 'image'>): Promise<Asked> {
   return { prompt, image: image === null ? undefined : await decodeImage(image) };
 }
 
@@ -85,7 +83,7 @@ export function keyOf(description: Float32Array, center: Tensor<'float32'>): Flo
 
 export async function keysOf(
   vlm: Vlm,
-  queries: readonly Described[],
+  queries: readonly Asked[],
   layer: number,
   center: Tensor<'float32'>,
 ): Promise<Float32Array[]> {

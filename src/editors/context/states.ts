@@ -4,7 +4,7 @@
  */
 
 import { i64, type Tensor } from '../../graph/dtype.ts';
-import type { Query } from '../../input/records.ts';
+import type { RecordQuery } from '../../input/records.ts';
 import { targetRows } from '../../models/answer.ts';
 import { usualTokens } from '../../models/architecture.ts';
 import { type BatchShape, batchShape, biasFeeds, padRows, positionFeeds, rowsOf } from '../../models/batch.ts';
@@ -44,13 +44,18 @@ export function padStates(vlm: Vlm, samples: readonly Sample[]): { batch: BatchS
 }
 
 /** Queries that all have a picture, or all have none. */
-const sequencesOf = (vlm: Vlm, queries: readonly Query[], pictures: Pictures): Sequence[] =>
+const sequencesOf = (vlm: Vlm, queries: readonly RecordQuery[], pictures: Pictures): Sequence[] =>
   queries.map(({ prompt, image, target }) =>
     vlm.layout({ prompt, image: image === null ? undefined : pictures.get(image)! }, target),
   );
 
 /** States before layer `from`. */
-export async function statesBelow(vlm: Vlm, queries: readonly Query[], from: number, pictures: Pictures): Promise<Sample[]> {
+export async function statesBelow(
+  vlm: Vlm,
+  queries: readonly RecordQuery[],
+  from: number,
+  pictures: Pictures,
+): Promise<Sample[]> {
   const batch = await vlm.batch(sequencesOf(vlm, queries, pictures));
   const site = stateSite(from);
   const out = (await vlm.run({ from: 0, to: from, read: [site] }, batch))[site]!.data as Float32Array;

@@ -9,7 +9,7 @@ import { type Pictures, picturesOf } from '../context/pictures.ts';
 import { answersAbove, padStates, type Sample, statesBelow } from '../context/states.ts';
 import { pictureGroups } from './meta-objective.ts';
 
-export interface Prepared {
+export interface PreparedEdit {
   readonly record: EditRecord;
   /** in the order of `pictureGroups` */
   readonly pictures: readonly Sample[];
@@ -30,7 +30,7 @@ export async function prepare(
   records: readonly EditRecord[],
   from: number,
   conditions?: Conditions,
-): Promise<Prepared[]> {
+): Promise<PreparedEdit[]> {
   for (const { index, queries } of records) {
     // The objective runs the picture of both once.
     if (queries.reliability.image !== queries.textGenerality.image)
@@ -62,7 +62,7 @@ export async function prepare(
   }));
 }
 
-export function bytesOf({ pictures, text, pictureBefore, textBefore }: Prepared): number {
+export function bytesOf({ pictures, text, pictureBefore, textBefore }: PreparedEdit): number {
   const arrays = [pictureBefore, textBefore, text.hidden, ...pictures.map((s) => s.hidden)];
   return arrays.reduce((total, a) => total + a.byteLength, 0);
 }
@@ -71,7 +71,7 @@ export function bytesOf({ pictures, text, pictureBefore, textBefore }: Prepared)
  * Feeds of `metaTerms`.
  * @param whole the batch that these are a part of: every token weighs as it does there
  */
-export function metaFeeds(vlm: Vlm, prepared: readonly Prepared[], whole: readonly Prepared[] = prepared): Feeds {
+export function metaFeeds(vlm: Vlm, prepared: readonly PreparedEdit[], whole: readonly PreparedEdit[] = prepared): Feeds {
   const e = prepared.length;
   const n = vlm.decoder.vocabulary;
   const all = pictureGroups.flatMap((_, g) => prepared.map((p) => p.pictures[g]!));
@@ -87,7 +87,8 @@ export function metaFeeds(vlm: Vlm, prepared: readonly Prepared[], whole: readon
   const rows = placed(image.batch);
   const asked = rows.filter(({ sample }) => sample < 3 * e);
   const parts = new Float32Array(3 * asked.length);
-  const tokens = (of: (p: Prepared) => Sample): number => whole.reduce((total, p) => total + of(p).sequence.targetIds.length, 0);
+  const tokens = (of: (p: PreparedEdit) => Sample): number =>
+    whole.reduce((total, p) => total + of(p).sequence.targetIds.length, 0);
   const sizes = [0, 1, 2].map((g) => tokens((p) => p.pictures[g]!));
   asked.forEach(({ sample }, i) => {
     const g = Math.floor(sample / e);

@@ -19,7 +19,7 @@ import {
 import type { EditorWeights, TrainOptions } from '../editor.ts';
 import { factorFeeds, gradientFactors } from './factors.ts';
 import { pictureGroups } from './meta-objective.ts';
-import { bytesOf, type Conditions, metaFeeds, type Prepared, prepare } from './meta-samples.ts';
+import { bytesOf, type Conditions, metaFeeds, type PreparedEdit, prepare } from './meta-samples.ts';
 
 export interface MetaConfig extends RecordTrainingConfig {
   /** first layer whose weights change */
@@ -28,11 +28,11 @@ export interface MetaConfig extends RecordTrainingConfig {
   budget: number;
 }
 
-export interface MetaTraining extends Omit<RecordTraining<Prepared>, 'samples' | 'feeds' | 'settings'> {
+export interface MetaTraining extends Omit<RecordTraining<PreparedEdit>, 'samples' | 'feeds' | 'settings'> {
   config: MetaConfig;
   conditions?: Conditions;
   /** the editor's own feeds of a part of a batch */
-  feeds?: (part: readonly Prepared[], whole: readonly Prepared[]) => Feeds;
+  feeds?: (part: readonly PreparedEdit[], whole: readonly PreparedEdit[]) => Feeds;
 }
 
 export function trainHyperNetwork(
@@ -63,7 +63,7 @@ export function trainHyperNetwork(
     budget,
     groups,
   );
-  const feeds = async (part: readonly Prepared[], whole: readonly Prepared[]): Promise<Feeds> => {
+  const feeds = async (part: readonly PreparedEdit[], whole: readonly PreparedEdit[]): Promise<Feeds> => {
     const requests = part.map((p) => p.pictures[0]!);
     return {
       ...metaFeeds(vlm, part, whole),

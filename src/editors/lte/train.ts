@@ -18,7 +18,7 @@ import {
   sum,
   type Tensor,
 } from '../../graph/index.ts';
-import type { EditRecord, Query as RecordQuery } from '../../input/records.ts';
+import type { EditRecord, RecordQuery } from '../../input/records.ts';
 import { usualTokens } from '../../models/architecture.ts';
 import { rowOf } from '../../models/batch.ts';
 import { mergeVisual, placeInputs, walk } from '../../models/forward.ts';

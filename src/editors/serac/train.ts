@@ -2,7 +2,7 @@
 
 import { z } from 'zod';
 import { add, crossEntropy, f32, i64, input, mul, parameter, sum, type Tensor } from '../../graph/index.ts';
-import type { EditRecord, Query } from '../../input/records.ts';
+import type { EditRecord, RecordQuery } from '../../input/records.ts';
 import { type Asked, textOf } from '../../input/segments.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import { zeros } from '../../nn/optimizers.ts';
@@ -119,7 +119,7 @@ export async function trainSerac(vlm: Vlm, records: readonly EditRecord[], optio
   const config = seracConfig(vlm, options);
   const random = new Random(`${options.seed}/serac`);
   const [scope, counterfactual] = [scopeShapeOf(vlm, config), counterfactualShapeOf(vlm, config)];
-  const described = async (queries: readonly Pick<Query, 'prompt' | 'image'>[]): Promise<Float32Array[]> =>
+  const described = async (queries: readonly Pick<RecordQuery, 'prompt' | 'image'>[]): Promise<Float32Array[]> =>
     describe(vlm, await Promise.all(queries.map((query) => openQuery(readBy(config, query)))), config.layer);
   const requests: Float32Array[] = [];
   for (const { request } of records.slice(0, config.calibration)) requests.push(...(await described([request])));

@@ -4,7 +4,7 @@
  */
 
 import { f32, i64, type Tensor } from '../../graph/dtype.ts';
-import type { EditRecord, Query } from '../../input/records.ts';
+import type { EditRecord, RecordQuery } from '../../input/records.ts';
 import { type Batch, columnOf, MASKED, rowOf, rowsOf } from '../../models/batch.ts';
 import { prefixOf, visualPlaces } from '../../models/sequence.ts';
 import type { Vlm } from '../../models/vlm.ts';
@@ -15,7 +15,7 @@ import { Kept } from '../context/training.ts';
 import { influenceTargetGraph } from './influence-target.ts';
 import { groups } from './objective.ts';
 
-export interface Prepared {
+export interface PreparedRecord {
   /** in the order of `groups` */
   samples: readonly Sample[];
   /** unedited logits at the locality sample's target rows, [k × vocabulary] */
@@ -31,7 +31,7 @@ export const closerLocalities = ['sameImage', 'sameQuestion'] as const;
 export type CloserLocality = (typeof closerLocalities)[number];
 
 /** What a step learns from when a closer locality sample takes the place of the usual one. */
-export function withLocality(prepared: Prepared, kind: CloserLocality): Prepared {
+export function withLocality(prepared: PreparedRecord, kind: CloserLocality): PreparedRecord {
   const closer = prepared.closer[kind];
   if (closer === undefined) return prepared;
   return { ...prepared, samples: [...prepared.samples.slice(0, 3), closer.sample], before: closer.before };
@@ -116,7 +116,7 @@ function halfOf(t: Tensor, axis: number, which: 0 | 1): Tensor {
   return { ...t, data, shape } as Tensor;
 }
 
-function bytesOf(prepared: Prepared): number {
+function bytesOf(prepared: PreparedRecord): number {
   const closer = Object.values(prepared.closer);
   return [
     ...[prepared, ...closer].map(({ before }) => before),
@@ -126,7 +126,7 @@ function bytesOf(prepared: Prepared): number {
 }
 
 export class Preparer {
-  readonly #kept: Kept<Prepared>;
+  readonly #kept: Kept<PreparedRecord>;
 
   /** @param together records that are prepared in one run, every place in one list; each alone when left out */
   constructor(
@@ -139,14 +139,14 @@ export class Preparer {
     this.#kept = new Kept((places) => this.#prepare(places), bytesOf, options.budget, together);
   }
 
-  /** Prepared records by their place in the list. */
-  async get(indices: readonly number[]): Promise<Prepared[]> {
-    const out: Prepared[] = [];
+  /** PreparedRecord records by their place in the list. */
+  async get(indices: readonly number[]): Promise<PreparedRecord[]> {
+    const out: PreparedRecord[] = [];
     for (const i of indices) out.push(await this.#kept.get(i));
     return out;
   }
 
-  async #prepare(places: readonly number[]): Promise<Prepared[]> {
+  async #prepare(places: readonly number[]): Promise<PreparedRecord[]> {
     const { vlm } = this;
     const asked = places.map((place) => this.#queries(place));
     const flat = asked.flat();
@@ -169,10 +169,10 @@ export class Preparer {
     );
     const before = new Map(local.map((n, i) => [n, logits[i]!]));
     let at = 0;
-    const prepared = asked.map((queries): Omit<Prepared, 'influence'> => {
+    const prepared = asked.map((queries): Omit<PreparedRecord, 'influence'> => {
       const first = at;
       at += queries.length;
-      const closer: Prepared['closer'] = {};
+      const closer: PreparedRecord['closer'] = {};
       queries.forEach(({ kind }, i) => {
         if (kind !== undefined && kind !== 'modalLocality')
           closer[kind] = { sample: all[first + i]!, before: before.get(first + i)! };
@@ -188,7 +188,7 @@ export class Preparer {
   }
 
   /** A record's queries in the order of `groups`, and its closer localities; `kind` says which are localities. */
-  #queries(place: number): { query: Query; kind?: CloserLocality | 'modalLocality' }[] {
+  #queries(place: number): { query: RecordQuery; kind?: CloserLocality | 'modalLocality' }[] {
     const { queries, hard } = this.records[place]!;
     // The objective computes the picture's part of both once.
     if (queries.textGenerality.image !== queries.reliability.image)
@@ -198,7 +198,7 @@ export class Preparer {
       return query === undefined ? [] : [{ query, kind }];
     });
     const usual = groups.map((group) => ({
-      query: queries[group] as Query,
+      query: queries[group] as RecordQuery,
       ...(group === 'modalLocality' ? { kind: group } : {}),
     }));
     return [...usual, ...closer];

@@ -14,7 +14,7 @@ import { preparationGroups, trainingRandom, trainOnRecords } from '../context/tr
 import type { EditorWeights, Settings, TrainOptions } from '../editor.ts';
 import { type AdapterParts, type AdapterShape, initialAdapter } from './adapter.ts';
 import { type LossWeights, objective, groups as sampleGroups } from './objective.ts';
-import { type CloserLocality, closerLocalities, type Prepared, Preparer, withLocality } from './prepare.ts';
+import { type CloserLocality, closerLocalities, type PreparedRecord, Preparer, withLocality } from './prepare.ts';
 
 export interface VeadConfig {
   layer: number;
@@ -71,11 +71,11 @@ export interface StepDraw {
  */
 export function stepFeeds(
   vlm: Vlm,
-  prepared: readonly Prepared[],
+  prepared: readonly PreparedRecord[],
   draw: StepDraw,
   hint: number,
   targets?: Float32Array,
-  whole: readonly Prepared[] = prepared,
+  whole: readonly PreparedRecord[] = prepared,
 ): Record<string, Tensor> {
   const d = vlm.decoder.hidden;
   const n = vlm.decoder.vocabulary;
@@ -235,7 +235,7 @@ export function trainVead(
   });
   const preparer = new Preparer(vlm, records, { ...config, closer }, random.fork('noise'), groups);
   const training = learned(vlm, config, shape, initial);
-  const drawLocality = (record: Prepared, drawn: Random): Prepared => {
+  const drawLocality = (record: PreparedRecord, drawn: Random): PreparedRecord => {
     let u = drawn.uniform();
     for (const kind of closer) {
       u -= config.locality[kind];
@@ -243,7 +243,7 @@ export function trainVead(
     }
     return record;
   };
-  return trainOnRecords<{ record: Prepared; draw: StepDraw; hint: number }>(
+  return trainOnRecords<{ record: PreparedRecord; draw: StepDraw; hint: number }>(
     vlm,
     records,
     {
@@ -266,7 +266,7 @@ export function trainVead(
       },
       feeds: (part, whole) => {
         const { draw, hint } = whole[0]!;
-        const of = (some: readonly { record: Prepared }[]): Prepared[] => some.map(({ record }) => record);
+        const of = (some: readonly { record: PreparedRecord }[]): PreparedRecord[] => some.map(({ record }) => record);
         return stepFeeds(vlm, of(part), draw, hint, undefined, of(whole));
       },
     },
@@ -275,7 +275,7 @@ export function trainVead(
 }
 
 /** Visual tokens that every sample has. */
-const fewestTokens = (prepared: readonly Prepared[]): number =>
+const fewestTokens = (prepared: readonly PreparedRecord[]): number =>
   Math.min(...prepared.flatMap(({ samples }) => samples.map(({ sequence }) => visualPlaces(sequence).length)));
 
 /** What the weights file says of how they were made. */
