@@ -72,6 +72,11 @@ export function toApiError(error: unknown): ApiError | undefined {
   if (error instanceof LedgerError)
     return new ApiError(error.code.endsWith('_not_found') ? 404 : 409, error.code, error.message, { param: error.param });
   if (isStop(error)) return new ApiError(503, 'stopped', (error as Error).message);
+  if (error instanceof FileChanged) {
+    const file = `${basename(dirname(error.path))}/${basename(error.path)}`;
+    const message = `${file} was changed on the disk while this server had it open; the server must be started again`;
+    return new ApiError(503, 'weights_changed', message, { cause: error });
+  }
   for (let at: unknown = error; at instanceof Error; at = at.cause)
     if (['ENOSPC', 'EDQUOT'].includes((at as NodeJS.ErrnoException).code ?? ''))
       return new ApiError(
@@ -93,14 +98,10 @@ export interface PlainError {
 }
 
 export function plainError(error: unknown): PlainError {
-  if (error instanceof ApiError) return { message: error.message, status: error.status, code: error.code, param: error.param };
-  if (error instanceof FileChanged) {
-    const file = `${basename(dirname(error.path))}/${basename(error.path)}`;
-    const message = `${file} was changed on the disk while this server had it open; the server must be started again`;
-    return { message, status: 503, code: 'weights_changed', stack: error.stack };
-  }
   const { message, stack } = error instanceof Error ? error : new Error(String(error));
-  return { message, stack };
+  const told = isStop(error) ? undefined : toApiError(error);
+  if (told === undefined) return { message, stack };
+  return { message: told.message, status: told.status, code: told.code, param: told.param, stack };
 }
 
 export function fromPlainError({ message, status, code = 'error', param, stack }: PlainError): Error {

@@ -1,7 +1,8 @@
 /** How a server lives and ends: kills, drains, clients that leave, too many at once, work that takes too long. */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { cpSync, readdirSync, rmSync, statSync, truncateSync } from 'node:fs';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { appendFileSync, cpSync, readdirSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
+import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Random } from '../../src/random.ts';
 import { root, visedit } from '../cli/start.ts';
@@ -50,6 +51,50 @@ describe('as a process', () => {
     expect(await second.end).toBe(0);
   }, 180_000);
 });
+
+const mounts = process.platform === 'linux' && process.getuid?.() === 0;
+test.skipIf(!mounts)(
+  'on a full disk changes are refused with 507, nothing is left of them, and edits can be deleted',
+  async () => {
+    const folder = temporaryFolder();
+    if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', folder]).status !== 0) return;
+    try {
+      const harness = await startHarness({ dataDir: folder });
+      const edit = { model: 'mini-llava', editor: 'vead', probes: 'none', ...requestOf(harness.records[0]!) };
+      const made = await harness.ask('POST', '/v1/edits', edit);
+      expect(made.status).toBe(201);
+      // Files of edits and pictures have no room; a line of the log may have.
+      for (let size = 65_536; size >= 1024; size /= 2)
+        try {
+          for (;;) appendFileSync(join(folder, 'ballast'), Buffer.alloc(size));
+        } catch {}
+      const files = () => ['edits', 'pictures', 'uploads'].map((name) => readdirSync(join(folder, name)));
+      const before = files();
+      const file = `data:;base64,${Buffer.alloc(100_000, 1).toString('base64')}`;
+      const image = await sharp({ create: { width: 90, height: 90, channels: 3, background: '#234' } })
+        .png()
+        .toBuffer();
+      const picture = { image: `data:image/png;base64,${image.toString('base64')}` };
+      for (const [path, body] of [
+        ['/v1/edits', edit],
+        ['/v1/edits', { model: 'mini-llava', file }],
+        ['/v1/pictures', picture],
+      ] as const) {
+        const { status, json } = await harness.ask('POST', path, body);
+        expect([path, status, json.error.code]).toEqual([path, 507, 'storage_full']);
+      }
+      expect(files()).toEqual(before);
+      expect((await harness.ask('GET', '/v1/edits')).json.total).toBe(1);
+      expect((await harness.ask('DELETE', `/v1/edits/${made.json.id}`)).status).toBe(200);
+      expect((await harness.ask('GET', '/readyz')).status).toBe(200);
+      await harness.close();
+    } finally {
+      spawnSync('umount', [folder]);
+      rmSync(folder, { recursive: true, force: true });
+    }
+  },
+  60_000,
+);
 
 test('what cannot be served is said before anything is opened, or with what to do', async () => {
   const open = await visedit(['serve', '--host', '0.0.0.0', '--data-dir', '/nowhere/data']);
