@@ -79,7 +79,7 @@ export function SetPanel({ set }: { set: EditSet }) {
               aria-label={`${fromPrompt(edit.prompt)} ${edit.target}: on`}
             />
             <Thumb picture={edit.picture} size={36} />
-            <Text size="sm" className="grow">
+            <Text component="div" size="sm" className="grow">
               {fromPrompt(edit.prompt)} → <b>{edit.target}</b>
               <Check edit={edit} />
             </Text>
