@@ -28,12 +28,12 @@ export type LlamaConfig = Pick<
   | 'tie_word_embeddings'
   | 'attention_bias'
   | 'mlp_bias'
-> & { rope_scaling?: RopeScaling | null | undefined };
+> & { head_dim?: number | null | undefined; rope_scaling?: RopeScaling | null | undefined };
 
 /** @param prefix of the weight names, such as `language_model.` */
 export function llama(config: LlamaConfig, prefix: string): Decoder {
   const { hidden_size: d, num_attention_heads: heads, num_key_value_heads: keyHeads, vocab_size: vocabulary } = config;
-  const k = d / heads;
+  const k = config.head_dim ?? d / heads;
   const scale = 1 / Math.sqrt(k);
   const { attention_bias: biased, mlp_bias: mlpBiased } = config;
   const act = activations[config.hidden_act];

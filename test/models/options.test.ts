@@ -144,6 +144,8 @@ describe('a decoder with any options gives the numbers of the formulas', () => {
       keyHeads: fc.integer({ min: 1, max: 2 }),
       share: fc.integer({ min: 1, max: 3 }),
       k: fc.constantFrom(2, 4, 6),
+      /** by how much heads together are wider than the residual stream */
+      wider: fc.integer({ min: 0, max: 3 }),
       intermediate_size: fc.integer({ min: 1, max: 9 }),
       num_hidden_layers: fc.integer({ min: 1, max: 2 }),
       hidden_act: fc.constantFrom(...names),
@@ -156,14 +158,15 @@ describe('a decoder with any options gives the numbers of the formulas', () => {
       seed: fc.nat(),
     });
     await fc.assert(
-      fc.asyncProperty(options, async ({ keyHeads, share, k, seed, ...given }) => {
+      fc.asyncProperty(options, async ({ keyHeads, share, k, wider, seed, ...given }) => {
         const heads = keyHeads * share;
-        const d = heads * k;
+        const d = heads * k - wider > 0 ? heads * k - wider : heads * k;
         const config = parseConfig('config.json', llamaConfig, {
           ...given,
           hidden_size: d,
           num_attention_heads: heads,
           num_key_value_heads: keyHeads,
+          head_dim: d === heads * k ? null : k,
           vocab_size: vocab,
           max_position_embeddings: 64,
         });
@@ -336,7 +339,7 @@ describe('options', () => {
     ['rope_parameters.rope_type', llamaConfig, { rope_parameters: { full_attention: { rope_type: 'default' } } }],
     ['rope_parameters.partial_rotary_factor', llamaConfig, { rope_parameters: { partial_rotary_factor: 0.5 } }],
     ['rope_theta', llamaConfig, { rope_parameters: { rope_theta: -1 } }],
-    ['head_dim', llamaConfig, { head_dim: 64 }],
+    ['num_attention_heads', llamaConfig, { head_dim: 63 }],
     ['num_attention_heads', llamaConfig, { hidden_size: 9, num_attention_heads: 3 }],
     ['hidden_act', llamaConfig, { hidden_act: 'tanh' }],
     ['word_embed_proj_dim', optConfig, { word_embed_proj_dim: 512, hidden_size: 1024, num_attention_heads: 16 }],

@@ -38,7 +38,10 @@ export const llamaConfig = z.preprocess(
       eos_token_id: ids.transform((list) => (list.length > 0 ? list : [2])),
       pad_token_id: id.nullish(),
     })
-    .superRefine(headsDivideWidth)
+    .superRefine((config, context) => {
+      if (config.head_dim == null) headsDivideWidth(config, context);
+    })
+    .transform((config) => ({ ...config, head_dim: config.head_dim ?? config.hidden_size / config.num_attention_heads }))
     .transform((config) => {
       const { rope_parameters: _, ...rest } = config;
       const scaling = ropeOf(config);
@@ -48,7 +51,7 @@ export const llamaConfig = z.preprocess(
         rope_scaling: scaling,
         max_position_embeddings: Math.min(
           config.max_position_embeddings,
-          Math.max(LEAST_POSITIONS, Math.floor((TABLE * config.num_attention_heads) / config.hidden_size)),
+          Math.max(LEAST_POSITIONS, Math.floor(TABLE / config.head_dim)),
           // Longer texts would turn all their tokens by the long factors.
           scaling.rope_type === 'longrope' ? scaling.original_max_position_embeddings : Number.POSITIVE_INFINITY,
         ),
@@ -58,27 +61,20 @@ export const llamaConfig = z.preprocess(
       path: ['num_key_value_heads'],
       message: 'must divide num_attention_heads',
     })
-    .refine((config) => (config.hidden_size / config.num_attention_heads) % 2 === 0, {
+    .refine(({ head_dim }) => head_dim % 2 === 0, {
       path: ['num_attention_heads'],
-      message: 'hidden_size / num_attention_heads must be even: rotary positions turn pairs of numbers',
+      message:
+        'the width of a head (head_dim, or hidden_size / num_attention_heads) must be even: rotary positions turn pairs of numbers',
     })
     .refine(
-      ({ rope_scaling: scaling, hidden_size, num_attention_heads }) =>
+      ({ rope_scaling: scaling, head_dim }) =>
         scaling.rope_type !== 'longrope' ||
-        [scaling.short_factor, scaling.long_factor].every((list) => list.length === hidden_size / num_attention_heads / 2),
+        [scaling.short_factor, scaling.long_factor].every((list) => list.length === head_dim / 2),
       { path: ['rope_parameters'], message: 'short_factor and long_factor need one number per pair of a head' },
     )
-    .refine((config) => (config.max_position_embeddings * config.hidden_size) / config.num_attention_heads <= MAX_TABLE, {
+    .refine((config) => config.max_position_embeddings * config.head_dim <= MAX_TABLE, {
       path: ['max_position_embeddings'],
       message: `rotary positions of that many tokens and heads that wide take more than ${MAX_TABLE} numbers`,
-    })
-    .refine(
-      (config) =>
-        (config.head_dim ?? config.hidden_size / config.num_attention_heads) * config.num_attention_heads === config.hidden_size,
-      {
-        path: ['head_dim'],
-        message: 'only hidden_size / num_attention_heads is supported',
-      },
-    ),
+    }),
 );
 export type LlamaConfig = z.output<typeof llamaConfig>;
