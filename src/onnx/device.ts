@@ -2,6 +2,7 @@
 
 export type DeviceName = 'cpu' | 'cuda' | 'webgpu';
 
+/** What a device computes in half precision, what it lacks, and its card. */
 export interface Device {
   readonly name: DeviceName;
   /** products with frozen half-precision weights, and what follows from them, are computed in half precision */

@@ -5,6 +5,7 @@ import { input, matmul } from '../graph/index.ts';
 import type { DeviceName } from '../onnx/device.ts';
 import { engineOn } from './node.ts';
 
+/** Whether a device works, and what is missing where it does not. */
 export interface DeviceReport {
   readonly device: DeviceName;
   readonly works: boolean;
