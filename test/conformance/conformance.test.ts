@@ -4,9 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { Checks } from '../../lab/conformance/checks.ts';
-import { fixtureModels } from '../../lab/conformance/fixture.ts';
+import { fixtureModels, openFixture } from '../../lab/conformance/fixture.ts';
 import { conformance } from '../../lab/conformance/run.ts';
 import { openSafetensors, writeSafetensors } from '../../src/files/safetensors.ts';
+import { generate } from '../../src/models/generate.ts';
+import { loadModel } from '../../src/models/load.ts';
 import { visedit } from '../cli/start.ts';
 import { fixturesDir, hasFixtures } from '../shared.ts';
 
@@ -42,6 +44,20 @@ describe.skipIf(report === undefined).each(report?.models ?? [{ model: 'no fixtu
       expect(difference).toBeLessThanOrEqual(tolerance);
     });
 });
+
+test.skipIf(!hasFixtures).each(hasFixtures ? fixtureModels(fixturesDir) : ['none'])(
+  '%s: cases of one right-padded batch say what each says alone',
+  async (name) => {
+    const fixture = openFixture(fixturesDir, name);
+    const vlm = loadModel(fixture.folder, { threads: 1 });
+    const cases = fixture.meta.cases.filter(({ image }) => image != null);
+    const images = await Promise.all(cases.map(({ image }) => fixture.picture(image!)));
+    const batch = await vlm.batch(cases.map(({ prompt }, i) => vlm.layout({ prompt, image: images[i]! })));
+    const said = await generate(vlm, batch, { maxNewTokens: 8, eosIds: [] });
+    expect(said).toEqual(cases.map(({ greedy_ids }) => greedy_ids));
+    await vlm.release();
+  },
+);
 
 const folders: string[] = [];
 afterAll(() => {

@@ -2,6 +2,7 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { fixtureModels } from '../../lab/conformance/fixture.ts';
 import { recipeOf } from '../../lab/recipes.ts';
 import {
   type Edit,
@@ -29,8 +30,7 @@ import { unedited } from '../../src/models/answer.ts';
 import { loadModel } from '../../src/models/load.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import { Random } from '../../src/random.ts';
-import { expectedModels, expectedOf } from '../models/fixtures.ts';
-import { fixturesDir } from '../shared.ts';
+import { fixturesDir, hasFixtures } from '../shared.ts';
 import { writeRandomLlava } from '../tiny-model.ts';
 import { temporaryFolder, writeTinyWorld } from '../tiny-world.ts';
 
@@ -247,12 +247,12 @@ describe.each([mend, ke])('$id', (editor) => {
   }, 240_000);
 });
 
-describe.skipIf(expectedModels.length === 0).each(expectedModels.length > 0 ? expectedModels : ['none'])('%s', (name) => {
+describe.skipIf(!hasFixtures).each(hasFixtures ? fixtureModels(fixturesDir) : ['none'])('%s', (name) => {
   let tiny: Vlm;
   let edits: EditRecord[];
   let asked: EditRequest[];
   beforeAll(async () => {
-    tiny = loadModel(expectedOf(name).dir, { threads: 1 });
+    tiny = loadModel(join(fixturesDir, name), { threads: 1 });
     edits = loadRecords(join(fixturesDir, 'vqa_records.json'), join(fixturesDir, 'images'));
     asked = await Promise.all(edits.slice(0, 1).map(opened));
   });

@@ -11,7 +11,7 @@ import { convert } from '../../src/models/convert.ts';
 import { loadModel } from '../../src/models/load.ts';
 import { fixturesDir, hasFixtures } from '../shared.ts';
 import { writeRandomLlava } from '../tiny-model.ts';
-import { difference } from './fixtures.ts';
+import { difference } from './difference.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'visedit-convert-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));

@@ -23,7 +23,7 @@ import { Weights } from '../../src/nn/weights.ts';
 import { Random } from '../../src/random.ts';
 import { compile } from '../../src/runtime/node.ts';
 import { compileRandom, randomWeights } from '../attribution/direct.ts';
-import { difference } from './fixtures.ts';
+import { difference } from './difference.ts';
 
 type Rows = number[][];
 type WeightOf = ReturnType<typeof randomWeights>;

@@ -28,7 +28,7 @@ import { Weights } from '../../src/nn/weights.ts';
 import { compile } from '../../src/runtime/node.ts';
 import { type StoredTensor, torchFile } from '../files/torch-files.ts';
 import { fixturesDir, hasFixtures } from '../shared.ts';
-import { difference } from './fixtures.ts';
+import { difference } from './difference.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'visedit-models-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));

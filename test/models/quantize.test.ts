@@ -17,7 +17,7 @@ import type { Rewrite } from '../../src/models/rewrite.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import { fixturesDir, hasFixtures } from '../shared.ts';
 import { randomPicture, writeRandomLlava } from '../tiny-model.ts';
-import { difference } from './fixtures.ts';
+import { difference } from './difference.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'visedit-quantize-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));

@@ -200,16 +200,9 @@ test.each(['vead', 'mend', 'ke', 'serac', 'lte', 'tp', 'ike', 'ft-l', 'ft-v'])(
   '%s trains, edits and is evaluated',
   async (id) => {
     const editor = await editorNamed(id);
-    const small = { width: 16, heads: 2, influenceWidth: 16, sampled: 4, traced: [2] };
     const settings: Record<string, Record<string, number | boolean | number[]>> = {
-      vead: {
-        width: small.width,
-        heads: small.heads,
-        influenceWidth: small.influenceWidth,
-        sampled: small.sampled,
-        traced: small.traced,
-      },
-      serac: {},
+      vead: { width: 16, heads: 2, influenceWidth: 16, sampled: 4, traced: [2] },
+      ke: { window: 6, lstm: 8, condition: 8 },
     };
     const options = { out: join(folder, id), seed: 1, steps: 3, batch: 2, settings: settings[id] ?? {} };
     const own = id === 'vead' ? { ...options, layer: 1 } : options;
