@@ -33,7 +33,7 @@ export interface Question {
 export async function readQuestion(vlm: Vlm, { prompt, image: paths, system, messages }: GivenQuestion): Promise<Question> {
   if (prompt !== undefined && messages !== undefined)
     throw new Error('--prompt and --messages both say what to ask; give one of them');
-  const [{ decodeImage }, { barePrompt, conversation }, { partsOf }] = await Promise.all([
+  const [{ decodeImage }, { barePrompt, conversation }, { wordsOf }] = await Promise.all([
     import('../../src/input/image/decode.ts'),
     import('../../src/models/chat.ts'),
     import('../../src/input/chat/chat.ts'),
@@ -42,10 +42,7 @@ export async function readQuestion(vlm: Vlm, { prompt, image: paths, system, mes
   const chat = (conversed: readonly Message[]): Question => ({
     asked: conversation(vlm, conversed),
     messages: conversed,
-    words: conversed
-      .flatMap(partsOf)
-      .flatMap((part) => ('text' in part ? [part.text] : []))
-      .join('\n'),
+    words: wordsOf(conversed),
     stop: vlm.chat?.stop ?? [],
   });
   const before: Message[] = system === undefined ? [] : [{ role: 'system', content: system }];
