@@ -10,7 +10,7 @@ import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Edit, Editor, EditSequence } from '../editors/editor.ts';
 import { makeFolder, writeFileAtomic } from '../files/atomic.ts';
-import { readJson } from '../files/json.ts';
+import { anyObject, readJsonAs } from '../files/schema.ts';
 import type { EditRecord } from '../input/records.ts';
 import type { AnsweringModel } from '../models/answer.ts';
 import type { Vlm } from '../models/vlm.ts';
@@ -127,7 +127,7 @@ export async function runSequential(job: Job, count: number, options: Omit<RunOp
   }
   const all = points.map((n) => ({
     edits: n,
-    evaluation: readJson(join(out, `after-${n}`, summaryFile)) as unknown as Evaluation,
+    evaluation: readJsonAs(join(out, `after-${n}`, summaryFile), anyObject) as unknown as Evaluation,
   }));
   writeFileAtomic(join(out, summaryFile), `${JSON.stringify({ points: all }, null, 2)}\n`);
   return { points: all, manifest: keeper.write(asked, true, costs) };

@@ -13,6 +13,7 @@ import { readJsonAs, readJsonLines } from '../../src/files/schema.ts';
 import { strictJson } from '../../src/files/strict-json.ts';
 import { parseYaml, readYaml } from '../../src/files/yaml.ts';
 import { f32 } from '../../src/graph/dtype.ts';
+import { specialTokens } from '../../src/input/chat/template.ts';
 import { loadRecords } from '../../src/input/records.ts';
 import { loadModel } from '../../src/models/load.ts';
 import { writeRandomLlava } from '../tiny-model.ts';
@@ -177,6 +178,20 @@ test.each(places)('%s of hostile content is refused by name, or read as if it sa
       const { message, name: kind } = error as Error;
       expect(kind, text.slice(0, 30)).toBe('Error');
       expect(message).toContain(dir);
+    }
+  }
+});
+
+test('files beside a tokenizer that are no objects do not reach the chat template', () => {
+  for (const name of ['special_tokens_map.json', 'tokenizer_config.json']) {
+    const dir = join(folder, `beside-${name}`);
+    mkdirSync(dir);
+    for (const text of ['null', '[]', '1', lists(5000)]) {
+      const error = fault(() => {
+        write(text, join(dir, name));
+        specialTokens(dir);
+      });
+      expect([error.name, error.message.startsWith(join(dir, name))]).toEqual(['Error', true]);
     }
   }
 });

@@ -8,6 +8,7 @@ import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { parseConfig } from '../../files/config.ts';
 import { type Json, readJson } from '../../files/json.ts';
+import { anyObject, readJsonAs } from '../../files/schema.ts';
 
 /** A template in Jinja, and the variables that it may use beside the messages. */
 export interface ChatTemplate {
@@ -96,7 +97,7 @@ export function specialTokens(dir: string): Record<string, string> {
   for (const name of ['special_tokens_map.json', 'tokenizer_config.json']) {
     const path = join(dir, name);
     if (!existsSync(path)) continue;
-    for (const [key, value] of Object.entries(readJson(path) as { [key: string]: Json })) {
+    for (const [key, value] of Object.entries(readJsonAs(path, anyObject) as { [key: string]: Json })) {
       const text = typeof value === 'object' && value !== null && !Array.isArray(value) ? value.content : value;
       if (key.endsWith('_token') && typeof text === 'string') tokens[key] = text;
     }
