@@ -119,6 +119,7 @@ describe.skipIf(!hasChromium)('studio', () => {
 
       // Switched off, it answers as before; on again; and the whole correction undone.
       const panel = page.getByRole('region', { name: 'Corrections in studio' });
+      await panel.getByText(/^Took; \d of 7 questions around it/).waitFor();
       await panel.getByRole('switch').click({ force: true });
       await page.getByRole('heading', { name: /No correction is on/ }).waitFor({ timeout: 60 * seconds });
       expect(await row(page, 'reliability').locator('.token-text').allTextContents()).toEqual(['pizza', 'pizza']);
