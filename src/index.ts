@@ -21,6 +21,7 @@ export {
   wordsOf,
 } from './editors/editor.ts';
 export { readEdit, readEditorWeights, writeEdit, writeEditorWeights } from './editors/files.ts';
+export type { Form, Forms, Made, Shape } from './editors/forms.ts';
 export { type Descent, descend } from './editors/gradients/descend.ts';
 export { stateBefore, tailFeeds, tailLogits, targetLoss } from './editors/gradients/edit-loss.ts';
 export { allEditorIds, editorIds, editorNamed, registerEditor } from './editors/index.ts';

@@ -8,6 +8,7 @@ import type { Vlm } from '../models/vlm.ts';
 import type { EditorWeights, Settings } from './editor.ts';
 import { fitted, type SettingsSchema } from './settings.ts';
 
+/** What an edit, or what an editor learned, holds. */
 export interface Made {
   readonly settings: Settings;
   readonly tensors: ReadonlyMap<string, Tensor<'float32'>>;
@@ -18,6 +19,7 @@ export interface Made {
 /** Sizes; a word stands for any size from 1, the same wherever it stands. */
 export type Shape = readonly (number | string)[];
 
+/** What every edit, or all weights, of an editor must hold. */
 export interface Form {
   /** settings, those that are read and those that say how it was made */
   readonly settings: (vlm: Vlm) => SettingsSchema;
@@ -27,6 +29,7 @@ export interface Form {
   readonly problem?: (vlm: Vlm, made: Made) => string | undefined;
 }
 
+/** What the files of an editor must hold. */
 export interface Forms {
   readonly edit: Form;
   readonly weights?: Form;

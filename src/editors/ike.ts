@@ -188,25 +188,28 @@ function contextsOf(vlm: Vlm, tensors: ReadonlyMap<string, Tensor<'float32'>>): 
     const ids = [...data.subarray(i * shape[1]!, (i + 1) * shape[1]!)].filter((token) => token !== PADDING);
     const pictures: Picture[] = [];
     const spans: [number, number][][] = [];
-    let open = 0;
-    ids.forEach((token, place) => {
-      if (token !== -1) return;
-      if (open === 0) {
-        open = counts[next++]!;
-        const tokens = f32(visual!.data.slice(at * d, (at + open) * d), [open, d]);
-        const key = createHash('sha256').update(tokens.data).digest('base64');
-        pictures.push({ key, count: open, see: () => Promise.resolve(tokens) });
-        spans.push([]);
-        at += open;
-      }
-      const runs = spans.at(-1)!;
-      const run = runs.at(-1);
-      if (run?.[1] === place) run[1]++;
-      else runs.push([place, place + 1]);
-      open--;
-    });
+    const places = ids.flatMap((token, place) => (token === -1 ? [place] : []));
+    while (places.length > 0) {
+      const count = counts[next++]!;
+      const tokens = f32(visual!.data.slice(at * d, (at + count) * d), [count, d]);
+      const key = createHash('sha256').update(tokens.data).digest('base64');
+      pictures.push({ key, count, see: () => Promise.resolve(tokens) });
+      spans.push(runsOf(places.splice(0, count)));
+      at += count;
+    }
     return { ids, pictures, spans };
   });
+}
+
+/** Places in rising order as runs [start, end): other tokens may stand between those of a picture. */
+function runsOf(places: readonly number[]): [number, number][] {
+  const runs: [number, number][] = [];
+  for (const place of places) {
+    const last = runs.at(-1);
+    if (last?.[1] === place) last[1] = place + 1;
+    else runs.push([place, place + 1]);
+  }
+  return runs;
 }
 
 /** Visual tokens [pictures, v, d] of edits in which every picture has as many. */
@@ -313,7 +316,7 @@ function contextShapes(vlm: Vlm, { tensors }: Made): [string, Shape][] {
   return [ids, ['visual', ['visual tokens', d]], ['counts', ['pictures']]];
 }
 
-/** Every run of places in `ids` is that of the next picture, and no picture is left. */
+/** The places of every context are those of the next pictures, and no picture is left. */
 function contextProblem(vlm: Vlm, made: Made): string | undefined {
   const { data, shape } = made.tensors.get('ids')!;
   const visual = made.tensors.get('visual');
@@ -322,12 +325,12 @@ function contextProblem(vlm: Vlm, made: Made): string | undefined {
   if (counts.some((count) => !Number.isInteger(count) || count < 1) || counts.reduce((a, b) => a + b, 0) !== total)
     return `the tensor counts must say how the ${total} visual tokens belong to pictures, got ${counts.join(', ')}`;
   for (let row = 0; row < shape[0]!; row++) {
-    const ids = data.subarray(row * shape[1]!, (row + 1) * shape[1]!).filter((id) => id !== PADDING);
-    for (let at = ids.indexOf(-1); at >= 0; at = ids.indexOf(-1, at)) {
-      const count = counts.shift() ?? 0;
-      if (count === 0 || ids.subarray(at, at + count).some((id) => id !== -1) || at + count > ids.length)
+    let places = data.subarray(row * shape[1]!, (row + 1) * shape[1]!).filter((id) => id === -1).length;
+    while (places > 0) {
+      const count = counts.shift();
+      if (count === undefined || count > places)
         return `the tensor ids must have places for the pictures of ${made.tensors.has('counts') ? 'counts' : 'visual'}, got others`;
-      at += count;
+      places -= count;
     }
   }
   return counts.length > 0 ? 'the tensor ids must have places for all pictures' : tokensProblem(vlm, 'ids', made, PADDING);
