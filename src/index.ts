@@ -20,7 +20,7 @@ export {
   type TrainProgress,
   wordsOf,
 } from './editors/editor.ts';
-export { readEdit, readEditorWeights, writeEdit, writeEditorWeights } from './editors/files.ts';
+export { readEdit, readEditorWeights, trainedWeights, writeEdit, writeEditorWeights } from './editors/files.ts';
 export type { Form, Forms, Made, Shape } from './editors/forms.ts';
 export { type Descent, descend } from './editors/gradients/descend.ts';
 export { stateBefore, tailFeeds, tailLogits, targetLoss } from './editors/gradients/edit-loss.ts';
