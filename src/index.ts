@@ -61,18 +61,31 @@ export {
   type TargetAnswer,
   unedited,
 } from './models/answer.ts';
-export type { Architecture, Decoder } from './models/architecture.ts';
+export type {
+  Architecture,
+  Decoder,
+  FixedPictures,
+  KeysAndValues,
+  LaidToken,
+  LayerContext,
+  PromptPart,
+  TextCodec,
+} from './models/architecture.ts';
 export type { Batch } from './models/batch.ts';
 export { barePrompt, conversation } from './models/chat.ts';
+export { type ClipVisionConfig, clipVit, patchEmbedding } from './models/clip-vit.ts';
 export { generate } from './models/generate.ts';
-export { builtInModels, loadModel } from './models/load.ts';
+export { type LlamaConfig, llama } from './models/llama.ts';
+export { builtInModels, loadModel, weightShapes } from './models/load.ts';
+export { cellOf, fixedPixels, pieces } from './models/pictures.ts';
 export { defineRewrite, type Rewrite } from './models/rewrite.ts';
 export { prefixOf, type Sequence } from './models/sequence.ts';
 export { type Patch, Sites } from './models/sites.ts';
-export type { Vlm } from './models/vlm.ts';
+export { Vlm, type VlmParts } from './models/vlm.ts';
+export * as layers from './nn/layers.ts';
 export { Weights } from './nn/weights.ts';
 export type { Device } from './onnx/device.ts';
 export { Random } from './random.ts';
-export { compile, type DeviceChoice, engineOn } from './runtime/node.ts';
-export { type Engine, Program } from './runtime/program.ts';
+export { compile, cpuEngine, type DeviceChoice, engineOn } from './runtime/node.ts';
+export { type CompileOptions, type Engine, Program } from './runtime/program.ts';
 export { type DeviceReport, tryDevice } from './runtime/try-device.ts';

@@ -8,11 +8,13 @@ import type { Weights } from '../nn/weights.ts';
 import type { Sequence } from './sequence.ts';
 import type { Sites } from './sites.ts';
 
+/** What a layer keeps of the tokens that it has read. */
 export interface KeysAndValues {
   readonly key: Node;
   readonly value: Node;
 }
 
+/** What a decoder layer is given beside its input. */
 export interface LayerContext {
   weights: Weights;
   sites: Sites;

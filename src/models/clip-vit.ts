@@ -8,6 +8,7 @@ import { attend, linear, mergeHeads, splitHeads } from '../nn/layers.ts';
 import type { Weights } from '../nn/weights.ts';
 import type { Sites } from './sites.ts';
 
+/** Sizes of a CLIP image encoder, as its configuration names them. */
 export interface ClipVisionConfig {
   hidden_size: number;
   intermediate_size: number;

@@ -13,6 +13,7 @@ import type { LlamaConfig as FileConfig } from './configs/llama.ts';
 import type { RopeScaling } from './configs/rope.ts';
 import { rotaryTables } from './rotary.ts';
 
+/** Sizes and options of a LLaMA decoder, as its configuration names them. */
 export type LlamaConfig = Pick<
   FileConfig,
   | 'hidden_size'
@@ -30,7 +31,7 @@ export type LlamaConfig = Pick<
   | 'mlp_bias'
 > & { head_dim?: number | null | undefined; rope_scaling?: RopeScaling | null | undefined };
 
-/** @param prefix of the weight names, such as `language_model.` */
+/** A LLaMA as a decoder. @param prefix of the weight names, such as `language_model.` */
 export function llama(config: LlamaConfig, prefix: string): Decoder {
   const { hidden_size: d, num_attention_heads: heads, num_key_value_heads: keyHeads, vocab_size: vocabulary } = config;
   const k = config.head_dim ?? d / heads;

@@ -28,6 +28,7 @@ import type { TokenRules } from './token-rules.ts';
 /** How to compile a program that reads these weights. */
 export type LayerOptions = (weights: readonly string[]) => CompileOptions;
 
+/** What a model is made of. */
 export interface VlmParts {
   name: string;
   architecture: Architecture;

@@ -6,6 +6,7 @@ import type { Node } from '../graph/node.ts';
 import { type Device, devices } from '../onnx/device.ts';
 import { type Emitted, emit, type WeightSource } from '../onnx/emit.ts';
 
+/** How a program is compiled, and what of it is kept in memory. */
 export interface CompileOptions {
   /** named weights; those it does not know become inputs of every run */
   weights?: WeightSource;

@@ -24,6 +24,7 @@ describe('steer', () => {
 test.each([
   ['cube', 'values and gradient agree'],
   ['colours', '1 edit, reliability 1'],
+  ['patch-llama', 'answered, attributed and edited'],
 ])('%s', async (name, line) => {
   process.chdir(folder);
   const log = vi.spyOn(console, 'log').mockImplementation(() => {});

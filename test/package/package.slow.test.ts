@@ -133,7 +133,7 @@ test('the server answers, and its page is there', async () => {
   });
 });
 
-test.each(['editor', 'op', 'dataset'])('docs/extending/%s.md does what it says', async (name) => {
+test.each(['editor', 'op', 'dataset', 'model'])('docs/extending/%s.md does what it says', async (name) => {
   const page = readFileSync(join(root, 'docs/extending', `${name}.md`), 'utf8');
   let commands = 0;
   // A program's file name stands in its marker.
