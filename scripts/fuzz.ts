@@ -4,8 +4,8 @@
  * written to test/fuzz/findings/, which the tests read again.
  */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { packageRoot } from '../src/files/package-root.ts';
@@ -27,6 +27,10 @@ const seconds = (Number(values.minutes) * 60 * jobs) / names.length;
 /** A start and the batch that is under way when time is up. */
 const GRACE = 120;
 
+/** In memory where the system has such a disk; gone at the end, whatever ended a reader's process. */
+const scratch = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'visedit-fuzz-'));
+process.on('exit', () => rmSync(scratch, { recursive: true, force: true }));
+
 interface Done {
   target: string;
   executions: number;
@@ -43,7 +47,7 @@ function run(name: string): Promise<Done> {
   const child = spawn(
     process.execPath,
     ['--import', import.meta.resolve('tsx'), script, name, String(seconds), values.seed, corpus, findings],
-    { stdio: ['ignore', 'pipe', 'inherit'] },
+    { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, TMPDIR: scratch } },
   );
   const timer = setTimeout(() => child.kill('SIGKILL'), (seconds + GRACE) * 1000);
   let said = '';

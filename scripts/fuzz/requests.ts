@@ -61,7 +61,6 @@ const seeds: readonly (readonly [string, unknown?])[] = [
 
 export async function requests(): Promise<Target> {
   const dataDir = mkdtempSync(join(tmpdir(), 'visedit-fuzz-'));
-  process.on('exit', () => rmSync(dataDir, { recursive: true, force: true }));
   const server = await startServer({
     models: [model],
     dataDir,
@@ -88,6 +87,9 @@ export async function requests(): Promise<Target> {
       if (answer.status === 500) throw new TypeError(`500: ${text}`);
       if (/\n\s+at .*:\d+:\d+/.test(text)) throw new TypeError(`a stack for the client: ${text}`);
     },
-    close: () => server.stop(),
+    async close() {
+      await server.stop();
+      rmSync(dataDir, { recursive: true, force: true });
+    },
   };
 }

@@ -14,7 +14,7 @@ import type { Target } from './targets.ts';
 const [name, seconds, seed, corpusFolder, findings] = process.argv.slice(2) as [string, string, string, string, string];
 const coverage = new Coverage();
 // After the counters are on.
-const { targets } = await import('./targets.ts');
+const { cleanUp, targets } = await import('./targets.ts');
 const target: Target = await targets[name as keyof typeof targets]();
 const random = new Random(`${name} ${seed}`);
 
@@ -78,6 +78,7 @@ await tryAll(corpus);
 while (!isOver()) await tryAll(Array.from({ length: BATCH }, () => mutated(corpus, random)));
 rmSync(pending, { force: true });
 await target.close?.();
+cleanUp();
 process.stdout.write(
   `${JSON.stringify({ target: name, executions, corpus: corpus.length, blocks: coverage.blocks, findings: told.size })}\n`,
 );

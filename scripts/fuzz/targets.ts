@@ -16,14 +16,17 @@ const text = (value: string | object): Uint8Array => Buffer.from(typeof value ==
 const decode = (input: Uint8Array): string => Buffer.from(input).toString('utf8');
 const mini = (name: string): Buffer => readFileSync(join(packageRoot, 'models/mini-llava', name));
 
-/** A folder in memory where the system has one. */
+const folders: string[] = [];
 function scratch(): string {
-  const folder = mkdtempSync(join(process.platform === 'linux' ? '/dev/shm' : tmpdir(), 'visedit-fuzz-'));
-  if (folders.length === 0) process.on('exit', () => folders.map((one) => rmSync(one, { recursive: true, force: true })));
+  const folder = mkdtempSync(join(tmpdir(), 'visedit-fuzz-'));
   folders.push(folder);
   return folder;
 }
-const folders: string[] = [];
+
+/** Removes what the targets wrote. */
+export function cleanUp(): void {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+}
 
 /** A reader of one file of that name, in a folder with others. */
 function ofFile(

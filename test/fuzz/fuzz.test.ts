@@ -4,13 +4,15 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { faultOf } from '../../scripts/fuzz/judge.ts';
 import { mutated } from '../../scripts/fuzz/mutate.ts';
-import { type Target, type TargetName, targets } from '../../scripts/fuzz/targets.ts';
+import { cleanUp, type Target, type TargetName, targets } from '../../scripts/fuzz/targets.ts';
 import { Random } from '../../src/random.ts';
 import { root } from '../cli/start.ts';
 
 // A library prints what it does not know.
 beforeAll(() => void vi.spyOn(console, 'warn').mockImplementation(() => {}));
 afterAll(() => void vi.restoreAllMocks());
+
+afterAll(cleanUp);
 
 const { HOME } = process.env;
 afterAll(() => {
