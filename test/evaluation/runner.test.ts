@@ -269,7 +269,7 @@ describe('train', () => {
   });
 
   test('a loss that is not finite and a layer out of range are told', async () => {
-    const loss = await visedit(words('train-broken', '--lr', '1e12', '--set', 'clip=1e30'));
+    const loss = await visedit(words('train-broken', '--lr', '1e12', '--set', 'clip=1e30', '--set', 'muonRate=1e12'));
     expect(loss.code).toBe(1);
     expect(loss.stderr).toMatch(/step 2: the loss is .*; weights of step 1 are kept.*; no checkpoint had been written yet/);
     const layer = await visedit(words('train-layer', '--layer', '3'));
