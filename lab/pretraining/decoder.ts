@@ -25,6 +25,7 @@ import {
 import type { Architecture } from '../../src/models/architecture.ts';
 import { type SplitStates, splitLayer, splitStates, textInPlace } from '../../src/models/forward.ts';
 import { Sites } from '../../src/models/sites.ts';
+import { causalBlocks } from '../../src/nn/layers.ts';
 import { Trainer } from '../../src/nn/trainer.ts';
 import { Weights } from '../../src/nn/weights.ts';
 import { compile } from '../../src/runtime/node.ts';
@@ -80,7 +81,15 @@ export async function decoderTrainer(
   const states: SplitStates[] = [];
   for (let i = 0; i < decoder.layers; i++) {
     const spread = stage.reread > 0 && i <= stage.rereadAfter ? (y: Node): Node => gather(y, order) : undefined;
-    x = splitLayer(decoder, i, x, { weights: w, sites: new Sites(), positions, bias, length, spread });
+    x = splitLayer(decoder, i, x, {
+      weights: w,
+      sites: new Sites(),
+      positions,
+      bias,
+      length,
+      blocks: causalBlocks(length),
+      spread,
+    });
     states.push(x);
   }
   const flat = (of: SplitStates): Node => reshape(textInPlace(of, length), [mulDim('s', 'l'), d]);

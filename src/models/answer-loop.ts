@@ -53,7 +53,7 @@ function steps(vlm: Vlm, { first, past, length }: Start, lasting: Rewrite | unde
       { name: 'recent', length: 'g' },
     ],
   };
-  const step = forward({ decoder, rewrite: lasting }, plan);
+  const step = forward({ decoder, runsOf: vlm.runsOf, rewrite: lasting }, plan);
   const axes = decoder.positionAxes ?? 1;
   const positions = input('nextPositions', axes === 1 ? ['b', 1] : [axes, 'b', 1], 'int64');
   const gaps = input('gaps', ['b', 1, 1, length]);
@@ -104,7 +104,7 @@ function steps(vlm: Vlm, { first, past, length }: Start, lasting: Rewrite | unde
 
 /** The prompt of a plan and its steps. Inputs: those of the plan, `order` [b, 1]: 0 to b − 1, and those of the steps. */
 function answersOf(vlm: Vlm, plan: Plan, rewrite: Rewrite | undefined, lasting: Rewrite | undefined): Record<string, Node> {
-  const read = forward({ decoder: vlm.decoder, rewrite }, plan);
+  const read = forward({ decoder: vlm.decoder, runsOf: vlm.runsOf, rewrite }, plan);
   // Rows are chosen by a symbol of their own; here there is one for each input.
   const rowOfEach = input('order', ['b', 1], 'int64');
   const means = gather(mean(read.logits!, 1), rowOfEach);

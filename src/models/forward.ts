@@ -5,7 +5,6 @@
 
 import { addDim, type Dim, mulDim, subDim } from '../graph/dim.ts';
 import { concat, gather, input, type Node, pad, reshape, slice } from '../graph/index.ts';
-import { causalBlocks } from '../nn/layers.ts';
 import { Weights } from '../nn/weights.ts';
 import type { Decoder, KeysAndValues, LayerContext } from './architecture.ts';
 import type { Rewrite } from './rewrite.ts';
@@ -61,14 +60,13 @@ export interface SplitContext {
   positions: Node;
   /** causal, of the whole inputs: [b, 1, l, l] */
   bias: Node;
+  /** of the first part: runs of positions for `attend` */
+  blocks: readonly Dim[];
   /** rows of the first part -> rows of the text: [p, ...] -> [b, ...]; the identity when left out */
   spread?: (x: Node) => Node;
   /** rows of the inputs that the rows of the first part are, on an axis; all of them when left out */
   chosen?: (x: Node, axis: number) => Node;
 }
-
-/** Runs of positions of a part whose length is known, for `attend`. */
-const blocksOf = (length: Dim): number[] => (typeof length === 'number' ? causalBlocks(length) : []);
 
 /** Layers [from, to) over whole inputs. */
 export function walk(decoder: Decoder, from: number, to: number, x: Node, context: LayerContext): Node {
@@ -94,7 +92,17 @@ export function splitLayer(
   { prefix, text }: SplitStates,
   context: SplitContext,
 ): SplitStates & { seen: Record<string, Node> } {
-  const { weights, prefixWeights = weights, sites, length, positions, bias, spread = (x) => x, chosen = (x) => x } = context;
+  const {
+    weights,
+    prefixWeights = weights,
+    sites,
+    length,
+    positions,
+    bias,
+    blocks,
+    spread = (x) => x,
+    chosen = (x) => x,
+  } = context;
   const several = positions.rank === 3;
   const [batchAxis, columnAxis] = (several ? [1, 2] : [0, 1]) as [number, number];
   const l = positions.dim(-1);
@@ -104,7 +112,7 @@ export function splitLayer(
     sites: before,
     positions: slice(chosen(positions, batchAxis), columnAxis, 0, length),
     bias: slice(slice(chosen(bias, 0), 2, 0, length), 3, 0, length),
-    blocks: blocksOf(length),
+    blocks,
   });
   const [key, value] = ['key', 'value'].map((part) => `layers.${index}.attn.${part}`) as [string, string];
   const past = { key: spread(before.get(key)), value: spread(before.get(value)) };
@@ -158,6 +166,8 @@ export const siteOf = (name: string): string => name.replace(/^\w+\.(\d+)/, 'lay
 /** What a plan is built with. */
 export interface Given {
   readonly decoder: Decoder;
+  /** runs of the positions before a length, for `attend` */
+  readonly runsOf: (length: Dim | undefined) => readonly number[];
   readonly rewrite?: Rewrite | undefined;
 }
 
@@ -170,7 +180,7 @@ export function mergeVisual(words: Node, spans: Spans, width: number): Node {
  * The graph of a plan. Inputs, as far as it reads them: ids, positions [b, l], bias [b, 1, l, earlier + l], visual [b, v, d] and those of `spanInputs`;
  * hidden [b, l, d]; rows [r]; what `cache` names; the inputs of the rewrite.
  */
-export function forward({ decoder, rewrite }: Given, plan: Plan): Record<string, Node> {
+export function forward({ decoder, runsOf, rewrite }: Given, plan: Plan): Record<string, Node> {
   const { from, to, read, image, rows = false, cache = [], step = false, entered = false } = plan;
   const d = decoder.hidden;
   const axes = decoder.positionAxes ?? 1;
@@ -195,18 +205,17 @@ export function forward({ decoder, rewrite }: Given, plan: Plan): Record<string,
     x = sites.site(`layers.${from - 1}.out`, input('hidden', ['b', length, d]));
   }
   const earlier = cache.map((one) => cachedInputs(decoder, one));
-  const runs =
-    image && whole && typeof plan.prefix === 'number'
-      ? causalBlocks(plan.prefix)
-      : typeof plan.length === 'number'
-        ? causalBlocks(plan.length)
-        : [];
+  const runs = runsOf(image && whole && typeof plan.prefix === 'number' ? plan.prefix : plan.length);
   const blocks = runs.length === 0 ? undefined : whole ? [...runs, length] : runs;
   const past = cache.length === 0 ? {} : { past: (i: number) => earlier.map((of) => of(i)) };
   x = walk(decoder, from, split ? last : to, x, { weights, sites, positions, bias, ...(blocks ? { blocks } : {}), ...past });
   if (split) {
     const end = plan.prefix!;
-    const parts = splitLayer(decoder, last, splitStates(x, end), { weights, sites: new Sites(), positions, bias, length: end });
+    const parts = splitLayer(decoder, last, splitStates(x, end), {
+      ...{ weights, sites: new Sites(), positions, bias },
+      length: end,
+      blocks: runsOf(end),
+    });
     for (const [name, value] of Object.entries(parts.seen)) sites.site(name, value);
     x = textInPlace(parts, end);
   }

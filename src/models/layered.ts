@@ -118,7 +118,7 @@ function weightsOfLayer(vlm: Vlm, i: number): readonly string[] {
   weightsOf.set(vlm, known);
   let names = known.get(i);
   if (names === undefined) {
-    const graph = forward({ decoder: vlm.decoder }, { from: i, to: i + 1, image: false, read: [`layers.${i}.out`] });
+    const graph = forward(vlm, { from: i, to: i + 1, image: false, read: [`layers.${i}.out`] });
     names = topological(Object.values(graph))
       .filter((node) => node.op === parameterOp)
       .map(nameOf);

@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto';
 import type { Dim } from '../graph/dim.ts';
 import { f32, graphHash, type Node, nameOf, parameterOp, type Tensor, topological } from '../graph/index.ts';
 import { type Asked, anyPicture, type Picture, type PreparedPicture, type RgbImage } from '../input/segments.ts';
+import { causalBlocks } from '../nn/layers.ts';
 import { Weights } from '../nn/weights.ts';
 import type { WeightSource } from '../onnx/emit.ts';
 import type { CompileOptions, Engine, Feeds, Program } from '../runtime/program.ts';
@@ -218,9 +219,13 @@ export class Vlm {
     );
   }
 
+  /** Runs of a causal sequence of this length for `attend`: none where it is short, not known before a run, or the device has no use for them. */
+  readonly runsOf = (length: Dim | undefined): readonly number[] =>
+    typeof length === 'number' && this.engine.device.causalRuns ? causalBlocks(length) : [];
+
   /** The program of a plan, edited by a rewrite. */
   planned(plan: Plan, rewrite?: Rewrite): Promise<Program> {
-    const given = { decoder: this.decoder, rewrite };
+    const given = { decoder: this.decoder, runsOf: this.runsOf, rewrite };
     return this.#compiled(
       keyOf([plan, rewrite]),
       () => forward(given, plan),

@@ -13,6 +13,8 @@ export interface Device {
   readonly lacks: ReadonlySet<string>;
   /** products and softmax take axes of length 0 */
   readonly emptyAxes: boolean;
+  /** long causal attention goes in runs of positions, which leave out most of what is above the diagonal; copies cost more than that on a card with fast products */
+  readonly causalRuns: boolean;
   /** greedy answers are one run, prompt and steps, whose keys and values stay there */
   readonly wholeAnswers: boolean;
   /** the card, where it has a name */
@@ -21,8 +23,11 @@ export interface Device {
 
 /** One line per device. */
 export const devices: Readonly<Record<DeviceName, Device>> = {
-  cpu: { name: 'cpu', half: false, float16: true, lacks: new Set(), emptyAxes: true, wholeAnswers: false },
-  cuda: { name: 'cuda', half: true, float16: true, lacks: new Set(), emptyAxes: true, wholeAnswers: true },
+  cpu: { name: 'cpu', half: false, float16: true, lacks: new Set(), emptyAxes: true, causalRuns: true, wholeAnswers: false },
+  cuda: { name: 'cuda', half: true, float16: true, lacks: new Set(), emptyAxes: true, causalRuns: false, wholeAnswers: true },
   // A product over an empty axis ends the process there.
-  webgpu: { name: 'webgpu', half: true, float16: true, lacks: new Set(['FusedMatMul']), emptyAxes: false, wholeAnswers: false },
+  webgpu: {
+    ...{ name: 'webgpu', half: true, float16: true, lacks: new Set(['FusedMatMul']), emptyAxes: false },
+    ...{ causalRuns: true, wholeAnswers: false },
+  },
 };

@@ -42,7 +42,10 @@ export function tailLogits(vlm: Vlm, from: number, prefix: Dim, weights: Weights
   const { decoder } = vlm;
   const { length: l, positions, bias } = placeInputs(decoder.positionAxes ?? 1, prefix);
   const hidden = splitStates(input('hidden', ['b', l, decoder.hidden]), prefix);
-  const x = walkSplit(decoder, from, decoder.layers, hidden, { weights, sites, positions, bias, length: prefix });
+  const x = walkSplit(decoder, from, decoder.layers, hidden, {
+    ...{ weights, sites, positions, bias, length: prefix },
+    blocks: vlm.runsOf(prefix),
+  });
   const flat = reshape(textInPlace(x, prefix), [mulDim('b', l), decoder.hidden]);
   return decoder.head(gather(flat, input('rows', ['r'], 'int64')), weights);
 }

@@ -90,7 +90,7 @@ export function metaTerms(vlm: Vlm, from: number, changes: ReadonlyMap<string, L
       weights: under(4),
       prefixWeights: under(3),
       sites: new Sites(),
-      ...{ positions, bias, length: prefix },
+      ...{ positions, bias, length: prefix, blocks: vlm.runsOf(prefix) },
       spread: asRows,
       chosen: picturesOnce,
     },

@@ -95,7 +95,10 @@ export function objective(vlm: Vlm, layer: number, shape: AdapterShape, losses: 
     layer + 1,
     decoder.layers,
     { prefix: writeVisual(pictures, output, spans), text: hidden.text },
-    { weights: frozen, sites: new Sites(), positions, bias, length: prefix, spread: asRows, chosen: picturesOnce },
+    {
+      ...{ weights: frozen, sites: new Sites(), positions, bias, length: prefix },
+      ...{ blocks: vlm.runsOf(prefix), spread: asRows, chosen: picturesOnce },
+    },
   );
   // Answers are read after the picture.
   const flat = reshape(textInPlace(x, prefix), [mulDim(b, l), d]);
