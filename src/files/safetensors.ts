@@ -88,18 +88,8 @@ export class SafetensorsFile {
     private readonly stats: FileState,
   ) {}
 
-  /**
-   * For whoever maps the file, whose bytes may change under it.
-   * @param age milliseconds for which an earlier look at the file is good enough
-   * @throws FileChanged
-   */
-  readonly check = (age = 0): void => {
-    const now = performance.now();
-    if (now - this.#checked < age) return;
-    assertUnchanged(this.path, this.stats);
-    this.#checked = now;
-  };
-  #checked = Number.NEGATIVE_INFINITY;
+  /** For whoever maps the file, whose bytes may change under it. @throws FileChanged */
+  readonly check = (): void => assertUnchanged(this.path, this.stats);
 
   names(): string[] {
     return [...this.entries.keys()];

@@ -18,7 +18,7 @@ export interface Emitted {
   /** innermost folder of all external data, if any */
   folder: string | undefined;
   /** of every file of external data; throws when it was changed */
-  checks: ReadonlySet<NonNullable<WeightLocation['check']>>;
+  checks: ReadonlySet<() => void>;
   /** input names with their declared dtype and shape, in the order of the graph */
   inputs: Map<string, { dtype: DType; shape: readonly Dim[] }>;
   outputs: Map<string, { dtype: DType; shape: readonly Dim[] }>;

@@ -14,7 +14,7 @@ export interface WeightLocation {
   dtype: DType | 'bfloat16';
   shape: readonly number[];
   /** asked before and after every run, since the file stays mapped: throws when it is no longer the file that was opened */
-  check?: (age?: number) => void;
+  check?: () => void;
 }
 
 /**
@@ -71,7 +71,7 @@ export class WeightEmitter {
   readonly #written = new Set<string>();
   readonly folder: string | undefined;
   /** of every file that weights lie in */
-  readonly checks: ReadonlySet<NonNullable<WeightLocation['check']>>;
+  readonly checks: ReadonlySet<() => void>;
 
   constructor(emitter: Writer, bound: ReadonlyMap<string, WeightLocation | Tensor | BlockWeight>, options: EmitOptions) {
     this.#emitter = emitter;
