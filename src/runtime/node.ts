@@ -1,7 +1,7 @@
 /** ONNX Runtime on Node: CPU and WebGPU from the npm package, CUDA where its libraries are installed. The only file that imports onnxruntime-node. */
 
 // Before ONNX Runtime is loaded.
-import './no-telemetry.ts';
+import './environment.ts';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';

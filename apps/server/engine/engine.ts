@@ -5,7 +5,7 @@
 
 import { Worker } from 'node:worker_threads';
 import { ownProgram } from '../../../src/files/own-program.ts';
-import '../../../src/runtime/no-telemetry.ts';
+import '../../../src/runtime/environment.ts';
 import { fromPlainError, stopped } from '../errors.ts';
 import type { FromEngine, ToEngine } from './messages.ts';
 import type { EngineOptions, TaskName, Tasks } from './tasks.ts';
