@@ -144,12 +144,14 @@ describe.skipIf(!hasChromium)('studio', () => {
       expect(first.slice(0, 2)).toEqual(['pizza', wrong.target]);
 
       // Everything taken back.
+      const setsNow = async () => (await fetch(`${studio.url}/v1/sets`)).text();
       const undo = page.getByRole('button', { name: /^Undo/ });
       for (let left = 3; left > 0; left--) {
+        const before = await setsNow();
         await undo.click();
-        await page.waitForLoadState('networkidle');
+        await expect.poll(setsNow, { timeout: 20 * seconds }).not.toBe(before);
       }
-      const sets = (await (await fetch(`${studio.url}/v1/sets`)).json()) as { data: { edits: { enabled: boolean }[] }[] };
+      const sets = JSON.parse(await setsNow()) as { data: { edits: { enabled: boolean }[] }[] };
       expect(sets.data.flatMap(({ edits }) => edits.filter(({ enabled }) => enabled))).toEqual([]);
       expect(problems).toEqual([]);
       await page.context().close();
