@@ -151,18 +151,31 @@ async function profile(): Promise<void> {
     const events = JSON.parse(readFileSync(join(folder, name), 'utf8')) as {
       cat: string;
       name: string;
+      ts: number;
       dur: number;
-      args?: { op_name?: string; provider?: string };
+      args?: { op_name?: string; provider?: string; input_type_shape?: unknown };
     }[];
-    const times = new Map<string, { time: number; count: number }>();
-    for (const { cat, name, dur, args } of events) {
-      if (cat !== 'Node' || !name.endsWith('_kernel_time')) continue;
-      const key = `${args?.op_name} ${args?.provider?.slice(0, 4)}`;
-      const before = times.get(key) ?? { time: 0, count: 0 };
-      times.set(key, { time: before.time + dur / 1000, count: before.count + 1 });
+    // The first run chooses kernels: only the last one counts.
+    const begin = Math.max(...events.filter(({ name }) => name === 'model_run').map(({ ts }) => ts));
+    const [byOperator, byShape] = [
+      new Map<string, { time: number; count: number }>(),
+      new Map<string, { time: number; count: number }>(),
+    ];
+    for (const { cat, name, ts, dur, args } of events) {
+      if (cat !== 'Node' || ts < begin || !name.endsWith('_kernel_time')) continue;
+      const operator = `${args?.op_name} ${args?.provider?.slice(0, 4)}`;
+      for (const [times, key] of [
+        [byOperator, operator],
+        [byShape, `${operator} ${JSON.stringify(args?.input_type_shape)}`],
+      ] as const) {
+        const before = times.get(key) ?? { time: 0, count: 0 };
+        times.set(key, { time: before.time + dur / 1000, count: before.count + 1 });
+      }
     }
-    const sorted = [...times].sort(([, a], [, b]) => b.time - a.time).slice(0, 30);
-    for (const [key, { time, count }] of sorted) say(`${key}, ${count} times`, time, ' ms');
+    for (const times of [byOperator, byShape]) {
+      const sorted = [...times].sort(([, a], [, b]) => b.time - a.time).slice(0, 30);
+      for (const [key, { time, count }] of sorted) say(`${key}, ${count} times`, time, ' ms');
+    }
   }
 }
 
