@@ -100,14 +100,15 @@ export type Part = 'whole' | 'prefix' | 'text';
 const columns = ({ prefix, length }: BatchShape, part: Part): [number, number] =>
   part === 'whole' ? [0, length] : part === 'prefix' ? [0, prefix] : [prefix, length];
 
-/** Calls `put` for every position of every input that stands among the part's columns, with its place in [b * columns]. */
-function eachPlace(batch: BatchShape, part: Part, put: (n: number, position: number, place: number) => void): void {
+/** Calls `put` for every run of positions that stands among the part's columns: its length, and its first place in [b * columns]. */
+function eachRun(batch: BatchShape, part: Part, put: (n: number, position: number, place: number, length: number) => void): void {
   const [from, to] = columns(batch, part);
   batch.sequences.forEach((_, n) => {
     let position = 0;
     for (const [start, end] of runsOf(batch, n)) {
-      for (let column = start; column < end; column++, position++)
-        if (column >= from && column < to) put(n, position, n * (to - from) + column - from);
+      const [first, last] = [Math.max(start, from), Math.min(end, to)];
+      if (first < last) put(n, position + first - start, n * (to - from) + first - from, last - first);
+      position += end - start;
     }
   });
 }
@@ -120,9 +121,9 @@ export function idFeeds(batch: BatchShape, part: Part = 'whole'): Tensor {
   const [from, to] = columns(batch, part);
   const data = new BigInt64Array(batch.sequences.length * (to - from));
   const low = lowerHalves(data);
-  eachPlace(batch, part, (n, position, place) => {
-    const id = batch.sequences[n]!.ids[position]!;
-    if (id > 0) low[2 * place] = id;
+  eachRun(batch, part, (n, position, place, length) => {
+    const { ids } = batch.sequences[n]!;
+    for (let i = 0; i < length; i++) low[2 * (place + i)] = Math.max(0, ids[position + i]!);
   });
   return i64(data, [batch.sequences.length, to - from]);
 }
@@ -134,9 +135,12 @@ export function positionFeeds(batch: BatchShape, axes = 1, part: Part = 'whole')
   const size = b * (to - from);
   const data = new BigInt64Array(axes * size);
   const low = lowerHalves(data);
-  eachPlace(batch, part, (n, position, place) => {
-    const own = batch.sequences[n]!.positions;
-    for (let axis = 0; axis < axes; axis++) low[2 * (axis * size + place)] = own?.[axis]?.[position] ?? position;
+  eachRun(batch, part, (n, position, place, length) => {
+    const { positions } = batch.sequences[n]!;
+    for (let axis = 0; axis < axes; axis++) {
+      const own = positions?.[axis];
+      for (let i = 0; i < length; i++) low[2 * (axis * size + place + i)] = own?.[position + i] ?? position + i;
+    }
   });
   return i64(data, axes === 1 ? [b, to - from] : [axes, b, to - from]);
 }
