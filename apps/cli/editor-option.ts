@@ -1,4 +1,4 @@
-/** How commands are told an editor: by its id, or by a module that exports one. */
+/** The option `--editor`: the id of an editor, or a module that exports one. */
 import { editorIds } from '../../src/editors/index.ts';
 import { findEditor, namesEditor } from '../../src/editors/outside.ts';
 import { choice, repeatable, text, type Value } from './frame/values.ts';

@@ -131,7 +131,7 @@ export interface Editor {
 }
 
 /**
- * Refuses edits that are not this editor's, for another model, made with different weights, or not as they must be.
+ * Refuses edits of another editor, edits of another model, edits made with different weights, and edits whose settings or tensors do not fit.
  * @param forms what the editor's edits and weights hold
  * @throws Error that names the edit, and what fits
  */

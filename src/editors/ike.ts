@@ -53,7 +53,7 @@ const id = 'ike';
 export const kinds = ['copy', 'update', 'retain'] as const;
 export type DemonstrationKind = (typeof kinds)[number];
 
-/** Kinds of the places, the most similar first: any beginning of it is a mixture. */
+/** Kinds of demonstrations in the order of similarity, the most similar first. Where only the first few fit, they still are of several kinds. */
 const places: readonly DemonstrationKind[] = ['update', 'retain', 'update', 'retain', 'copy', 'retain', 'update', 'retain'];
 
 /** Tokens kept free for the query's answer. */

@@ -106,8 +106,8 @@ test.each<[string, string | Buffer, number, RegExp]>([
 });
 
 /**
- * Headers and what safe_open of the reference library (safetensors 0.8.0 for Python) says of them, with that many bytes of data behind: one file
- * of every kind of fault, and of 20,000 generated ones some of each of the reference's messages.
+ * Headers with that many bytes of data behind them, and what safe_open of the reference library (safetensors 0.8.0 for Python) says of each. There is
+ * one file for every kind of fault. The others were chosen from 20,000 generated files, so that each message of the reference occurs several times.
  */
 const verdicts = JSON.parse(readFileSync(new URL('./safetensors-verdicts.json', import.meta.url), 'utf8')) as {
   name?: string;

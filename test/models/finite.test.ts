@@ -67,9 +67,9 @@ describe.each([
 ])('%s with element %i of %d', (name, index, value) => {
   const said = new RegExp(`${name.replaceAll('.', '\\.')} in .*model\\.safetensors holds ${value} as element ${index} of \\[`);
 
-  test.each(ways)('%s', async (way, run) => {
-    // States before the last norm do not read it.
-    if (/^trace|visual/.test(way) && name.endsWith('model.norm.weight')) return;
+  // States before the last norm do not read it.
+  const reading = ways.filter(([way]) => !(/^trace|visual/.test(way) && name.endsWith('model.norm.weight')));
+  test.each(reading)('%s', async (_, run) => {
     await using(broken(name, index, value), {}, (vlm) => expect(run(vlm)).rejects.toThrow(said));
   });
 
@@ -89,14 +89,7 @@ test('rounding to whole numbers names file and weight, when it is opened and whe
 
 test('values that become too large though all weights are finite', async () => {
   const dir = broken('language_model.model.layers.0.mlp.down_proj.weight', 0, 3e38);
-  await using(dir, {}, async (vlm) => {
-    const out = await vlm
-      .batch([vlm.layout({ prompt: 'x', image })])
-      .then(() => ways[0]![1](vlm))
-      .catch((error: Error) => error);
-    // One such value may drown in the norm; when it does not, no weight is blamed.
-    if (out instanceof Error) expect(out.message).toMatch(/though all weights are/);
-  });
+  await using(dir, {}, (vlm) => expect(ways[0]![1](vlm)).rejects.toThrow(/though all weights are/));
 });
 
 test('a value that is not finite is found wherever it is', () => {

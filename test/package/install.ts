@@ -1,4 +1,4 @@
-/** The package as people get it: packed, and installed from its tarball into an empty project, where no TypeScript loader helps. */
+/** Packs the package and installs the tarball into an empty project, as its users do: no TypeScript loader is there. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -55,9 +55,10 @@ describe('as a process', () => {
 const mounts = process.platform === 'linux' && process.getuid?.() === 0;
 test.skipIf(!mounts)(
   'on a full disk changes are refused with 507, nothing is left of them, and edits can be deleted',
-  async () => {
+  async ({ skip }) => {
     const folder = temporaryFolder();
-    if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', folder]).status !== 0) return;
+    if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', folder]).status !== 0)
+      skip('no file system can be mounted here');
     try {
       const harness = await startHarness({ dataDir: folder });
       const edit = { model: 'mini-llava', editor: 'vead', probes: 'none', ...requestOf(harness.records[0]!) };

@@ -1,4 +1,4 @@
-/** `visedit convert`: any readable model as one safetensors folder. */
+/** `visedit convert`: writes any model that opens here as one safetensors folder. */
 import { defineCommand } from '../frame/command.ts';
 import { choice, outFolder, text } from '../frame/values.ts';
 import { stoppable } from '../stoppable.ts';

@@ -37,7 +37,7 @@ export class Steps {
     return {
       device,
       compile: async (outputs, options) => {
-        // Another task may wait for the same program: opening it is not given up.
+        // A stopped task does not stop the opening of a program, since another task may wait for the same one.
         const program = await this.#step(() => compile(outputs, options), false);
         const run = program.run.bind(program);
         program.run = (feeds, only) => this.#step(() => run(feeds, only), true);
