@@ -1,5 +1,6 @@
 /** Values of visual tokens as values of the pictures' patches, which heat maps are drawn from. */
 
+import { finestView } from '../input/image/views.ts';
 import type { VisualGrid } from '../input/segments.ts';
 import { drawOnPatches, patchMap } from '../models/patch-map.ts';
 import type { Sequence } from '../models/sequence.ts';
@@ -29,7 +30,10 @@ export async function onPictures(vlm: Vlm, { pictures }: Sequence): Promise<(val
       at += count;
       const { grid, regionOf } = prepared;
       const cells = grid[0] * grid[1];
-      return { grid, regionOf, values: map === undefined ? own.slice(count - cells) : drawOnPatches(own, map) };
+      if (map !== undefined) return { grid, regionOf, values: drawOnPatches(own, map) };
+      const { views } = prepared;
+      const drawn = views === undefined ? own.slice(count - cells) : finestView(views).tokens.map((token) => own[token]!);
+      return { grid, regionOf, values: drawn };
     });
   };
 }

@@ -28,12 +28,27 @@ export interface VisualGrid {
   regionOf(cell: number): Region;
 }
 
+/** Visual tokens that fill a part of the picture in rows and columns: the whole picture, or its tiles put together. Plain data. */
+export interface View {
+  readonly of: 'whole' | 'tiles';
+  /** the part of the original picture */
+  readonly region: Region;
+  /** rows and columns of cells over the region */
+  readonly grid: readonly [number, number];
+  /** the visual token of each cell, row by row */
+  readonly tokens: readonly number[];
+  /** rows and columns of tiles */
+  readonly tiles?: readonly [number, number];
+}
+
 /** A picture as a model's processor leaves it: what the image encoder reads, and what its visual tokens will stand for. */
 export interface PreparedPicture extends VisualGrid {
   /** inputs of the image encoder by name, without a batch axis; computed when called */
   pixels(): Readonly<Record<string, Tensor>>;
   /** visual tokens */
   readonly count: number;
+  /** what its visual tokens show, in their order; absent: they are the cells of `grid`, or no part of the picture by themselves */
+  readonly views?: readonly View[];
 }
 
 /** A picture in a model's input: how many visual tokens it has, and what they are. */
@@ -44,6 +59,8 @@ export interface Picture {
   readonly count: number;
   /** visual tokens [count, width]; computed when first asked for */
   see(): Promise<Tensor<'float32'>>;
+  /** what they show: see `PreparedPicture` */
+  readonly views?: readonly View[] | undefined;
   /** absent where only the visual tokens are known */
   readonly prepared?: PreparedPicture;
 }

@@ -1,9 +1,13 @@
 /** Pictures in prompts and in the image encoder: what families share. */
 
 import { input, type Node } from '../graph/index.ts';
+import type { ProcessedPicture } from '../input/image/modern.ts';
 import type { ImageProcessor } from '../input/image/processor.ts';
-import type { PreparedPicture, Region, RgbImage } from '../input/segments.ts';
+import { cellOf, finestView } from '../input/image/views.ts';
+import type { PreparedPicture, RgbImage } from '../input/segments.ts';
 import type { FixedPictures, LaidToken, PromptPart, TextCodec } from './architecture.ts';
+
+export { cellOf } from '../input/image/views.ts';
 
 /** Pixel values [b, 3, height, width] of pictures of one size. */
 export const fixedPixels = ({ size }: FixedPictures): Record<string, Node> => ({ pixels: input('pixels', ['b', 3, ...size]) });
@@ -14,11 +18,10 @@ export function prepareFixed({ count, grid }: FixedPictures, processor: ImagePro
   return { count, grid, regionOf: (cell) => cellOf(seen, grid, cell), pixels: () => ({ pixels: processor.process(image) }) };
 }
 
-/** Cell i, row by row, of a grid over a region. */
-export function cellOf(region: Region, [rows, columns]: readonly [number, number], cell: number): Region {
-  const [width, height] = [region.width / columns, region.height / rows];
-  const row = Math.floor(cell / columns);
-  return { left: region.left + (cell - row * columns) * width, top: region.top + row * height, width, height };
+/** A picture for a family whose pictures differ in their visual tokens; heat maps are drawn on its tiles where it has some. */
+export function prepareViews({ pixels, count, views }: ProcessedPicture): PreparedPicture {
+  const { region, grid } = finestView(views);
+  return { pixels, count, views, grid, regionOf: (cell) => cellOf(region, grid, cell) };
 }
 
 /** Tokens of a text in which one token stands for a whole picture. */

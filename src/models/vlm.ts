@@ -166,6 +166,9 @@ export class Vlm {
       get count() {
         return fixed?.count ?? ready().count;
       },
+      get views() {
+        return ready().views;
+      },
       get prepared() {
         return ready();
       },

@@ -17,8 +17,8 @@ export async function picturesOf(vlm: Vlm, paths: readonly (string | null)[]): P
     const prepared = await Promise.all(some.map(async (path) => vlm.processor(await decodeImage(path))));
     const seen = await vlm.see(prepared);
     some.forEach((path, i) => {
-      const { count } = prepared[i]!;
-      out.set(path, { key: path, count, see: () => Promise.resolve(seen[i]!) });
+      const { count, views } = prepared[i]!;
+      out.set(path, { key: path, count, views, see: () => Promise.resolve(seen[i]!) });
     });
   }
   return out;

@@ -8,7 +8,7 @@ import { z } from 'zod';
 import { exactly, flag, parseConfig, positive, count as wholeNumber } from '../../files/config.ts';
 import type { Json } from '../../files/json.ts';
 import type { Tensor } from '../../graph/dtype.ts';
-import type { Region, RgbImage } from '../segments.ts';
+import type { Region, RgbImage, View } from '../segments.ts';
 import { edge, type ImageSettings, resizerOf, rgb } from './config.ts';
 import { onWhite } from './decode.ts';
 import { anyRes, type Size, smartSize, smolTiles, tiledCanvas } from './grids.ts';
@@ -24,6 +24,7 @@ import {
   qwenPixels,
   smolVlmTiles,
 } from './tiles.ts';
+import { rowView, tileView, tokenPlaces } from './views.ts';
 
 /** A picture as a processor leaves it. */
 export interface ProcessedPicture {
@@ -35,7 +36,8 @@ export interface ProcessedPicture {
   readonly grid: readonly [number, number];
   /** height and width that the picture is scaled to */
   readonly size: Size;
-  /** what visual token i stands for; undefined: it ends a row */
+  readonly views: readonly View[];
+  /** the part of the picture that visual token i shows; undefined: it ends a row */
   regionOf(token: number): Region | undefined;
 }
 
@@ -68,22 +70,27 @@ const typed = (name: string, other = name) =>
     .regex(new RegExp(`^(${name}|${other})ImageProcessor(Fast|Pil)?$`), `only ${name}ImageProcessor is supported`)
     .default(`${name}ImageProcessor`);
 
-/** Cell of a grid of rows and columns over a part of the picture. */
-function cellOf({ left, top, width, height }: Region, [rows, columns]: Size, cell: number): Region {
-  const row = Math.floor(cell / columns);
-  const [w, h] = [width / columns, height / rows];
-  return { left: left + (cell - row * columns) * w, top: top + row * h, width: w, height: h };
-}
 const whole = ({ width, height }: RgbImage): Region => ({ left: 0, top: 0, width, height });
 
-/** Tokens of tiles row by row, `side` x `side` each, then of the whole picture. */
-const inTiles =
-  (image: RgbImage, tiles: Size, side: number) =>
-  (token: number): Region => {
-    const tile = Math.floor(token / side ** 2);
-    const part = tile < tiles[0] * tiles[1] ? cellOf(whole(image), tiles, tile) : whole(image);
-    return cellOf(part, [side, side], token % side ** 2);
+/** Tokens of tiles row by row, `side` x `side` each, then of the whole picture; 0 x 0 and 1 x 1 tiles: of the whole picture alone. */
+function tileViews(image: RgbImage, tiles: Size, side: number): View[] {
+  const count = tiles[0] * tiles[1];
+  if (count < 2) return [rowView('whole', whole(image), [side, side])];
+  return [tileView(whole(image), tiles, side), rowView('whole', whole(image), [side, side], count * side ** 2)];
+}
+
+/** What follows from the views. */
+const seenBy = (views: readonly View[], count: number): Pick<ProcessedPicture, 'views' | 'count' | 'regionOf'> => {
+  let places: ReturnType<typeof tokenPlaces> | undefined;
+  return {
+    views,
+    count,
+    regionOf(token) {
+      places ??= tokenPlaces(views, count);
+      return places[token]?.region;
+    },
   };
+};
 
 /** How the settings' pixels are made. */
 function pixelSettings(
@@ -132,10 +139,9 @@ export function qwenProcessor(given: ImageSettings, limits: { minPixels?: number
       const grid: [number, number] = [scaled[0] / patch / merge, scaled[1] / patch / merge];
       return {
         pixels: () => ({ pixels: qwenPixels(onWhite(image), { patch, merge, frames, minPixels, maxPixels }, settings).pixels }),
-        count: grid[0] * grid[1],
+        ...seenBy([rowView('whole', whole(image), grid)], grid[0] * grid[1]),
         grid,
         size: scaled,
-        regionOf: (token) => cellOf(whole(image), grid, token),
       };
     },
   };
@@ -162,10 +168,9 @@ export function smolVlmProcessor(given: ImageSettings, side: number): PicturePro
       const { tiles, cut } = smolTiles([image.height, image.width], longest, tile);
       return {
         pixels: () => ({ pixels: pixelValues(smolVlmTiles(onWhite(image), longest, tile, settings), settings.values) }),
-        count: (tiles[0] * tiles[1] + 1) * side ** 2,
+        ...seenBy(tileViews(image, tiles, side), (tiles[0] * tiles[1] + 1) * side ** 2),
         grid: tiles,
         size: cut,
-        regionOf: inTiles(image, tiles, side),
       };
     },
   };
@@ -193,10 +198,9 @@ export function internVlProcessor(given: ImageSettings, side: number): PicturePr
       const tiles = canvas[0] * canvas[1];
       return {
         pixels: () => ({ pixels: pixelValues(internVlTiles(onWhite(image), tile, least, most, settings), settings.values) }),
-        count: (tiles === 1 ? 1 : tiles + 1) * side ** 2,
+        ...seenBy(tileViews(image, canvas, side), (tiles === 1 ? 1 : tiles + 1) * side ** 2),
         grid: canvas,
         size: [canvas[0] * tile, canvas[1] * tile],
-        regionOf: inTiles(image, canvas, side),
       };
     },
   };
@@ -219,10 +223,9 @@ export function gemmaProcessor(given: ImageSettings, side: number): PictureProce
   return {
     process: (image) => ({
       pixels: () => ({ pixels: pixelValues(gemmaTiles(onWhite(image), size, settings), settings.values) }),
-      count: side ** 2,
+      ...seenBy([rowView('whole', whole(image), [side, side])], side ** 2),
       grid: [side, side],
       size,
-      regionOf: (token) => cellOf(whole(image), [side, side], token),
     }),
   };
 }
@@ -263,10 +266,9 @@ export function oneVisionProcessor(given: ImageSettings, side: number, most: num
           pixels: () => ({
             pixels: pixelValues(oneVisionSquare(onWhite(image), tile, config.image_mean, settings), settings.values),
           }),
-          count: side ** 2 + 1,
+          ...seenBy([rowView('whole', around, [side, side])], side ** 2 + 1),
           grid: [0, 0],
           size: [tile, tile],
-          regionOf: (token) => (token === side ** 2 ? undefined : cellOf(around, [side, side], token)),
         };
       }
       const shape: Size = [image.height, image.width];
@@ -283,14 +285,12 @@ export function oneVisionProcessor(given: ImageSettings, side: number, most: num
       };
       return {
         pixels: () => ({ pixels: pixelValues(oneVisionTiles(onWhite(image), tile, resolutions, settings), settings.values) }),
-        count,
+        ...seenBy(
+          [rowView('whole', whole(image), [side, side]), { ...rowView('tiles', kept, packed, side ** 2, 1), tiles }],
+          count,
+        ),
         grid: tiles,
         size: resolution,
-        regionOf(token) {
-          if (token < side ** 2) return cellOf(whole(image), [side, side], token);
-          const [row, column] = [Math.floor((token - side ** 2) / (packed[1] + 1)), (token - side ** 2) % (packed[1] + 1)];
-          return column === packed[1] ? undefined : cellOf(kept, packed, row * packed[1] + column);
-        },
       };
     },
   };
