@@ -75,7 +75,7 @@ export type { Batch } from './models/batch.ts';
 export { barePrompt, conversation } from './models/chat.ts';
 export { type ClipVisionConfig, clipVit, patchEmbedding } from './models/clip-vit.ts';
 export { generate } from './models/generate.ts';
-export { type LlamaConfig, llama } from './models/llama.ts';
+export { type DecoderNames, type LlamaConfig, llama } from './models/llama.ts';
 export { builtInModels, loadModel, weightShapes } from './models/load.ts';
 export { cellOf, fixedPixels, pieces } from './models/pictures.ts';
 export { defineRewrite, type Rewrite } from './models/rewrite.ts';

@@ -1,17 +1,18 @@
 /**
  * LLaMA (Touvron et al. 2023; references: transformers 4.43 `modeling_llama.py`, `modeling_rope_utils.py`): RMSNorm, rotary positions, SwiGLU,
- * grouped key heads.
+ * grouped key heads. Qwen2 (biases of queries, keys and values) and Qwen3 (queries and keys normalised per head), alone and with the three position
+ * axes of Qwen's vision-LLMs, are options (transformers 5.24, `modeling_qwen2.py`, `modeling_qwen3.py`).
  * h[l] = h[l-1] + a[l] + m[l] (VisEdit Eq. 1), with a = attention(norm(h)), m = mlp(norm(h + a)).
  */
 
-import { add, expand, gather, matmul, mul, type Node, reshape, rmsNorm, rotary, scope } from '../graph/index.ts';
+import { add, expand, gather, matmul, mul, type Node, reshape, rmsNorm, scope } from '../graph/index.ts';
 import { activations } from '../nn/activations.ts';
 import { attend, attendRuns, linear, mergeHeads, splitHeads } from '../nn/layers.ts';
 import type { Weights } from '../nn/weights.ts';
 import type { Decoder, LayerContext } from './architecture.ts';
 import type { LlamaConfig as FileConfig } from './configs/llama.ts';
 import type { RopeScaling } from './configs/rope.ts';
-import { rotaryTables } from './rotary.ts';
+import { axialRotation, type RotarySections, type Rotation, rotaryFrequencies, rotation, sectionAxis } from './rotary.ts';
 
 /** Sizes and options of a LLaMA decoder, as its configuration names them. */
 export type LlamaConfig = Pick<
@@ -29,19 +30,45 @@ export type LlamaConfig = Pick<
   | 'tie_word_embeddings'
   | 'attention_bias'
   | 'mlp_bias'
-> & { head_dim?: number | null | undefined; rope_scaling?: RopeScaling | null | undefined };
+> & {
+  head_dim?: number | null | undefined;
+  rope_scaling?: RopeScaling | null | undefined;
+  /** of queries, keys and values alone; as `attention_bias` when left out */
+  qkv_bias?: boolean | undefined;
+  /** RMSNorm of the queries and keys of each head, before positions are applied */
+  qk_norm?: boolean | undefined;
+  /** given: a position has this many axes */
+  rope_sections?: RotarySections | undefined;
+};
 
-/** A LLaMA as a decoder. @param prefix of the weight names, such as `language_model.` */
-export function llama(config: LlamaConfig, prefix: string): Decoder {
+/** Where a decoder's weights stand among those of its model. */
+export interface DecoderNames {
+  /** before `layers.0…`, `embed_tokens` and `norm`, such as `model.language_model.` */
+  readonly model: string;
+  /** of the head, such as `lm_head` */
+  readonly head: string;
+}
+
+/**
+ * A LLaMA as a decoder.
+ * @param names where its weights stand; a text such as `language_model.` means `language_model.model.layers…` and `language_model.lm_head`
+ */
+export function llama(config: LlamaConfig, names: string | DecoderNames): Decoder {
+  const { model, head } = typeof names === 'string' ? { model: `${names}model.`, head: `${names}lm_head` } : names;
   const { hidden_size: d, num_attention_heads: heads, num_key_value_heads: keyHeads, vocab_size: vocabulary } = config;
   const k = config.head_dim ?? d / heads;
   const scale = 1 / Math.sqrt(k);
-  const { attention_bias: biased, mlp_bias: mlpBiased } = config;
+  const { attention_bias: biased, mlp_bias: mlpBiased, rope_sections: sections } = config;
+  const { qkv_bias: projectionsBiased = biased, qk_norm: normed = false } = config;
   const act = activations[config.hidden_act];
-  const tables = rotaryTables(config.max_position_embeddings, k, config.rope_theta, config.rope_scaling ?? undefined);
-  const at = (i: number, name: string): string => `${prefix}model.layers.${i}.${name}`;
-  const norm = (w: Weights, name: string, x: Node): Node => rmsNorm(x, w.get(name, [d]), config.rms_norm_eps);
-  const embedding = (w: Weights): Node => w.get(`${prefix}model.embed_tokens.weight`, [vocabulary, d]);
+  const scaling = config.rope_scaling ?? undefined;
+  const turning =
+    sections === undefined
+      ? rotation(config.max_position_embeddings, k, config.rope_theta, scaling)
+      : axialRotation(sections.sections.length, sectionAxis(sections), rotaryFrequencies(k, config.rope_theta, scaling));
+  const at = (i: number, name: string): string => `${model}layers.${i}.${name}`;
+  const norm = (w: Weights, name: string, x: Node, width = d): Node => rmsNorm(x, w.get(name, [width]), config.rms_norm_eps);
+  const embedding = (w: Weights): Node => w.get(`${model}embed_tokens.weight`, [vocabulary, d]);
 
   /** Each key head serves heads / keyHeads query heads. */
   const repeat = (x: Node): Node => {
@@ -50,21 +77,16 @@ export function llama(config: LlamaConfig, prefix: string): Decoder {
     return reshape(expand(reshape(x, [b, g, 1, l, k]), [b, g, heads / keyHeads, l, k]), [b, heads, l, k]);
   };
 
-  const project: Decoder['project'] = (i, x, positions, w) => ({
-    query: rotary(
-      splitHeads(linear(w, at(i, 'self_attn.q_proj'), x, d, heads * k, biased), heads),
-      positions,
-      tables.cos,
-      tables.sin,
-    ),
-    key: rotary(
-      splitHeads(linear(w, at(i, 'self_attn.k_proj'), x, d, keyHeads * k, biased), keyHeads),
-      positions,
-      tables.cos,
-      tables.sin,
-    ),
-    value: splitHeads(linear(w, at(i, 'self_attn.v_proj'), x, d, keyHeads * k, biased), keyHeads),
-  });
+  /** The heads of one projection [b, h, l, k]; of queries and keys before positions are applied. */
+  const headsOf = (i: number, of: 'q' | 'k' | 'v', x: Node, w: Weights): Node => {
+    const count = of === 'q' ? heads : keyHeads;
+    const split = splitHeads(linear(w, at(i, `self_attn.${of}_proj`), x, d, count * k, projectionsBiased), count);
+    return normed && of !== 'v' ? norm(w, at(i, `self_attn.${of}_norm.weight`), split, k) : split;
+  };
+  const project: Decoder['project'] = (i, x, positions, w) => {
+    const turn: Rotation = turning(positions);
+    return { query: turn(headsOf(i, 'q', x, w)), key: turn(headsOf(i, 'k', x, w)), value: headsOf(i, 'v', x, w) };
+  };
   const output: Decoder['output'] = (i, x, w) => linear(w, at(i, 'self_attn.o_proj'), x, heads * k, d, biased);
 
   const attention = (i: number, x: Node, { weights: w, sites, positions, bias, blocks, past }: LayerContext): Node => {
@@ -86,6 +108,7 @@ export function llama(config: LlamaConfig, prefix: string): Decoder {
     headWidth: k,
     vocabulary,
     maxPositions: config.max_position_embeddings,
+    ...(sections === undefined ? {} : { positionAxes: sections.sections.length }),
     scale,
     embed: (ids, w) => gather(embedding(w), ids),
     enter: (embeddings) => embeddings,
@@ -111,8 +134,8 @@ export function llama(config: LlamaConfig, prefix: string): Decoder {
         return sites.site(`layers.${i}.out`, add(middle, m));
       }),
     head: (x, w) => {
-      const normal = norm(w, `${prefix}model.norm.weight`, x);
-      const table = config.tie_word_embeddings ? embedding(w) : w.get(`${prefix}lm_head.weight`, [vocabulary, d]);
+      const normal = norm(w, `${model}norm.weight`, x);
+      const table = config.tie_word_embeddings ? embedding(w) : w.get(`${head}.weight`, [vocabulary, d]);
       return matmul(normal, table, false, true);
     },
   };

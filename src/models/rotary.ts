@@ -3,8 +3,9 @@
  * `modeling_rope_utils.py`. Numbers are rounded to float32 where the reference rounds.
  */
 
+import type { Dim } from '../graph/dim.ts';
 import { f32 } from '../graph/dtype.ts';
-import { constant, type Node } from '../graph/index.ts';
+import { cast, constant, cos, matmul, mul, mulDim, type Node, range, reshape, rotary, sin } from '../graph/index.ts';
 import type { RopeScaling } from './configs/rope.ts';
 
 const f = Math.fround;
@@ -83,8 +84,69 @@ function yarn(
   return { turns, attention: scaling.attention_factor ?? inferred };
 }
 
+/** Turns the heads [b, h, l, k] of tokens by their positions. */
+export type Rotation = (x: Node) => Node;
+
+/**
+ * Rotary positions with one axis: int64 [b, l].
+ * @param positions the longest input
+ */
+export function rotation(positions: number, width: number, theta: number, scaling?: RopeScaling): (at: Node) => Rotation {
+  const tables = rotaryTables(positions, width, theta, scaling);
+  return (at) => (x) => rotary(x, at, tables.cos, tables.sin);
+}
+
+/**
+ * Rotary positions with several axes, of which each turns pairs of its own: int64 [axes, b, l].
+ * @param axisOf the axis that turns pair j of a head @param turns of every pair per position
+ */
+export function axialRotation(
+  axes: number,
+  axisOf: (pair: number) => number,
+  { turns, attention }: { turns: Float32Array; attention: number },
+): (at: Node) => Rotation {
+  const half = turns.length;
+  const own = new Float32Array(axes * half);
+  turns.forEach((turn, j) => {
+    own[axisOf(j) * half + j] = turn;
+  });
+  const byAxis = constant(f32(own, [axes, half]));
+  return (at) => {
+    const [, b, l] = at.shape as [number, Dim, Dim];
+    const tokens = mulDim(b, l);
+    // All terms of a sum but one are 0, so that the product rounds as the position times the turn does.
+    const angles = matmul(reshape(cast(at, 'float32'), [axes, tokens]), byAxis, true);
+    const [c, s] = [cos(angles), sin(angles)].map((table) => (attention === 1 ? table : mul(table, attention))) as [Node, Node];
+    const rows = reshape(range(tokens), [b, l]);
+    return (x) => rotary(x, rows, c, s);
+  };
+}
+
+/** How the pairs of a head are shared out among the axes of a position: M-RoPE of Qwen2.5-VL, and interleaved of Qwen3-VL. */
+export interface RotarySections {
+  /** pairs of each axis */
+  readonly sections: readonly number[];
+  readonly interleaved: boolean;
+}
+
+/**
+ * The axis that turns a pair. In sections: one axis after the other. Interleaved: axes in turn, as long as each has pairs left; the first
+ * axis has the rest (`recomposition_frequencies` of transformers 5.24).
+ */
+export const sectionAxis =
+  ({ sections, interleaved }: RotarySections) =>
+  (pair: number): number => {
+    const axes = sections.length;
+    if (interleaved) return pair < axes * sections[pair % axes]! ? pair % axes : 0;
+    let end = 0;
+    return sections.findIndex((pairs) => {
+      end += pairs;
+      return pair < end;
+    });
+  };
+
 /** Cosines and sines [positions, k/2]. */
-export function rotaryTables(positions: number, width: number, theta: number, scaling?: RopeScaling): { cos: Node; sin: Node } {
+function rotaryTables(positions: number, width: number, theta: number, scaling?: RopeScaling): { cos: Node; sin: Node } {
   const half = width / 2;
   const cos = new Float32Array(positions * half);
   const sin = new Float32Array(positions * half);

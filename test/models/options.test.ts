@@ -11,7 +11,7 @@ import type { Decoder } from '../../src/models/architecture.ts';
 import { causalBias } from '../../src/models/batch.ts';
 import { patchEmbedding } from '../../src/models/clip-vit.ts';
 import { blip2Config } from '../../src/models/configs/blip2.ts';
-import { llamaConfig } from '../../src/models/configs/llama.ts';
+import { llamaConfig, qwen2Config, qwen3Config, qwen3VlTextConfig, qwen25VlTextConfig } from '../../src/models/configs/llama.ts';
 import { llavaConfig } from '../../src/models/configs/llava.ts';
 import { optConfig } from '../../src/models/configs/opt.ts';
 import { llama } from '../../src/models/llama.ts';
@@ -93,25 +93,31 @@ function attention(q: Rows, key: Rows, value: Rows, k: number): Rows {
 }
 
 /** Pairs (j, j + k/2) of each head turned by position × frequency. */
-const turned = (x: Rows, k: number, frequency: (j: number) => number): Rows =>
-  x.map((row, position) =>
+const turned = (x: Rows, k: number, frequency: (j: number) => number, positionOf = (row: number, _j: number) => row): Rows =>
+  x.map((row, place) =>
     row.map((v, i) => {
       const j = i % k;
-      const angle = position * frequency(j % (k / 2));
+      const angle = positionOf(place, j % (k / 2)) * frequency(j % (k / 2));
       const other = row[j < k / 2 ? i + k / 2 : i - k / 2]!;
       return v * Math.cos(angle) + (j < k / 2 ? -other : other) * Math.sin(angle);
     }),
   );
 
-async function logitsOf(decoder: Decoder, ids: readonly number[], weightOf: WeightOf): Promise<Float32Array> {
+async function logitsOf(
+  decoder: Decoder,
+  ids: readonly number[],
+  weightOf: WeightOf,
+  at: readonly (readonly number[])[] = [[...ids.keys()]],
+): Promise<Float32Array> {
   const weights = new Weights();
-  const positions = input('positions', ['b', 'l'], 'int64');
+  const lead = decoder.positionAxes === undefined ? [] : [decoder.positionAxes];
+  const positions = input('positions', [...lead, 'b', 'l'], 'int64');
   const context = { weights, sites: new Sites(), positions, bias: input('bias', ['b', 1, 'l', 'l']) };
   let x = decoder.enter(decoder.embed(input('ids', ['b', 'l'], 'int64'), weights), positions, weights);
   for (let i = 0; i < decoder.layers; i++) x = decoder.layer(i, x, context);
   const program = await compileRandom({ logits: decoder.head(x, weights) }, weightOf);
   const l = ids.length;
-  const feeds = { ids: i64(ids, [1, l]), positions: i64([...ids.keys()], [1, l]), bias: causalBias(1, l) };
+  const feeds = { ids: i64(ids, [1, l]), positions: i64(at.flat(), [...lead, 1, l]), bias: causalBias(1, l) };
   const out = (await program.run(feeds)).logits!.data as Float32Array;
   await program.release();
   return out;
@@ -124,98 +130,137 @@ const idsOf = (seed: number): number[] => {
   return Array.from({ length }, () => random.int(vocab));
 };
 
+/** Decoders that are options of one file, and what each has of its own. */
+const decoders = {
+  llama: { schema: llamaConfig },
+  qwen2: { schema: qwen2Config, qkvBias: true },
+  qwen3: { schema: qwen3Config, normed: true },
+  qwen2_5_vl_text: { schema: qwen25VlTextConfig, qkvBias: true, axes: 3 },
+  qwen3_vl_text: { schema: qwen3VlTextConfig, normed: true, axes: 3 },
+} as const;
+
 describe('a decoder with any options gives the numbers of the formulas', () => {
-  test('LLaMA', async () => {
-    const scaling = fc.constantFrom(
-      undefined,
-      null,
-      { type: 'linear', factor: 4 },
-      { type: 'dynamic', factor: 2 },
-      { rope_type: 'default' },
-      {
-        rope_type: 'llama3',
-        factor: 8,
-        low_freq_factor: 1,
-        high_freq_factor: 4,
-        original_max_position_embeddings: 64,
-      },
-    );
-    const options = fc.record({
-      keyHeads: fc.integer({ min: 1, max: 2 }),
-      share: fc.integer({ min: 1, max: 3 }),
-      k: fc.constantFrom(2, 4, 6),
-      /** by how much heads together are wider than the residual stream */
-      wider: fc.integer({ min: 0, max: 3 }),
-      intermediate_size: fc.integer({ min: 1, max: 9 }),
-      num_hidden_layers: fc.integer({ min: 1, max: 2 }),
-      hidden_act: fc.constantFrom(...names),
-      rms_norm_eps: fc.constantFrom(1e-6, 1e-5, 0.1),
-      rope_theta: fc.constantFrom(100, 10_000, 1e6),
-      rope_scaling: scaling,
-      attention_bias: fc.boolean(),
-      mlp_bias: fc.boolean(),
-      tie_word_embeddings: fc.boolean(),
-      seed: fc.nat(),
-    });
-    await fc.assert(
-      fc.asyncProperty(options, async ({ keyHeads, share, k, wider, seed, ...given }) => {
-        const heads = keyHeads * share;
-        const d = heads * k - wider > 0 ? heads * k - wider : heads * k;
-        const config = parseConfig('config.json', llamaConfig, {
-          ...given,
-          hidden_size: d,
-          num_attention_heads: heads,
-          num_key_value_heads: keyHeads,
-          head_dim: d === heads * k ? null : k,
-          vocab_size: vocab,
-          max_position_embeddings: 64,
-        });
-        const weightOf = randomWeights(String(seed), 1);
-        const w = new Direct(weightOf);
-        const act = formulas[config.hidden_act];
-        const norm = (name: string, x: Rows): Rows => {
-          const scale = w.vector(`${name}.weight`, d);
-          return x.map((row) => {
-            const root = Math.sqrt(row.reduce((s, v) => s + v * v, 0) / d + config.rms_norm_eps);
-            return row.map((v, i) => (v / root) * scale[i]!);
-          });
-        };
-        const frequency = (j: number): number => {
-          const f = config.rope_theta ** ((-2 * j) / k);
-          const s = config.rope_scaling;
-          if (s?.rope_type === 'linear') return f / s.factor;
-          if (s?.rope_type !== 'llama3') return f;
-          const turns = (64 * f) / (2 * Math.PI);
-          const smooth = Math.min(1, Math.max(0, (turns - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor)));
-          return (1 - smooth) * (f / s.factor) + smooth * f;
-        };
-        const ids = idsOf(seed);
-        const table = weightOf('model.embed_tokens.weight', [vocab, d]).data;
-        let x: Rows = ids.map((id) => [...table.subarray(id * d, (id + 1) * d)]);
-        for (let i = 0; i < config.num_hidden_layers; i++) {
-          const at = `model.layers.${i}`;
-          const y = norm(`${at}.input_layernorm`, x);
-          const part = (name: string, n: number): Rows => w.linear(`${at}.self_attn.${name}`, y, n * k, config.attention_bias);
-          const mixed = attention(
-            turned(part('q_proj', heads), k, frequency),
-            turned(part('k_proj', keyHeads), k, frequency),
-            part('v_proj', keyHeads),
-            k,
-          );
-          x = add(x, w.linear(`${at}.self_attn.o_proj`, mixed, d, config.attention_bias));
-          const z = norm(`${at}.post_attention_layernorm`, x);
-          const up = w.linear(`${at}.mlp.up_proj`, z, config.intermediate_size, config.mlp_bias);
-          const gate = w.linear(`${at}.mlp.gate_proj`, z, config.intermediate_size, config.mlp_bias);
-          const gated = up.map((row, r) => row.map((v, c) => v * act(gate[r]![c]!)));
-          x = add(x, w.linear(`${at}.mlp.down_proj`, gated, d, config.mlp_bias));
-        }
-        const head = config.tie_word_embeddings ? 'model.embed_tokens' : 'lm_head';
-        const expected = w.linear(head, norm('model.norm', x), vocab, false).flat();
-        expect(difference(await logitsOf(llama(config, ''), ids, weightOf), expected)).toBeLessThan(2e-5);
-      }),
-      { numRuns: 30, seed: 11 },
-    );
-  });
+  test.each(Object.entries(decoders))(
+    '%s',
+    async (type, own: { schema: typeof llamaConfig; qkvBias?: true; normed?: true; axes?: 3 }) => {
+      const scaling = fc.constantFrom(
+        undefined,
+        null,
+        { type: 'linear', factor: 4 },
+        { type: 'dynamic', factor: 2 },
+        { rope_type: 'default' },
+        {
+          rope_type: 'llama3',
+          factor: 8,
+          low_freq_factor: 1,
+          high_freq_factor: 4,
+          original_max_position_embeddings: 64,
+        },
+      );
+      const options = fc.record({
+        keyHeads: fc.integer({ min: 1, max: 2 }),
+        share: fc.integer({ min: 1, max: 3 }),
+        k: fc.constantFrom(2, 4, 6),
+        interleaved: fc.boolean(),
+        /** pairs of each axis, where positions have three */
+        sections: fc.tuple(...[3, 3, 3].map((max) => fc.integer({ min: 1, max }))),
+        places: fc.array(fc.tuple(fc.nat(40), fc.nat(40), fc.nat(40)), { minLength: length, maxLength: length }),
+        /** by how much heads together are wider than the residual stream */
+        wider: fc.integer({ min: 0, max: 3 }),
+        intermediate_size: fc.integer({ min: 1, max: 9 }),
+        num_hidden_layers: fc.integer({ min: 1, max: 2 }),
+        hidden_act: fc.constantFrom(...names),
+        rms_norm_eps: fc.constantFrom(1e-6, 1e-5, 0.1),
+        rope_theta: fc.constantFrom(100, 10_000, 1e6),
+        rope_scaling: scaling,
+        attention_bias: fc.boolean(),
+        mlp_bias: fc.boolean(),
+        tie_word_embeddings: fc.boolean(),
+        seed: fc.nat(),
+      });
+      await fc.assert(
+        fc.asyncProperty(
+          options,
+          async ({ keyHeads, share, k: narrow, wider, seed, interleaved, sections, places, ...given }) => {
+            const k = own.axes === undefined ? narrow : 2 * sections.reduce((a, c) => a + c);
+            const heads = keyHeads * share;
+            const d = heads * k - wider > 0 ? heads * k - wider : heads * k;
+            const config = parseConfig('config.json', own.schema, {
+              ...given,
+              ...(own.axes && { rope_scaling: { mrope_section: sections, mrope_interleaved: interleaved } }),
+              hidden_size: d,
+              num_attention_heads: heads,
+              num_key_value_heads: keyHeads,
+              head_dim: d === heads * k && !own.normed ? null : k,
+              vocab_size: vocab,
+              max_position_embeddings: 64,
+            });
+            const weightOf = randomWeights(String(seed), 1);
+            const w = new Direct(weightOf);
+            const act = formulas[config.hidden_act];
+            const norm = (name: string, x: Rows): Rows => {
+              const scale = w.vector(`${name}.weight`, x[0]!.length);
+              return x.map((row) => {
+                const root = Math.sqrt(row.reduce((s, v) => s + v * v, 0) / row.length + config.rms_norm_eps);
+                return row.map((v, i) => (v / root) * scale[i]!);
+              });
+            };
+            const normHeads = (name: string, x: Rows): Rows =>
+              own.normed
+                ? x.map((row) =>
+                    norm(
+                      name,
+                      Array.from({ length: row.length / k }, (_, h) => row.slice(h * k, (h + 1) * k)),
+                    ).flat(),
+                  )
+                : x;
+            const names = own.axes === undefined ? { model: 'model.', head: 'lm_head' } : { model: 'a.text.', head: 'b.head' };
+            const axisOf = (j: number): number => {
+              if (!interleaved) return j < sections[0]! ? 0 : j < sections[0]! + sections[1]! ? 1 : 2;
+              return [1, 2].find((axis) => j % 3 === axis && j < 3 * sections[axis]!) ?? 0;
+            };
+            const place = (row: number, j: number): number => (own.axes === undefined ? row : places[row]![axisOf(j)]!);
+            const frequency = (j: number): number => {
+              const f = config.rope_theta ** ((-2 * j) / k);
+              const s = config.rope_scaling;
+              if (s?.rope_type === 'linear') return f / s.factor;
+              if (s?.rope_type !== 'llama3') return f;
+              const turns = (64 * f) / (2 * Math.PI);
+              const smooth = Math.min(1, Math.max(0, (turns - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor)));
+              return (1 - smooth) * (f / s.factor) + smooth * f;
+            };
+            const ids = idsOf(seed);
+            const table = weightOf(`${names.model}embed_tokens.weight`, [vocab, d]).data;
+            let x: Rows = ids.map((id) => [...table.subarray(id * d, (id + 1) * d)]);
+            for (let i = 0; i < config.num_hidden_layers; i++) {
+              const at = `${names.model}layers.${i}`;
+              const y = norm(`${at}.input_layernorm`, x);
+              const part = (name: string, n: number): Rows =>
+                w.linear(`${at}.self_attn.${name}`, y, n * k, own.qkvBias ?? config.attention_bias);
+              const mixed = attention(
+                turned(normHeads(`${at}.self_attn.q_norm`, part('q_proj', heads)), k, frequency, place),
+                turned(normHeads(`${at}.self_attn.k_norm`, part('k_proj', keyHeads)), k, frequency, place),
+                part('v_proj', keyHeads),
+                k,
+              );
+              x = add(x, w.linear(`${at}.self_attn.o_proj`, mixed, d, config.attention_bias));
+              const z = norm(`${at}.post_attention_layernorm`, x);
+              const up = w.linear(`${at}.mlp.up_proj`, z, config.intermediate_size, config.mlp_bias);
+              const gate = w.linear(`${at}.mlp.gate_proj`, z, config.intermediate_size, config.mlp_bias);
+              const gated = up.map((row, r) => row.map((v, c) => v * act(gate[r]![c]!)));
+              x = add(x, w.linear(`${at}.mlp.down_proj`, gated, d, config.mlp_bias));
+            }
+            const head = config.tie_word_embeddings ? `${names.model}embed_tokens` : names.head;
+            const expected = w.linear(head, norm(`${names.model}norm`, x), vocab, false).flat();
+            const decoder = llama(config, own.axes === undefined ? '' : names);
+            const at = own.axes && [0, 1, 2].map((axis) => places.map((one) => one[axis]!));
+            expect(difference(await logitsOf(decoder, ids, weightOf, at), expected)).toBeLessThan(2e-5);
+          },
+        ),
+        { numRuns: type === 'llama' ? 30 : 10, seed: 11 },
+      );
+    },
+  );
 
   test('OPT', async () => {
     const options = fc.record({

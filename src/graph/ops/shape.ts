@@ -264,14 +264,25 @@ const argMaxOp = defineOp({
 /** Index of the largest element of the last axis (the first of equals). */
 export const argMax = (x: Node): Node => apply(argMaxOp, [x]);
 
+const rangeOp = defineOp({
+  name: 'range',
+  infer: (_, a) => ({ dtype: 'int64', shape: [a.length as Dim] }),
+  onnx: (e, _, node) => {
+    const [first, step] = [e.constant(i64([0], [])), e.constant(i64([1], []))];
+    return e.node('Range', [first, e.node('Squeeze', [e.shape(node.shape)]), step]);
+  },
+  vjp: null,
+});
 /** 0 to n − 1 as int64 [n]. */
-export const range = (n: number): Node =>
-  constant(
-    i64(
-      Array.from({ length: n }, (_, i) => i),
-      [n],
-    ),
-  );
+export const range = (n: Dim): Node =>
+  typeof n === 'number'
+    ? constant(
+        i64(
+          Array.from({ length: n }, (_, i) => i),
+          [n],
+        ),
+      )
+    : apply(rangeOp, [], { length: n });
 
 /** A new axis of length one. */
 export const unsqueeze = (x: Node, axis: number): Node => {

@@ -3,7 +3,7 @@
  * Every kind of scaling is computed as transformers does (rotary.ts) or refused by name.
  */
 import { z } from 'zod';
-import { positive, width } from '../../files/config.ts';
+import { flag, positive, width } from '../../files/config.ts';
 
 const factors = z
   .array(positive, 'expected a list of numbers, one per pair of a head')
@@ -67,6 +67,12 @@ export const ropeFields = {
   rope_parameters: kinds.optional(),
 };
 
+/** The fields of a decoder whose positions have three axes, time, row and column, after `gatherRope`. */
+export const sectionFields = {
+  mrope_section: z.tuple([width, width, width], 'expected three numbers of pairs').optional(),
+  mrope_interleaved: flag(false),
+};
+
 type Raw = Readonly<Record<string, unknown>>;
 const isRecord = (value: unknown): value is Raw => typeof value === 'object' && value !== null && !Array.isArray(value);
 /** Kinds that take their factor from the lengths of texts where none is given. */
@@ -76,9 +82,10 @@ const lengthKinds: ReadonlySet<unknown> = new Set(['yarn', 'longrope']);
  * Brings together what files of different versions say in different fields. What stands in the settings comes before the field beside them,
  * except for the length of the texts of the first training, as in transformers. Runs before the fields are checked.
  * @param defaults of fields that a file may leave out
+ * @param sections whether positions have several axes: `mrope_section` and `mrope_interleaved` are then fields beside the settings
  */
 export const gatherRope =
-  (defaults: { max_position_embeddings: number }) =>
+  (defaults: { max_position_embeddings: number }, sections = false) =>
   (config: unknown): unknown => {
     if (!isRecord(config)) return config;
     const { original_max_position_embeddings: first, partial_rotary_factor: partial, ...rest } = config;
@@ -88,13 +95,16 @@ export const gatherRope =
     const length = config.max_position_embeddings ?? defaults.max_position_embeddings;
     const original = first ?? given.original_max_position_embeddings ?? length;
     const byLayer = Object.keys(given).find((name) => isRecord(given[name]));
-    const kind = byLayer === undefined ? (given.rope_type ?? given.type ?? 'default') : `${byLayer}, one of several`;
+    const said = byLayer === undefined ? (given.rope_type ?? given.type ?? 'default') : `${byLayer}, one of several`;
+    // Before transformers 4.49 the sections were a kind of their own.
+    const kind = sections && said === 'mrope' ? 'default' : said;
     const factor = given.factor ?? (lengthKinds.has(kind) ? Number(length) / Number(original) : undefined);
     return {
       ...rest,
       rope_theta: given.rope_theta ?? config.rope_theta ?? undefined,
       rope_scaling: undefined,
       rope_parameters: undefined,
+      ...(sections ? { mrope_section: given.mrope_section, mrope_interleaved: given.mrope_interleaved } : {}),
       [key]: {
         ...given,
         rope_type: kind,
