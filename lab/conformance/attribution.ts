@@ -2,15 +2,16 @@
 import { moduleContribution } from '../../src/attribution/module-contribution.ts';
 import { contributionOf } from '../../src/attribution/visual-attribution.ts';
 import { f32 } from '../../src/graph/dtype.ts';
-import { visualPlaces } from '../../src/models/sequence.ts';
+import { placesOf } from '../../src/models/sequence.ts';
 import { tolerances } from './checks.ts';
-import { batchOf, type Subject } from './subject.ts';
+import { askedIn, batchOf, type Subject } from './subject.ts';
 
 export async function checkModules(subject: Subject): Promise<void> {
   const { fixture, vlm, checks } = subject;
-  for (const [c, { prompt, image, module_contribution }] of fixture.meta.cases.entries()) {
+  for (const [c, one] of fixture.meta.cases.entries()) {
+    const { module_contribution } = one;
     if (module_contribution === undefined) continue;
-    const batch = await batchOf(subject, prompt, image);
+    const batch = await batchOf(subject, await askedIn(subject, one));
     for (const kind of ['key', 'wrong'] as const) {
       const expected = module_contribution[kind];
       if (expected === undefined) continue;
@@ -43,16 +44,17 @@ export async function checkModules(subject: Subject): Promise<void> {
 
 export async function checkVisual(subject: Subject): Promise<void> {
   const { fixture, vlm, checks } = subject;
-  for (const [i, { case: c, layer }] of fixture.meta.visual_attribution.entries()) {
+  for (const [i, { case: c, layer, positions }] of fixture.meta.visual_attribution.entries()) {
     const of = fixture.meta.cases[c];
     const expected = fixture.tensor(`attribution.${i}.contribution`);
     if (of === undefined)
       throw new Error(`visual_attribution ${i} names case ${c}; there are ${fixture.meta.cases.length} cases`);
-    const batch = await batchOf(subject, of.prompt, of.image);
+    const batch = await batchOf(subject, await askedIn(subject, of));
     const sequence = batch.sequences[0]!;
-    const { promptEnd } = sequence;
-    const tokens = visualPlaces(sequence);
-    if (tokens.length === 0) throw new Error(`visual_attribution ${i} names case ${c}, which has no picture`);
+    const { promptEnd, spans } = sequence;
+    if (spans.length === 0) throw new Error(`visual_attribution ${i} names case ${c}, which has no picture`);
+    const tokens = placesOf(spans[0]!);
+    if (positions !== undefined) checks.equal('visual.places', `attribution ${i}`, tokens, positions);
     const site = `layers.${layer}.attn.in`;
     const out = await vlm.run({ from: 0, to: layer + 1, read: [site] }, batch);
     const own = f32(out[site]!.data as Float32Array, [batch.length, vlm.decoder.hidden]);
@@ -66,7 +68,7 @@ export async function checkVisual(subject: Subject): Promise<void> {
       ['visual.contribution-own-input', own],
     ] as const) {
       if (input === undefined) continue;
-      const found = await contributionOf(vlm, layer, input, tokens, noise, promptEnd);
+      const found = await contributionOf(vlm, layer, input, tokens, noise, promptEnd, 'norm', undefined, batch.feeds.positions);
       checks.values(check, tolerances.contribution, `attribution.${i}.contribution`, found.data, expected.data);
     }
   }

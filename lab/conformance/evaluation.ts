@@ -9,7 +9,7 @@ import { vead, veadRewrite } from '../../src/editors/vead/vead.ts';
 import { isLocality, tokenAccuracy } from '../../src/evaluation/metrics.ts';
 import { type QueryKind, queryKinds } from '../../src/input/records.ts';
 import type { RgbImage } from '../../src/input/segments.ts';
-import { answerTargets, type Query, targetRows } from '../../src/models/answer.ts';
+import { answerTargets, type Query, type TargetAnswer, targetRows } from '../../src/models/answer.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import { tolerances } from './checks.ts';
 import type { Subject } from './subject.ts';
@@ -26,6 +26,8 @@ const reference: Record<string, QueryKind> = {
 };
 
 interface Accuracy {
+  before: TargetAnswer;
+  after: TargetAnswer;
   value: number;
   /** share of the target's positions where rounding chooses the token */
   undecided: number;
@@ -42,7 +44,7 @@ export async function checkEvaluation(subject: Subject): Promise<void> {
     where: string,
     name: string,
     expected: number,
-    of: (list: Accuracy[]) => Accuracy | undefined,
+    of: (list: Accuracy[]) => Pick<Accuracy, 'value' | 'undecided'> | undefined,
   ): void => {
     const kind = reference[name];
     const actual = kind === undefined ? undefined : of(found.get(kind)!);
@@ -56,13 +58,24 @@ export async function checkEvaluation(subject: Subject): Promise<void> {
     if (isRounding)
       checks.note(check, `${where}: off by ${d.toFixed(3)}; two logits as good as equal decide ${actual.undecided.toFixed(3)}`);
   };
+  for (const [r, answers] of (evaluation.queries ?? []).entries()) {
+    for (const [name, { target_ids, before_ids, after_ids }] of Object.entries(answers)) {
+      const own = found.get(reference[name]!)?.[r];
+      const where = `record ${r}, ${name}`;
+      const compared = [
+        ['evaluation.target-ids', own?.after.targetIds, target_ids],
+        ['evaluation.ids-before', own?.before.predictedIds, before_ids],
+        ['evaluation.ids-after', own?.after.predictedIds, after_ids],
+      ] as const;
+      for (const [check, actual = [], wanted] of compared) if (wanted !== undefined) checks.equal(check, where, actual, wanted);
+    }
+  }
   for (const [r, expected] of (evaluation.per_record ?? []).entries()) {
     for (const [name, value] of Object.entries(expected))
       compare('evaluation.records', `record ${r}, ${name}`, name, value, (list) => list[r]);
   }
-  const { reliability, generality = {}, locality = {} } = evaluation.mean ?? {};
-  for (const [name, { acc }] of Object.entries({ ...(reliability && { reliability }), ...generality, ...locality })) {
-    compare('evaluation.mean', name, name, acc, (list) => ({
+  for (const [name, expected] of Object.entries(evaluation.mean ?? {})) {
+    compare('evaluation.mean', name, name, expected, (list) => ({
       value: mean(list.map((a) => a.value)),
       undecided: mean(list.map((a) => a.undecided)),
     }));
@@ -96,7 +109,12 @@ async function accuracies(subject: Subject): Promise<Map<QueryKind, Accuracy[]>>
       queries.map((query, i) => undecidedPlaces(vlm, query, isLocality(kind) ? [edits[i], undefined] : [edits[i]])),
     );
     const values = after.map(
-      (answer, i): Accuracy => ({ value: tokenAccuracy(kind, before[i]!, answer), undecided: share(undecided[i]!) }),
+      (answer, i): Accuracy => ({
+        before: before[i]!,
+        after: answer,
+        value: tokenAccuracy(kind, before[i]!, answer),
+        undecided: share(undecided[i]!),
+      }),
     );
     out.set(kind, values);
   }

@@ -4,7 +4,7 @@ import type { Batch } from '../../src/models/batch.ts';
 import { generate } from '../../src/models/generate.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import { tolerances } from './checks.ts';
-import { batchOf, type Subject } from './subject.ts';
+import { askedIn, batchOf, type Subject } from './subject.ts';
 import { couldSay, logitsAt } from './undecided.ts';
 
 export async function checkForward(subject: Subject): Promise<void> {
@@ -21,10 +21,10 @@ export async function checkForward(subject: Subject): Promise<void> {
     ]),
     ['logits', logits, 'logits', 'logits'],
   ];
-  for (const [c, { prompt, image }] of fixture.meta.cases.entries()) {
+  for (const [c, one] of fixture.meta.cases.entries()) {
     const out = await vlm.run(
       { from: 0, to: layers, read: compared.map(([, , site]) => site) },
-      await batchOf(subject, prompt, image),
+      await batchOf(subject, await askedIn(subject, one)),
     );
     for (const [check, tolerance, site, tensor] of compared) {
       const expected = fixture.tensor(`${c}.${tensor}`);
@@ -36,9 +36,11 @@ export async function checkForward(subject: Subject): Promise<void> {
 
 export async function checkGreedy(subject: Subject): Promise<void> {
   const { fixture, vlm, checks } = subject;
-  for (const [c, { prompt, image, greedy_ids, greedy_text }] of fixture.meta.cases.entries()) {
+  for (const [c, one] of fixture.meta.cases.entries()) {
+    const { greedy_ids, greedy_text } = one;
     if (greedy_ids === undefined) continue;
-    const { said, undecided } = await greedyIds(vlm, (ids) => batchOf(subject, prompt, image, undefined, ids), greedy_ids);
+    const asked = await askedIn(subject, one);
+    const { said, undecided } = await greedyIds(vlm, (ids) => batchOf(subject, asked, undefined, ids), greedy_ids);
     checks.equal('greedy.ids', `case ${c}`, said, greedy_ids);
     for (const place of undecided) checks.note('greedy.ids', `case ${c}, token ${place}: two logits as good as equal`);
     if (greedy_text !== undefined)

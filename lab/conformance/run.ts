@@ -6,9 +6,11 @@ import { checkEvaluation } from './evaluation.ts';
 import { fixtureModels, openFixture } from './fixture.ts';
 import { checkForward, checkGreedy } from './forward.ts';
 import { checkPixels, checkSizes, checkTokens } from './inputs.ts';
+import { checkGrids, checkMessages } from './messages.ts';
 import { openSubject, type Subject } from './subject.ts';
 import { checkTraining } from './training.ts';
 import { checkVead } from './vead.ts';
+import { checkVision } from './vision.ts';
 
 export interface ConformanceReport {
   models: { model: string; checks: Check[] }[];
@@ -28,7 +30,10 @@ export interface ConformanceOptions extends CompileOptions {
 const parts: Record<string, (subject: Subject) => void | Promise<void>> = {
   sizes: checkSizes,
   tokens: checkTokens,
+  messages: checkMessages,
+  grids: checkGrids,
   pixels: checkPixels,
+  vision: checkVision,
   forward: checkForward,
   greedy: checkGreedy,
   modules: checkModules,

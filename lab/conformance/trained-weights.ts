@@ -2,6 +2,7 @@
 import type { Tensor } from '../../src/graph/dtype.ts';
 import { type Checks, tolerances } from './checks.ts';
 import type { Fixture } from './fixture.ts';
+import { noiseShare } from './meta.ts';
 import type { Subject } from './subject.ts';
 
 export type Values = ReadonlyMap<string, Float32Array>;
@@ -27,33 +28,26 @@ export function spreadOf(values: Values, others: readonly Values[]): Values {
 /** Single precision keeps an element of a gradient to about this share of its tensor's largest one. */
 const resolution = 1e-5;
 
-/**
- * A tensor whose gradient is smaller than this share of all gradients is rounding noise: that of the keys' bias is zero in exact arithmetic (a
- * softmax does not see what is added to all of its scores), and comes out as 1e-8 of the others. The smallest gradient that is one is 8e-4.
- */
-const nothing = 1e-6;
-
 function expectedGradients(fixture: Fixture): Values {
-  const gradient = 'train.0.grad.';
+  const gradient = `${fixture.meta.training!.prefix(0)}grad.`;
   const names = fixture.tensorNames.filter((name) => name.startsWith(gradient));
   return new Map(names.map((name) => [name.slice(gradient.length), fixture.need(name).data]));
 }
 
-const noiseFloor = (gradients: Values): number => nothing * Math.max(0, ...[...gradients.values()].map(largestOf));
+const largestOfAll = (gradients: Values): number => Math.max(0, ...[...gradients.values()].map(largestOf));
 
 /** @param spread how far each element moves when the inputs move within their tolerance (a ReLU may turn) */
 export function checkGradients({ fixture, checks }: Subject, actual: Values, spread: Values): void {
+  const { prefix, scaleOf } = fixture.meta.training!;
   const expected = expectedGradients(fixture);
-  const floor = noiseFloor(expected);
+  const all = largestOfAll(expected);
   for (const [name, wanted] of expected) {
-    const largest = largestOf(wanted);
-    // Noise may differ by as much as the noise.
-    const scale = largest >= floor ? largest : floor / tolerances.gradient;
+    const scale = scaleOf(largestOf(wanted), all);
     compareRounded(
       checks,
       'training.gradients',
       tolerances.gradient,
-      `train.0.grad.${name}`,
+      `${prefix(0)}grad.${name}`,
       actual.get(name),
       wanted,
       scale,
@@ -70,7 +64,7 @@ export function checkGradients({ fixture, checks }: Subject, actual: Values, spr
  */
 export function checkFinalWeights({ fixture, checks }: Subject, actual: Values, spread: Values, apart: number): void {
   const gradients = expectedGradients(fixture);
-  const floor = noiseFloor(gradients);
+  const floor = noiseShare * largestOfAll(gradients);
   const prefix = 'train.final.';
   for (const where of fixture.tensorNames.filter((one) => one.startsWith(prefix))) {
     const name = where.slice(prefix.length);

@@ -9,6 +9,7 @@ import { stepFeeds, type VeadConfig, veadTrainer } from '../../src/editors/vead/
 import { vead } from '../../src/editors/vead/vead.ts';
 import { f32, type Tensor } from '../../src/graph/dtype.ts';
 import { visualPlaces } from '../../src/models/sequence.ts';
+import type { Vlm } from '../../src/models/vlm.ts';
 import { Random } from '../../src/random.ts';
 import { tolerances } from './checks.ts';
 import type { Fixture } from './fixture.ts';
@@ -32,6 +33,13 @@ const parts: [RegExp, (m: Metrics, config: Training['config']) => number | Recor
   [/^Influence mapper rel-gen relative loss/, (m, c) => m.ima! * c.influence_mapper],
   [/^Influence mapper rel-gen up loss/, (m, c) => m.up! * c.influence_mapper],
   [/^Influence mapper loc down loss/, (m, c) => m.down! * c.influence_mapper],
+  [/^reliability$/, (m, c) => m.rel! * c.rel],
+  [/^text_rephrase$/, (m, c) => m.textGen! * c.gen],
+  [/^image_rephrase$/, (m, c) => m.modalGen! * c.gen],
+  [/^image_loc$/, (m, c) => m.loc! * c.loc],
+  [/^influence_relative$/, (m, c) => m.ima! * c.influence_mapper],
+  [/^influence_up$/, (m, c) => m.up! * c.influence_mapper],
+  [/^influence_down$/, (m, c) => m.down! * c.influence_mapper],
 ];
 
 /** The reference's names of the samples, in the order of the objective's groups. */
@@ -85,19 +93,10 @@ export async function checkTraining(subject: Subject): Promise<void> {
       };
       const [edit, right, wrong] = await Promise.all([states(0), states(choice), states(groups.indexOf('modalLocality'))]);
       const sampled = step.sampled_visual_tokens;
-      const visual = visualPlaces(right[0]!.sequence);
-      const places = sampled.map((t) => visual[t]!);
-      const c = await influenceTargets(
-        vlm,
-        layer,
-        traced,
-        edit,
-        right,
-        places,
-        noiseOf(fixture.need(`train.${s}.noise`), traced),
-      );
+      const noise = noiseOf(fixture.need(`${training.prefix(s)}noise`), traced);
+      const c = await targetsOf(vlm, layer, traced, edit, right, sampled, noise);
       const feeds = stepFeeds(vlm, prepared, { choice, sampled }, 0, c);
-      const where = `train.${s}.influence_target`;
+      const where = `${training.prefix(s)}influence_target`;
       const own = feeds.target as Tensor<'float32'>;
       const expected = fixture.tensor(where);
       const target = expected === undefined ? own : checkTarget(checks, where, own, c, expected);
@@ -149,6 +148,46 @@ async function firstStep(
   } finally {
     await trainer.release();
   }
+}
+
+/** Influence targets [batch, tokens]; records whose visual tokens stand at the same places are computed together. */
+async function targetsOf(
+  vlm: Vlm,
+  layer: number,
+  traced: readonly number[],
+  edit: readonly Sample[],
+  right: readonly Sample[],
+  sampled: readonly number[],
+  noise: ReadonlyMap<number, Tensor<'float32'>>,
+): Promise<Float32Array> {
+  const out = new Float32Array(right.length * sampled.length);
+  const places = right.map(({ sequence }) => {
+    const all = visualPlaces(sequence);
+    return sampled.map((t) => all[t]!);
+  });
+  const keys = places.map((own) => own.join());
+  for (const key of new Set(keys)) {
+    const rows = keys.flatMap((own, b) => (own === key ? [b] : []));
+    const own = [...noise].map(
+      ([
+        i,
+        {
+          data,
+          shape: [batch, ...rest],
+        },
+      ]) => {
+        const size = data.length / batch!;
+        const parts = rows.flatMap((b) => [...data.subarray(b * size, (b + 1) * size)]);
+        return [i, f32(parts, [rows.length, ...rest])] as const;
+      },
+    );
+    const of = (samples: readonly Sample[]): Sample[] => rows.map((b) => samples[b]!);
+    const c = await influenceTargets(vlm, layer, traced, of(edit), of(right), places[rows[0]!]!, new Map(own));
+    rows.forEach((b, n) => {
+      out.set(c.subarray(n * sampled.length, (n + 1) * sampled.length), b * sampled.length);
+    });
+  }
+  return out;
 }
 
 function trainerConfig({ config, steps }: Training, shape: AdapterShape, layer: number): VeadConfig {

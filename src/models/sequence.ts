@@ -31,8 +31,11 @@ export interface Sequence {
 export const prefixOf = ({ spans }: Sequence): number => Math.max(0, ...spans.flatMap((runs) => runs.map(([, end]) => end)));
 
 /** Places of all visual tokens, in the order of the pictures. */
-export const visualPlaces = ({ spans }: Sequence): number[] =>
-  spans.flatMap((runs) => runs.flatMap(([start, end]) => Array.from({ length: end - start }, (_, i) => start + i)));
+export const visualPlaces = ({ spans }: Sequence): number[] => spans.flatMap(placesOf);
+
+/** Places of one picture's visual tokens. */
+export const placesOf = (runs: readonly Run[]): number[] =>
+  runs.flatMap(([start, end]) => Array.from({ length: end - start }, (_, i) => start + i));
 
 /** What lays out: a family, its tokenizer, and how a picture becomes part of an input. */
 export interface LayoutParts {

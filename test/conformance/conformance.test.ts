@@ -52,7 +52,7 @@ test.skipIf(!hasFixtures).each(hasFixtures ? fixtureModels(fixturesDir) : ['none
     const vlm = loadModel(fixture.folder, { threads: 1 });
     const cases = fixture.meta.cases.filter(({ image }) => image != null);
     const images = await Promise.all(cases.map(({ image }) => fixture.picture(image!)));
-    const batch = await vlm.batch(cases.map(({ prompt }, i) => vlm.layout({ prompt, image: images[i]! })));
+    const batch = await vlm.batch(cases.map(({ prompt }, i) => vlm.layout({ prompt: prompt!, image: images[i]! })));
     const said = await generate(vlm, batch, { maxNewTokens: 8, eosIds: [] });
     expect(said).toEqual(cases.map(({ greedy_ids }) => greedy_ids));
     await vlm.release();

@@ -5,10 +5,14 @@ import { folder, repeatable, text } from '../frame/values.ts';
 
 export const command = defineCommand({
   details:
-    'DIR holds expected/<model>/meta.json and tensors.safetensors, the models, images/ and vqa_records.json. The checks compare tokens, pixel values, hidden states of every layer, logits, greedy answers, both attributions, VEAD edits, their evaluation, and three training steps. The table shows the largest difference of each check. Differences that come from rounding alone (two equal logits, a gradient of rounding errors) are left out, and a note says so. The exit code is 0 when all checks pass, otherwise 1.',
+    'DIR holds expected/<model>/meta.json and tensors.safetensors, the models, images/, and vqa_records.json where meta.json has no records itself. Several model folders may share the expected values of one: meta.json lists them as layouts. A model that cannot be opened fails by its name, and the others are checked. The checks compare texts of conversations, tokens, positions, grids, pixel values, layers of the image encoder, hidden states of every layer, logits, greedy answers, both attributions, VEAD edits, their evaluation, and training steps. The table shows the largest difference of each check. Differences that come from rounding alone (two equal logits, a gradient of rounding errors) are left out, and a note says so. The exit code is 0 when all checks pass, otherwise 1.',
   arguments: { dir: folder('folder of fixtures', { required: true }) },
   options: { model: repeatable(text('check only this model', { placeholder: 'NAME' })) },
-  examples: ['conformance ../shared/fixtures', 'conformance ../shared/fixtures --model tiny-llava --json'],
+  examples: [
+    'conformance ../shared/fixtures',
+    'conformance ../shared/fixtures-modern',
+    'conformance ../shared/fixtures --model tiny-llava --json',
+  ],
   async run({ dir, model }, context) {
     const { conformance } = await import('../../../lab/conformance/run.ts');
     const progress = context.progress(undefined, 'Checking', { unit: 'parts' });

@@ -1,0 +1,38 @@
+/** The image encoder: every layer, what replaces the placeholders, and what is added after decoder layers. */
+import type { Node, Tensor } from '../../src/graph/index.ts';
+import { pictureCount } from '../../src/input/segments.ts';
+import { Sites } from '../../src/models/sites.ts';
+import { joined, stackInputs, type Vlm } from '../../src/models/vlm.ts';
+import { Weights } from '../../src/nn/weights.ts';
+import { tolerances } from './checks.ts';
+import { askedIn, type Subject } from './subject.ts';
+
+function visionSites({ architecture }: Vlm, names: readonly string[]): Record<string, Node> {
+  const sites = new Sites();
+  architecture.vision(architecture.pixels(), new Weights(), sites);
+  return Object.fromEntries(names.map((name) => [name, sites.get(name)]));
+}
+
+export async function checkVision(subject: Subject): Promise<void> {
+  const { fixture, vlm, checks } = subject;
+  const { vision_layers: layers = 0 } = fixture.meta;
+  for (const [c, one] of fixture.meta.cases.entries()) {
+    const numbers = Array.from({ length: layers }, (_, i) => i).filter((i) => fixture.tensor(`${c}.vision.${i}`) !== undefined);
+    const features = fixture.tensor(`${c}.features`);
+    const asked = await askedIn(subject, one);
+    if (pictureCount(asked) === 0) continue;
+    const { pictures } = vlm.layout(asked);
+    if (numbers.length > 0) {
+      const names = numbers.map((i) => `vision.layers.${i}.out`);
+      const program = await vlm.program(visionSites, names);
+      const out = await program.run(stackInputs(pictures.map(({ prepared }) => prepared!.pixels())));
+      numbers.forEach((i, n) => {
+        const { data } = out[names[n]!] as Tensor<'float32'>;
+        checks.values('vision.layers', tolerances.hidden, `${c}.vision.${i}`, data, fixture.need(`${c}.vision.${i}`).data);
+      });
+    }
+    if (features === undefined) continue;
+    const seen = joined(await Promise.all(pictures.map((picture) => picture.see())));
+    checks.values('vision.features', tolerances.hidden, `${c}.features`, seen.data, features.data);
+  }
+}
