@@ -5,11 +5,11 @@
  */
 
 import { f32, i64, type Tensor } from '../graph/dtype.ts';
+import { Recent } from '../recent.ts';
 import type { Feeds, Program } from '../runtime/program.ts';
 import { type BatchShape, batchShape, biasFeeds, idFeeds, positionFeeds, spanFeeds, stack } from './batch.ts';
 import { cacheNames, type Plan } from './forward.ts';
 import { identityOf } from './identity.ts';
-import { Recent } from './recent.ts';
 import type { Rewrite } from './rewrite.ts';
 import { prefixOf, type Sequence } from './sequence.ts';
 import { type Vlm, visualFeeds } from './vlm.ts';

@@ -10,6 +10,7 @@ import { type Asked, anyPicture, type Picture, type PreparedPicture, type RgbIma
 import { causalBlocks } from '../nn/layers.ts';
 import { Weights } from '../nn/weights.ts';
 import type { WeightSource } from '../onnx/emit.ts';
+import { Recent } from '../recent.ts';
 import type { CompileOptions, Engine, Feeds, Program } from '../runtime/program.ts';
 import type { Architecture, TextCodec } from './architecture.ts';
 import { type Batch, batchShape, biasFeeds, idFeeds, positionFeeds, spanFeeds, stack, stackPadded } from './batch.ts';
@@ -19,7 +20,6 @@ import { forward, type Plan } from './forward.ts';
 import { identityOf } from './identity.ts';
 import { runLayered } from './layered.ts';
 import type { MemoryEstimate } from './memory.ts';
-import { Recent } from './recent.ts';
 import type { Rewrite } from './rewrite.ts';
 import { layout, prefixOf, type Sequence } from './sequence.ts';
 import type { SharedStates } from './shared-states.ts';
@@ -83,6 +83,8 @@ export class Vlm {
   readonly #visual = new Recent<Tensor<'float32'>>(visualBudget, ({ data }) => data.byteLength);
   /** pictures being looked at */
   readonly #looking = new Map<string, Promise<Tensor<'float32'>>>();
+  /** pictures that the next run looks at */
+  #next: { readonly pictures: PreparedPicture[]; readonly seen: Promise<Tensor<'float32'>[]> } | undefined;
   readonly #pictures = new WeakMap<RgbImage, Picture>();
   #usual: Dim | undefined;
   /** shared states by layer: see shared-states.ts */
@@ -180,15 +182,30 @@ export class Vlm {
     if (known !== undefined) return known;
     let looking = this.#looking.get(key);
     if (looking === undefined) {
-      looking = this.see([prepare()]).then(([tokens]) => {
-        this.#visual.put(key, tokens!);
-        return tokens!;
+      looking = this.#seeTogether(prepare()).then((tokens) => {
+        this.#visual.put(key, tokens);
+        return tokens;
       });
       this.#looking.set(key, looking);
       const done = (): boolean => this.#looking.delete(key);
       looking.then(done, done);
     }
     return looking;
+  }
+
+  /** Pictures that are asked for before anything else runs are looked at in one run, up to `picturesOfRun`. */
+  #seeTogether(picture: PreparedPicture): Promise<Tensor<'float32'>> {
+    if (this.#next === undefined || this.#next.pictures.length >= Math.min(this.batchLimit, picturesOfRun)) {
+      const pictures: PreparedPicture[] = [];
+      const seen = Promise.resolve().then(() => {
+        if (this.#next?.pictures === pictures) this.#next = undefined;
+        return this.see(pictures);
+      });
+      this.#next = { pictures, seen };
+    }
+    const { pictures, seen } = this.#next;
+    const place = pictures.push(picture) - 1;
+    return seen.then((tokens) => tokens[place]!);
   }
 
   /** Visual tokens [count, d] of each picture, computed together where their pixels have one shape; nothing is kept. */
@@ -349,6 +366,9 @@ export class Vlm {
     return out.logits as Tensor<'float32'>;
   }
 }
+
+/** Pictures that one run of the image encoder takes. */
+const picturesOfRun = 8;
 
 /** Bytes of visual tokens kept. */
 const visualBudget = 512e6;

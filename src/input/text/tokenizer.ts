@@ -4,6 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { Recent } from '../../recent.ts';
 import { fastTokenizer } from './fast.ts';
 import { slowLlamaTokenizer } from './slow-llama.ts';
 import { readTokenizerConfig } from './tokenizer-config.ts';
@@ -35,10 +36,30 @@ export function loadTokenizer(dir: string, { slow = false } = {}): Tokenizer {
   const fast = join(dir, 'tokenizer.json');
   const model = join(dir, 'tokenizer.model');
   const config = readTokenizerConfig(dir);
-  if (!slow && existsSync(fast)) return fastTokenizer(dir, fast, config);
-  if (existsSync(model)) return slowLlamaTokenizer(dir, model, config);
+  if (!slow && existsSync(fast)) return remembering(fastTokenizer(dir, fast, config));
+  if (existsSync(model)) return remembering(slowLlamaTokenizer(dir, model, config));
   const needed = slow ? 'tokenizer.model (the SentencePiece model)' : "tokenizer.json (or LLaMA's tokenizer.model)";
   throw new Error(`${dir} has no ${needed}; copy that file from the place where the model was published`);
+}
+
+/** Bytes of ids kept. */
+const idBudget = 8e6;
+
+/** A tokenizer that keeps the ids of the latest texts: a prompt is read alone and with each of its targets, before and after an edit. */
+function remembering(tokenizer: Tokenizer): Tokenizer {
+  const known = new Recent<readonly number[]>(idBudget, (ids) => 8 * ids.length);
+  return {
+    ...tokenizer,
+    encode(text, { special = true } = {}) {
+      const key = `${special ? 1 : 0}${text}`;
+      let ids = known.get(key);
+      if (ids === undefined) {
+        ids = tokenizer.encode(text, { special });
+        known.put(key, ids);
+      }
+      return [...ids];
+    },
+  };
 }
 
 /** The id of a token that a model cannot do without, such as the image placeholder. */
