@@ -3,9 +3,11 @@
 import { blip2Family } from './blip2-opt.ts';
 import { llavaFamily } from './llava.ts';
 import { miniGpt4Family } from './minigpt4.ts';
+import { smolVlmFamily } from './smolvlm.ts';
 
 export const families = {
   llava: llavaFamily,
   'blip-2': blip2Family,
   minigpt4: miniGpt4Family,
+  smolvlm: smolVlmFamily,
 } as const;

@@ -1,6 +1,7 @@
 /** A family of models: how its folders are read, and what they become. */
 
 import { join } from 'node:path';
+import { blockName } from '../files/blocks.ts';
 import { parseConfig } from '../files/config.ts';
 import type { Checkpoint } from '../files/folder.ts';
 import type { Tensor } from '../graph/dtype.ts';
@@ -59,6 +60,16 @@ export function fixedProcessor(
     );
   }
   return processor;
+}
+
+/** Whether the head is the embedding: the folder has none of its own, and a part of its configuration says that they are one. */
+export function hasTiedHead(
+  checkpoint: Checkpoint,
+  head: string,
+  ...parts: readonly { readonly tie_word_embeddings: boolean }[]
+): boolean {
+  const hasHead = checkpoint.has(head) || checkpoint.has(blockName(head, 'data'));
+  return !hasHead && parts.some(({ tie_word_embeddings }) => tie_word_embeddings);
 }
 
 /** The id of the token that stands for a picture, which configuration and tokenizer must agree about. @throws Error when they do not */

@@ -3,7 +3,6 @@
  * LLaMA. Published folder: config.json, safetensors (single or sharded), tokenizer.json, preprocessor_config.json.
  */
 
-import { blockName } from '../files/blocks.ts';
 import type { Activation } from '../files/config.ts';
 import { type Node, scope } from '../graph/index.ts';
 import { llavaChat } from '../input/chat/families.ts';
@@ -13,7 +12,7 @@ import { linear } from '../nn/layers.ts';
 import type { Architecture, FixedPictures, TextCodec } from './architecture.ts';
 import { type ClipVisionConfig, clipVit, patchesOf, withoutClassToken } from './clip-vit.ts';
 import { type LlavaConfig as LlavaFileConfig, llavaLayout } from './configs/llava.ts';
-import { type Family, fixedProcessor, imageToken } from './family.ts';
+import { type Family, fixedProcessor, hasTiedHead, imageToken } from './family.ts';
 import { type LlamaConfig, llama } from './llama.ts';
 import { fixedPixels, prepareFixed, withPictures } from './pictures.ts';
 
@@ -66,10 +65,7 @@ export function llava(config: LlavaConfig): Architecture {
 export const llavaFamily: Family<LlavaFileConfig> = {
   layout: llavaLayout,
   open: ({ dir, config, checkpoint }) => {
-    // The head of a tied model is the embedding where it has none of its own; either part of the configuration may say so.
-    const head = 'language_model.lm_head.weight';
-    const hasHead = checkpoint.has(head) || checkpoint.has(blockName(head, 'data'));
-    const tie_word_embeddings = !hasHead && (config.text_config.tie_word_embeddings || config.tie_word_embeddings);
+    const tie_word_embeddings = hasTiedHead(checkpoint, 'language_model.lm_head.weight', config.text_config, config);
     const architecture = llava({ ...config, text_config: { ...config.text_config, tie_word_embeddings } });
     const fixed = architecture.fixed!;
     const tokenizer = loadTokenizer(dir);

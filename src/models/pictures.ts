@@ -1,6 +1,7 @@
 /** Pictures in prompts and in the image encoder: what families share. */
 
-import { input, type Node } from '../graph/index.ts';
+import type { Dim } from '../graph/dim.ts';
+import { input, type Node, reshape, transpose } from '../graph/index.ts';
 import type { ProcessedPicture } from '../input/image/modern.ts';
 import type { ImageProcessor } from '../input/image/processor.ts';
 import { cellOf, finestView } from '../input/image/views.ts';
@@ -11,6 +12,17 @@ export { cellOf } from '../input/image/views.ts';
 
 /** Pixel values [b, 3, height, width] of pictures of one size. */
 export const fixedPixels = ({ size }: FixedPictures): Record<string, Node> => ({ pixels: input('pixels', ['b', 3, ...size]) });
+
+/** Pixel values [b, tiles, 3, s, s] of pictures of equally many square tiles. */
+export const tiledPixels = (size: number): Record<string, Node> => ({ pixels: input('pixels', ['b', 'tiles', 3, size, size]) });
+
+/** Squares of r x r patches as one row each, in their order: [n, side², d] -> [n, (side / r)², r² d]. */
+export function joinPatches(x: Node, side: number, r: number): Node {
+  const [n, , d] = x.shape as [Dim, number, number];
+  const s = side / r;
+  const cut = transpose(reshape(x, [n, s, r, s, r, d]), [0, 1, 3, 2, 4, 5]);
+  return reshape(cut, [n, s * s, r * r * d]);
+}
 
 /** A picture for a family of fixed pictures. */
 export function prepareFixed({ count, grid }: FixedPictures, processor: ImageProcessor, image: RgbImage): PreparedPicture {

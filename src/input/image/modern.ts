@@ -157,10 +157,17 @@ const smolSettings = z.looseObject({
   max_image_size: z.looseObject({ longest_edge: edge }).default({ longest_edge: 364 }),
 });
 
-/** SmolVLM: [tiles, 3, s, s]; the whole picture is the last tile. @param side visual tokens along a tile */
-export function smolVlmProcessor(given: ImageSettings, side: number): PictureProcessor {
+/** @throws Error when the processor makes tiles of another size than the encoder reads */
+function checkTile({ name }: ImageSettings, tile: number, encoder: number): void {
+  if (tile !== encoder)
+    throw new Error(`${name} makes tiles of ${tile} pixels, config.json asks for ${encoder} (vision_config.image_size)`);
+}
+
+/** SmolVLM: [tiles, 3, s, s]; the whole picture is the last tile. @param side visual tokens along a tile @param size pixels along a tile that the encoder reads */
+export function smolVlmProcessor(given: ImageSettings, side: number, size?: number): PictureProcessor {
   const config = parseConfig(given.name, smolSettings, given.settings);
   const [longest, tile] = [config.size.longest_edge, config.max_image_size.longest_edge];
+  checkTile(given, tile, size ?? tile);
   // transformers takes Pillow for its Lanczos filter, which torchvision has since 0.27 only.
   const settings = pixelSettings(config, 4);
   return {
