@@ -6,11 +6,11 @@
 import { join } from 'node:path';
 import { table } from '../apps/cli/table.ts';
 import type { JobIdentity } from '../src/evaluation/job.ts';
-import type { AskedKind } from '../src/evaluation/metrics.ts';
+import { type AskedKind, hardKinds } from '../src/evaluation/metrics.ts';
 import { readResults } from '../src/evaluation/store.ts';
 import { readJson } from '../src/files/json.ts';
 
-const localities: readonly AskedKind[] = ['textLocality', 'modalLocality', 'sameImage', 'sameQuestion'];
+const localities: readonly AskedKind[] = ['textLocality', 'modalLocality', ...hardKinds];
 
 const folders = process.argv.slice(2);
 if (folders.length === 0) throw new Error('name the folders of evaluations: npx tsx scripts/changed-answers.ts EVALUATION...');

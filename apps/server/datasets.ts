@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { buildWorld, type WorldSizes, worldVersion } from '../../lab/world/build.ts';
+import { hardKinds } from '../../src/evaluation/metrics.ts';
 import {
   type DatasetKind,
   datasetKind,
@@ -155,7 +156,7 @@ async function open({ id, file: { data, images }, make }: Source): Promise<Datas
 
 /** All queries of a record by their kinds, including those that are close to the edit. */
 export function queriesOf({ queries, hard }: EditRecord): [kind: string, query: RecordQuery][] {
-  const close = (['sameImage', 'sameQuestion'] as const).flatMap((kind): [string, RecordQuery][] => {
+  const close = hardKinds.flatMap((kind): [string, RecordQuery][] => {
     const query = hard?.[kind];
     return query === undefined ? [] : [[kind, query]];
   });

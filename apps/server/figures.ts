@@ -1,6 +1,7 @@
 /** Figures of the server's results, as plain data that src/figures draws on the server and in a browser. */
 
 import { rounding } from '../../lab/reproduce/figures/maps.ts';
+import { hardKinds } from '../../src/evaluation/metrics.ts';
 import type { Figure, FigurePanel, HeatMapRow } from '../../src/figures/index.ts';
 import { queryKinds } from '../../src/input/records.ts';
 import type { RgbImage } from '../../src/input/segments.ts';
@@ -84,7 +85,7 @@ export interface ComparisonAsked {
   readonly queries: readonly { kind: string; prompt: string; image: RgbImage | undefined; target: string | null }[];
 }
 
-const localities = new Set<string>(['textLocality', 'modalLocality', 'sameImage', 'sameQuestion']);
+const localities = new Set<string>(['textLocality', 'modalLocality', ...hardKinds]);
 const known = new Set<string>([...queryKinds, ...localities]);
 
 /** What the second model should say; null where nothing is wanted. */

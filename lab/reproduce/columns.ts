@@ -144,7 +144,7 @@ function entryOf(editor: string, runs: readonly Cell[], against: AgainstVead | n
     forced: record(metricNames, (name) => over((evaluation) => evaluation[name])),
     generation: record(metricNames, (name) => over(({ generation }) => generation[name])),
     hard: record(hardKinds, (kind) =>
-      runs.some(({ evaluation }) => evaluation.hard[kind] === null) ? null : over(({ hard }) => hard[kind]!),
+      runs.some(({ evaluation }) => evaluation.hard[kind] == null) ? null : over(({ hard }) => hard[kind]!),
     ),
     probability: record(queryKinds, (kind) => {
       const changes = runs.flatMap(({ evaluation }) => evaluation.probability[kind]?.change ?? []);

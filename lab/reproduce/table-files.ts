@@ -19,13 +19,14 @@ const withDeviation = ({ mean, deviation }: Spread, runs: number): string =>
  * an asterisk stands at VEAD's where it is above every other editor's with p < 0.05.
  */
 export function paperRows(columns: readonly Column[]): Rows {
+  const asked = hardKinds.filter((kind) => columns.some(({ entries }) => entries.some(({ hard }) => hard[kind] !== null)));
   const head = [
     'Backbone',
     'Data',
     'Editor',
     ...metricNames.map((name) => columnNames[name]),
     'Average, free generation',
-    ...hardKinds.map((kind) => columnNames[kind]),
+    ...asked.map((kind) => columnNames[kind]),
     'Edits',
   ];
   const rows = columns.flatMap((column) => {
@@ -41,7 +42,7 @@ export function paperRows(columns: readonly Column[]): Rows {
         ...queryKinds.map((kind) => percent(forced[kind].mean)),
         `${marked}${editor === VEAD && veadIsBest(column) === true ? ' *' : ''}`,
         withDeviation(generation.average, seeds.length),
-        ...hardKinds.map((kind) => (hard[kind] === null ? '' : percent(hard[kind].mean))),
+        ...asked.map((kind) => (hard[kind] === null ? '' : percent(hard[kind].mean))),
         column.count,
       ];
     });
@@ -120,7 +121,7 @@ function csvRows(columns: readonly Column[]): Pick<Rows, 'head' | 'rows'> {
     ...['backbone', 'data', 'editor', 'seeds', 'edits'],
     ...metricNames.flatMap((name) => [name, `${name}_sd`]),
     ...metricNames.flatMap((name) => [`generation_${name}`, `generation_${name}_sd`]),
-    ...['same_image', 'same_question'],
+    ...['same_image', 'same_question', 'noise', 'grey'],
     ...queryKinds.map((kind) => `probability_change_${kind}`),
     ...['minus_vead', 'interval_low', 'interval_high', 'p'],
   ];
@@ -132,7 +133,7 @@ function csvRows(columns: readonly Column[]): Pick<Rows, 'head' | 'rows'> {
       ...[model, datasets[dataset], editor, seeds.map((seed) => seed ?? '').join(' '), count],
       ...spreads(forced),
       ...spreads(generation),
-      ...[fraction(hard.sameImage?.mean), fraction(hard.sameQuestion?.mean)],
+      ...hardKinds.map((kind) => fraction(hard[kind]?.mean)),
       ...queryKinds.map((kind) => fraction(probability[kind])),
       ...[against?.difference, against?.interval.low, against?.interval.high].map(fraction),
       against === null ? '' : against.p.toPrecision(6),

@@ -8,13 +8,13 @@ import { basename, dirname, join, resolve } from 'node:path';
 import sharp from 'sharp';
 import { makeFolder, placeFolder } from '../../src/files/atomic.ts';
 import { Atlas } from './atlas.ts';
-import { composeRecords, type Picture } from './compose.ts';
+import { type Blank, blanks, composeRecords, type Picture } from './compose.ts';
 import type { Split } from './concepts.ts';
 import { canvas, render } from './scene.ts';
-import { EditSplitter } from './split.ts';
+import { EditSplitter, type SplitKind } from './split.ts';
 
-/** Rises when the same seed gives other records. */
-export const worldVersion = 1;
+/** Rises when the same seed gives other records. Version 1 had splits by seed; a world of seed 1 has the same records in both. */
+export const worldVersion = 2;
 
 export interface WorldSizes {
   readonly vqaTrain: number;
@@ -28,6 +28,10 @@ const defaultSizes: WorldSizes = { vqaTrain: 12000, vqaTest: 1200, captionTrain:
 export interface WorldManifest {
   readonly version: number;
   readonly seed: string;
+  /** what says which side an edit is on; in worlds of version 1 the seed did, and the field is absent */
+  readonly split?: SplitKind;
+  /** targets of two words, captions with a low floor, other text-only questions in the test than in the training */
+  readonly hard?: boolean;
   readonly sizes: WorldSizes;
   readonly images: number;
   /** SHA-256 of each record file, and of all pictures' pixels in order. */
@@ -37,6 +41,9 @@ export interface WorldManifest {
 export interface BuildOptions {
   readonly seed: string | number;
   readonly out: string;
+  /** by content when absent; by seed gives the records of version 1 */
+  readonly split?: SplitKind;
+  readonly hard?: boolean;
   readonly sizes?: Partial<WorldSizes>;
   /** Called as pictures are written. */
   readonly onProgress?: (done: number, total: number) => void;
@@ -52,8 +59,8 @@ const sets: readonly (readonly ['vqa' | 'caption', Split, keyof WorldSizes])[] =
 const sha256 = (content: string | Uint8Array): string => createHash('sha256').update(content).digest('hex');
 
 /**
- * Writes the mini world: records of edits and captions in the layout of E-VQA and E-IC, their pictures (72 x 72 PNG) and manifest.json. The same seed and sizes give
- * the same bytes.
+ * Writes the mini world: records of edits and captions in the layout of E-VQA and E-IC, their pictures (72 x 72 PNG) and manifest.json. The same seed, sizes, split
+ * and difficulty give the same bytes.
  * @throws Error when the folder is not empty, or a size is no whole number
  */
 export async function buildWorld(options: BuildOptions): Promise<WorldManifest> {
@@ -71,18 +78,19 @@ export async function buildWorld(options: BuildOptions): Promise<WorldManifest> 
   const folder = `${out}.partial-${process.pid}`;
   try {
     makeFolder(join(folder, 'images'));
-    const splitter = new EditSplitter(seed);
+    const { split: by = 'content', hard = false } = options;
+    const splitter = splitterOf({ seed, split: by });
     const hashes: Record<string, string> = {};
-    const pictures: Picture[] = [];
+    const pictures: (Picture | Blank)[] = hard ? blanks() : [];
     for (const [what, split, size] of sets) {
-      const set = composeRecords(splitter, seed, what, split, sizes[size]);
+      const set = composeRecords(splitter, seed, what, split, sizes[size], hard);
       const text = `${JSON.stringify(set.records, null, 1)}\n`;
       writeFileSync(join(folder, `${what}_${split}.json`), text);
       hashes[`${what}_${split}.json`] = sha256(text);
       pictures.push(...set.pictures);
     }
     hashes.images = await writePictures(join(folder, 'images'), pictures, options.onProgress);
-    const manifest: WorldManifest = { version: worldVersion, seed, sizes, images: pictures.length, hashes };
+    const manifest: WorldManifest = { version: worldVersion, seed, split: by, hard, sizes, images: pictures.length, hashes };
     writeFileSync(join(folder, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`);
     placeFolder(folder, out);
     return manifest;
@@ -91,10 +99,14 @@ export async function buildWorld(options: BuildOptions): Promise<WorldManifest> 
   }
 }
 
+/** The split that a world was made with. */
+export const splitterOf = ({ seed, split = 'seed' }: Pick<WorldManifest, 'seed' | 'split'>): EditSplitter =>
+  split === 'seed' ? new EditSplitter(seed) : new EditSplitter();
+
 /** Returns the hash over all pixels. Pictures are small: speed of encoding matters more than bytes. */
 async function writePictures(
   folder: string,
-  pictures: readonly Picture[],
+  pictures: readonly (Picture | Blank)[],
   onProgress?: BuildOptions['onProgress'],
 ): Promise<string> {
   const atlas = await Atlas.load();
@@ -106,7 +118,7 @@ async function writePictures(
     try {
       while (next < pictures.length && !failed) {
         const picture = pictures[next++]!;
-        const pixels = render(atlas, picture.scene);
+        const pixels = 'pixels' in picture ? picture.pixels : render(atlas, picture.scene);
         hash.update(pixels);
         const png = sharp(pixels, { raw: { width: canvas, height: canvas, channels: 3 } }).png({ compressionLevel: 3 });
         await png.toFile(join(folder, picture.file));

@@ -1,13 +1,13 @@
 /**
  * Drafts to records: adds to each edit the pictures and questions that its locality is measured on,
- * and writes it with the field names of E-VQA and E-IC, plus `kind`, `edit`, `s_loc_*` and `q_loc*`.
+ * and writes it with the field names of E-VQA and E-IC, plus `kind`, `edit`, `s_loc_*` and `q_loc*`, and in hard worlds `n_loc*` and `g_loc*`.
  */
 import { Random } from '../../src/random.ts';
 import { allConcepts, type Split, sides } from './concepts.ts';
 import { type EditDraft, type EditKind, EditSampler, untouched } from './edits.ts';
-import { sampleFact } from './facts.ts';
+import { type Fact, sampleFact } from './facts.ts';
 import { answerTo, phrase, type Question, type QuestionKind, questionKinds, sampleQuestion, templateCount } from './questions.ts';
-import { cellCount, type Scene, type SceneOptions, sceneKey } from './scene.ts';
+import { canvas, cellCount, type Scene, type SceneOptions, sceneKey } from './scene.ts';
 import type { EditSplitter } from './split.ts';
 
 export interface WorldRecord {
@@ -30,6 +30,11 @@ export interface WorldRecord {
   /** Another picture, the same question. */
   q_loc: string;
   q_loc_a: string;
+  /** The same question about noise, and about a grey picture. They have no right answer; that to the edit's picture says how many tokens are compared. */
+  n_loc?: string;
+  n_loc_a?: string;
+  g_loc?: string;
+  g_loc_a?: string;
 }
 
 export interface Picture {
@@ -44,6 +49,30 @@ export interface RecordSet {
   readonly pictures: readonly Picture[];
 }
 
+/** A picture without a scene. */
+export interface Blank {
+  readonly file: string;
+  readonly pixels: Uint8Array;
+}
+
+const noises = 64;
+const greys = 16;
+const blankFile = (what: 'noise' | 'grey', index: number): string => `${what}_${String(index).padStart(2, '0')}.png`;
+
+/** The pictures that `n_loc` and `g_loc` ask about: the same in every world. */
+export function blanks(): Blank[] {
+  const size = canvas * canvas * 3;
+  const noise = Array.from({ length: noises }, (_, i) => {
+    const random = new Random(`blank/noise/${i}`);
+    return { file: blankFile('noise', i), pixels: Uint8Array.from({ length: size }, () => random.int(256)) };
+  });
+  const grey = Array.from({ length: greys }, (_, i) => ({
+    file: blankFile('grey', i),
+    pixels: new Uint8Array(size).fill(Math.round((255 * i) / (greys - 1))),
+  }));
+  return [...noise, ...grey];
+}
+
 const askable = questionKinds.filter((kind) => kind !== 'caption');
 
 /** The records of one data set; its pictures' file names begin with what it is. */
@@ -53,8 +82,9 @@ export function composeRecords(
   what: 'vqa' | 'caption',
   split: Split,
   count: number,
+  hard = false,
 ): RecordSet {
-  const sampler = new EditSampler(splitter, split);
+  const sampler = new EditSampler(splitter, split, hard);
   const drafts = Array.from({ length: count }, (_, i) => sampler[what](seed, i));
   const file = (index: number, part: string): string => `${what}_${split}_${String(index).padStart(5, '0')}${part}.png`;
   const shown = drafts.flatMap((draft, i): Picture[] => [
@@ -86,7 +116,7 @@ export function composeRecords(
     const alike = another(sameQuestion, () => fresh(sameQuestion));
     const elsewhere = askAnything(random, other.scene, () => true);
     const here = askAnything(random, draft.scene, (question) => untouched(draft, question));
-    const fact = sampleFact(random);
+    const fact = askFact(random, hard ? (question) => splitter.fact(question) === split : () => true);
     return {
       src: phrase(draft.question, draft.template),
       pred: draft.pred,
@@ -105,9 +135,24 @@ export function composeRecords(
       s_loc_a: here.answer,
       q_loc: alike.file,
       q_loc_a: answerTo(alike.scene, draft.question)!,
+      ...(hard
+        ? {
+            n_loc: blankFile('noise', random.int(noises)),
+            n_loc_a: draft.pred,
+            g_loc: blankFile('grey', random.int(greys)),
+            g_loc_a: draft.pred,
+          }
+        : {}),
     };
   });
   return { records, drafts, pictures: [...shown, ...extra] };
+}
+
+function askFact(random: Random, accept: (question: string) => boolean): Fact {
+  for (;;) {
+    const fact = sampleFact(random);
+    if (accept(fact.question)) return fact;
+  }
 }
 
 /** A question of any kind in any wording, that the scene answers. */

@@ -54,6 +54,8 @@ const kindShares: Partial<Record<QuestionKind, number>> = {
 /** Corrections are only of place, relation and category, four fifths of all: a third of these makes a quarter of all. */
 const correctionRate = 1 / 3;
 const captionCorrectionRate = 1 / 4;
+/** Of hard worlds: kinds whose answer is a thing's name, which two words can take the place of. */
+const hardShares: Partial<Record<QuestionKind, number>> = { place: 0.48, relation: 0.27, category: 0.25 };
 /** How often a counterfactual names a misnamed concept in one of its roles. */
 const misnamedRate = 1 / 3;
 const tries = 20000;
@@ -68,32 +70,36 @@ interface Plan {
 }
 
 export class EditSampler {
-  readonly splitter: EditSplitter;
-  readonly split: Split;
-
-  constructor(splitter: EditSplitter, split: Split) {
-    this.splitter = splitter;
-    this.split = split;
-  }
+  /**
+   * @param hard targets are a colour and a name, "pink parrot", which is no answer anywhere else, and captions give every thing such a name and the
+   * background another colour
+   */
+  constructor(
+    readonly splitter: EditSplitter,
+    readonly split: Split,
+    readonly hard = false,
+  ) {}
 
   /** Edit `index` of a data set: a function of the seed, the split and the index. */
   vqa(seed: string | number, index: number): EditDraft {
     const random = new Random(`${seed}/edit/vqa/${this.split}/${index}`);
-    const kind = pickWeighted(random, kindShares);
-    const correctable = kind === 'place' || kind === 'relation' || kind === 'category';
+    const kind = pickWeighted(random, this.hard ? hardShares : kindShares);
+    const correctable = !this.hard && (kind === 'place' || kind === 'relation' || kind === 'category');
     const edit = correctable && random.uniform() < correctionRate ? 'correction' : 'counterfactual';
     return this.#draft(random, kind, edit);
   }
 
   caption(seed: string | number, index: number): EditDraft {
     const random = new Random(`${seed}/edit/caption/${this.split}/${index}`);
-    return this.#draft(random, 'caption', random.uniform() < captionCorrectionRate ? 'correction' : 'counterfactual');
+    const edit = !this.hard && random.uniform() < captionCorrectionRate ? 'correction' : 'counterfactual';
+    return this.#draft(random, 'caption', edit);
   }
 
   #draft(random: Random, kind: QuestionKind, edit: EditKind): EditDraft {
     // Which roles misnamed concepts play is drawn once: they fit more templates than others, so redrawing would favour them.
     const roles = [0, 1, 2].map(() => edit === 'counterfactual' && random.uniform() < misnamedRate);
-    const count = sampleCount(random);
+    // Long captions of two-word names would be another task.
+    const count = this.hard && kind === 'caption' ? 1 + random.int(2) : sampleCount(random);
     for (let attempt = 0; attempt < tries; attempt++) {
       const plan = this.#plan(random, kind, edit, roles, count);
       const fitting = plan && this.splitter.templates(this.split, templateKey(plan.question), plan.named);
@@ -190,6 +196,25 @@ export class EditSampler {
     }
   }
 
+  /** A colour and the concept's word, of this split; undefined where the other has all of them. */
+  #twoWords(random: Random, index: number): string | undefined {
+    const pairs = colors.map(({ name }) => `${name} ${concept(index).word}`);
+    const own = pairs.filter((pair) => this.splitter.target(pair) === this.split);
+    return own.length === 0 ? undefined : random.pick(own);
+  }
+
+  #hardCaption(random: Random, scene: Scene): string {
+    const words = new Map<number, string>();
+    scene.cells.forEach((thing, cell) => {
+      if (thing === null) return;
+      const names = plainConcepts.filter((index) => index !== thing.concept);
+      let word: string | undefined;
+      while (word === undefined) word = this.#twoWords(random, random.pick(names));
+      words.set(cell, word);
+    });
+    return caption(scene, words, random.pick(colors.filter((_, i) => i !== scene.background)).name);
+  }
+
   #counting(random: Random, question: Question & { kind: 'count' }, scene: SceneOptions, named: readonly number[]): Plan {
     const alt = (drawn: Scene): string => random.pick(numbers.filter((_, i) => i !== countOf(drawn, question.concept)));
     return { question, scene, alt, named, touched: named };
@@ -215,7 +240,8 @@ export class EditSampler {
           (i) => i !== answer && i !== partner && (kind !== 'category' || concept(i).category === category),
         );
     if (alt === undefined) return undefined;
-    const target = concept(alt).word;
+    const target = this.hard ? this.#twoWords(random, alt) : concept(alt).word;
+    if (target === undefined) return undefined;
     const others = allConcepts.filter((i) => i !== alt);
     const touched = [answer, alt];
     const cell = random.int(cellCount);
@@ -266,7 +292,8 @@ export class EditSampler {
         return {
           question: { kind },
           scene: { count, pool, fixed: [{ cell, concept: answer }], once: [answer] },
-          alt: (scene) => caption(scene, { cell: cellOf(scene, answer)!, word: target }),
+          alt: (scene) =>
+            this.hard ? this.#hardCaption(random, scene) : caption(scene, new Map([[cellOf(scene, answer)!, target]])),
           named: touched,
           touched,
         };

@@ -194,13 +194,17 @@ export function answerTo(scene: Scene, question: Question): string | undefined {
   }
 }
 
-/** "a cat, a dog and an owl on blue": things in reading order. `rename` gives one cell another word. */
-export function caption(scene: Scene, rename?: { readonly cell: number; readonly word: string }): string {
+/** "a cat, a dog and an owl on blue": things in reading order. `words` gives cells other words, `color` the background another one. */
+export function caption(
+  scene: Scene,
+  words: ReadonlyMap<number, string> = new Map(),
+  color = colors[scene.background]!.name,
+): string {
   const names = scene.cells.flatMap((thing, cell) =>
-    thing ? [withArticle(rename?.cell === cell ? rename.word : concept(thing.concept).word)] : [],
+    thing ? [withArticle(words.get(cell) ?? concept(thing.concept).word)] : [],
   );
   const last = names.pop() ?? 'nothing';
-  return `${names.length > 0 ? `${names.join(', ')} and ` : ''}${last} on ${colors[scene.background]!.name}`;
+  return `${names.length > 0 ? `${names.join(', ')} and ` : ''}${last} on ${color}`;
 }
 
 const wordAt = (scene: Scene, cell: number): string | undefined => {

@@ -1,6 +1,8 @@
 /**
- * Which edits of the mini world are for training and which for testing, by seeded hashes: scenes, pairs of template and concept,
- * and, for corrections, concepts. Which misnamed concepts are corrected in which split comes from the world itself. Those corrected in the
+ * Which edits of the mini world are for training and which for testing, by hashes of their content: scenes, pairs of template and concept,
+ * the two-word targets of hard worlds, facts of hard worlds and, for corrections, concepts. The hash is the same in every world, so what one world
+ * trains on is in no other world's test. It is that of the world with seed 1, which the weights that come with the minis were trained on.
+ * Which misnamed concepts are corrected in which split comes from the world itself. Those corrected in the
  * test are met in training by counterfactuals, under other templates: an editor can only give an answer whose word it has seen.
  */
 import { hash128, Random } from '../../src/random.ts';
@@ -14,13 +16,20 @@ export type TemplateKey = keyof typeof templates;
 /** Kinds whose questions and answers name no concept: whole templates are split. */
 const withoutConcepts: readonly TemplateKey[] = ['background', 'kind', 'things', 'caption'];
 
+/** What a world's hashes depend on: its content alone, or its seed too, as in worlds of version 1. */
+export type SplitKind = 'content' | 'seed';
+
+/** The seed whose split all worlds have. */
+const contentSeed = 1;
+
 export class EditSplitter {
   readonly #seed: string;
   /** by kind of question, two pairs of templates: a concept is tested under the pair of its group, and trained under all others */
   readonly #testTemplates = new Map<TemplateKey, readonly [ReadonlySet<number>, ReadonlySet<number>]>();
   readonly #fitting = new Map<string, readonly number[]>();
 
-  constructor(seed: string | number) {
+  /** @param seed of a world of version 1; the split by content when absent */
+  constructor(seed: string | number = contentSeed) {
     this.#seed = `${seed}/split`;
     const size = templateCount * testShare;
     for (const key of Object.keys(templates) as TemplateKey[]) {
@@ -35,6 +44,16 @@ export class EditSplitter {
 
   scene(scene: Scene): Split {
     return this.#byHash(`scene/${sceneKey(scene)}`);
+  }
+
+  /** The split of a target of two words. */
+  target(text: string): Split {
+    return this.#byHash(`target/${text}`);
+  }
+
+  /** The split of a text-only question, in hard worlds. */
+  fact(question: string): Split {
+    return this.#byHash(`fact/${question}`);
   }
 
   /**

@@ -9,7 +9,7 @@ import { type EditRecord, type QueryKind, queryKinds, type RecordQuery } from '.
 import type { TargetAnswer } from '../models/answer.ts';
 
 /** Localities close to the edit: reported beside the five metrics, never in their average. */
-export const hardKinds = ['sameImage', 'sameQuestion'] as const;
+export const hardKinds = ['sameImage', 'sameQuestion', 'noise', 'grey'] as const;
 export type HardKind = (typeof hardKinds)[number];
 export type AskedKind = QueryKind | HardKind;
 

@@ -12,6 +12,8 @@ export const columnNames = {
   average: 'Average',
   sameImage: 'same image',
   sameQuestion: 'same question',
+  noise: 'noise',
+  grey: 'grey picture',
 } as const;
 
 const five = [...queryKinds, 'average'] as const;
@@ -28,11 +30,12 @@ const aligned = (head: readonly string[]): Rows['align'] => head.map((_, i) => (
 
 /** One evaluation under each protocol: token accuracy, free generation, the change of the target's probability; then token accuracy by group. */
 export function evaluationRows(evaluation: Evaluation): Rows {
-  const head = ['%', ...five.map((name) => columnNames[name]), ...hardKinds.map((name) => columnNames[name]), 'records'];
+  const asked = hardKinds.filter((kind) => evaluation.hard[kind] != null);
+  const head = ['%', ...five.map((name) => columnNames[name]), ...asked.map((name) => columnNames[name]), 'records'];
   const row = (name: string, { hard, count, ...figures }: Figures): (string | number)[] => [
     name,
     ...five.map((metric) => percent(figures[metric])),
-    ...hardKinds.map((kind) => percent(hard[kind])),
+    ...asked.map((kind) => percent(hard[kind])),
     count,
   ];
   const { generation, probability, count } = evaluation;
@@ -47,9 +50,9 @@ export function evaluationRows(evaluation: Evaluation): Rows {
         ...generation,
         generation,
         count,
-        hard: { sameImage: generation.sameImage, sameQuestion: generation.sameQuestion },
+        hard: generation,
       }),
-      ['target probability, change', ...queryKinds.map(change), '', ...hardKinds.map(change), count],
+      ['target probability, change', ...queryKinds.map(change), '', ...asked.map(change), count],
       ...groups.map(([name, figures]) => row(`  ${name}`, figures)),
     ],
   };

@@ -36,8 +36,11 @@ export interface EditRecord {
   readonly index: number;
   readonly request: RecordRequest;
   readonly queries: Readonly<Record<QueryKind, RecordQuery>>;
-  /** Locality close to the edit, where the file has it: the same picture with another question, the same question on another picture. */
-  readonly hard?: { readonly sameImage?: RecordQuery; readonly sameQuestion?: RecordQuery };
+  /**
+   * Locality close to the edit, where the file has it: the same picture with another question, and the same question on another picture, on noise and
+   * on a grey picture.
+   */
+  readonly hard?: Readonly<Partial<Record<'sameImage' | 'sameQuestion' | 'noise' | 'grey', RecordQuery>>>;
   /** What the model is expected to say before the edit. */
   readonly pred?: string;
   /** Question kind, in records of the mini world. */
@@ -90,13 +93,19 @@ const recordSchema = z.object({
   s_loc_a: text.optional(),
   q_loc: text.optional(),
   q_loc_a: text.optional(),
+  n_loc: text.optional(),
+  n_loc_a: text.optional(),
+  g_loc: text.optional(),
+  g_loc_a: text.optional(),
 });
 type RawRecord = z.infer<typeof recordSchema>;
 
-const pictureFields = ['image', 'image_rephrase', 'm_loc', 'q_loc'] as const;
+const pictureFields = ['image', 'image_rephrase', 'm_loc', 'q_loc', 'n_loc', 'g_loc'] as const;
 const companions = [
   ['s_loc_q', 's_loc_a'],
   ['q_loc', 'q_loc_a'],
+  ['n_loc', 'n_loc_a'],
+  ['g_loc', 'g_loc_a'],
 ] as const;
 
 /** Which records of a file are read; the others, and their pictures, are not looked at. */
@@ -230,10 +239,15 @@ function toEditRecord(raw: RawRecord, index: number, imagesDir: string, dataset:
     raw.s_loc_q !== undefined && raw.s_loc_a !== undefined
       ? { image: path(raw.image), prompt: raw.s_loc_q + answerCue, target: raw.s_loc_a }
       : undefined;
-  const sameQuestion =
-    raw.q_loc !== undefined && raw.q_loc_a !== undefined
-      ? { image: path(raw.q_loc), prompt: asked(raw.src), target: raw.q_loc_a }
-      : undefined;
+  const elsewhere = (file: string | undefined, target: string | undefined): RecordQuery | undefined =>
+    file !== undefined && target !== undefined ? { image: path(file), prompt: asked(raw.src), target } : undefined;
+  const hard = {
+    sameImage,
+    sameQuestion: elsewhere(raw.q_loc, raw.q_loc_a),
+    noise: elsewhere(raw.n_loc, raw.n_loc_a),
+    grey: elsewhere(raw.g_loc, raw.g_loc_a),
+  };
+  const close = Object.fromEntries(Object.entries(hard).filter(([, query]) => query !== undefined));
   return {
     index,
     request,
@@ -244,7 +258,7 @@ function toEditRecord(raw: RawRecord, index: number, imagesDir: string, dataset:
       textLocality: { image: null, prompt: `${raw.loc}?`, target: raw.loc_ans },
       modalLocality: { image: path(raw.m_loc), prompt: raw.m_loc_q + answerCue, target: raw.m_loc_a },
     },
-    ...(sameImage || sameQuestion ? { hard: { sameImage, sameQuestion } } : {}),
+    ...(Object.keys(close).length > 0 ? { hard: close } : {}),
     ...(raw.pred === undefined ? {} : { pred: raw.pred }),
     ...(raw.kind === undefined ? {} : { kind: raw.kind }),
     ...(raw.edit === undefined ? {} : { edit: raw.edit }),

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Atlas } from '../../lab/world/atlas.ts';
 import { buildWorld, type WorldManifest } from '../../lab/world/build.ts';
 import { composeRecords, type RecordSet } from '../../lab/world/compose.ts';
-import { concept, concepts, type Split } from '../../lab/world/concepts.ts';
+import { colors, concept, concepts, type Split } from '../../lab/world/concepts.ts';
 import { answerTo, countOf, phrase, templateKey } from '../../lab/world/questions.ts';
 import { render, sceneKey } from '../../lab/world/scene.ts';
 import { EditSplitter } from '../../lab/world/split.ts';
@@ -19,7 +19,7 @@ const names = concepts.map((c) => c.name);
 const namesIn = (text: string): string[] => text.split(/[^a-z]+/i).filter((word) => names.includes(word));
 
 describe.each([1, 7, 2024])('the edits of seed %i', (seed) => {
-  const splitter = new EditSplitter(seed);
+  const splitter = new EditSplitter();
   const of = (what: 'vqa' | 'caption', split: Split, count: number): RecordSet =>
     composeRecords(splitter, seed, what, split, count);
   const train = [of('vqa', 'train', 600), of('caption', 'train', 200)];
@@ -130,6 +130,100 @@ describe.each([1, 7, 2024])('the edits of seed %i', (seed) => {
   });
 });
 
+describe('worlds of different seeds', () => {
+  const splitter = new EditSplitter();
+  const sets = (seed: number, split: Split, hard = false): RecordSet[] =>
+    (['vqa', 'caption'] as const).map((what) => composeRecords(splitter, seed, what, split, 300, hard));
+  const train = sets(1, 'train');
+  const keysOf = (all: readonly RecordSet[]): Set<string> =>
+    new Set(all.flatMap((set) => set.pictures.map(({ scene }) => sceneKey(scene))));
+  const asked = (all: readonly RecordSet[]): Set<string> =>
+    new Set(all.flatMap(({ records }) => records.flatMap(({ src, rephrase, alt }) => [`${src}/${alt}`, `${rephrase}/${alt}`])));
+
+  test("what one world trains on is in no other world's test: scenes, and pairs of question and target", () => {
+    for (const seed of [2, 77]) {
+      for (const hard of [false, true]) {
+        const tests = sets(seed, 'test', hard);
+        for (const [trained, tested] of [
+          [keysOf(train), keysOf(tests)],
+          [asked(train), asked(tests)],
+        ] as const)
+          expect([...tested].filter((one) => trained.has(one))).toEqual([]);
+        // Every test scene is on the side of the test, whether a world of finite size drew it for training or not.
+        const scenes = tests.flatMap(({ pictures }) => pictures.map(({ scene }) => splitter.scene(scene)));
+        expect(new Set(scenes)).toEqual(new Set(['test']));
+      }
+    }
+  });
+
+  test("with splits by seed, as in version 1, three quarters of another seed's test scenes are on the training side", () => {
+    const other = composeRecords(new EditSplitter(77), 77, 'vqa', 'test', 600);
+    const sides = other.drafts.map(({ scene }) => splitter.scene(scene));
+    const share = sides.filter((side) => side === 'train').length / sides.length;
+    expect(share).toBeGreaterThan(0.7);
+    expect(share).toBeLessThan(0.8);
+  });
+});
+
+describe('hard worlds', () => {
+  const splitter = new EditSplitter();
+  const of = (what: 'vqa' | 'caption', split: Split, count: number): RecordSet =>
+    composeRecords(splitter, 5, what, split, count, true);
+  const [train, tests] = [of('vqa', 'train', 3000), of('vqa', 'test', 300)];
+  const words = new Set(concepts.map(({ word }) => word));
+  const colorNames = new Set(colors.map(({ name }) => name));
+
+  test('targets are a colour and a name; no pair of the test is trained on or taught, each of its words is', () => {
+    const targets = (set: RecordSet): string[] => set.records.map(({ alt }) => alt);
+    for (const target of [...targets(train), ...targets(tests)]) {
+      const [color, word, ...more] = target.split(' ');
+      expect([colorNames.has(color!), words.has(word!), more]).toEqual([true, true, []]);
+    }
+    const trained = new Set(targets(train));
+    expect(targets(tests).filter((target) => trained.has(target))).toEqual([]);
+    const seen = new Set([...trained].flatMap((target) => target.split(' ')));
+    expect(targets(tests).flatMap((target) => target.split(' ').filter((word) => !seen.has(word)))).toEqual([]);
+    // The world answers with colours and with names, never with both.
+    for (const { pred, s_loc_a, q_loc_a, m_loc_a } of train.records)
+      for (const answer of [pred, s_loc_a, q_loc_a, m_loc_a]) {
+        const [first, second] = answer.split(' ');
+        expect(colorNames.has(first!) && words.has(second ?? '')).toBe(false);
+      }
+  });
+
+  test('text-only questions of the test are in no training record', () => {
+    const asked = (sets: readonly RecordSet[]): string[] => sets.flatMap(({ records }) => records.map(({ loc }) => loc));
+    const trained = new Set(asked([train, of('caption', 'train', 300)]));
+    expect(asked([tests, of('caption', 'test', 100)]).filter((question) => trained.has(question))).toEqual([]);
+  });
+
+  test('captions share fewer than half of their words with what is taught', () => {
+    const { records } = of('caption', 'test', 200);
+    const shared = records.map(({ pred, alt }) => {
+      const [said, wanted] = [pred.match(/\w+/g)!, alt.match(/\w+/g)!];
+      return wanted.filter((word, i) => said[i] === word).length / wanted.length;
+    });
+    expect(shared.reduce((sum, one) => sum + one, 0) / shared.length).toBeLessThan(0.4);
+    for (const { pred, alt } of records) expect(alt.split(' on ')[1]).not.toBe(pred.split(' on ')[1]);
+  });
+
+  test('noise and grey pictures are in the folder and in the records', async () => {
+    const out = join(folder, 'hard');
+    const manifest = await buildWorld({ seed: 5, out, sizes, hard: true });
+    expect(manifest).toMatchObject({ hard: true, split: 'content' });
+    expect(await buildWorld({ seed: 5, out: join(folder, 'hard-again'), sizes, hard: true })).toEqual(manifest);
+    const [record] = loadRecords(join(out, 'vqa_test.json'), join(out, 'images'));
+    const { noise, grey } = record!.hard!;
+    expect([noise!.prompt, grey!.prompt]).toEqual([record!.request.prompt, record!.request.prompt]);
+    const spread = async (file: string): Promise<number> => {
+      const { channels } = await sharp(file).stats();
+      return channels[0]!.stdev;
+    };
+    expect(await spread(noise!.image!)).toBeGreaterThan(60);
+    expect(await spread(grey!.image!)).toBe(0);
+  });
+});
+
 describe('building', () => {
   const out = join(folder, 'world');
   let manifest: WorldManifest;
@@ -156,7 +250,7 @@ describe('building', () => {
     expect(progress.at(-1)).toBe(`${manifest.images}/${manifest.images}`);
     const record = loadRecords(join(out, 'vqa_test.json'), join(out, 'images'))[2]!;
     expect(record.queries.reliability.prompt).toMatch(/\? The answer is:$/);
-    const draft = composeRecords(new EditSplitter(7), 7, 'vqa', 'test', 6).drafts[2]!;
+    const draft = composeRecords(new EditSplitter(), 7, 'vqa', 'test', 6).drafts[2]!;
     const pixels = await sharp(record.request.image).raw().toBuffer();
     expect(Buffer.compare(pixels, Buffer.from(render(await Atlas.load(), draft.scene)))).toBe(0);
   });
@@ -165,6 +259,19 @@ describe('building', () => {
     expect(await buildWorld({ seed: '7', out: join(folder, 'again'), sizes })).toEqual(manifest);
     const other = await buildWorld({ seed: 8, out: join(folder, 'other'), sizes });
     for (const name of Object.keys(manifest.hashes)) expect(other.hashes[name]).not.toBe(manifest.hashes[name]);
+  });
+
+  test('the same records as in version 1 with seed 1, and with another seed where the split is by seed', async () => {
+    const small = { vqaTrain: 6, vqaTest: 6, captionTrain: 0, captionTest: 0 };
+    const records = (of: WorldManifest): (string | undefined)[] =>
+      ['vqa_train.json', 'vqa_test.json'].map((name) => of.hashes[name]);
+    const one = await buildWorld({ seed: 1, out: join(folder, 'one'), sizes: small });
+    const by = await buildWorld({ seed: 1, out: join(folder, 'one-by-seed'), sizes: small, split: 'seed' });
+    expect(records(one)).toEqual(records(by));
+    const seven = await buildWorld({ seed: 7, out: join(folder, 'seven'), sizes: small });
+    const before = await buildWorld({ seed: 7, out: join(folder, 'seven-by-seed'), sizes: small, split: 'seed' });
+    expect(records(seven)).not.toEqual(records(before));
+    expect(before.split).toBe('seed');
   });
 
   test('never touches a folder with something in it, leaves nothing behind when it fails', async () => {

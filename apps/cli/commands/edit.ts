@@ -120,6 +120,8 @@ const titles: Readonly<Record<AskedKind, string>> = {
   modalGenerality: 'similar picture',
   textLocality: 'no picture',
   modalLocality: 'other question, other picture',
+  noise: 'same question, noise',
+  grey: 'same question, grey picture',
   sameImage: 'other question, same picture',
   sameQuestion: 'same question, other picture',
 };

@@ -37,7 +37,7 @@ const run = z
 
 const params = z.object({ id: z.string().max(500) });
 const sortable =
-  /^(index|kind|edit|target|(reliability|textGenerality|modalGenerality|textLocality|modalLocality|sameImage|sameQuestion)\.(accuracy|exact|accuracyBefore|probability|text|textBefore))$/;
+  /^(index|kind|edit|target|(reliability|textGenerality|modalGenerality|textLocality|modalLocality|sameImage|sameQuestion|noise|grey)\.(accuracy|exact|accuracyBefore|probability|text|textBefore))$/;
 const after = z.coerce.number().int().min(0).max(1e9).default(0);
 
 const routes = {

@@ -11,12 +11,11 @@ import { type EditRecord, openRecords } from '../../../src/input/records.ts';
 import type { RgbImage } from '../../../src/input/segments.ts';
 import { Random } from '../../../src/random.ts';
 import { Atlas } from '../../world/atlas.ts';
-import { buildWorld, type WorldManifest, worldVersion } from '../../world/build.ts';
+import { buildWorld, splitterOf, type WorldManifest, worldVersion } from '../../world/build.ts';
 import { concept, plainConcepts, sides } from '../../world/concepts.ts';
 import { EditSampler } from '../../world/edits.ts';
 import { answerTo, cellOf, prompt, type Question, sampleQuestion, templateCount } from '../../world/questions.ts';
 import { canvas, render, type Scene, sampleScene } from '../../world/scene.ts';
-import { EditSplitter } from '../../world/split.ts';
 import type { FigureOptions } from './figure.ts';
 
 export interface AskedQuestion {
@@ -92,20 +91,21 @@ export async function figureRecords({ world, out, seed, log }: FigureOptions, li
   const { records } = openRecords(join(folder, 'vqa_test.json'), join(folder, 'images'), { kind: 'vqa', limit });
   const path = join(folder, 'manifest.json');
   const manifest = existsSync(path) ? (readJsonAs(path, anyObject) as Partial<WorldManifest>) : undefined;
-  if (manifest?.version !== worldVersion || manifest.seed === undefined)
+  if (manifest?.version === undefined || manifest.version > worldVersion || manifest.seed === undefined)
     return { records, box: () => undefined, plain: () => true };
-  // Edit i of a world is a function of its seed, so what it asks about need not be stored.
-  const sampler = new EditSampler(new EditSplitter(manifest.seed), 'test');
+  // Edit i of a world is a function of its seed and its split, so what it asks about need not be stored.
+  const { seed: drawn, split, hard } = manifest;
+  const sampler = new EditSampler(splitterOf({ seed: drawn, ...(split && { split }) }), 'test', hard);
   return {
     records,
     box: (record) => {
-      const draft = sampler.vqa(manifest.seed!, record.index);
+      const draft = sampler.vqa(drawn, record.index);
       if (draft.pred !== record.pred || draft.alt !== record.request.target) return undefined;
       const cell = askedCell(draft.scene, draft.question);
       return cell === undefined ? undefined : cellBox(cell);
     },
     plain: ({ index }) => {
-      const { scene, touched } = sampler.vqa(manifest.seed!, index);
+      const { scene, touched } = sampler.vqa(drawn, index);
       const shown = scene.cells.flatMap((thing) => (thing ? [thing.concept] : []));
       return [...shown, ...touched].every((one) => concept(one).misnamed === undefined);
     },

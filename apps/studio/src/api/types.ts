@@ -159,7 +159,7 @@ export interface DataRecord {
   edit: string | null;
   expected: string | null;
   request: RecordQuery & { image: string };
-  queries: Record<QueryKind, RecordQuery> & { sameImage?: RecordQuery; sameQuestion?: RecordQuery };
+  queries: Record<QueryKind, RecordQuery> & Partial<Record<'sameImage' | 'sameQuestion' | 'noise' | 'grey', RecordQuery>>;
 }
 
 export interface Run {

@@ -37,6 +37,8 @@ export function DataRecordView({ dataset, index }: { dataset: string; index: num
   );
   const near: [string, RecordQuery | undefined][] = [
     ['The same picture, another question', queries.sameImage],
+    ['Noise, the same question', queries.noise],
+    ['A grey picture, the same question', queries.grey],
     ['The same question, another picture', queries.sameQuestion],
   ];
   return (
