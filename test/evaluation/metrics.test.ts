@@ -87,7 +87,7 @@ test('figures: the five and their average, the hard ones beside, groups, probabi
     count: 2,
   });
   expect(found.average).toBeCloseTo((0.75 + 0.25 + 1 + 1 + 0.5) / 5);
-  expect(found.hard).toEqual({ sameImage: 1, sameQuestion: null });
+  expect(found.hard).toEqual({ sameImage: 1, sameQuestion: null, noise: null, grey: null });
   expect(found.generation).toMatchObject({
     reliability: 0.5,
     textGenerality: 0,
