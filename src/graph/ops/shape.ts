@@ -121,6 +121,12 @@ const padOp = defineOp({
   }),
   onnx: (e, [x], node) => {
     const { axis, before, after } = node.attributes;
+    if (!e.has('Pad')) {
+      const zero = e.node('CastLike', [e.constant(f32([0], [])), x!]);
+      const zeros = (length: Dim): string[] =>
+        length === 0 ? [] : [e.node('Expand', [zero, e.shape(node.shape.map((d, i) => (i === axis ? length : d)))])];
+      return e.node('Concat', [...zeros(before as Dim), x!, ...zeros(after as Dim)], { axis: axis as number });
+    }
     const pads = e.shape([before as Dim, after as Dim]);
     return e.node('Pad', [x!, pads, '', e.constant(i64([axis as number], [1]))]);
   },
