@@ -41,6 +41,7 @@ import { type Batch, batchShape, MASKED, positionFeeds } from '../models/batch.t
 import { walk } from '../models/forward.ts';
 import type { Rewrite } from '../models/rewrite.ts';
 import { type Sequence, visualPlaces } from '../models/sequence.ts';
+import { biasInput, windowOf } from '../models/sight.ts';
 import { Sites } from '../models/sites.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { Weights } from '../nn/weights.ts';
@@ -76,7 +77,7 @@ function pick(y: Node, tokens: Node): Node {
 export function attentionInput(decoder: Decoder, layer: number, w: Weights, h: Node): Node {
   const sites = new Sites();
   const [b, l] = h.shape as [Dim, Dim];
-  const unused = { positions: input('positions', axesOf(decoder, [b, l]), 'int64'), bias: input('bias', [b, 1, l, l]) };
+  const unused = { positions: input('positions', axesOf(decoder, [b, l]), 'int64'), bias: biasInput(decoder, b, l) };
   walk(decoder, layer, layer + 1, h, { weights: w, sites, ...unused });
   return sites.get(`layers.${layer}.attn.in`);
 }
@@ -207,10 +208,11 @@ function influenceGraph({ decoder }: Vlm, layer: number, noiseAt: NoiseAt, rewri
   return { contribution: mul(distances, 0.5) };
 }
 
-/** Additive bias [b, l] of the query rows: 0 at positions up to each end. */
-export function visibleUpTo(ends: readonly number[], length: number): Tensor<'float32'> {
+/** Additive bias [b, l] of the query rows: 0 at the last positions up to each end, as many as the window has. */
+export function visibleUpTo(ends: readonly number[], length: number, window = Number.POSITIVE_INFINITY): Tensor<'float32'> {
   const data = new Float32Array(ends.length * length);
   ends.forEach((end, n) => {
+    data.fill(MASKED, n * length, n * length + Math.max(0, end + 1 - window));
     data.fill(MASKED, n * length + end + 1, (n + 1) * length);
   });
   return f32(data, [ends.length, length]);
@@ -258,7 +260,7 @@ export async function contributionOf(
       tokens: i64(part, [part.length]),
       noise: f32(rows, [1, part.length, s, d]),
       ends: i64([end], [1]),
-      visible: visibleUpTo([end], l),
+      visible: visibleUpTo([end], l, windowOf(vlm.decoder, layer)),
     });
     out.set(result.contribution!.data as Float32Array, at * s);
   }

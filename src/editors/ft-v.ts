@@ -51,7 +51,7 @@ async function features(vlm: Vlm, { prepared }: Picture): Promise<Tensor<'float3
 function logits(vlm: Vlm, weights: Weights): Node {
   const { decoder } = vlm;
   const frozen = new Weights();
-  const { length: l, positions, bias } = placeInputs(decoder.positionAxes ?? 1, undefined);
+  const { length: l, positions, bias } = placeInputs(decoder, undefined);
   const words = decoder.embed(input('ids', ['b', l], 'int64'), frozen);
   const visual = connector(vlm, weights);
   const embeddings = writeVisual(words, visual, spanInputs('b', l, visual.dim(1)));

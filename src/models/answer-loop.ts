@@ -21,6 +21,7 @@ import {
   maximum,
   mean,
   type Node,
+  reshape,
   slice,
   sum,
 } from '../graph/index.ts';
@@ -38,8 +39,8 @@ interface Start {
 }
 
 /**
- * The steps after a prompt. Inputs: turns [], end [e] (tokens that end an answer), nextPositions [b, 1] of the first step, gaps [b, 1, 1, l], the bias
- * of the prompt's columns. Outputs: `first` [b, 1], `tokens` [turns, b, 1], and `means` [turns, b, 1] of all scores, which are no numbers when one is none.
+ * The steps after a prompt. Inputs: turns [], end [e] (tokens that end an answer), nextPositions [b, 1] of the first step, gaps, what
+ * they see of the prompt's columns (see `seenByAnswers`). Outputs: `first` [b, 1], `tokens` [turns, b, 1], and `means` [turns, b, 1] of all scores, which are no numbers when one is none.
  */
 function steps(vlm: Vlm, { first, past, length }: Start, lasting: Rewrite | undefined): Record<string, Node> {
   const { decoder } = vlm;
@@ -56,7 +57,8 @@ function steps(vlm: Vlm, { first, past, length }: Start, lasting: Rewrite | unde
   const step = forward({ decoder, runsOf: vlm.runsOf, rewrite: lasting }, plan);
   const axes = decoder.positionAxes ?? 1;
   const positions = input('nextPositions', axes === 1 ? ['b', 1] : [axes, 'b', 1], 'int64');
-  const gaps = input('gaps', ['b', 1, 1, length]);
+  const sighted = decoder.sight !== undefined;
+  const gaps = input('gaps', sighted ? ['b', 2, length] : ['b', 1, 1, length]);
   const end = input('end', ['e'], 'int64');
   const ended = (ids: Node): Node => sum(cast(equal(ids, end), 'float32'), 1, true);
   const unended = (done: Node): Node => less(mean(done), 1);
@@ -67,6 +69,7 @@ function steps(vlm: Vlm, { first, past, length }: Start, lasting: Rewrite | unde
     {
       ids: { start: first },
       done: { start: done },
+      ...(sighted ? { reach: { start: slice(gaps, 2, 0, 0), shape: ['b', 2, 'g'], end: ['b', 2, 'grown'] } } : {}),
       ...Object.fromEntries(
         own.map((name) => [
           name,
@@ -78,14 +81,20 @@ function steps(vlm: Vlm, { first, past, length }: Start, lasting: Rewrite | unde
         ]),
       ),
     },
-    ({ ids, done: before, ...recent }, turn) => {
-      const seen = concat([gaps, expand(constant(0), ['b', 1, 1, addDim('g', 1)])], 3);
+    ({ ids, done: before, reach, ...recent }, turn) => {
+      const at = add(positions, turn);
+      // An answer's token reaches up to itself.
+      const own = expand(reshape(cast(at, 'float32'), ['b', 1, 1]), ['b', 2, 1]);
+      const reached = reach && concat([reach, own], 2);
+      const seen: [string, Node] = reached
+        ? ['reach', concat([gaps, reached], 2)]
+        : ['bias', concat([gaps, expand(constant(0), ['b', 1, 1, addDim('g', 1)])], 3)];
       const { logits, ...grown } = bind(
         step,
         new Map<string, Node>([
           ['ids', ids!],
-          ['positions', add(positions, turn)],
-          ['bias', seen],
+          ['positions', at],
+          seen,
           ...cacheNames('past', 0, last).map((name): [string, Node] => [name, past(name)]),
           ...Object.entries(recent),
         ]),
@@ -93,7 +102,7 @@ function steps(vlm: Vlm, { first, past, length }: Start, lasting: Rewrite | unde
       const next = argMax(logits!);
       const after = maximum(before!, ended(next));
       return {
-        next: { ids: next, done: after, ...grown },
+        next: { ids: next, done: after, ...(reached ? { reach: reached } : {}), ...grown },
         more: unended(after),
         each: { tokens: next, means: mean(logits!, 2) },
       };

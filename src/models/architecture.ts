@@ -20,12 +20,20 @@ export interface LayerContext {
   sites: Sites;
   /** int64 [b, l]; [axes, b, l] where the decoder has several position axes */
   positions: Node;
-  /** additive attention bias [b, 1, l, p + l]: 0 where a query may look, very negative elsewhere */
+  /** additive attention biases [b, kinds, l, p + l], of which `biasOf` is a layer's: 0 where a query may look, very negative elsewhere */
   bias: Node;
   /** runs of positions for `attend`, where the bias is causal */
   blocks?: readonly Dim[];
   /** keys and values of earlier tokens, in runs that follow each other: [b, h, p, k] each */
   past?: (layer: number) => readonly KeysAndValues[];
+}
+
+/** What a token sees where that is not all that stands before it, and itself. Such decoders have positions 0, 1, 2, … */
+export interface Sight {
+  /** of each layer: how many tokens one sees, itself and those before it; Infinity: all */
+  readonly windows: readonly number[];
+  /** whether tokens of one picture see each other in both directions */
+  readonly wholePictures: boolean;
 }
 
 /** A decoder-only language model. */
@@ -40,6 +48,8 @@ export interface Decoder {
   readonly maxPositions: number;
   /** axes of a position: 1 when left out, 3 with M-RoPE */
   readonly positionAxes?: number;
+  /** absent: every token sees all that stands before it, and itself */
+  readonly sight?: Sight;
   /** token ids int64 [b, t] -> [b, t, d] */
   embed(ids: Node, weights: Weights): Node;
   /** embeddings [b, l, d] -> h[0] */

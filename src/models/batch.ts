@@ -6,6 +6,7 @@
 
 import { f32, i64, type Tensor } from '../graph/dtype.ts';
 import type { Feeds } from '../runtime/program.ts';
+import type { Decoder, Sight } from './architecture.ts';
 import { prefixOf, type Sequence, visualPlaces } from './sequence.ts';
 
 export const MASKED = -1e9;
@@ -152,6 +153,44 @@ export function causalBias(b: number, length: number): Tensor<'float32'> {
   const data = b === 1 ? one : new Float32Array(b * length * length);
   if (b > 1) for (let n = 0; n < b; n++) data.set(one, n * length * length);
   return f32(data, [b, 1, length, length]);
+}
+
+/** What tokens see, as programs of a decoder read it: `bias`, or `reach` (see `biasInput`). */
+export const sightFeeds = ({ sight }: Pick<Decoder, 'sight'>, batch: BatchShape, part: Part = 'whole'): Feeds =>
+  sight === undefined ? { bias: biasFeeds(batch, part) } : { reach: reachFeeds(batch, sight, part) };
+
+/** The index of a column that no token sees. */
+export const UNSEEN = 1e9;
+
+/**
+ * How far each column up to a part's end reaches, [b, 2, columns]: its token's index, and the index of the last token that it sees. Padding is not seen.
+ * @param more columns behind the part
+ */
+export function reachFeeds(
+  batch: BatchShape,
+  { wholePictures }: Pick<Sight, 'wholePictures'>,
+  part: Part = 'whole',
+  more: readonly (readonly number[])[] = [],
+): Tensor<'float32'> {
+  const b = batch.sequences.length;
+  const [, to] = columns(batch, part);
+  const width = to + (more[0]?.length ?? 0);
+  const data = new Float32Array(b * 2 * width).fill(UNSEEN);
+  batch.sequences.forEach((sequence, n) => {
+    const [index, until] = [0, 1].map((i) => data.subarray((2 * n + i) * width, (2 * n + i + 1) * width)) as [
+      Float32Array,
+      Float32Array,
+    ];
+    let position = 0;
+    for (const [start, end] of runsOf(batch, n)) {
+      for (let column = start; column < Math.min(end, to); column++, position++) index[column] = until[column] = position;
+    }
+    if (wholePictures) for (const [start, end] of sequence.spans.flat()) if (start < to) until.fill(end - 1, start, end);
+    (more[n] ?? []).forEach((own, i) => {
+      index[to + i] = until[to + i] = own;
+    });
+  });
+  return f32(data, [b, 2, width]);
 }
 
 /** Causal bias [b, 1, columns of the part, columns up to its end]: padding between a picture's part and the words is not seen. */

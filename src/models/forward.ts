@@ -8,6 +8,7 @@ import { concat, gather, input, type Node, pad, reshape, slice } from '../graph/
 import { Weights } from '../nn/weights.ts';
 import type { Decoder, KeysAndValues, LayerContext } from './architecture.ts';
 import type { Rewrite } from './rewrite.ts';
+import { biasInput } from './sight.ts';
 import { Sites } from './sites.ts';
 import { type Spans, spanInputs, writeVisual } from './spans.ts';
 
@@ -58,7 +59,7 @@ export interface SplitContext {
   length: Dim;
   /** of the whole inputs: int64 [b, l] */
   positions: Node;
-  /** causal, of the whole inputs: [b, 1, l, l] */
+  /** of the whole inputs: [b, kinds, l, l] */
   bias: Node;
   /** of the first part: runs of positions for `attend` */
   blocks: readonly Dim[];
@@ -135,25 +136,26 @@ export function splitStates(x: Node, length: Dim): SplitStates {
 /** The words' states in the place that they have in whole inputs, [b, l, d], for reading rows after the pictures. */
 export const textInPlace = ({ text }: SplitStates, length: Dim): Node => pad(text, 1, length, 0);
 
-/** Positions and causal bias of whole inputs as inputs of a program. `P` stands for a prefix whose length is not known before a run. */
+/** Positions and biases of whole inputs as inputs of a program. `P` stands for a prefix whose length is not known before a run. */
 export function placeInputs(
-  axes: number,
+  decoder: Pick<Decoder, 'positionAxes' | 'sight'>,
   prefix: Dim | undefined,
   b: Dim = 'b',
   name = '',
   columns: Dim = 'l',
 ): { length: Dim; positions: Node; bias: Node } {
+  const { positionAxes: axes = 1 } = decoder;
   const shape = (l: Dim): Dim[] => (axes === 1 ? [b, l] : [axes, b, l]);
   if (typeof prefix !== 'string') {
     const positions = input(`${name}positions`, shape(columns), 'int64');
-    return { length: columns, positions, bias: input(`${name}bias`, [b, 1, columns, columns]) };
+    return { length: columns, positions, bias: biasInput(decoder, b, columns, [], name) };
   }
   const l = addDim(prefix, 'words');
   const parts = [
     input(`${name}positions.prefix`, shape(prefix), 'int64'),
     input(`${name}positions.text`, shape('words'), 'int64'),
   ];
-  return { length: l, positions: concat(parts, axes === 1 ? 1 : 2), bias: input(`${name}bias`, [b, 1, l, l]) };
+  return { length: l, positions: concat(parts, axes === 1 ? 1 : 2), bias: biasInput(decoder, b, l, [], name) };
 }
 
 /** Names of keys and values of layers [from, to]. */
@@ -177,19 +179,18 @@ export function mergeVisual(words: Node, spans: Spans, width: number): Node {
 }
 
 /**
- * The graph of a plan. Inputs, as far as it reads them: ids, positions [b, l], bias [b, 1, l, earlier + l], visual [b, v, d] and those of `spanInputs`;
+ * The graph of a plan. Inputs, as far as it reads them: ids, positions [b, l], bias [b, 1, l, earlier + l] or reach [b, 2, earlier + l], visual [b, v, d] and those of `spanInputs`;
  * hidden [b, l, d]; rows [r]; what `cache` names; the inputs of the rewrite.
  */
 export function forward({ decoder, runsOf, rewrite }: Given, plan: Plan): Record<string, Node> {
   const { from, to, read, image, rows = false, cache = [], step = false, entered = false } = plan;
   const d = decoder.hidden;
-  const axes = decoder.positionAxes ?? 1;
   const last = decoder.layers - 1;
   const patches = step ? rewrite?.steps?.() : rewrite?.patches(image);
   // Rows to read logits at come after the pictures, so the last layer need not be finished for what is before.
   const split = rows && image && plan.prefix !== undefined && from <= last && to > last && readsText(last, read, patches);
   const whole = cache.length === 0 && plan.length === undefined;
-  const place = whole ? placeInputs(axes, plan.prefix) : partInputs(plan, axes);
+  const place = whole ? placeInputs(decoder, plan.prefix) : partInputs(decoder, plan);
   const { length, positions, bias } = place;
   const weights = new Weights(rewrite?.replace);
   const spans = spanInputs('b', length);
@@ -239,12 +240,14 @@ export function forward({ decoder, runsOf, rewrite }: Given, plan: Plan): Record
   return result;
 }
 
-/** Positions and bias of a part of the inputs, behind what is cached. */
-function partInputs({ length = 'l', cache = [] }: Plan, axes: number): { length: Dim; positions: Node; bias: Node } {
+/** Positions and biases of a part of the inputs, behind what is cached. */
+function partInputs(decoder: Decoder, { length = 'l', cache = [] }: Plan): { length: Dim; positions: Node; bias: Node } {
+  const { positionAxes: axes = 1 } = decoder;
+  const earlier = cache.map((one) => one.length);
   return {
     length,
     positions: input('positions', axes === 1 ? ['b', length] : [axes, 'b', length], 'int64'),
-    bias: input('bias', ['b', 1, length, addDim(length, ...cache.map((one) => one.length))]),
+    bias: biasInput(decoder, 'b', length, earlier),
   };
 }
 

@@ -8,7 +8,7 @@ import { f32, i64, type Tensor } from '../graph/dtype.ts';
 import type { Random } from '../random.ts';
 import type { Feeds, Program } from '../runtime/program.ts';
 import { answerAfterProgram, answerProgram, loopFeeds, readAnswer } from './answer-loop.ts';
-import { type Batch, type BatchShape, MASKED, paddingOf, rowOf } from './batch.ts';
+import { type Batch, type BatchShape, MASKED, paddingOf, reachFeeds, rowOf, UNSEEN } from './batch.ts';
 import { cacheNames, type Plan, siteOf } from './forward.ts';
 import { layeredStep } from './layered.ts';
 import type { Rewrite } from './rewrite.ts';
@@ -74,21 +74,48 @@ function loopOf(
   batch: BatchShape,
   { maxNewTokens = 32, eosIds, rewrite }: GenerateOptions,
 ): { feeds: Feeds; end: Set<number> } {
-  const { sequences, length } = batch;
+  const { sequences } = batch;
   const longest = Math.max(...sequences.map((s) => s.ids.length));
   const turns = Math.max(0, Math.min(maxNewTokens - 1, vlm.decoder.maxPositions - longest));
   const end = new Set(eosIds ?? vlm.eosIds);
-  const gaps = new Float32Array(sequences.length * length);
-  sequences.forEach((_, n) => {
-    for (const [start, stop] of paddingOf(batch, n)) gaps.fill(MASKED, n * length + start, n * length + stop);
-  });
   const feeds = {
     ...rewrite?.feeds,
     ...loopFeeds(sequences.length, turns, end),
     nextPositions: stepPositions(batch, vlm.decoder.positionAxes ?? 1, 0),
-    gaps: f32(gaps, [sequences.length, 1, 1, length]),
+    gaps: seenByAnswers(vlm, batch),
   };
   return { feeds, end };
+}
+
+/** Of a batch's columns, what its answers see: a bias [b, 1, 1, l], or `reach` [b, 2, l]. */
+function seenByAnswers({ decoder }: Vlm, batch: BatchShape): Tensor {
+  if (decoder.sight !== undefined) return reachFeeds(batch, decoder.sight);
+  const { sequences, length } = batch;
+  const gaps = new Float32Array(sequences.length * length);
+  sequences.forEach((_, n) => {
+    for (const [start, stop] of paddingOf(batch, n)) gaps.fill(MASKED, n * length + start, n * length + stop);
+  });
+  return f32(gaps, [sequences.length, 1, 1, length]);
+}
+
+/** What token t of each answer sees: its batch's columns, `spare` columns that no token sees, the tokens before it, and itself. */
+function seenByToken({ decoder }: Vlm, batch: BatchShape, spare: number, t: number): Feeds {
+  const { sequences, length } = batch;
+  if (decoder.sight !== undefined) {
+    const own = sequences.map(({ ids }) => [
+      ...new Array<number>(spare).fill(UNSEEN),
+      ...Array.from({ length: t + 1 }, (_, i) => ids.length + i),
+    ]);
+    return { reach: reachFeeds(batch, decoder.sight, 'whole', own) };
+  }
+  const b = sequences.length;
+  const seen = length + spare + t + 1;
+  const bias = new Float32Array(b * seen);
+  sequences.forEach((_, n) => {
+    for (const [start, end] of [...paddingOf(batch, n), [length, length + spare] as const])
+      bias.fill(MASKED, n * seen + start, n * seen + end);
+  });
+  return { bias: f32(bias, [b, 1, 1, seen]) };
 }
 
 /** Prompts and answers in one run. */
@@ -141,7 +168,6 @@ export async function generateFrom(
   const eos = new Set(options.eosIds ?? vlm.eosIds);
   const { decoder } = vlm;
   const b = batch.sequences.length;
-  const length = batch.length;
   const longest = Math.max(...batch.sequences.map((s) => s.ids.length));
   if (inOneRun(vlm, options) && maxNewTokens > 0) {
     const { cache, logits } = await read(batch.sequences.map((s, n) => rowOf(batch, n, s.ids.length - 1)));
@@ -166,7 +192,6 @@ export async function generateFrom(
   let recent: Record<string, Tensor> = Object.fromEntries(
     cacheNames('recent', 0, decoder.layers - 1).map((name) => [name, none]),
   );
-  const padding = batch.sequences.map((_, n) => paddingOf(batch, n));
   const out: number[][] = batch.sequences.map(() => []);
   const done = batch.sequences.map(() => false);
   const prompts = batch.sequences.map((s) => rules?.promptOf(s.ids) ?? []);
@@ -185,21 +210,14 @@ export async function generateFrom(
       return id;
     });
     if (done.every(Boolean) || t === maxNewTokens - 1) break;
-    const past = length + t;
     if (longest + t >= decoder.maxPositions) break;
-    const seen = past + spare + 1;
-    const bias = new Float32Array(b * seen);
-    padding.forEach((gaps, n) => {
-      for (const [start, end] of [...gaps, [length, length + spare] as const])
-        bias.fill(MASKED, n * seen + start, n * seen + end);
-    });
     const feeds: Record<string, Tensor> = {
       ...cache,
       ...recent,
       ...rewrite?.feeds,
       ids: i64(next, [b, 1]),
       positions: stepPositions(batch, decoder.positionAxes ?? 1, t),
-      bias: f32(bias, [b, 1, 1, seen]),
+      ...seenByToken(vlm, batch, spare, t),
     };
     const result = await step.run(feeds);
     logits = result.logits as Tensor<'float32'>;

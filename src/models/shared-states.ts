@@ -7,7 +7,7 @@
 import { f32, i64, type Tensor } from '../graph/dtype.ts';
 import { Recent } from '../recent.ts';
 import type { Feeds, Program } from '../runtime/program.ts';
-import { type BatchShape, batchShape, biasFeeds, idFeeds, positionFeeds, spanFeeds, stack } from './batch.ts';
+import { type BatchShape, batchShape, idFeeds, positionFeeds, sightFeeds, spanFeeds, stack } from './batch.ts';
 import { cacheNames, type Plan } from './forward.ts';
 import { identityOf } from './identity.ts';
 import type { Rewrite } from './rewrite.ts';
@@ -181,7 +181,7 @@ export class SharedStates {
       ...past,
       ids: idFeeds(shape, 'text'),
       positions: positionFeeds(shape, vlm.decoder.positionAxes, 'text'),
-      bias: biasFeeds(shape, 'text'),
+      ...sightFeeds(vlm.decoder, shape, 'text'),
       rowOf: i64(groups.of, [sequences.length]),
       ...(read.includes('logits') ? { rows: i64(chosen, [rows.length]) } : {}),
     });
@@ -260,10 +260,10 @@ export function prefixKey(sequence: Sequence): string {
   return `${pictures.map(({ key }) => key).join()}|${ids.slice(0, prefixOf(sequence)).join()}`;
 }
 
-/** Positions and causal bias of inputs that end with their pictures. */
+/** Positions of inputs that end with their pictures, and what they see. */
 const partFeeds = (vlm: Vlm, shape: BatchShape): Feeds => ({
   positions: positionFeeds(shape, vlm.decoder.positionAxes),
-  bias: biasFeeds(shape),
+  ...sightFeeds(vlm.decoder, shape),
 });
 
 /** Inputs up to the end of their pictures through layers [0, layer]: what they leave there, and keys and values. */

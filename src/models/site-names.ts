@@ -9,7 +9,7 @@ import { Sites } from './sites.ts';
 /** Of one decoder layer, in their order. */
 export function sitesOfLayer(decoder: Decoder, layer: number): string[] {
   const sites = new Sites();
-  const { positions, bias } = placeInputs(decoder.positionAxes ?? 1, undefined);
+  const { positions, bias } = placeInputs(decoder, undefined);
   walk(decoder, layer, layer + 1, input('hidden', ['b', 'l', decoder.hidden]), {
     weights: new Weights(),
     sites,

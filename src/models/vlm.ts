@@ -13,7 +13,7 @@ import type { WeightSource } from '../onnx/emit.ts';
 import { Recent } from '../recent.ts';
 import type { CompileOptions, Engine, Feeds, Program } from '../runtime/program.ts';
 import type { Architecture, TextCodec } from './architecture.ts';
-import { type Batch, batchShape, biasFeeds, idFeeds, positionFeeds, spanFeeds, stack, stackPadded } from './batch.ts';
+import { type Batch, batchShape, idFeeds, positionFeeds, sightFeeds, spanFeeds, stack, stackPadded } from './batch.ts';
 import type { Chat } from './chat.ts';
 import { checkFinite } from './finite.ts';
 import { forward, type Plan } from './forward.ts';
@@ -239,9 +239,12 @@ export class Vlm {
     );
   }
 
-  /** Runs of a causal sequence of this length for `attend`: none where it is short, not known before a run, or the device has no use for them. */
+  /**
+   * Runs of a causal sequence of this length for `attend`: none where it is short, not known before a run, not causal, or the device has no use for
+   * them.
+   */
   readonly runsOf = (length: Dim | undefined): readonly number[] =>
-    typeof length === 'number' && this.engine.device.causalRuns ? causalBlocks(length) : [];
+    typeof length === 'number' && this.engine.device.causalRuns && this.decoder.sight === undefined ? causalBlocks(length) : [];
 
   /** The program of a plan, edited by a rewrite. */
   planned(plan: Plan, rewrite?: Rewrite): Promise<Program> {
@@ -326,7 +329,7 @@ export class Vlm {
       feeds: {
         ids: idFeeds(shape),
         positions: whole,
-        bias: biasFeeds(shape),
+        ...sightFeeds(this.decoder, shape),
         ...(shape.image
           ? {
               ...spanFeeds(sequences, shape.length),

@@ -33,7 +33,7 @@ export interface WeightUse {
 export function weightUses(architecture: Architecture): Map<string, WeightUse> {
   const { decoder } = architecture;
   const weights = new Weights();
-  const { positions, bias } = placeInputs(decoder.positionAxes ?? 1, undefined);
+  const { positions, bias } = placeInputs(decoder, undefined);
   const visual = architecture.vision(architecture.pixels(), weights, new Sites());
   const start = decoder.enter(decoder.embed(input('ids', ['b', 'l'], 'int64'), weights), positions, weights);
   const x = walk(decoder, 0, decoder.layers, start, { weights, sites: new Sites(), positions, bias });

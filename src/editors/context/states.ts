@@ -7,7 +7,7 @@ import { i64, type Tensor } from '../../graph/dtype.ts';
 import type { RecordQuery } from '../../input/records.ts';
 import { targetRows } from '../../models/answer.ts';
 import { usualTokens } from '../../models/architecture.ts';
-import { type BatchShape, batchShape, biasFeeds, padRows, positionFeeds, rowsOf } from '../../models/batch.ts';
+import { type BatchShape, batchShape, padRows, positionFeeds, rowsOf, sightFeeds } from '../../models/batch.ts';
 import type { Sequence } from '../../models/sequence.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import type { Pictures } from './pictures.ts';
@@ -35,7 +35,7 @@ export function padStates(vlm: Vlm, samples: readonly Sample[]): { batch: BatchS
         hidden,
       ),
       positions: positionFeeds(batch, axes),
-      bias: biasFeeds(batch),
+      ...sightFeeds(vlm.decoder, batch),
       ...(split
         ? { 'positions.prefix': positionFeeds(batch, axes, 'prefix'), 'positions.text': positionFeeds(batch, axes, 'text') }
         : {}),

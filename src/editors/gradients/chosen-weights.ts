@@ -44,7 +44,7 @@ export function layerMatrices(vlm: Vlm, from: number): NamedWeight[] {
 
 /** Layers [from, to) over any states. */
 function layersOf({ decoder }: Vlm, from: number, to: number, sites: Sites): Node {
-  const { positions, bias } = placeInputs(decoder.positionAxes ?? 1, undefined);
+  const { positions, bias } = placeInputs(decoder, undefined);
   return walk(decoder, from, to, input('x', ['b', 'l', decoder.hidden]), { weights: new Weights(), sites, positions, bias });
 }
 

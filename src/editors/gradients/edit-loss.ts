@@ -40,7 +40,7 @@ export async function stateBefore(vlm: Vlm, { target, ...asked }: Query, from: n
  */
 export function tailLogits(vlm: Vlm, from: number, prefix: Dim, weights: Weights, sites = new Sites()): Node {
   const { decoder } = vlm;
-  const { length: l, positions, bias } = placeInputs(decoder.positionAxes ?? 1, prefix);
+  const { length: l, positions, bias } = placeInputs(decoder, prefix);
   const hidden = splitStates(input('hidden', ['b', l, decoder.hidden]), prefix);
   const x = walkSplit(decoder, from, decoder.layers, hidden, {
     ...{ weights, sites, positions, bias, length: prefix },

@@ -62,7 +62,6 @@ export const asRows = (x: Node): Node => concat([slice(x, 0, 0, 'e'), x], 0);
  */
 export function metaTerms(vlm: Vlm, from: number, changes: ReadonlyMap<string, LowRank>): MetaTerms {
   const { decoder, usualPrefix: prefix } = vlm;
-  const axes = decoder.positionAxes ?? 1;
   const d = decoder.hidden;
   const b = mulDim(pictureGroups.length, 'e');
   // The factors are repeated for the groups of rows that read them: they are small, the matrices are not.
@@ -79,7 +78,7 @@ export function metaTerms(vlm: Vlm, from: number, changes: ReadonlyMap<string, L
   };
   const frozen = new Weights();
 
-  const { length: l, positions, bias } = placeInputs(axes, prefix, b, 'image.');
+  const { length: l, positions, bias } = placeInputs(decoder, prefix, b, 'image.');
   const states = splitStates(input('image.hidden', [b, l, d]), prefix);
   const x = walkSplit(
     decoder,
@@ -115,7 +114,7 @@ export function metaTerms(vlm: Vlm, from: number, changes: ReadonlyMap<string, L
   };
   const modalLocality = kl('image', 'k', logits(words, input('image.locRows', ['k'], 'int64')));
 
-  const text = placeInputs(axes, undefined, 'e', 'text.', 'm');
+  const text = placeInputs(decoder, undefined, 'e', 'text.', 'm');
   const y = walk(decoder, from, decoder.layers, input('text.hidden', ['e', 'm', d]), {
     weights: under(1),
     sites: new Sites(),

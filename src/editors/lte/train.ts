@@ -125,7 +125,7 @@ function objective(
   const { decoder } = vlm;
   const d = decoder.hidden;
   const weights = new Weights(new Map([...changed].map(([name, change]) => [name, (w: Node) => add(w, change)])));
-  const { length: l, positions, bias } = placeInputs(decoder.positionAxes ?? 1, undefined);
+  const { length: l, positions, bias } = placeInputs(decoder, undefined);
   const words = decoder.embed(input('ids', ['b', l], 'int64'), weights);
   const start = decoder.enter(mergeVisual(words, spanInputs('b', l), d), positions, weights);
   const x = walk(decoder, 0, decoder.layers, start, { weights, sites: new Sites(), positions, bias });

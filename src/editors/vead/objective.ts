@@ -72,7 +72,7 @@ export function objective(vlm: Vlm, layer: number, shape: AdapterShape, losses: 
   const adapter = new Weights();
   const frozen = new Weights();
   const b = mulDim(groups.length, 'e');
-  const { length: l, positions, bias } = placeInputs(decoder.positionAxes ?? 1, prefix, b);
+  const { length: l, positions, bias } = placeInputs(decoder, prefix, b);
   const hidden = splitStates(input('hidden', [b, l, d]), prefix);
   const signal = {
     signal: input('signal', ['e', 'n', d]),

@@ -7,12 +7,13 @@ import { f32, i64, type Tensor } from '../../graph/dtype.ts';
 import type { EditRecord, RecordQuery } from '../../input/records.ts';
 import { type Batch, columnOf, MASKED, rowOf, rowsOf } from '../../models/batch.ts';
 import { prefixOf, visualPlaces } from '../../models/sequence.ts';
+import { windowOf } from '../../models/sight.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import type { Random } from '../../random.ts';
 import { picturesOf } from '../context/pictures.ts';
 import { answersAbove, padStates, type Sample, statesBelow } from '../context/states.ts';
 import { Kept } from '../context/training.ts';
-import { influenceTargetGraph } from './influence-target.ts';
+import { influenceTargetGraph, visibleName } from './influence-target.ts';
 import { groups } from './objective.ts';
 
 export interface PreparedRecord {
@@ -81,13 +82,19 @@ export async function influenceTargets(
       ]),
     );
   const ends = edit.map((s) => s.sequence.promptEnd);
-  const visible = new Float32Array(b * batch.length).fill(MASKED);
-  ends.forEach((end, n) => {
-    // Of the mixed input the pictures' part is the sample's.
-    const at = n * batch.length;
-    visible.fill(0, at, at + prefixOf(sample[n]!.sequence));
-    visible.fill(0, at + batch.prefix, at + columnOf(batch, n, end) + 1);
-  });
+  /** Of the mixed input the pictures' part is the sample's. */
+  const seen = (window: number): Tensor => {
+    const visible = new Float32Array(b * batch.length).fill(MASKED);
+    ends.forEach((end, n) => {
+      const at = n * batch.length;
+      const first = Math.max(0, end + 1 - window);
+      const own = prefixOf(edit[n]!.sequence);
+      visible.fill(0, at + first, Math.max(at + first, at + prefixOf(sample[n]!.sequence)));
+      visible.fill(0, at + batch.prefix + Math.max(0, first - own), at + columnOf(batch, n, end) + 1);
+    });
+    return f32(visible, [b, batch.length]);
+  };
+  const windows = new Set(traced.map((i) => windowOf(vlm.decoder, i)));
   const run: Record<string, Tensor> = {
     ...part('edit', 0),
     ...part('sample', 1),
@@ -96,7 +103,7 @@ export async function influenceTargets(
       ends.map((end, n) => rowOf(batch, n, end)),
       [b],
     ),
-    visible: f32(visible, [b, batch.length]),
+    ...Object.fromEntries([...windows].map((window) => [visibleName(window), seen(window)])),
   };
   for (const [i, t] of noise) run[`noise.${i}`] = t;
   return (await program.run(run)).c!.data as Float32Array;
