@@ -1,6 +1,7 @@
 /** The families that can be opened, one line each, by the `model_type` of config.json. */
 
 import { blip2Family } from './blip2-opt.ts';
+import { internVlFamily } from './internvl.ts';
 import { llavaFamily } from './llava.ts';
 import { miniGpt4Family } from './minigpt4.ts';
 import { smolVlmFamily } from './smolvlm.ts';
@@ -10,4 +11,5 @@ export const families = {
   'blip-2': blip2Family,
   minigpt4: miniGpt4Family,
   smolvlm: smolVlmFamily,
+  internvl: internVlFamily,
 } as const;

@@ -193,10 +193,11 @@ const internSettings = z.looseObject({
   max_patches: wholeNumber.max(64, 'expected at most 64 tiles').default(12),
 });
 
-/** InternVL3: [tiles, 3, s, s]; the whole picture is the last tile, unless there is one. @param side visual tokens along a tile */
-export function internVlProcessor(given: ImageSettings, side: number): PictureProcessor {
+/** InternVL3: [tiles, 3, s, s]; the whole picture is the last tile, unless there is one. @param side visual tokens along a tile @param size pixels along a tile that the encoder reads */
+export function internVlProcessor(given: ImageSettings, side: number, size?: number): PictureProcessor {
   const config = parseConfig(given.name, internSettings, given.settings);
   const tile = config.size.height;
+  checkTile(given, tile, size ?? tile);
   const [least, most] = config.crop_to_patches ? [config.min_patches, config.max_patches] : [1, 1];
   const settings = pixelSettings(config, given.version);
   return {
