@@ -1,6 +1,5 @@
 /** `visedit reproduce table1..4`: gathers what the tables have in common and shows their progress. */
 
-import { editorIds } from '../../src/editors/index.ts';
 import type { DatasetKind } from '../../src/input/records.ts';
 import type { ReproduceOptions } from './commands/reproduce.ts';
 import type { CommandResult } from './frame/command.ts';
@@ -92,10 +91,13 @@ export async function reproduceTable(what: TableName, given: ReproduceOptions, c
       text: `${context.table(table3Rows(table))}\n\n*: below VEAD's figure, p < 0.05 (paired t-test over edits). Tables and manifests in ${out}.`,
     };
   }
-  const { table1 } = await import('../../lab/reproduce/table1.ts');
+  const [{ table1 }, { paperEditors }] = await Promise.all([
+    import('../../lab/reproduce/table1.ts'),
+    import('../../lab/reproduce/paper-tables.ts'),
+  ]);
   const datasets: readonly DatasetKind[] =
     given.dataset.length > 0 ? given.dataset : datasetKinds.filter((kind) => data.files[kind] !== undefined);
-  const editors = given.editor.length > 0 ? given.editor : editorIds;
+  const editors = given.editor.length > 0 ? given.editor : paperEditors;
   const { columns } = await stoppable(context, goesOn, () => table1({ ...common, models, datasets, editors, warn }, what));
   bar?.finish();
   return editorsResult(what, out, columns, context);

@@ -17,6 +17,8 @@ export type { Case, Meta } from './meta.ts';
 
 export interface Fixture {
   readonly name: string;
+  /** the folder of its expected values */
+  readonly expected: string;
   /** the model's own folder */
   readonly folder: string;
   readonly meta: Meta;
@@ -61,6 +63,7 @@ export function openFixture(dir: string, name: string): Fixture {
     file?.has(key) ? file.readTensor(key, { as: 'float32' }) : undefined;
   return {
     name,
+    expected,
     folder: join(dir, name),
     meta,
     tensorNames: file?.names() ?? [],
@@ -83,6 +86,29 @@ export function openFixture(dir: string, name: string): Fixture {
         meta.evaluation?.records?.map((raw, i) => recordOf(raw, i, join(dir, 'images'))) ??
         loadRecords(join(dir, 'vqa_records.json'), join(dir, 'images'), 'vqa');
       return records;
+    },
+  };
+}
+
+/** Expected values of one editor, in a folder of its own beside the model's. */
+export interface ExpectedPart<M> {
+  readonly meta: M;
+  readonly names: readonly string[];
+  /** @throws Error that names the tensor when it is missing */
+  need(name: string): Tensor<'float32'>;
+}
+
+/** The values of expected/<model>/<part>; undefined when the fixture has none. */
+export function expectedPart<M>({ expected }: Fixture, part: string, schema: z.ZodType<M>): ExpectedPart<M> | undefined {
+  const path = join(expected, part, 'meta.json');
+  if (!existsSync(path)) return undefined;
+  const file = openSafetensors(join(expected, part, 'tensors.safetensors'));
+  return {
+    meta: readConfig(path, schema),
+    names: file.names(),
+    need: (name) => {
+      if (!file.has(name)) throw new Error(`${file.path} has no tensor ${name}, which the expected values of meta.json need`);
+      return file.readTensor(name, { as: 'float32' });
     },
   };
 }

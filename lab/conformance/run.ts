@@ -6,6 +6,7 @@ import { checkEvaluation } from './evaluation.ts';
 import { fixtureModels, openFixture } from './fixture.ts';
 import { checkForward, checkGreedy } from './forward.ts';
 import { checkPixels, checkSizes, checkTokens } from './inputs.ts';
+import { checkLiveEdit } from './live-edit.ts';
 import { checkGrids, checkMessages } from './messages.ts';
 import { openSubject, type Subject } from './subject.ts';
 import { checkTraining } from './training.ts';
@@ -41,6 +42,7 @@ const parts: Record<string, (subject: Subject) => void | Promise<void>> = {
   vead: checkVead,
   evaluation: checkEvaluation,
   training: checkTraining,
+  'live-edit': checkLiveEdit,
 };
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -6,6 +6,7 @@ export const editors = {
   'ft-v': async () => (await import('./ft-v.ts')).ftV,
   ike: async () => (await import('./ike.ts')).ike,
   ke: async () => (await import('./ke.ts')).ke,
+  'live-edit': async () => (await import('./live-edit/live-edit.ts')).liveEdit,
   lte: async () => (await import('./lte/lte.ts')).lte,
   mend: async () => (await import('./mend.ts')).mend,
   serac: async () => (await import('./serac/serac.ts')).serac,
