@@ -1,5 +1,3 @@
-/** LiveEdit with the reference's weights: what is stored of an edit, which edits act on a query, the changed logits, and the training step. */
-import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { type EditorWeights, modelId } from '../../src/editors/editor.ts';
 import { expertRewrite, liveEdit, queryKeys, type Routed, routes, shapeOf } from '../../src/editors/live-edit/live-edit.ts';

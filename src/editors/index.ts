@@ -24,6 +24,7 @@ export const trainingTimes: Readonly<Partial<Record<EditorId, string>>> = {
   ke: '3 minutes',
   mend: '5 minutes',
   vead: '8 minutes',
+  'live-edit': '10 minutes',
   lte: '13 minutes',
 };
 

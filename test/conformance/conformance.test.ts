@@ -30,6 +30,7 @@ describe.skipIf(report === undefined).each(report?.models ?? [{ model: 'no fixtu
       'vead.',
       'evaluation.',
       'training.',
+      'live-edit.',
     ];
     expect(parts.filter((part) => !names.some((name) => name.startsWith(part)))).toEqual([]);
   });

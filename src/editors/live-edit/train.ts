@@ -72,7 +72,9 @@ const fields = (vlm: Vlm) => ({
   ...recordTraining({ steps: 40_000, batch: 8, rate: 1e-4, hold: 0.25, lastRate: 0.1, budget: 2e9 }),
   clip: clipping(1).unwrap().nullable().default(null),
   muonRate: real('beyond the paper: matrices learn by Muon at this rate; 0: by Adam').default(0),
-  valueCopy: flag('beyond the paper: V starts as a copy of states').default(false),
+  copyStart: flag(
+    'beyond the paper: V starts as a copy of states, and the extractor of inputs as a copy of that of edits',
+  ).default(false),
   localitySameImage: share('beyond the paper: share of draws with another question about the same picture'),
   localitySameQuestion: share('beyond the paper: share of draws with the same question about another picture'),
 });
@@ -265,13 +267,14 @@ export function liveEditFeeds(
   };
 }
 
-function started(shape: LiveEditShape, random: Random, valueCopy: boolean): Map<string, Tensor<'float32'>> {
+function started(shape: LiveEditShape, random: Random, copies: boolean): Map<string, Tensor<'float32'>> {
   const initial = initialLiveEdit(shape, random);
-  if (!valueCopy) return initial;
-  const { data } = initial.get('moegen_r.ca_lora.v_mlp.weight')!;
-  data.fill(0);
-  for (let i = 0; i < shape.hidden; i++) data[i * shape.hidden + i] = 1;
+  if (!copies) return initial;
+  const value = initial.get('moegen_r.ca_lora.v_mlp.weight')!.data;
+  for (let i = 0; i < value.length; i++) value[i] = i % (shape.hidden + 1) === 0 ? 1 : 0;
   initial.get('moegen_r.ca_lora.v_mlp.bias')!.data.fill(0);
+  for (const [name, { data }] of initial)
+    if (name.startsWith('edit_extractor.')) initial.get(name.replace('edit', 'inpt'))!.data.set(data);
   return initial;
 }
 
@@ -319,7 +322,7 @@ export function trainLiveEdit(vlm: Vlm, records: readonly EditRecord[], options:
       config,
       settings: trainingSettings(config),
       ...liveEditObjective(vlm, layer, shape),
-      initial: started(shape, random.fork('initial'), config.valueCopy),
+      initial: started(shape, random.fork('initial'), config.copyStart),
       rule: (name): OptimizerRule =>
         config.muonRate > 0 && isMatrix(name) ? { rule: 'muon', rate: config.muonRate / config.rate } : { rule: 'adam' },
       fixed: new Map(),
