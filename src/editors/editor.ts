@@ -103,6 +103,8 @@ export interface Editor {
   };
   /** what its edits and weights hold; absent: files of this editor are not checked */
   readonly forms?: Forms;
+  /** decoder layers that the gradients of a training step go through, by default settings; 0 when left out */
+  layersTrained?(vlm: Vlm): number;
   train?(vlm: Vlm, records: readonly EditRecord[], options: TrainOptions): Promise<EditorWeights>;
   /**
    * What `train` would be set to, by the names in its weights' settings: weights made otherwise are of another training. Absent: every choice is

@@ -376,6 +376,7 @@ export const ke: Editor = {
   promises: { textUntouched: false, batchEqualsSingles: true },
   settings: { train: schema },
   forms,
+  layersTrained: (vlm) => vlm.decoder.layers - configOf(vlm, {}).from,
   train,
   trainingSettings: (vlm, options) => trainingSettings(configOf(vlm, options)),
   edit,

@@ -9,6 +9,7 @@ import { openWeights } from '../files/torch-folder.ts';
 import type { LayerCount } from './configs/layout.ts';
 import { families } from './families.ts';
 import type { Family, Folder, Opened } from './family.ts';
+import { nearestTo } from './nearest.ts';
 import { quantizedIn } from './quantized.ts';
 
 /** A folder's configuration, as its family reads it. */
@@ -21,13 +22,6 @@ export interface Described {
   readonly layers: readonly LayerCount[];
   open(folder: Omit<Folder<unknown>, 'config'>): Opened;
 }
-
-/** What a model that cannot be opened is nearest to. */
-const nearest: readonly (readonly [RegExp, string])[] = [
-  [/llava|mistral3|pixtral|paligemma/, 'LLaVA-1.5 (llava-hf/llava-1.5-7b-hf)'],
-  [/blip/, 'BLIP2-OPT (Salesforce/blip2-opt-2.7b)'],
-  [/mini-?gpt/, 'MiniGPT-4 as one folder, as `visedit convert` writes it'],
-];
 
 /**
  * Reads a config.json as that of a family that can be opened.
@@ -43,10 +37,8 @@ export function describeConfig(path: string, value: Json): Described {
     );
   const family = typeof value.model_type === 'string' ? value.model_type : '';
   if (!Object.hasOwn(families, family)) {
-    const near = nearest.find(([names]) => names.test(family))?.[1];
-    const hint = near === undefined ? '' : `; nearest to it is ${near}`;
     throw new Error(
-      `${path}: model_type ${JSON.stringify(value.model_type)} is not known; known: ${Object.keys(families).join(', ')}${hint}`,
+      `${path}: model_type ${JSON.stringify(value.model_type)} is not known; known: ${Object.keys(families).join(', ')}${nearestTo(family)}`,
     );
   }
   quantizedIn(path, value);

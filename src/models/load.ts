@@ -122,6 +122,7 @@ function assemble(dir: string, opened: Opened, options: LoadOptions): Vlm {
     memory,
     memoryBudget: free,
     batchLimit: batchWithin(memory, free),
+    sizes: (type) => modelSize(architecture, uses, checkpoint, type),
   });
 }
 

@@ -89,14 +89,17 @@ export function estimateMemory(size: ModelSize, residency: Residency): MemoryEst
   return { residency, bytes, mapped, perInput, perTrained };
 }
 
+/** Bytes that a model takes on a card: every program of the whole decoder holds the weights as they are stored, and one has to fit; others leave for it. */
+export const bytesOnCard = (size: ModelSize): number => BASE + size.vision.bytes + size.decoder.bytes + workOf(size) / 2;
+
 /**
- * A model on a card: every program of the whole decoder holds the weights as they are stored, and one has to fit; others leave for it.
+ * A model on a card.
  * @param budget bytes of the card's memory
  * @throws Error that says what would fit
  */
 export function memoryOnCard(name: string, size: ModelSize, budget: number): MemoryEstimate {
-  const { vision, decoder } = size;
-  const bytes = BASE + vision.bytes + decoder.bytes + workOf(size) / 2;
+  const { decoder } = size;
+  const bytes = bytesOnCard(size);
   if (bytes > budget) {
     const shorter = decoder.floats > decoder.int4 + decoder.int8 ? '--dtype int4 takes less; or ' : '';
     throw new Error(
@@ -109,28 +112,33 @@ export function memoryOnCard(name: string, size: ModelSize, budget: number): Mem
 /** Above this, programs of the whole decoder are no longer quick to open. */
 const WHOLE = 3e9;
 
-/**
- * The fastest way to run a model within a budget.
- * @param given the way that is asked for
- * @param training programs read many inputs at a time: packed whole numbers are not worth their memory
- * @throws Error that says what would fit
- */
-export function chooseResidency(
-  name: string,
-  size: ModelSize,
-  budget: number,
-  { given, training = false }: { given?: Residency | undefined; training?: boolean | undefined } = {},
-): MemoryEstimate {
+interface Way {
+  /** the way that is asked for */
+  given?: Residency | undefined;
+  /** programs read many inputs at a time: packed whole numbers are not worth their memory */
+  training?: boolean | undefined;
+}
+
+/** The fastest way to run a model within a budget, or the one that takes least where none fits. */
+export function fastestWithin(size: ModelSize, budget: number, { given, training = false }: Way = {}): MemoryEstimate {
   const useful = residencies.filter((residency) => !(training && residency === 'layered'));
   const ways = (given === undefined ? useful : [given]).map((residency) => estimateMemory(size, residency));
   const fits = ways.find(
     ({ bytes, residency }) => bytes <= (given === undefined && residency === 'whole' ? Math.min(budget, WHOLE) : budget),
   );
-  if (fits !== undefined) return fits;
-  const least = Math.min(...ways.map(({ bytes }) => bytes));
+  return fits ?? ways.reduce((least, way) => (way.bytes < least.bytes ? way : least));
+}
+
+/**
+ * The fastest way to run a model within a budget.
+ * @throws Error that says what would fit
+ */
+export function chooseResidency(name: string, size: ModelSize, budget: number, way: Way = {}): MemoryEstimate {
+  const fastest = fastestWithin(size, budget, way);
+  if (fastest.bytes <= budget) return fastest;
   const shorter = size.decoder.floats > size.decoder.int4 + size.decoder.int8 ? '; --dtype int4 takes less' : '';
   throw new Error(
-    `${name} needs about ${gigabytes(least)} of memory, and ${gigabytes(budget)} may be used${shorter}. Close other programs, or raise --max-memory where it is lower than what the machine has`,
+    `${name} needs about ${gigabytes(fastest.bytes)} of memory, and ${gigabytes(budget)} may be used${shorter}. Close other programs, or raise --max-memory where it is lower than what the machine has`,
   );
 }
 

@@ -10,6 +10,12 @@ import { blocksOf, storedBlocks, type WeightUse } from './weights.ts';
 /** Tokens of a question beside the picture. */
 const QUESTION = 64;
 
+/** The bytes of a model whose floats are kept in another type. */
+export function sizeAs(size: ModelSize, type: WeightType): ModelSize {
+  const kept = (part: PartSize): PartSize => ({ ...part, bytes: storedBytes(part, type === 'float32' ? 4 : 2) });
+  return { ...size, vision: kept(size.vision), decoder: kept(size.decoder) };
+}
+
 /** @param type what weights are kept as; as they are stored when left out */
 export function modelSize(
   architecture: Architecture,

@@ -19,12 +19,13 @@ import { checkFinite } from './finite.ts';
 import { forward, type Plan } from './forward.ts';
 import { identityOf } from './identity.ts';
 import { runLayered } from './layered.ts';
-import type { MemoryEstimate } from './memory.ts';
+import type { MemoryEstimate, ModelSize } from './memory.ts';
 import type { Rewrite } from './rewrite.ts';
 import { layout, prefixOf, type Sequence } from './sequence.ts';
 import type { SharedStates } from './shared-states.ts';
 import { Sites } from './sites.ts';
 import type { TokenRules } from './token-rules.ts';
+import type { WeightType } from './weight-types.ts';
 
 /** How to compile a program that reads these weights. */
 export type LayerOptions = (weights: readonly string[]) => CompileOptions;
@@ -57,6 +58,8 @@ export interface VlmParts {
   memoryBudget?: number;
   /** inputs that a batch may have */
   batchLimit?: number;
+  /** numbers and bytes of the weights where they are kept as a type; as they are stored when left out */
+  sizes?: (type?: WeightType) => ModelSize;
 }
 
 /** A vision-LLM ready to run: its architecture, weights, tokenizer and image processor, with the programs it was asked for. */
@@ -74,6 +77,7 @@ export class Vlm {
   readonly memory: MemoryEstimate | undefined;
   readonly memoryBudget: number;
   readonly batchLimit: number;
+  readonly sizes: VlmParts['sizes'];
   readonly #fingerprint: () => string;
   readonly #notFinite: VlmParts['notFinite'];
   readonly #chat: () => Chat | undefined;
@@ -104,6 +108,7 @@ export class Vlm {
     this.memory = parts.memory;
     this.memoryBudget = parts.memoryBudget ?? Number.POSITIVE_INFINITY;
     this.batchLimit = parts.batchLimit ?? Number.POSITIVE_INFINITY;
+    this.sizes = parts.sizes;
     this.#fingerprint = parts.fingerprint;
     this.#notFinite = parts.notFinite;
     let chat: { readonly form: Chat | undefined } | undefined;

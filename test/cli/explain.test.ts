@@ -74,6 +74,14 @@ test('inspect tells sizes, storage and the suggested layer', async () => {
   });
   expect(data.bytes).toBeGreaterThan(4 * data.parameters);
   expect(data.fingerprint).toMatch(/^[0-9a-f]{32,}$/);
+  expect(data.answering.map(({ type }: { type: string }) => type)).toEqual(['float32', 'float16', 'int8', 'int4']);
+  const [float32, , , int4] = data.answering;
+  expect(float32).toMatchObject({ residency: 'whole', fits: true });
+  expect(int4.card).toBeLessThan(float32.card);
+  const layers = Object.fromEntries(data.training.map((one: { editor: string; layers: number }) => [one.editor, one.layers]));
+  // VEAD learns through the layers behind the one that it acts after, LTE through all.
+  expect(layers).toMatchObject({ vead: 2, lte: 4, tp: 0, 'ft-v': 0 });
+  expect(data.training.every(({ fits }: { fits: boolean }) => fits)).toBe(true);
 });
 
 test('generate: greedy, drawn by a seed, and under edits', async () => {

@@ -398,9 +398,9 @@ describe('what cannot be opened is said before anything is built', () => {
   test.each<[string, unknown, RegExp]>([
     ['a list', [], /is not the configuration of a model/],
     ['null', null, /is not the configuration of a model/],
-    ['no kind', {}, /model_type undefined is not known; known: llava, blip-2, minigpt4$/],
+    ['no kind', {}, /model_type undefined is not known; known: llava, blip-2, minigpt4[^;]*$/],
     ['a name that objects have', { model_type: 'constructor' }, /model_type "constructor" is not known/],
-    ['another LLaVA', { model_type: 'llava_next' }, /"llava_next" is not known; .*nearest to it is LLaVA-1\.5 \(llava-hf/],
+    ['another LLaVA', { model_type: 'llava_next' }, /"llava_next" is not known; .*nearest to it is LLaVA-OneVision \(llava-hf/],
     ['InstructBLIP', { model_type: 'instructblip' }, /nearest to it is BLIP2-OPT \(Salesforce/],
     [
       "the authors' LLaVA",

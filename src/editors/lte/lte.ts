@@ -140,6 +140,7 @@ export const lte: Editor = {
   promises: { textUntouched: false, batchEqualsSingles: true },
   settings: { train: lteSchema, edit: () => editSchema },
   forms,
+  layersTrained: (vlm) => vlm.decoder.layers - lteConfig(vlm, {}).from,
   train: trainLte,
   trainingSettings: (vlm, options) => trainingSettings(lteConfig(vlm, options)),
   edit,

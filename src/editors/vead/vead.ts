@@ -240,6 +240,7 @@ export const vead: Editor = {
   promises: { textUntouched: true, batchEqualsSingles: true },
   settings: { train: schema },
   forms,
+  layersTrained: (vlm) => vlm.decoder.layers - 1 - suggestedLayer(vlm),
   train: async (vlm, records, options) =>
     trainVead(vlm, records, veadConfig(vlm, await withLayers(vlm, records, options)), options),
   trainingSettings: (vlm, options) => {
