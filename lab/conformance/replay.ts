@@ -29,7 +29,7 @@ export async function underEdits(vlm: Vlm, layer: number, samples: readonly Samp
   const plan = { from: layer + 1, to: layer + 1, read: [site] };
   const given = { ...batch, feeds: { ...feeds, ...spanFeeds(batch.sequences, batch.length) } };
   const out = (await vlm.run(plan, given, {}, rewrite))[site]!.data as Float32Array;
-  return samples.map(({ sequence }, n) => ({ sequence, hidden: rowsOf(batch, n, out, d) }));
+  return samples.map(({ sequence, deep }, n) => ({ sequence, hidden: rowsOf(batch, n, out, d), deep }));
 }
 
 /** VEAD's training step whose mapper losses read the visual tokens that `mapperFeeds` gives. */

@@ -38,6 +38,7 @@ import {
 } from '../graph/index.ts';
 import type { Decoder } from '../models/architecture.ts';
 import { type Batch, batchShape, MASKED, positionFeeds } from '../models/batch.ts';
+import { entered } from '../models/deep.ts';
 import { walk } from '../models/forward.ts';
 import type { Rewrite } from '../models/rewrite.ts';
 import { type Sequence, visualPlaces } from '../models/sequence.ts';
@@ -312,7 +313,9 @@ export async function visualAttributions(
   const states = await vlm.run({ from: 0, to, read: names }, batch, {}, rewrite);
   const out: VisualAttribution[] = [];
   for (const layer of layers) {
-    const state = f32(states[siteOf(layer, noiseAt)]!.data as Float32Array, [l, d]);
+    const read = states[siteOf(layer, noiseAt)]!.data as Float32Array;
+    const feeds = { ...batch.feeds, ...rewrite?.feeds };
+    const state = f32(noiseAt === 'hidden' ? entered(read, layer, feeds) : read, [l, d]);
     const scale = sigma === 'paper' ? 3 * deviation(rowsAt(state.data, tokens, d)) : sigma;
     // Noise belongs to the layer, so that a layer's map does not depend on which others are asked for.
     const noise = f32(random.fork(`layer ${layer}`).normals(tokens.length * draws * d, scale), [tokens.length, draws, d]);

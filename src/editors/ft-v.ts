@@ -11,13 +11,13 @@ import { z } from 'zod';
 import { f32, gather, input, mulDim, type Node, reshape, type Tensor } from '../graph/index.ts';
 import type { Asked, Picture } from '../input/segments.ts';
 import { type AnsweringModel, answerTargets, generateAll, type RewriteRows, readInput } from '../models/answer.ts';
-import { stackPadded } from '../models/batch.ts';
+import { placeVisual, visualFeedsOf } from '../models/deep.ts';
 import { placeInputs, walk } from '../models/forward.ts';
 import { readVision } from '../models/patch-map.ts';
 import { defineRewrite, type Rewrite } from '../models/rewrite.ts';
 import type { Sequence } from '../models/sequence.ts';
 import { Sites } from '../models/sites.ts';
-import { spanInputs, writeVisual } from '../models/spans.ts';
+import { spanInputs } from '../models/spans.ts';
 import { joined, type Vlm } from '../models/vlm.ts';
 import { Weights } from '../nn/weights.ts';
 import { checkEdits, type Edit, type Editor, type EditRequest, modelId, type Settings, wordsOf } from './editor.ts';
@@ -54,9 +54,9 @@ function logits(vlm: Vlm, weights: Weights): Node {
   const { length: l, positions, bias } = placeInputs(decoder, undefined);
   const words = decoder.embed(input('ids', ['b', l], 'int64'), frozen);
   const visual = connector(vlm, weights);
-  const embeddings = writeVisual(words, visual, spanInputs('b', l, visual.dim(1)));
+  const { embeddings, deep } = placeVisual(decoder, words, visual, spanInputs('b', l, visual.dim(1)));
   const start = decoder.enter(embeddings, positions, frozen);
-  const x = walk(decoder, 0, decoder.layers, start, { weights: frozen, sites: new Sites(), positions, bias });
+  const x = walk(decoder, 0, decoder.layers, start, { weights: frozen, sites: new Sites(), positions, bias, deep });
   return decoder.head(gather(reshape(x, [mulDim('b', l), decoder.hidden]), input('rows', ['r'], 'int64')), frozen);
 }
 
@@ -132,9 +132,14 @@ function changed(vlm: Vlm, deltas: Deltas): AnsweringModel {
     for (const query of queries) for (const picture of vlm.layout(query).pictures) seen.set(picture.key, await see(picture));
     return (_, batch) =>
       batch.image
-        ? otherTokens(null, {
-            visual: stackPadded(batch.sequences.map(({ pictures }) => joined(pictures.map(({ key }) => seen.get(key)!)))),
-          })
+        ? otherTokens(
+            null,
+            visualFeedsOf(
+              vlm.decoder,
+              batch,
+              batch.sequences.map(({ pictures }) => joined(pictures.map(({ key }) => seen.get(key)!))),
+            ),
+          )
         : undefined;
   };
   return {

@@ -24,6 +24,7 @@ import type { EditRecord, RecordQuery } from '../input/records.ts';
 import { type Asked, changeQuestion, type Picture, type RgbImage } from '../input/segments.ts';
 import type { AnsweringModel } from '../models/answer.ts';
 import { usualTokens } from '../models/architecture.ts';
+import { visualWidth } from '../models/deep.ts';
 import type { Sequence } from '../models/sequence.ts';
 import { joined as joinTokens, type Vlm } from '../models/vlm.ts';
 import { Stopped } from '../nn/loop.ts';
@@ -178,7 +179,7 @@ async function contextTensors(contexts: readonly Context[]): Promise<[string, Te
 
 /** What `contextTensors` wrote. */
 function contextsOf(vlm: Vlm, tensors: ReadonlyMap<string, Tensor<'float32'>>): Context[] {
-  const d = vlm.decoder.hidden;
+  const d = visualWidth(vlm.decoder);
   const { data, shape } = tensors.get('ids')!;
   const visual = tensors.get('visual');
   const counts = tensors.get('counts')?.data ?? countsOf(visual);
@@ -308,7 +309,7 @@ async function nearest(vlm: Vlm, query: Asked, edits: readonly Edit[]): Promise<
 
 /** Contexts as `contextTensors` writes them, or as they were when every picture had as many visual tokens. */
 function contextShapes(vlm: Vlm, { tensors }: Made): [string, Shape][] {
-  const d = vlm.decoder.hidden;
+  const d = visualWidth(vlm.decoder);
   const ids: [string, Shape] = ['ids', ['contexts', 'tokens']];
   const visual = tensors.get('visual');
   if (visual === undefined) return [ids];
@@ -321,7 +322,7 @@ function contextProblem(vlm: Vlm, made: Made): string | undefined {
   const { data, shape } = made.tensors.get('ids')!;
   const visual = made.tensors.get('visual');
   const counts = [...(made.tensors.get('counts')?.data ?? countsOf(visual))];
-  const total = visual === undefined ? 0 : visual.data.length / vlm.decoder.hidden;
+  const total = visual === undefined ? 0 : visual.data.length / visualWidth(vlm.decoder);
   if (counts.some((count) => !Number.isInteger(count) || count < 1) || counts.reduce((a, b) => a + b, 0) !== total)
     return `the tensor counts must say how the ${total} visual tokens belong to pictures, got ${counts.join(', ')}`;
   for (let row = 0; row < shape[0]!; row++) {

@@ -5,6 +5,7 @@ import type { Node } from '../graph/node.ts';
 import type { FamilyChat } from '../input/chat/families.ts';
 import type { Picture } from '../input/segments.ts';
 import type { Weights } from '../nn/weights.ts';
+import type { Deep } from './deep.ts';
 import type { Sequence } from './sequence.ts';
 import type { Sites } from './sites.ts';
 
@@ -24,6 +25,8 @@ export interface LayerContext {
   bias: Node;
   /** runs of positions for `attend`, where the bias is causal */
   blocks?: readonly Dim[];
+  /** what is added to the outputs of layers before the next one reads them: see deep.ts */
+  deep?: Deep | undefined;
   /** keys and values of earlier tokens, in runs that follow each other: [b, h, p, k] each */
   past?: (layer: number) => readonly KeysAndValues[];
 }
@@ -50,6 +53,8 @@ export interface Decoder {
   readonly positionAxes?: number;
   /** absent: every token sees all that stands before it, and itself */
   readonly sight?: Sight;
+  /** the first layers behind which features of the image encoder are added; 0 when left out. A visual token has a part for each: see deep.ts */
+  readonly deepLayers?: number;
   /** token ids int64 [b, t] -> [b, t, d] */
   embed(ids: Node, weights: Weights): Node;
   /** embeddings [b, l, d] -> h[0] */
@@ -112,7 +117,7 @@ export interface Architecture {
   positions?(sequence: Pick<Sequence, 'ids' | 'pictures' | 'spans'>): Pick<Sequence, 'positions' | 'positionDelta'>;
   /** inputs of the image encoder for pictures of equal shapes; the first axis of each is `b` */
   pixels(): Readonly<Record<string, Node>>;
-  /** -> visual tokens in the decoder's space [b, v, d]; declares the sites `vision.features` and `visual` */
+  /** -> visual tokens in the decoder's space [b, v, d], or [b, v, d (1 + deepLayers)]; declares the sites `vision.features` and `visual` */
   vision(pixels: Readonly<Record<string, Node>>, weights: Weights, sites: Sites): Node;
 }
 

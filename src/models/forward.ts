@@ -7,6 +7,7 @@ import { addDim, type Dim, mulDim, subDim } from '../graph/dim.ts';
 import { concat, gather, input, type Node, pad, reshape, slice } from '../graph/index.ts';
 import { Weights } from '../nn/weights.ts';
 import type { Decoder, KeysAndValues, LayerContext } from './architecture.ts';
+import { type Deep, deepInputs, entering } from './deep.ts';
 import type { Rewrite } from './rewrite.ts';
 import { biasInput } from './sight.ts';
 import { Sites } from './sites.ts';
@@ -61,6 +62,8 @@ export interface SplitContext {
   positions: Node;
   /** of the whole inputs: [b, kinds, l, l] */
   bias: Node;
+  /** of the whole inputs; visual tokens all stand in the first part */
+  deep?: Deep | undefined;
   /** of the first part: runs of positions for `attend` */
   blocks: readonly Dim[];
   /** rows of the first part -> rows of the text: [p, ...] -> [b, ...]; the identity when left out */
@@ -72,7 +75,7 @@ export interface SplitContext {
 /** Layers [from, to) over whole inputs. */
 export function walk(decoder: Decoder, from: number, to: number, x: Node, context: LayerContext): Node {
   let h = x;
-  for (let i = from; i < to; i++) h = decoder.layer(i, h, context);
+  for (let i = from; i < to; i++) h = decoder.layer(i, entering(i, h, context.deep), context);
   return h;
 }
 
@@ -101,6 +104,7 @@ export function splitLayer(
     positions,
     bias,
     blocks,
+    deep,
     spread = (x) => x,
     chosen = (x) => x,
   } = context;
@@ -108,7 +112,11 @@ export function splitLayer(
   const [batchAxis, columnAxis] = (several ? [1, 2] : [0, 1]) as [number, number];
   const l = positions.dim(-1);
   const before = new Sites();
-  const next = decoder.layer(index, prefix, {
+  const added: Deep = (layer) => {
+    const whole = deep?.(layer);
+    return whole && slice(chosen(whole, 0), 1, 0, length);
+  };
+  const next = decoder.layer(index, entering(index, prefix, added), {
     weights: prefixWeights,
     sites: before,
     positions: slice(chosen(positions, batchAxis), columnAxis, 0, length),
@@ -179,7 +187,8 @@ export function mergeVisual(words: Node, spans: Spans, width: number): Node {
 }
 
 /**
- * The graph of a plan. Inputs, as far as it reads them: ids, positions [b, l], bias [b, 1, l, earlier + l] or reach [b, 2, earlier + l], visual [b, v, d] and those of `spanInputs`;
+ * The graph of a plan. Inputs, as far as it reads them: ids, positions [b, l], bias [b, 1, l, earlier + l] or reach [b, 2, earlier + l], visual [b, v, d] and those of
+ * `spanInputs` and `deepInputs`;
  * hidden [b, l, d]; rows [r]; what `cache` names; the inputs of the rewrite.
  */
 export function forward({ decoder, runsOf, rewrite }: Given, plan: Plan): Record<string, Node> {
@@ -208,12 +217,21 @@ export function forward({ decoder, runsOf, rewrite }: Given, plan: Plan): Record
   const earlier = cache.map((one) => cachedInputs(decoder, one));
   const runs = runsOf(image && whole && typeof plan.prefix === 'number' ? plan.prefix : plan.length);
   const blocks = runs.length === 0 ? undefined : whole ? [...runs, length] : runs;
+  const deep = image ? deepInputs(decoder, 'b', length) : undefined;
   const past = cache.length === 0 ? {} : { past: (i: number) => earlier.map((of) => of(i)) };
-  x = walk(decoder, from, split ? last : to, x, { weights, sites, positions, bias, ...(blocks ? { blocks } : {}), ...past });
+  x = walk(decoder, from, split ? last : to, x, {
+    weights,
+    sites,
+    positions,
+    bias,
+    deep,
+    ...(blocks ? { blocks } : {}),
+    ...past,
+  });
   if (split) {
     const end = plan.prefix!;
     const parts = splitLayer(decoder, last, splitStates(x, end), {
-      ...{ weights, sites: new Sites(), positions, bias },
+      ...{ weights, sites: new Sites(), positions, bias, deep },
       length: end,
       blocks: runsOf(end),
     });

@@ -87,7 +87,7 @@ export class SharedStates {
         ids: idFeeds(shape),
         ...partFeeds(vlm, shape),
         ...spanFeeds(shape.sequences, shape.length),
-        visual: await visualFeeds(shape.sequences, vlm.decoder.hidden),
+        ...(await visualFeeds(vlm.decoder, shape)),
       };
       return this.#split(shape, await program.run(feeds));
     });
@@ -157,7 +157,10 @@ export class SharedStates {
           return f32(padded.data, [part.prefix, d]);
         }),
       );
-      const feeds = { hidden, ...partFeeds(vlm, part), ...spanFeeds(part.sequences, part.length), ...rewrite?.feeds };
+      const feeds = {
+        ...(await visualFeeds(vlm.decoder, part)),
+        ...{ hidden, ...partFeeds(vlm, part), ...spanFeeds(part.sequences, part.length), ...rewrite?.feeds },
+      };
       return this.#split(part, await program.run(feeds));
     });
     const names = cacheNames('past', 0, vlm.decoder.layers - 1);

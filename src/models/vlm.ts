@@ -13,8 +13,9 @@ import type { WeightSource } from '../onnx/emit.ts';
 import { Recent } from '../recent.ts';
 import type { CompileOptions, Engine, Feeds, Program } from '../runtime/program.ts';
 import type { Architecture, TextCodec } from './architecture.ts';
-import { type Batch, batchShape, idFeeds, positionFeeds, sightFeeds, spanFeeds, stack, stackPadded } from './batch.ts';
+import { type Batch, type BatchShape, batchShape, idFeeds, positionFeeds, sightFeeds, spanFeeds, stack } from './batch.ts';
 import type { Chat } from './chat.ts';
+import { visualFeedsOf, visualWidth } from './deep.ts';
 import { checkFinite } from './finite.ts';
 import { forward, type Plan } from './forward.ts';
 import { identityOf } from './identity.ts';
@@ -338,7 +339,7 @@ export class Vlm {
         ...(shape.image
           ? {
               ...spanFeeds(sequences, shape.length),
-              visual: await visualFeeds(sequences, this.decoder.hidden),
+              ...(await visualFeeds(this.decoder, shape)),
               ...this.#parts(shape),
             }
           : {}),
@@ -391,10 +392,11 @@ export const stackInputs = (pictures: readonly Readonly<Record<string, Tensor>>[
     Object.keys(pictures[0]!).map((name) => [name, stack(pictures.map((pixels) => pixels[name] as Tensor<'float32'>))]),
   );
 
-/** Visual tokens [b, v, d] of inputs with pictures, in the order of the pictures; v is that of the input with the most. */
-export async function visualFeeds(sequences: readonly Sequence[], width: number): Promise<Tensor<'float32'>> {
-  const rows = await Promise.all(sequences.map(({ pictures }) => Promise.all(pictures.map((picture) => picture.see()))));
-  return stackPadded(rows.map((tokens) => (tokens.length === 0 ? f32([], [0, width]) : joined(tokens))));
+/** Visual tokens of inputs with pictures, in the order of the pictures: see `visualFeedsOf`. */
+export async function visualFeeds(decoder: Architecture['decoder'], shape: BatchShape): Promise<Feeds> {
+  const rows = await Promise.all(shape.sequences.map(({ pictures }) => Promise.all(pictures.map((picture) => picture.see()))));
+  const tokens = rows.map((own) => (own.length === 0 ? f32([], [0, visualWidth(decoder)]) : joined(own)));
+  return visualFeedsOf(decoder, shape, tokens);
 }
 
 /** Visual tokens of several pictures behind each other, [n, d]. */

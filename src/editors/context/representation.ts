@@ -11,6 +11,7 @@ import type { EditRecord, RecordQuery } from '../../input/records.ts';
 import type { Asked } from '../../input/segments.ts';
 import { batchRows } from '../../models/answer.ts';
 import { rowOf } from '../../models/batch.ts';
+import { visualWidth } from '../../models/deep.ts';
 import { beginLength, prefixOf } from '../../models/sequence.ts';
 import { joined, type Vlm } from '../../models/vlm.ts';
 
@@ -34,7 +35,7 @@ export async function describe(vlm: Vlm, queries: readonly Asked[], layer: numbe
       const description = new Float32Array(parts * d);
       if (pictures.length > 0) {
         const seen = joined(await Promise.all(pictures.map((picture) => picture.see())));
-        description.set(meanRow(seen.data, d));
+        description.set(meanRow(seen.data, visualWidth(vlm.decoder)).subarray(0, d));
       }
       const words = pictures.length > 0 ? prefixOf(sequences[i]!) : beginLength(vlm);
       description.set(meanRow(hidden.subarray(at(Math.min(words, promptEnd)), at(promptEnd + 1)), d), d);

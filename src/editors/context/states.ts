@@ -8,6 +8,7 @@ import type { RecordQuery } from '../../input/records.ts';
 import { targetRows } from '../../models/answer.ts';
 import { usualTokens } from '../../models/architecture.ts';
 import { type BatchShape, batchShape, padRows, positionFeeds, rowsOf, sightFeeds } from '../../models/batch.ts';
+import { type DeepRows, deepFeeds, deepRows } from '../../models/deep.ts';
 import type { Sequence } from '../../models/sequence.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import type { Pictures } from './pictures.ts';
@@ -16,6 +17,8 @@ export interface Sample {
   sequence: Sequence;
   /** [length × d], at the layer that it was made for */
   hidden: Float32Array;
+  /** what is added from there on */
+  deep?: DeepRows;
 }
 
 /** The site that holds what stands before a layer. */
@@ -33,6 +36,11 @@ export function padStates(vlm: Vlm, samples: readonly Sample[]): { batch: BatchS
         batch,
         samples.map((sample) => sample.hidden),
         hidden,
+      ),
+      ...deepFeeds(
+        vlm.decoder,
+        batch,
+        samples.map(({ deep }) => deep),
       ),
       positions: positionFeeds(batch, axes),
       ...sightFeeds(vlm.decoder, batch),
@@ -59,7 +67,11 @@ export async function statesBelow(
   const batch = await vlm.batch(sequencesOf(vlm, queries, pictures));
   const site = stateSite(from);
   const out = (await vlm.run({ from: 0, to: from, read: [site] }, batch))[site]!.data as Float32Array;
-  return batch.sequences.map((sequence, n) => ({ sequence, hidden: rowsOf(batch, n, out, vlm.decoder.hidden) }));
+  return batch.sequences.map((sequence, n) => ({
+    sequence,
+    hidden: rowsOf(batch, n, out, vlm.decoder.hidden),
+    deep: deepRows(vlm.decoder, batch, n, from),
+  }));
 }
 
 /** Unedited logits [k × n] where each query's answer is predicted, from the states before layer `from`. */

@@ -19,6 +19,7 @@ import {
 } from '../../graph/index.ts';
 import type { Query } from '../../models/answer.ts';
 import { type BatchShape, rowOf } from '../../models/batch.ts';
+import { deepInputs, deepRows } from '../../models/deep.ts';
 import { placeInputs, splitStates, textInPlace, walkSplit } from '../../models/forward.ts';
 import { Sites } from '../../models/sites.ts';
 import type { Vlm } from '../../models/vlm.ts';
@@ -29,13 +30,14 @@ import { padStates, type Sample, stateSite } from '../context/states.ts';
 export async function stateBefore(vlm: Vlm, { target, ...asked }: Query, from: number): Promise<Sample> {
   const sequence = vlm.layout(asked, target);
   const site = stateSite(from);
-  const out = await vlm.run({ from: 0, to: from, read: [site] }, await vlm.batch([sequence]));
-  return { sequence, hidden: out[site]!.data as Float32Array };
+  const batch = await vlm.batch([sequence]);
+  const out = await vlm.run({ from: 0, to: from, read: [site] }, batch);
+  return { sequence, hidden: out[site]!.data as Float32Array, deep: deepRows(vlm.decoder, batch, 0, from) };
 }
 
 /**
  * Logits at `rows` [r, n] of inputs with pictures: states `hidden` [b, l, d] through layers `from` and up. Inputs of the program: hidden,
- * positions [b, l], bias [b, 1, l, l], rows [r].
+ * positions [b, l], bias [b, 1, l, l], rows [r], and those of `deepInputs`.
  * @param prefix `vlm.prefixDim` of the inputs @param sites of the words, which come after the pictures
  */
 export function tailLogits(vlm: Vlm, from: number, prefix: Dim, weights: Weights, sites = new Sites()): Node {
@@ -43,7 +45,7 @@ export function tailLogits(vlm: Vlm, from: number, prefix: Dim, weights: Weights
   const { length: l, positions, bias } = placeInputs(decoder, prefix);
   const hidden = splitStates(input('hidden', ['b', l, decoder.hidden]), prefix);
   const x = walkSplit(decoder, from, decoder.layers, hidden, {
-    ...{ weights, sites, positions, bias, length: prefix },
+    ...{ weights, sites, positions, bias, length: prefix, deep: deepInputs(decoder, 'b', l) },
     blocks: vlm.runsOf(prefix),
   });
   const flat = reshape(textInPlace(x, prefix), [mulDim('b', l), decoder.hidden]);

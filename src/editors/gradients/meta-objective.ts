@@ -22,6 +22,7 @@ import {
   slice,
   sum,
 } from '../../graph/index.ts';
+import { deepInputs } from '../../models/deep.ts';
 import { placeInputs, splitStates, textInPlace, walk, walkSplit } from '../../models/forward.ts';
 import { Sites } from '../../models/sites.ts';
 import type { Vlm } from '../../models/vlm.ts';
@@ -89,7 +90,7 @@ export function metaTerms(vlm: Vlm, from: number, changes: ReadonlyMap<string, L
       weights: under(4),
       prefixWeights: under(3),
       sites: new Sites(),
-      ...{ positions, bias, length: prefix, blocks: vlm.runsOf(prefix) },
+      ...{ positions, bias, length: prefix, blocks: vlm.runsOf(prefix), deep: deepInputs(decoder, b, l, 'image.') },
       spread: asRows,
       chosen: picturesOnce,
     },

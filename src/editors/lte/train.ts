@@ -21,6 +21,7 @@ import {
 import type { EditRecord, RecordQuery } from '../../input/records.ts';
 import { usualTokens } from '../../models/architecture.ts';
 import { rowOf } from '../../models/batch.ts';
+import { deepInputs } from '../../models/deep.ts';
 import { mergeVisual, placeInputs, walk } from '../../models/forward.ts';
 import { checkTraining } from '../../models/memory.ts';
 import type { Sequence } from '../../models/sequence.ts';
@@ -128,7 +129,10 @@ function objective(
   const { length: l, positions, bias } = placeInputs(decoder, undefined);
   const words = decoder.embed(input('ids', ['b', l], 'int64'), weights);
   const start = decoder.enter(mergeVisual(words, spanInputs('b', l), d), positions, weights);
-  const x = walk(decoder, 0, decoder.layers, start, { weights, sites: new Sites(), positions, bias });
+  const x = walk(decoder, 0, decoder.layers, start, {
+    ...{ weights, sites: new Sites(), positions, bias },
+    deep: deepInputs(decoder, 'b', l),
+  });
   const flat = reshape(x, [mulDim('b', l), d]);
   const at = (rows: string, size: string): Node => decoder.head(gather(flat, input(rows, [size], 'int64')), weights);
   const inScope = sum(mul(crossEntropy(at('rows', 'r'), input('labels', ['r'], 'int64')), input('targets', ['r'])));

@@ -5,6 +5,7 @@
 
 import { influence } from '../../attribution/visual-attribution.ts';
 import { add, concat, type Dim, input, mean, mul, type Node, slice } from '../../graph/index.ts';
+import { deepInputs } from '../../models/deep.ts';
 import { placeInputs, walk } from '../../models/forward.ts';
 import { windowOf } from '../../models/sight.ts';
 import { Sites } from '../../models/sites.ts';
@@ -30,7 +31,10 @@ export function influenceTargetGraph(
   const run = (name: string): { sites: Sites; positions: Node } => {
     const { length: l, positions, bias } = placeInputs(decoder, prefix, 'e', `${name}.`);
     const sites = new Sites();
-    walk(decoder, layer + 1, Math.max(...traced) + 1, input(name, ['e', l, d]), { weights: w, sites, positions, bias });
+    walk(decoder, layer + 1, Math.max(...traced) + 1, input(name, ['e', l, d]), {
+      ...{ weights: w, sites, positions, bias },
+      deep: deepInputs(decoder, 'e', l, `${name}.`),
+    });
     return { sites, positions };
   };
   const edit = run('edit');

@@ -27,6 +27,7 @@ import {
   sum,
   takeLast,
 } from '../../graph/index.ts';
+import { deepInputs } from '../../models/deep.ts';
 import { placeInputs, splitStates, textInPlace, walkSplit } from '../../models/forward.ts';
 import { Sites } from '../../models/sites.ts';
 import { readVisual, spanInputs, writeVisual } from '../../models/spans.ts';
@@ -60,7 +61,7 @@ export interface Objective {
 }
 
 /**
- * Inputs: hidden [4e, l, d], positions [4e, l], bias [4e, 1, l, l]; those of `spanInputs` over the pictures' part of 3e rows; signal [e, n, d], signalBias [e, n], signalEnds [e];
+ * Inputs: hidden [4e, l, d], positions [4e, l], bias [4e, 1, l, l]; those of `deepInputs`; those of `spanInputs` over the pictures' part of 3e rows; signal [e, n, d], signalBias [e, n], signalEnds [e];
  * rows/labels [r] and parts [3, r] (weights of each row in ℓ_rel, ℓ_gen text, ℓ_gen modal); locRows [k], before [k, vocabulary], locWeights [k];
  * share [], of the edits of the whole batch that these are (1 where a batch comes whole);
  * ends [edits, d], the last prompt tokens of the whole batch's edits, and others [e, edits], how much each picture of an edit counts under each of them;
@@ -96,7 +97,7 @@ export function objective(vlm: Vlm, layer: number, shape: AdapterShape, losses: 
     decoder.layers,
     { prefix: writeVisual(pictures, output, spans), text: hidden.text },
     {
-      ...{ weights: frozen, sites: new Sites(), positions, bias, length: prefix },
+      ...{ weights: frozen, sites: new Sites(), positions, bias, length: prefix, deep: deepInputs(decoder, b, l) },
       ...{ blocks: vlm.runsOf(prefix), spread: asRows, chosen: picturesOnce },
     },
   );
