@@ -5,6 +5,7 @@
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import type { z } from 'zod';
 import { readConfig } from '../../src/files/config.ts';
 import { openSafetensors, type SafetensorsFile } from '../../src/files/safetensors.ts';
 import type { Tensor } from '../../src/graph/dtype.ts';

@@ -109,7 +109,8 @@ export async function checkLiveEdit(subject: Subject): Promise<void> {
 
   for (const query of meta.queries) {
     const { name, prompt, target, image, label_ids: labels, label_mask: mask } = query;
-    const batch = await batchOf(subject, prompt, image, target);
+    const asked = { prompt, image: image === null ? undefined : await fixture.picture(image) };
+    const batch = await batchOf(subject, asked, target);
     const length = batch.sequences[0]!.ids.length;
     const site = `layers.${meta.config.edit_layer}.out`;
     const rows = labels.map((_, i) => length - labels.length + i).filter((_, i) => mask[i] === 1);
@@ -131,7 +132,7 @@ export async function checkLiveEdit(subject: Subject): Promise<void> {
     const { [site]: hidden } = await vlm.run({ from: 0, to: meta.config.edit_layer + 1, read: [site] }, batch);
     values('hidden', own.hidden, `${name}.hidden`, (hidden as Tensor<'float32'>).data);
     if (image === null) continue;
-    const [keys] = await queryKeys(vlm, [vlm.layout({ prompt, image: await fixture.picture(image) })], weights);
+    const [keys] = await queryKeys(vlm, [vlm.layout(asked)], weights);
     values('query-keys', own.keys, `${name}.ivr`, keys!.visual);
     values('query-keys', own.keys, `${name}.iqr`, keys!.prompt);
     values('query-keys', own.keys, `${name}.ivr_prot`, keys!.sentinel);

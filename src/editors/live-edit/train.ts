@@ -132,7 +132,7 @@ export function liveEditObjective(vlm: Vlm, layer: number, shape: LiveEditShape)
   const d = decoder.hidden;
   const w = new Weights();
   const b = mulDim(groups.length, 'e');
-  const { length: l, positions, bias } = layoutInputs(decoder.positionAxes ?? 1, prefix, b);
+  const { length: l, positions, bias } = layoutInputs(decoder, prefix, b);
   const hidden = input('hidden', [b, l, d]);
   const places = placeInputs(b, l);
   const asked = extract(w, 'inpt_extractor', hidden, places, shape);
