@@ -65,6 +65,8 @@ export interface Decoder {
   head(x: Node, weights: Weights): Node;
   /** the attention module alone on its own input, for attribution (Eq. 7) */
   attention(index: number, input: Node, context: LayerContext): Node;
+  /** what is added to the residual stream of the attention module's output, where that is not the output itself */
+  afterAttention?(index: number, output: Node, weights: Weights): Node;
   /** queries, keys, values of one layer from the attention module's input, heads split and positions applied: [b, h, l, k] */
   project(index: number, input: Node, positions: Node, weights: Weights): { query: Node; key: Node; value: Node };
   /** factor of the scores */

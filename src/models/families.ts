@@ -1,6 +1,7 @@
 /** The families that can be opened, one line each, by the `model_type` of config.json. */
 
 import { blip2Family } from './blip2-opt.ts';
+import { gemma3Family } from './gemma3.ts';
 import { internVlFamily } from './internvl.ts';
 import { llavaFamily } from './llava.ts';
 import { miniGpt4Family } from './minigpt4.ts';
@@ -12,4 +13,5 @@ export const families = {
   minigpt4: miniGpt4Family,
   smolvlm: smolVlmFamily,
   internvl: internVlFamily,
+  gemma3: gemma3Family,
 } as const;

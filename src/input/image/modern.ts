@@ -223,14 +223,18 @@ const gemmaSettings = z.looseObject({
   do_pan_and_scan: exactly(false, 'pictures are not cut'),
 });
 
-/** Gemma 3: [1, 3, s, s]. @param side visual tokens along the picture, after pooling */
-export function gemmaProcessor(given: ImageSettings, side: number): PictureProcessor {
+/** Gemma 3: [3, s, s]. @param side visual tokens along the picture, after pooling @param pixels along the picture that the encoder reads */
+export function gemmaProcessor(given: ImageSettings, side: number, pixels?: number): PictureProcessor {
   const config = parseConfig(given.name, gemmaSettings, given.settings);
   const size: Size = [config.size.height, config.size.width];
+  checkTile(given, size[0], pixels ?? size[0]);
   const settings = pixelSettings(config, given.version);
   return {
     process: (image) => ({
-      pixels: () => ({ pixels: pixelValues(gemmaTiles(onWhite(image), size, settings), settings.values) }),
+      pixels: () => {
+        const { data, dtype } = pixelValues(gemmaTiles(onWhite(image), size, settings), settings.values);
+        return { pixels: { data, dtype, shape: [3, ...size] } };
+      },
       ...seenBy([rowView('whole', whole(image), [side, side])], side ** 2),
       grid: [side, side],
       size,

@@ -12,6 +12,10 @@ const TABLE = 2 ** 22;
 const LEAST_POSITIONS = 8192;
 const MAX_TABLE = 2 ** 23;
 
+/** Longest text that is read, of what a decoder could read. @param headWidth of the tables */
+export const longestText = (positions: number, headWidth: number): number =>
+  Math.min(positions, Math.max(LEAST_POSITIONS, Math.floor(TABLE / headWidth)));
+
 /** What decoders of one kind have of their own. */
 interface Kind {
   readonly type: string;
@@ -95,8 +99,7 @@ const decoderConfig = ({ type, title, defaults, qkvBias, qkNorm, sections }: Kin
           num_key_value_heads: config.num_key_value_heads ?? config.num_attention_heads,
           rope_scaling: scaling,
           max_position_embeddings: Math.min(
-            config.max_position_embeddings,
-            Math.max(LEAST_POSITIONS, Math.floor(TABLE / config.head_dim)),
+            longestText(config.max_position_embeddings, config.head_dim),
             // Longer texts would turn all their tokens by the long factors.
             scaling.rope_type === 'longrope' ? scaling.original_max_position_embeddings : Number.POSITIVE_INFINITY,
           ),
