@@ -22,22 +22,24 @@ import { parseJson } from './json.ts';
 const reserve = 256 * 1024;
 
 export class ChangeLog {
-  #fd: number;
+  #fd: number | undefined;
   #size: number;
   /** lines there are */
   #lines: number;
 
   /**
    * @param replay told of every change, oldest first
+   * @param readOnly nothing is written: what another process is about to write is left alone
    * @throws Error that names the line that cannot be read
    */
   constructor(
     readonly path: string,
     replay: (change: unknown) => void,
+    readOnly = false,
   ) {
     const bytes = existsSync(path) ? readFileSync(path) : Buffer.alloc(0);
     const end = bytes.lastIndexOf(0x0a) + 1;
-    if (end < bytes.length) truncateSync(path, end);
+    if (end < bytes.length && !readOnly) truncateSync(path, end);
     let line = 0;
     for (let from = 0; from < end; line++) {
       const to = bytes.indexOf(0x0a, from);
@@ -52,8 +54,15 @@ export class ChangeLog {
     }
     this.#lines = line;
     this.#size = end;
+    if (readOnly) return;
     this.#fd = openSync(path, 'a');
     this.#keepReserve();
+  }
+
+  /** @throws Error when the log was opened to be read only */
+  get #open(): number {
+    if (this.#fd === undefined) throw new Error(`${this.path} is only read here`);
+    return this.#fd;
   }
 
   get lines(): number {
@@ -73,11 +82,12 @@ export class ChangeLog {
   }
 
   #write(line: Buffer): void {
+    const fd = this.#open;
     try {
-      for (let done = 0; done < line.length; ) done += writeSync(this.#fd, line, done);
-      fsyncSync(this.#fd);
+      for (let done = 0; done < line.length; ) done += writeSync(fd, line, done);
+      fsyncSync(fd);
     } catch (error) {
-      ftruncateSync(this.#fd, this.#size);
+      ftruncateSync(fd, this.#size);
       throw new Error(`cannot write ${this.path}: ${(error as Error).message}`, { cause: error });
     }
     this.#size += line.length;
@@ -99,14 +109,14 @@ export class ChangeLog {
       }
     };
     writeFileAtomic(this.path, lines());
-    closeSync(this.#fd);
+    closeSync(this.#open);
     this.#fd = openSync(this.path, 'a');
     this.#size = fstatSync(this.#fd).size;
     this.#lines = count;
   }
 
   close(): void {
-    closeSync(this.#fd);
+    if (this.#fd !== undefined) closeSync(this.#fd);
   }
 
   get #reserve(): string {

@@ -9,8 +9,6 @@ import { existsSync, linkSync, readdirSync, readFileSync, rmSync, truncateSync, 
 import { join, resolve } from 'node:path';
 
 /** Former locks that stay, so that whoever lists the folder finds one of the last, however many come and go meanwhile. */
-const _spare = 8;
-/** Former locks that stay, so that whoever lists the folder finds one of the last, however many come and go meanwhile. */
 const spare = 8;
 const names = /^lock\.(\d+)$/;
 

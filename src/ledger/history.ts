@@ -1,6 +1,7 @@
 /**
  * The history of a set of edits, as values. Every change makes a new revision with the next number, and nothing is taken back: to undo is a
- * change, too. Undoing again goes one change further back; restoring a revision by its number can be undone like any other change.
+ * change, too. Undoing again goes one change further back; restoring a revision by its number can be undone like any other change. Only the present
+ * state is held; that of an earlier revision follows from the changes up to it.
  */
 
 export interface Entry {
@@ -19,57 +20,80 @@ export interface Revision {
   readonly edit: string | null;
   /** of a revert: the revision whose state it restored */
   readonly to: number | null;
-  /** the set after the change, in the order in which edits act */
-  readonly entries: readonly Entry[];
   /** the revision that undoing goes back to; null: there is nothing to undo */
   readonly undo: number | null;
+  /** the set after the change, where an earlier visedit wrote it down; else it follows from the changes */
+  readonly entries?: readonly Entry[] | undefined;
 }
 
-export type History = readonly Revision[];
+export interface History {
+  readonly revisions: readonly Revision[];
+  /** the set as it is, in the order in which edits act */
+  readonly entries: readonly Entry[];
+}
 
-/** Revisions that a set keeps; what is older cannot be gone back to. */
-export const kept = 200;
+export const emptyHistory: History = { revisions: [], entries: [] };
 
-export const entriesOf = (history: History): readonly Entry[] => history.at(-1)?.entries ?? [];
-const numberOf = (history: History): number => history.at(-1)?.revision ?? 0;
+/** The number of the last change; 0: there is none. */
+export const revisionOf = ({ revisions }: History): number => revisions.at(-1)?.revision ?? 0;
 
-const stateAt = (history: History, revision: number): readonly Entry[] | undefined =>
-  revision === 0 && (history[0]?.revision ?? 1) === 1 ? [] : history.find((one) => one.revision === revision)?.entries;
+const revisionAt = ({ revisions }: History, number: number): Revision | undefined =>
+  revisions[number - (revisions[0]?.revision ?? 1)];
+
+/** Edits in their order, and whether each is on. */
+type State = Map<string, boolean>;
+
+/** The set as it was after a revision, without edits that are deleted since; undefined: the history does not know that revision. */
+export function stateAt(history: History, number: number): readonly Entry[] | undefined {
+  const { revisions } = history;
+  const first = revisions[0]?.revision ?? 1;
+  if (number !== 0 || first !== 1) if (revisionAt(history, number) === undefined) return undefined;
+  const before = revisions.slice(0, number - first + 1);
+  const restored = new Set(before.map(({ to }) => to));
+  const states = new Map<number, State>([[0, new Map()]]);
+  let state: State = new Map();
+  for (const { revision, action, edit, to, entries } of before) {
+    if (entries !== undefined) state = new Map(entries.map(({ id, enabled }) => [id, enabled]));
+    else if (action === 'revert') state = new Map(states.get(to!));
+    else if (action === 'delete') state.delete(edit!);
+    else state.set(edit!, action !== 'disable');
+    if (restored.has(revision)) states.set(revision, new Map(state));
+  }
+  const gone = new Set(revisions.filter(({ action }) => action === 'delete').map(({ edit }) => edit));
+  return [...state].filter(([id]) => !gone.has(id)).map(([id, enabled]) => ({ id, enabled }));
+}
 
 const same = (a: readonly Entry[], b: readonly Entry[]): boolean =>
   a.length === b.length && a.every(({ id, enabled }, i) => id === b[i]!.id && enabled === b[i]!.enabled);
 
-function append(history: History, next: Omit<Revision, 'revision'>): History {
-  return [...history, { revision: numberOf(history) + 1, ...next }].slice(-kept);
-}
+const append = (history: History, next: Omit<Revision, 'revision'>, entries: readonly Entry[]): History => ({
+  revisions: [...history.revisions, { revision: revisionOf(history) + 1, ...next }],
+  entries,
+});
 
 export function added(history: History, edit: string, at: number): History {
-  const entries = [...entriesOf(history), { id: edit, enabled: true }];
-  return append(history, { at, action: 'add', edit, to: null, entries, undo: numberOf(history) });
+  const entries = [...history.entries, { id: edit, enabled: true }];
+  return append(history, { at, action: 'add', edit, to: null, undo: revisionOf(history) }, entries);
 }
 
 /** The same history when the edit is on, or off, already. An edit that is not in the set at present (its addition was undone) joins it at the end. */
 export function switched(history: History, edit: string, enabled: boolean, at: number): History {
-  const before = entriesOf(history);
-  const there = before.some(({ id }) => id === edit);
-  const entries = there
-    ? before.map((one) => (one.id === edit ? { id: edit, enabled } : one))
-    : [...before, { id: edit, enabled }];
-  if (same(before, entries) || (!there && !enabled)) return history;
-  return append(history, { at, action: enabled ? 'enable' : 'disable', edit, to: null, entries, undo: numberOf(history) });
+  const there = history.entries.find(({ id }) => id === edit);
+  if (there === undefined ? !enabled : there.enabled === enabled) return history;
+  const entries =
+    there === undefined
+      ? [...history.entries, { id: edit, enabled }]
+      : history.entries.map((one) => (one === there ? { id: edit, enabled } : one));
+  return append(history, { at, action: enabled ? 'enable' : 'disable', edit, to: null, undo: revisionOf(history) }, entries);
 }
 
 /** Deleting is for good: the edit leaves all revisions. */
 export function deleted(history: History, edit: string, at: number): History {
-  const without = history.map((one) => ({ ...one, entries: one.entries.filter(({ id }) => id !== edit) }));
-  return append(without, {
-    at,
-    action: 'delete',
-    edit,
-    to: null,
-    entries: entriesOf(without),
-    undo: numberOf(history),
-  });
+  const revisions = history.revisions.map((one) =>
+    one.entries === undefined ? one : { ...one, entries: one.entries.filter(({ id }) => id !== edit) },
+  );
+  const entries = history.entries.filter(({ id }) => id !== edit);
+  return append({ revisions, entries }, { at, action: 'delete', edit, to: null, undo: revisionOf(history) }, entries);
 }
 
 /**
@@ -77,50 +101,31 @@ export function deleted(history: History, edit: string, at: number): History {
  * @returns undefined when there is nothing to go back to
  */
 export function reverted(history: History, to: number | undefined, at: number): History | undefined {
-  const head = history.at(-1);
+  const head = history.revisions.at(-1);
   if (head === undefined) return undefined;
   if (to !== undefined) {
     const entries = stateAt(history, to);
-    return entries && append(history, { at, action: 'revert', edit: null, to, entries, undo: head.revision });
+    return entries && append(history, { at, action: 'revert', edit: null, to, undo: head.revision }, entries);
   }
+  const undoOf = (number: number): number | null => revisionAt(history, number)?.undo ?? null;
   // Changes that deletions left without effect are passed over.
-  for (let target = head.undo; target !== null; target = history.find(({ revision }) => revision === target)?.undo ?? null) {
+  for (let target = head.undo; target !== null; target = undoOf(target)) {
     const entries = stateAt(history, target);
     if (entries === undefined) return undefined;
-    if (same(entries, head.entries)) continue;
-    const undo = history.find(({ revision }) => revision === target)?.undo ?? null;
-    return append(history, { at, action: 'revert', edit: null, to: target, entries, undo });
+    if (!same(entries, history.entries))
+      return append(history, { at, action: 'revert', edit: null, to: target, undo: undoOf(target) }, entries);
   }
   return undefined;
 }
 
-/** A revision without its entries where they follow from the revisions before it. */
-export type PackedRevision = Omit<Revision, 'entries'> & { readonly entries?: readonly Entry[] | undefined };
-
-/** What a revision's entries are when they follow from those before it. */
-function following(before: History, { action, edit, to }: Omit<Revision, 'entries'>): readonly Entry[] | undefined {
-  const entries = entriesOf(before);
-  if (action === 'revert') return stateAt(before, to ?? -1);
-  if (action === 'add') return [...entries, { id: edit!, enabled: true }];
-  if (action === 'delete') return entries.filter(({ id }) => id !== edit);
-  const enabled = action === 'enable';
-  if (!entries.some(({ id }) => id === edit)) return [...entries, { id: edit!, enabled }];
-  return entries.map((one) => (one.id === edit ? { id: one.id, enabled } : one));
-}
-
-export function packed(history: History): PackedRevision[] {
-  return history.map(({ entries, ...revision }, i) => {
-    const follow = i === 0 ? undefined : following(history.slice(0, i), revision);
-    return follow !== undefined && same(follow, entries) ? revision : { ...revision, entries };
+/** A history from the revisions that were written. @throws Error when one does not follow the one before it */
+export function historyOf(revisions: readonly Revision[]): History {
+  const [first] = revisions;
+  revisions.forEach(({ revision }, i) => {
+    if (revision !== first!.revision + i) throw new Error(`revision ${revision} does not follow the one before it`);
   });
-}
-
-/** @throws Error when entries neither follow nor are given */
-export function unpacked(revisions: readonly PackedRevision[]): History {
-  return revisions.reduce<Revision[]>((before, { entries, ...revision }) => {
-    const found = entries ?? following(before, revision);
-    if (found === undefined) throw new Error(`revision ${revision.revision} has no entries`);
-    before.push({ ...revision, entries: found });
-    return before;
-  }, []);
+  if (first !== undefined && first.revision > 1 && first.entries === undefined)
+    throw new Error(`revision ${first.revision} has no entries`);
+  const number = revisions.at(-1)?.revision ?? 0;
+  return { revisions, entries: stateAt({ revisions, entries: [] }, number)! };
 }

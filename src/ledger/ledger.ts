@@ -1,5 +1,5 @@
 /**
- * Edits on disk, in sets with a history: `edits/ID.safetensors` as `visedit edit` writes them, `pictures/ID.png`, and `changes.jsonl`, which says
+ * Edits on disk, in sets with a history: `edits/ID.safetensors` as `visedit edit` writes them, their pictures, and `changes.jsonl`, which says
  * what there is. Files are written before a change names them and removed after one names them no more: a process that is killed at any moment
  * finds every change that it had confirmed, and nothing half done.
  */
@@ -7,83 +7,16 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { z } from 'zod';
 import { readEdit, weightsBeside, writeEdit } from '../editors/files.ts';
-import { hardKinds } from '../evaluation/metrics.ts';
+import type { EditCheck } from '../evaluation/scope-card.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
 import { ChangeLog } from '../files/change-log.ts';
 import { readJson } from '../files/json.ts';
 import { FolderLock } from '../files/lock.ts';
-import { queryKinds } from '../input/records.ts';
-import { added, deleted, entriesOf, type History, packed, reverted, switched, unpacked } from './history.ts';
+import { type Change, type ChangedEdit, change, formerIndex, type StoredEdit } from './changes.ts';
+import { added, deleted, emptyHistory, type History, historyOf, reverted, revisionOf, switched } from './history.ts';
 
-const entry = z.object({ id: z.string(), enabled: z.boolean() });
-const revision = z.object({
-  revision: z.number(),
-  at: z.number(),
-  action: z.enum(['add', 'enable', 'disable', 'delete', 'revert']),
-  edit: z.string().nullable(),
-  to: z.number().nullable(),
-  entries: z.array(entry).optional(),
-  undo: z.number().nullable(),
-});
-const state = z.object({ text: z.string(), probability: z.number() });
-/** Whether an edit took, as it was made; see src/evaluation/scope-card.ts. */
-export const editCheck = z.object({
-  took: z.boolean(),
-  exact: z.boolean(),
-  forced: z.boolean(),
-  before: state,
-  after: state,
-  card: z
-    .array(
-      z.object({
-        kind: z.enum([...queryKinds, ...hardKinds]),
-        prompt: z.string(),
-        picture: z.enum(['own', 'copy', 'other', 'none']),
-        expected: z.string(),
-        before: z.string(),
-        after: z.string(),
-        ok: z.boolean(),
-      }),
-    )
-    .readonly(),
-});
-const stored = z.object({
-  id: z.string().regex(/^edit_[0-9a-f]+$/),
-  model: z.string(),
-  fingerprint: z.string(),
-  set: z.string(),
-  editor: z.string(),
-  weights: z.string().nullable(),
-  prompt: z.string(),
-  target: z.string(),
-  note: z.string().nullable(),
-  created: z.number(),
-  bytes: z.number(),
-  picture: z.boolean(),
-  check: editCheck.nullable().default(null),
-  warnings: z.array(z.string()).readonly().default([]),
-});
-const setName = { model: z.string(), name: z.string() };
-const wholeSet = z.object({ ...setName, history: z.array(revision) });
-/** The index of visedit 0.1, which is taken over. */
-const formerIndex = z.object({ version: z.literal(1), edits: z.array(stored), sets: z.array(wholeSet) });
-
-/** `edit` and `set` give states; the others are changes. */
-const change = z.discriminatedUnion('do', [
-  z.object({ do: z.literal('edit'), edit: stored }),
-  wholeSet.extend({ do: z.literal('set') }),
-  z.object({ do: z.literal('add'), edit: stored, at: z.number() }),
-  z.object({ do: z.literal('note'), id: z.string(), note: z.string().nullable() }),
-  z.object({ do: z.literal('switch'), id: z.string(), enabled: z.boolean(), at: z.number() }),
-  z.object({ do: z.literal('delete'), id: z.string(), at: z.number() }),
-  z.object({ do: z.literal('delete-set'), ...setName }),
-  z.object({ do: z.literal('revert'), ...setName, to: z.number().optional(), at: z.number() }),
-]);
-type Change = z.infer<typeof change>;
-
-export type StoredEdit = z.infer<typeof stored>;
+export { editCheck, type StoredEdit } from './changes.ts';
 
 export interface EditSet {
   readonly model: string;
@@ -128,33 +61,40 @@ export class Ledger {
   readonly #edits = new Map<string, StoredEdit>();
   readonly #sets = new Map<string, EditSet>();
   readonly #log: ChangeLog;
-  readonly #lock: FolderLock;
+  readonly #lock: FolderLock | undefined;
   /** how often the files of an edit are held */
   readonly #held = new Map<string, number>();
 
-  /** @throws Error when another process uses the folder, or what the changes name is not there */
+  /**
+   * @param options `readOnly`: only looks at what there is, beside a process that may be changing it
+   * @throws Error when another process changes the folder, or what the changes name is not there
+   */
   constructor(
     readonly folder: string,
     readonly limits: LedgerLimits,
+    { readOnly = false }: { readOnly?: boolean } = {},
   ) {
-    mkdirSync(join(folder, 'edits'), { recursive: true });
-    mkdirSync(join(folder, 'pictures'), { recursive: true });
-    this.#lock = new FolderLock(folder);
+    if (!readOnly) {
+      mkdirSync(join(folder, 'edits'), { recursive: true });
+      mkdirSync(join(folder, 'pictures'), { recursive: true });
+    }
+    this.#lock = readOnly ? undefined : new FolderLock(folder);
     try {
-      this.#log = new ChangeLog(join(folder, 'changes.jsonl'), (line) => this.#apply(change.parse(line)));
-      this.#takeOverIndex();
+      this.#log = new ChangeLog(join(folder, 'changes.jsonl'), (line) => this.#apply(change.parse(line)), readOnly);
+      this.#takeOverIndex(readOnly);
       for (const { id } of this.#edits.values())
         if (!existsSync(this.path(id)))
           throw new Error(`${this.#log.path} names the edit ${id}, but ${this.path(id)} is missing; put the file back`);
+      if (readOnly) return;
       if (this.#log.lines > 2 * (this.#edits.size + this.#sets.size) + 1000) this.#log.replace(this.#states());
       this.#sweep();
     } catch (error) {
-      this.#lock.release();
+      this.#lock?.release();
       throw error;
     }
   }
 
-  #takeOverIndex(): void {
+  #takeOverIndex(readOnly: boolean): void {
     const path = join(this.folder, 'index.json');
     if (!existsSync(path)) return;
     const read = formerIndex.safeParse(readJson(path));
@@ -164,6 +104,7 @@ export class Ledger {
     }
     for (const edit of read.data.edits) this.#apply({ do: 'edit', edit });
     for (const set of read.data.sets) this.#apply({ do: 'set', ...set });
+    if (readOnly) return;
     this.#log.replace(this.#states());
     rmSync(path);
   }
@@ -176,7 +117,7 @@ export class Ledger {
         do: 'set',
         model,
         name,
-        history: packed(history).map((one) => ({ ...one, entries: one.entries && [...one.entries] })),
+        history: history.revisions.map((one) => ({ ...one, entries: one.entries && [...one.entries] })),
       };
   }
 
@@ -184,7 +125,7 @@ export class Ledger {
   #sweep(): void {
     const stray = ['edits', 'pictures'].flatMap((kind) =>
       readdirSync(join(this.folder, kind))
-        .filter((name) => !this.#edits.has(name.replace(/\.(safetensors|png)$/, '')))
+        .filter((name) => !this.#edits.has(name.split('.')[0]!))
         .map((name) => join(this.folder, kind, name)),
     );
     const inUse = (id: string): string | undefined => {
@@ -203,7 +144,7 @@ export class Ledger {
 
   close(): void {
     this.#log.close();
-    this.#lock.release();
+    this.#lock?.release();
   }
 
   newId(): string {
@@ -229,6 +170,11 @@ export class Ledger {
 
   picturePath(id: string): string {
     return join(this.folder, 'pictures', `${id}.png`);
+  }
+
+  /** The file of another picture that the scope card of an edit asks with; they are counted from 1. */
+  cardPicturePath(id: string, kind: 'same' | 'other', number: number): string {
+    return join(this.folder, 'pictures', `${id}.${kind}-${number}.png`);
   }
 
   get size(): number {
@@ -266,7 +212,7 @@ export class Ledger {
   }
 
   isEnabled({ id, model, set }: StoredEdit): boolean {
-    return entriesOf(this.findSet(model, set)?.history ?? []).some((one) => one.id === id && one.enabled);
+    return this.findSet(model, set)?.history.entries.some((one) => one.id === id && one.enabled) ?? false;
   }
 
   /** The editor whose edits a set holds. */
@@ -277,9 +223,7 @@ export class Ledger {
 
   /** Edits of a set that act, in their order. */
   active({ history }: EditSet): StoredEdit[] {
-    return entriesOf(history)
-      .filter(({ enabled }) => enabled)
-      .map(({ id }) => this.#edits.get(id)!);
+    return history.entries.filter(({ enabled }) => enabled).map(({ id }) => this.#edits.get(id)!);
   }
 
   /**
@@ -307,19 +251,44 @@ export class Ledger {
     return there.map((id) => ({ id, path: this.path(id) }));
   }
 
-  /** Takes an edit whose file is written. @param picture PNG */
-  add(edit: Omit<StoredEdit, 'created' | 'bytes' | 'picture'>, picture: Uint8Array | undefined): StoredEdit {
+  /**
+   * Takes an edit whose file is written.
+   * @param picture PNG @param card other pictures of its scope card, as PNG
+   */
+  add(
+    edit: Omit<StoredEdit, 'created' | 'bytes' | 'picture'>,
+    picture: Uint8Array | undefined,
+    card: { readonly same: readonly Uint8Array[]; readonly other: readonly Uint8Array[] } = { same: [], other: [] },
+  ): StoredEdit {
     this.beside(edit.model, edit.set, edit.editor);
     const { size } = statSync(this.path(edit.id));
     const whole = { ...edit, created: now(), bytes: size, picture: picture !== undefined };
     try {
       if (picture !== undefined) writeFileAtomic(this.picturePath(edit.id), picture);
+      for (const kind of ['same', 'other'] as const)
+        card[kind].forEach((png, i) => {
+          writeFileAtomic(this.cardPicturePath(edit.id, kind, i + 1), png);
+        });
       this.#change({ do: 'add', edit: whole, at: now() });
     } catch (error) {
       this.#remove(edit.id);
       throw error;
     }
     return whole;
+  }
+
+  /**
+   * Writes down scope cards under a set as it is.
+   * @param by the edit whose addition changed earlier ones, and what it changed of them
+   */
+  measured(
+    id: string,
+    checks: ReadonlyMap<string, EditCheck>,
+    by?: { readonly edit: string; readonly changed: readonly ChangedEdit[] },
+  ): void {
+    const revision = revisionOf(this.set(id).history);
+    const more = by === undefined ? {} : { by: by.edit, changed: [...by.changed] };
+    this.#change({ do: 'measure', revision, checks: Object.fromEntries(checks), ...more });
   }
 
   update(id: string, { enabled, note }: { enabled?: boolean | undefined; note?: string | null | undefined }): StoredEdit {
@@ -350,7 +319,7 @@ export class Ledger {
     if (reverted(history, to, 0) === undefined) {
       if (to === undefined)
         throw new LedgerError('nothing_to_revert', `no change of the set ${id} is left that could be undone`, 'id');
-      throw new LedgerError('revision_not_found', `the set ${id} has no revision ${to}, or keeps it no longer`, 'to');
+      throw new LedgerError('revision_not_found', `the set ${id} has no revision ${to}`, 'to');
     }
     this.#change({ do: 'revert', model, name, ...(to === undefined ? {} : { to }), at: now() });
     return this.set(id);
@@ -392,7 +361,7 @@ export class Ledger {
       case 'set': {
         const { model, name, history } = made;
         const members = [...this.#edits.values()].filter((edit) => edit.model === model && edit.set === name);
-        this.#sets.set(setId(made), { model, name, history: unpacked(history), members: new Set(members.map(({ id }) => id)) });
+        this.#sets.set(setId(made), { model, name, history: historyOf(history), members: new Set(members.map(({ id }) => id)) });
         break;
       }
       case 'add': {
@@ -400,7 +369,12 @@ export class Ledger {
         const set = this.findSet(model, name);
         this.#edits.set(id, made.edit);
         const members = new Set(set?.members).add(id);
-        this.#sets.set(setId({ model, name }), { model, name, history: added(set?.history ?? [], id, made.at), members });
+        this.#sets.set(setId({ model, name }), {
+          model,
+          name,
+          history: added(set?.history ?? emptyHistory, id, made.at),
+          members,
+        });
         break;
       }
       case 'note':
@@ -421,6 +395,12 @@ export class Ledger {
         for (const id of this.set(setId(made)).members) this.#edits.delete(id);
         this.#sets.delete(setId(made));
         break;
+      case 'measure':
+        for (const [id, check] of Object.entries(made.checks))
+          if (this.has(id)) this.#edits.set(id, { ...this.edit(id), measured: { revision: made.revision, check } });
+        if (made.by !== undefined && this.has(made.by))
+          this.#edits.set(made.by, { ...this.edit(made.by), changed: made.changed ?? [] });
+        break;
       case 'revert':
         this.#put(made.model, made.name, (history) => reverted(history, made.to, made.at) ?? history);
     }
@@ -440,6 +420,7 @@ export class Ledger {
 
   #remove(id: string): void {
     rmSync(this.path(id), { force: true });
-    rmSync(this.picturePath(id), { force: true });
+    const pictures = join(this.folder, 'pictures');
+    for (const name of readdirSync(pictures)) if (name.startsWith(`${id}.`)) rmSync(join(pictures, name), { force: true });
   }
 }

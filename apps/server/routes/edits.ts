@@ -2,7 +2,7 @@
 
 import { rm, writeFile } from 'node:fs/promises';
 import { createRoute, z } from '@hono/zod-openapi';
-import { entriesOf } from '../../../src/ledger/history.ts';
+import { revisionOf } from '../../../src/ledger/history.ts';
 import { type EditSet, editCheck, type StoredEdit, setId } from '../../../src/ledger/ledger.ts';
 import type { EditMade } from '../engine/tasks.ts';
 import { ApiError } from '../errors.ts';
@@ -340,7 +340,7 @@ async function kept(
 }
 
 function describe({ store }: Services, one: StoredEdit): z.infer<typeof edit> {
-  const entries = entriesOf(store.findSet(one.model, one.set)?.history ?? []);
+  const entries = store.findSet(one.model, one.set)?.history.entries ?? [];
   const position = entries.findIndex(({ id }) => id === one.id);
   const { id, model, set: name, editor, weights, prompt, target, created, note: text, bytes, picture, check, warnings } = one;
   return {
@@ -363,6 +363,9 @@ function describe({ store }: Services, one: StoredEdit): z.infer<typeof edit> {
   };
 }
 
+/** Revisions that a client is told of; every earlier one can be restored by its number, too. */
+const shownRevisions = 200;
+
 function describeSet({ store }: Services, one: EditSet): z.infer<typeof set> {
   const { model, name, history } = one;
   return {
@@ -371,8 +374,10 @@ function describeSet({ store }: Services, one: EditSet): z.infer<typeof set> {
     model,
     name,
     editor: store.editorOf(one) ?? null,
-    revision: history.at(-1)?.revision ?? 0,
-    edits: entriesOf(history).map((entry) => ({ ...entry })),
-    history: history.map(({ revision, at, action, edit: of, to }) => ({ revision, at, action, edit: of, to })),
+    revision: revisionOf(history),
+    edits: history.entries.map((entry) => ({ ...entry })),
+    history: history.revisions
+      .slice(-shownRevisions)
+      .map(({ revision, at, action, edit: of, to }) => ({ revision, at, action, edit: of, to })),
   };
 }

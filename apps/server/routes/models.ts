@@ -1,7 +1,6 @@
 /** `/v1/models` and `/v1/editors`: the models that can be asked, and the editors that can correct them. */
 
 import { createRoute, z } from '@hono/zod-openapi';
-import { entriesOf } from '../../../src/ledger/history.ts';
 import { setId } from '../../../src/ledger/ledger.ts';
 import { ApiError } from '../errors.ts';
 import { answers, list } from '../http/schemas.ts';
@@ -93,7 +92,7 @@ function describe({ facts, store }: Services, id: string): z.infer<typeof model>
   return {
     id,
     object: 'model',
-    created: set?.history[0]?.at ?? 0,
+    created: set?.history.revisions[0]?.at ?? 0,
     owned_by: 'visedit',
     visedit: {
       base: base.id,
@@ -107,7 +106,7 @@ function describe({ facts, store }: Services, id: string): z.infer<typeof model>
       vocabulary: base.vocabulary,
       max_positions: base.maxPositions,
       fingerprint: base.fingerprint,
-      edits: set === undefined ? 0 : entriesOf(set.history).filter(({ enabled }) => enabled).length,
+      edits: set === undefined ? 0 : set.history.entries.filter(({ enabled }) => enabled).length,
     },
   };
 }
