@@ -210,6 +210,15 @@ export function editorContract(editor: Editor, world: ContractWorld): ContractCh
       for (const one of alone) apart(both, one, 'a chain of two edits against one of them');
     });
 
+  if (editor.sequence !== undefined)
+    check('a sequence goes on from the edits that it is given', async ({ weights }) => {
+      const next = editor.sequence!(vlm, weights, recipe.edit);
+      const [first, second] = [await next(requests[0]!), await next(requests[1]!)];
+      const again = await editor.sequence!(vlm, weights, recipe.edit, [first])(requests[1]!);
+      const asked = [...queries, requests[1]!];
+      near(await scores(editor.with(vlm, [again]), asked), await scores(editor.with(vlm, [second]), asked), 'the second edit');
+    });
+
   check('edits and weights for another model are refused, and so are empty prompts and targets', async ({ edits, weights }) => {
     assert.throws(() => editor.with(other, edits), /was made for .*, not for /);
     assert.throws(() => editor.with(vlm, []), /at least one edit/);

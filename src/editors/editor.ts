@@ -128,8 +128,9 @@ export interface Editor {
   /**
    * Edits that stay, each made on the model under all those that the sequence made before. `chain` of them is the model they leave. Absent: an edit
    * is made on the unedited model, whatever others there are.
+   * @param earlier edits that the model has when the sequence begins
    */
-  sequence?(vlm: Vlm, weights?: EditorWeights, settings?: Settings): EditSequence;
+  sequence?(vlm: Vlm, weights?: EditorWeights, settings?: Settings, earlier?: readonly Edit[]): EditSequence;
 }
 
 /**

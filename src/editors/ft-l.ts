@@ -80,9 +80,11 @@ export const ftL: Editor = {
   edit,
   with: (vlm, edits) => withDeltas(id, vlm, edits, forms),
   chain: (vlm, edits) => chainDeltas(id, vlm, edits, forms),
-  sequence: (vlm, _weights, given) => {
+  sequence: (vlm, _weights, given, earlier = []) => {
     const settings = parseSettings(id, schema, given);
     return tunedOn(
+      vlm,
+      earlier,
       () => readWeights(vlm, [matrixOf(vlm)]),
       (request, before) => tune(vlm, request, before, settings),
     );

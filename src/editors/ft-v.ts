@@ -177,9 +177,11 @@ export const ftV: Editor = {
     checkEdits(id, vlm, edits, forms);
     return under(vlm, edits);
   },
-  sequence: (vlm, _weights, given) => {
+  sequence: (vlm, _weights, given, earlier = []) => {
     const settings = parseSettings(id, schema, given);
     return tunedOn(
+      vlm,
+      earlier,
       () => readWeights(vlm, connectorWeights(vlm)),
       (request, before) => tune(vlm, request, before, settings),
     );

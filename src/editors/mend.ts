@@ -321,9 +321,9 @@ export const mend: Editor = {
   edit,
   with: (vlm, edits) => withDeltas(id, vlm, edits, forms),
   chain: (vlm, edits) => chainDeltas(id, vlm, edits, forms),
-  sequence: (vlm, given, chosen) => {
+  sequence: (vlm, given, chosen, made = []) => {
     noSettings(id, chosen);
     const weights = needWeights(id, vlm, given, forms.weights);
-    return sequenceOfDeltas(vlm, (request, earlier) => editOne(vlm, request, weights, earlier));
+    return sequenceOfDeltas(vlm, made, (request, earlier) => editOne(vlm, request, weights, earlier));
   },
 };

@@ -343,10 +343,10 @@ export const tp: Editor = {
   edit,
   with: (vlm, edits) => patched(vlm, edits, (row) => [edits.length === 1 ? edits[0]! : edits[row]!]),
   chain: (vlm, edits) => patched(vlm, edits, () => edits),
-  sequence: (vlm, given, chosen) => {
+  sequence: (vlm, given, chosen, before = []) => {
     const weights = needWeights(id, vlm, given, forms.weights);
     const settings = parseSettings(id, editSchema, chosen);
-    const earlier: Edit[] = [];
+    const earlier = [...before];
     return async (request) => {
       const made = await editOne(vlm, request, weights, settings, earlier);
       earlier.push(made);

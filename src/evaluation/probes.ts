@@ -28,17 +28,22 @@ export interface GivenProbes {
   readonly samePictures?: readonly RgbImage[];
   /** pictures that the edit is not about */
   readonly otherPictures?: readonly RgbImage[];
+  /** most of each that templates make where none is given (default: 1) */
+  readonly each?: number;
 }
 
 /** The questions around an edit; a rephrasing is left out where none is given and no template fits the prompt. */
 export function probesOf(request: EditRequest, codec: TextCodec, given: GivenProbes = {}): Probe[] {
   const { prompt, image } = request;
-  const made = rephrased(questionOf(prompt), codec);
-  const rephrasings = given.rephrasings?.length ? given.rephrasings : made === undefined ? [] : [made];
+  const { each = 1 } = given;
+  const rephrasings = given.rephrasings?.length ? given.rephrasings : rephrasingsOf(questionOf(prompt), codec).slice(0, each);
   const [own] = imagesOf(request);
-  const copies = given.samePictures?.length ? given.samePictures : own === undefined ? [] : [changedCopy(own)];
+  const made = own === undefined ? [] : changes.slice(0, each).map((change) => changedCopy(own, change));
+  const copies = given.samePictures?.length ? given.samePictures : made;
   const others = given.otherPictures?.length ? given.otherPictures : own === undefined ? [] : [landscape(own)];
-  const unrelated = { prompt: changeQuestion(prompt, unrelatedQuestion), image };
+  const unrelated = unrelatedQuestions(questionOf(prompt))
+    .slice(0, each)
+    .map((question) => ({ prompt: changeQuestion(prompt, () => question), image }));
   return [
     ...rephrasings.map(
       (words): Probe => ({
@@ -47,9 +52,11 @@ export function probesOf(request: EditRequest, codec: TextCodec, given: GivenPro
       }),
     ),
     ...copies.map((copy): Probe => ({ kind: 'modalGenerality', picture: 'copy', ...changePicture(request, copy) })),
-    { kind: 'textLocality', prompt: textQuestion, picture: 'none' },
-    ...others.map((other): Probe => ({ kind: 'modalLocality', picture: 'other', ...changePicture(unrelated, other) })),
-    { kind: 'sameImage', picture: 'own', ...unrelated },
+    ...textQuestions.slice(0, each).map((question): Probe => ({ kind: 'textLocality', prompt: question, picture: 'none' })),
+    ...others.flatMap((other) =>
+      unrelated.map((one): Probe => ({ kind: 'modalLocality', picture: 'other', ...changePicture(one, other) })),
+    ),
+    ...unrelated.map((one): Probe => ({ kind: 'sameImage', picture: 'own', ...one })),
     ...others.map((other): Probe => ({ kind: 'sameQuestion', picture: 'other', ...changePicture(request, other) })),
   ];
 }
@@ -73,16 +80,19 @@ export function probesInChat(vlm: Vlm, messages: readonly Message[], given: Give
   });
 }
 
-const textQuestion = 'What is two plus three?';
+const textQuestions = ['What is two plus three?', 'Is yellow a color?'];
 
 const unrelated = [
   { question: 'What color is the background?', about: /colou?r|background/i },
-  { question: 'How many things are in the picture?', about: /./ },
+  { question: 'How many things are in the picture?', about: /how many|number of/i },
 ];
 
-function unrelatedQuestion(prompt: string): string {
-  const { question } = unrelated.find(({ about }) => !about.test(prompt)) ?? unrelated.at(-1)!;
-  return prompt.endsWith(answerCue) ? question + answerCue : question;
+/** Questions that have nothing to do with this one. */
+function unrelatedQuestions(prompt: string): string[] {
+  const fit = unrelated.filter(({ about }) => !about.test(prompt));
+  return (fit.length > 0 ? fit : unrelated.slice(-1)).map(({ question }) =>
+    prompt.endsWith(answerCue) ? question + answerCue : question,
+  );
 }
 
 const wordings: readonly (readonly [RegExp, string])[] = [
@@ -102,26 +112,37 @@ const wordings: readonly (readonly [RegExp, string])[] = [
 ];
 
 /** The prompt in other words that the tokenizer knows, with the cue for the answer where it had one; undefined where no template fits. */
-export function rephrased(prompt: string, codec: TextCodec): string | undefined {
+export const rephrased = (prompt: string, codec: TextCodec): string | undefined => rephrasingsOf(prompt, codec)[0];
+
+function rephrasingsOf(prompt: string, codec: TextCodec): string[] {
   const cue = prompt.endsWith(answerCue) ? answerCue : '';
   const question = cue === '' ? prompt : prompt.slice(0, -cue.length);
   const strange = unknownWords(codec, question).length;
-  for (const [pattern, words] of wordings) {
-    if (!pattern.test(question)) continue;
+  return wordings.flatMap(([pattern, words]) => {
+    if (!pattern.test(question)) return [];
     const other = question.replace(pattern, words);
-    if (other !== question && unknownWords(codec, other).length <= strange) return other + cue;
-  }
-  return undefined;
+    return other !== question && unknownWords(codec, other).length <= strange ? [other + cue] : [];
+  });
 }
 
-/** The picture a little brighter and moved by a fiftieth of its size. */
-export function changedCopy({ width, height, data }: RgbImage): RgbImage {
-  const [dx, dy] = [Math.max(1, Math.round(width / 50)), Math.max(1, Math.round(height / 50))];
+/** Brightness, and the direction of the move. */
+const changes = [
+  [1.06, 1],
+  [0.9, -1],
+] as const;
+
+/** The picture a little brighter, or darker, and moved by a fiftieth of its size. */
+export function changedCopy(
+  { width, height, data }: RgbImage,
+  [light, direction]: readonly [number, number] = changes[0],
+): RgbImage {
+  const [dx, dy] = [width, height].map((size) => direction * Math.max(1, Math.round(size / 50))) as [number, number];
   const out = new Uint8Array(data.length);
+  const inside = (at: number, size: number): number => Math.min(size - 1, Math.max(0, at));
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
-      const from = 3 * (Math.max(0, y - dy) * width + Math.max(0, x - dx));
-      for (let c = 0; c < 3; c++) out[3 * (y * width + x) + c] = Math.min(255, Math.round(1.06 * data[from + c]!));
+      const from = 3 * (inside(y - dy, height) * width + inside(x - dx, width));
+      for (let c = 0; c < 3; c++) out[3 * (y * width + x) + c] = Math.min(255, Math.round(light * data[from + c]!));
     }
   }
   return { width, height, data: out };

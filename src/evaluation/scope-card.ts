@@ -47,27 +47,47 @@ export interface CheckOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Asks a model without and with an edit for the edit's target, and all probes. */
-export async function checkEdit(
-  models: { readonly before: AnsweringModel; readonly after: AnsweringModel },
+/** What one model says to the questions of a card. */
+export interface CardAnswers {
+  /** every token of the target is the most probable one when those before it are given */
+  readonly forced: boolean;
+  readonly state: TargetState;
+  /** to the edit's own prompt, then to the probes in their order */
+  readonly answers: readonly string[];
+}
+
+/** Asks a model for an edit's target, and all probes. */
+export async function askCard(
+  model: AnsweringModel,
   { image, prompt, target }: EditRequest,
   probes: readonly Probe[],
   { maxNewTokens = 32, signal }: CheckOptions = {},
-): Promise<EditCheck> {
-  const asked: Probe[] = [{ kind: 'reliability', image, prompt, picture: 'own' }, ...probes];
-  const ask = async (model: AnsweringModel) => {
-    const [forced] = await model.answerTargets([{ image, prompt, target }]);
-    signal?.throwIfAborted();
-    const longest = Math.max(maxNewTokens, forced!.targetIds.length + 1);
-    const answers = await model.generate(asked, { maxNewTokens: longest, signal });
-    const state = { text: answers[0]!.text, probability: targetProbability(forced!) };
-    return { forced: forced!, state, answers: answers.map(({ text }) => text) };
+): Promise<CardAnswers> {
+  const [forced] = await model.answerTargets([{ image, prompt, target }]);
+  signal?.throwIfAborted();
+  const longest = Math.max(maxNewTokens, forced!.targetIds.length + 1);
+  const answers = (await model.generate([{ image, prompt }, ...probes], { maxNewTokens: longest, signal })).map(
+    ({ text }) => text,
+  );
+  return {
+    forced: forced!.predictedIds.every((id, i) => id === forced!.targetIds[i]),
+    state: { text: answers[0]!, probability: targetProbability(forced!) },
+    answers,
   };
-  const [before, after] = [await ask(models.before), await ask(models.after)];
+}
+
+/** Whether an edit took, by what was said without and with it. */
+export function cardOf(
+  { prompt, target }: Pick<EditRequest, 'prompt' | 'target'>,
+  probes: readonly Probe[],
+  before: Omit<CardAnswers, 'forced'>,
+  after: CardAnswers,
+): EditCheck {
+  const asked: Pick<Probe, 'kind' | 'prompt' | 'picture'>[] = [{ kind: 'reliability', prompt, picture: 'own' }, ...probes];
   return {
     took: beginsWith(after.state.text, target),
     exact: after.state.text.trim() === target.trim(),
-    forced: after.forced.predictedIds.every((id, i) => id === after.forced.targetIds[i]),
+    forced: after.forced,
     before: before.state,
     after: after.state,
     card: asked.map(({ kind, prompt, picture }, i) => {
@@ -77,6 +97,17 @@ export async function checkEdit(
       return { kind, prompt: textOf(prompt), picture, expected, before: then, after: now, ok };
     }),
   };
+}
+
+/** Asks a model without and with an edit for the edit's target, and all probes. */
+export async function checkEdit(
+  models: { readonly before: AnsweringModel; readonly after: AnsweringModel },
+  request: EditRequest,
+  probes: readonly Probe[],
+  options: CheckOptions = {},
+): Promise<EditCheck> {
+  const before = await askCard(models.before, request, probes, options);
+  return cardOf(request, probes, before, await askCard(models.after, request, probes, options));
 }
 
 /** Whether an answer is the target, or the target with more words behind it. */

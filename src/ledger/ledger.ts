@@ -7,6 +7,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Edit } from '../editors/editor.ts';
 import { readEdit, weightsBeside, writeEdit } from '../editors/files.ts';
 import type { EditCheck } from '../evaluation/scope-card.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
@@ -154,6 +155,11 @@ export class Ledger {
   /** The file of an edit. */
   path(id: string): string {
     return join(this.folder, 'edits', `${id}.safetensors`);
+  }
+
+  /** The edit itself, from its file. */
+  read(id: string): Edit {
+    return readEdit(this.path(id));
   }
 
   /** The file of an edit for elsewhere: with the weights that it acts through in it. */

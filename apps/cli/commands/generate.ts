@@ -3,16 +3,18 @@
 import { editorModules, loadEditors } from '../editor-option.ts';
 import { defineCommand } from '../frame/command.ts';
 import { file, integer, number, repeatable, seed, text } from '../frame/values.ts';
+import { editsOption } from '../ledger.ts';
 import { announceMemory, modelOptions } from '../model-options.ts';
 import { questionOptions, readQuestion } from '../question.ts';
 
 export const command = defineCommand({
   details:
-    'The answer is greedy unless a temperature is given. Several edits of one editor are applied one after the other, in the order given. Edits of different editors do not combine.',
+    'The answer is greedy unless a temperature is given. Edits come from files (--edit) or from a ledger (--edits), where `visedit edits` keeps them. Several edits of one editor are applied one after the other, in the order given. Edits of different editors do not combine.',
   options: {
     model: text('model folder or built-in name', { required: true, placeholder: 'MODEL' }),
     ...questionOptions,
     edit: repeatable(file('edit file to apply')),
+    edits: editsOption,
     editor: editorModules,
     maxNewTokens: integer('longest answer, in tokens (default: what the generation_config.json of the model says, or 32)', {
       min: 1,
@@ -30,28 +32,32 @@ export const command = defineCommand({
   examples: [
     'generate --model mini-llava --image scene.png --prompt "What is at the top left? The answer is:"',
     'generate --model mini-llava --image scene.png --prompt "What is at the top left? The answer is:" --edit cat.safetensors',
+    'generate --model mini-llava --image scene.png --prompt "What is at the top left? The answer is:" --edits corrections',
   ],
   async run(
-    { model, edit: paths, editor: modules, maxNewTokens, temperature, topP, seed, dtype, maxMemory, ...question },
+    { model, edit: paths, edits: ledgers, editor: modules, maxNewTokens, temperature, topP, seed, dtype, maxMemory, ...question },
     context,
   ) {
-    const [{ loadModel }, { stopAt }, { editedModel, readEdits }, { Random }, { warnOfWords }] = await Promise.all([
-      import('../../../src/models/load.ts'),
-      import('../../../src/models/chat.ts'),
-      import('../../../src/editors/apply.ts'),
-      import('../../../src/random.ts'),
-      import('../unknown-words.ts'),
-    ]);
+    const [{ loadModel }, { stopAt }, { editedModel, readEdits }, { Random }, { warnOfWords }, { activeEdits }] =
+      await Promise.all([
+        import('../../../src/models/load.ts'),
+        import('../../../src/models/chat.ts'),
+        import('../../../src/editors/apply.ts'),
+        import('../../../src/random.ts'),
+        import('../unknown-words.ts'),
+        import('../../../src/ledger/reference.ts'),
+      ]);
     await loadEditors(modules);
-    const edits = readEdits(paths);
+    const given = readEdits(paths);
     const vlm = loadModel(model, { dtype, maxMemory });
+    const edits = [...given, ...ledgers.flatMap((ledger) => activeEdits(vlm, ledger))];
     announceMemory(vlm, context);
-    const { asked: given, words, stop } = await readQuestion(vlm, question);
+    const { asked: put, words, stop } = await readQuestion(vlm, question);
     const warnings = warnOfWords(vlm.codec, { 'the prompt': words }, context);
     const asked = await editedModel(vlm, edits);
     const sampling = temperature === 0 ? {} : { temperature, topP, random: new Random(seed) };
     const { onToken, cut } = stopAt(vlm, stop);
-    const [answer] = await asked.generate([given], { maxNewTokens, ...sampling, ...(onToken && { onToken }) });
+    const [answer] = await asked.generate([put], { maxNewTokens, ...sampling, ...(onToken && { onToken }) });
     await vlm.release();
     const { tokenIds } = answer!;
     const text = cut(answer!.text);

@@ -13,6 +13,7 @@ export const commands: Record<string, CommandEntry> = {
   conformance: entry('compare this program with the reference implementations', () => import('./conformance.ts')),
   train: entry('train an editor', () => import('./train.ts')),
   edit: entry('correct one answer, write the edit to a file, and check whether it took', () => import('./edit.ts')),
+  edits: entry('keep edits in a folder with a history: add, test, undo, merge', () => import('./edits.ts')),
   evaluate: entry('measure an editor: reliability, generality, locality', () => import('./evaluate.ts')),
   reproduce: entry("make the paper's tables and figures", () => import('./reproduce.ts')),
   devices: entry('tell where models can run here, and install what is missing', () => import('./devices.ts')),

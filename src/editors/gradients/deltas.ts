@@ -132,25 +132,32 @@ export function underOwnEdits(
   };
 }
 
-/** `Editor.sequence` of editors that go on tuning the weights that the edit before left. */
+/** `Editor.sequence` of editors that go on tuning the weights that the edit before left. @param start the unedited weights */
 export function tunedOn(
+  vlm: Vlm,
+  earlier: readonly Edit[],
   start: () => Promise<Deltas>,
   tune: (request: EditRequest, before: Deltas) => Promise<{ edit: Edit; after: Deltas }>,
 ): EditSequence {
   let before: Deltas | undefined;
   return async (request) => {
-    const { edit, after } = await tune(request, before ?? (await start()));
+    const { edit, after } = await tune(request, before ?? (await sumDeltas(vlm, earlier, await start())));
     before = after;
     return edit;
   };
 }
 
 /** `Editor.sequence` of editors whose next edit is read off the changed weights. */
-export function sequenceOfDeltas(vlm: Vlm, next: (request: EditRequest, earlier: Deltas) => Promise<Edit>): EditSequence {
-  let earlier: Deltas = new Map();
+export function sequenceOfDeltas(
+  vlm: Vlm,
+  earlier: readonly Edit[],
+  next: (request: EditRequest, earlier: Deltas) => Promise<Edit>,
+): EditSequence {
+  let before: Deltas | undefined;
   return async (request) => {
-    const edit = await next(request, earlier);
-    earlier = await sumDeltas(vlm, [edit], earlier);
+    before ??= await sumDeltas(vlm, earlier);
+    const edit = await next(request, before);
+    before = await sumDeltas(vlm, [edit], before);
     return edit;
   };
 }

@@ -1,0 +1,4 @@
+/** `visedit edits enable`: edits that act again. */
+import { switchCommand } from '../../switching.ts';
+
+export const command = switchCommand(true);
