@@ -38,7 +38,7 @@ export function smolVlm(config: SmolVlmConfig): Architecture {
   const side = sideOf(config);
   return {
     name: 'smolvlm',
-    decoder: llama(text, 'language_model.'),
+    decoder: llama(text, { model: 'model.text_model.', head: 'lm_head' }),
     // of a picture of 4 : 3
     usualTokens: 13 * side * side,
     placeholder: () => tokens.image,
@@ -68,7 +68,7 @@ export function smolVlm(config: SmolVlmConfig): Architecture {
 export const smolVlmFamily: Family<SmolVlmConfig> = {
   layout: smolVlmLayout,
   open: ({ dir, config, checkpoint }) => {
-    const tie_word_embeddings = hasTiedHead(checkpoint, 'language_model.lm_head.weight', config, config.text_config);
+    const tie_word_embeddings = hasTiedHead(checkpoint, 'lm_head.weight', config, config.text_config);
     const tokenizer = loadTokenizer(dir);
     const imageId = imageToken(dir, tokenizer, tokens.image, 'image_token_id', config.image_token_id);
     for (const text of [tokens.around, tokens.whole, '<row_1_col_1>']) requireToken(tokenizer, text);

@@ -1,7 +1,7 @@
 /** config.json of SmolVLM2, with the defaults of transformers' SmolVLMConfig. */
 import { z } from 'zod';
 import { flag, id, upTo } from '../../files/config.ts';
-import { type Layout, renameBy } from './layout.ts';
+import type { Layout } from './layout.ts';
 import { llamaConfig } from './llama.ts';
 import { siglipVisionConfig } from './siglip.ts';
 
@@ -30,12 +30,9 @@ export type SmolVlmConfig = z.output<typeof smolVlmConfig>;
 
 export const smolVlmLayout: Layout<SmolVlmConfig> = {
   schema: smolVlmConfig,
-  rename: renameBy([
-    [/^model\.text_model\./, 'language_model.model.'],
-    [/^(?=lm_head\.)/, 'language_model.'],
-  ]),
+  rename: (name) => name,
   layers: ({ text_config, vision_config }) => [
-    { prefix: 'language_model.model.layers.', field: 'text_config.num_hidden_layers', count: text_config.num_hidden_layers },
+    { prefix: 'model.text_model.layers.', field: 'text_config.num_hidden_layers', count: text_config.num_hidden_layers },
     {
       prefix: 'model.vision_model.encoder.layers.',
       field: 'vision_config.num_hidden_layers',
