@@ -265,12 +265,14 @@ export function stackPadded(parts: readonly Tensor<'float32'>[]): Tensor<'float3
   return f32(data, [parts.length, most, ...rest]);
 }
 
-/** [..] × b -> [b, ..] */
-export function stack(parts: readonly Tensor<'float32'>[]): Tensor<'float32'> {
-  const first = parts[0]!;
-  const data = new Float32Array(parts.length * first.data.length);
-  parts.forEach((p, i) => {
-    data.set(p.data, i * first.data.length);
+/** [..] × b -> [b, ..], of one type and shape */
+export function stack<D extends 'float32' | 'int64'>(parts: readonly Tensor<D>[]): Tensor<D> {
+  const { data: first, dtype, shape } = parts[0]!;
+  const kind = first.constructor as new (length: number) => typeof first;
+  const data = new kind(parts.length * first.length);
+  // Both are arrays of one type.
+  parts.forEach((part, i) => {
+    data.set(part.data as never, i * first.length);
   });
-  return f32(data, [parts.length, ...first.shape]);
+  return { dtype, data, shape: [parts.length, ...shape] };
 }

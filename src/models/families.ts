@@ -4,6 +4,7 @@ import { blip2Family } from './blip2-opt.ts';
 import { gemma3Family } from './gemma3.ts';
 import { internVlFamily } from './internvl.ts';
 import { llavaFamily } from './llava.ts';
+import { llavaOneVisionFamily } from './llava-onevision.ts';
 import { miniGpt4Family } from './minigpt4.ts';
 import { smolVlmFamily } from './smolvlm.ts';
 
@@ -14,4 +15,5 @@ export const families = {
   smolvlm: smolVlmFamily,
   internvl: internVlFamily,
   gemma3: gemma3Family,
+  llava_onevision: llavaOneVisionFamily,
 } as const;

@@ -69,7 +69,7 @@ describe.skipIf(!existsSync(modern))('processors from their folders', () => {
         if (expected !== undefined) expect([...picture.grid]).toEqual(expected);
       });
       const expected = tensors.readTensor(`${c}.pixel_values`) as Tensor<'float32'>;
-      const own = pictures.map((picture) => picture.pixels().pixels!);
+      const own = pictures.map((picture) => picture.pixels().pixels as Tensor<'float32'>);
       expect(own.map(({ shape }) => shape.slice(1))).toEqual(
         own.map(() => expected.shape.slice(expected.shape.length - own[0]!.shape.length + 1)),
       );

@@ -12,6 +12,7 @@ import type { Region, RgbImage, View } from '../segments.ts';
 import { edge, type ImageSettings, resizerOf, rgb } from './config.ts';
 import { onWhite } from './decode.ts';
 import { anyRes, type Size, smartSize, smolTiles, tiledCanvas } from './grids.ts';
+import { packed, packedAlone } from './packing.ts';
 import { valuesOf } from './processor.ts';
 import {
   fitWithin,
@@ -29,7 +30,7 @@ import { rowView, tileView, tokenPlaces } from './views.ts';
 /** A picture as a processor leaves it. */
 export interface ProcessedPicture {
   /** what the image encoder reads, by the names of its inputs; computed when called */
-  pixels(): Readonly<Record<string, Tensor<'float32'>>>;
+  pixels(): Readonly<Record<string, Tensor>>;
   /** visual tokens */
   readonly count: number;
   /** rows and columns of tiles, or of visual tokens where there are no tiles; 0 and 0: the picture is one tile */
@@ -92,13 +93,11 @@ const seenBy = (views: readonly View[], count: number): Pick<ProcessedPicture, '
   };
 };
 
-/** How the settings' pixels are made. */
+/** How the settings' pixels are made. Whichever version wrote a folder, transformers 5 reads it, whose processors resize by torchvision. */
 function pixelSettings(
   settings: Parameters<typeof valuesOf>[0] & { image_processor_type: string; resample: 1 | 2 | 3 },
-  version: 4 | 5,
+  resizer = resizerOf(settings.image_processor_type, 5),
 ): PixelSettings {
-  const kind = settings.image_processor_type;
-  const resizer = resizerOf(kind, version);
   return { resample: settings.resample, resizer, values: valuesOf(settings, resizer) };
 }
 
@@ -132,7 +131,7 @@ export function qwenProcessor(given: ImageSettings, limits: { minPixels?: number
   const config = parseConfig(given.name, qwenSettings, given.settings);
   const { patch_size: patch, merge_size: merge, temporal_patch_size: frames, size } = config;
   const { minPixels = size.shortest_edge, maxPixels = size.longest_edge } = limits;
-  const settings = pixelSettings(config, given.version);
+  const settings = pixelSettings(config);
   return {
     process(image) {
       const scaled = smartSize([image.height, image.width], patch * merge, minPixels, maxPixels);
@@ -169,7 +168,7 @@ export function smolVlmProcessor(given: ImageSettings, side: number, size?: numb
   const [longest, tile] = [config.size.longest_edge, config.max_image_size.longest_edge];
   checkTile(given, tile, size ?? tile);
   // transformers takes Pillow for its Lanczos filter, which torchvision has since 0.27 only.
-  const settings = pixelSettings(config, 4);
+  const settings = pixelSettings(config, 'pillow');
   return {
     process(image) {
       const { tiles, cut } = smolTiles([image.height, image.width], longest, tile);
@@ -199,7 +198,7 @@ export function internVlProcessor(given: ImageSettings, side: number, size?: num
   const tile = config.size.height;
   checkTile(given, tile, size ?? tile);
   const [least, most] = config.crop_to_patches ? [config.min_patches, config.max_patches] : [1, 1];
-  const settings = pixelSettings(config, given.version);
+  const settings = pixelSettings(config);
   return {
     process(image) {
       const canvas = tiledCanvas([image.height, image.width], tile, least, most);
@@ -228,7 +227,7 @@ export function gemmaProcessor(given: ImageSettings, side: number, pixels?: numb
   const config = parseConfig(given.name, gemmaSettings, given.settings);
   const size: Size = [config.size.height, config.size.width];
   checkTile(given, size[0], pixels ?? size[0]);
-  const settings = pixelSettings(config, given.version);
+  const settings = pixelSettings(config);
   return {
     process: (image) => ({
       pixels: () => {
@@ -258,17 +257,19 @@ const oneVisionSettings = z.looseObject({
  * LLaVA-OneVision: [tiles, 3, s, s]. A picture that is alone in its prompt: the whole picture, then the tiles of its best resolution, whose tokens are
  * packed without margins, with one token after each row. One of several: a square with margins, and one token after it.
  * @param side visual tokens along a tile @param most tiles' worth of visual tokens that are kept
+ * @param size pixels along a tile that the encoder reads
  */
-export function oneVisionProcessor(given: ImageSettings, side: number, most: number): PictureProcessor {
+export function oneVisionProcessor(given: ImageSettings, side: number, most: number, size?: number): PictureProcessor {
   const config = parseConfig(given.name, oneVisionSettings, given.settings);
   const tile = config.size.height;
+  checkTile(given, tile, size ?? tile);
   const resolutions = config.image_grid_pinpoints;
   for (const size of resolutions)
     if (size.some((length) => length % tile !== 0))
       throw new Error(
         `${given.name}: image_grid_pinpoints has ${size.join(' x ')}, which is not a number of tiles of ${tile} pixels`,
       );
-  const settings = pixelSettings(config, given.version);
+  const settings = pixelSettings(config);
   return {
     process(image, together = 1) {
       if (together > 1) {
@@ -277,6 +278,7 @@ export function oneVisionProcessor(given: ImageSettings, side: number, most: num
         return {
           pixels: () => ({
             pixels: pixelValues(oneVisionSquare(onWhite(image), tile, config.image_mean, settings), settings.values),
+            ...packedAlone(side),
           }),
           ...seenBy([rowView('whole', around, [side, side])], side ** 2 + 1),
           grid: [0, 0],
@@ -284,7 +286,8 @@ export function oneVisionProcessor(given: ImageSettings, side: number, most: num
         };
       }
       const shape: Size = [image.height, image.width];
-      const { tiles, unpadded, packed, resolution, count } = anyRes(shape, { resolutions, tile, side, most });
+      const laid = anyRes(shape, { resolutions, tile, side, most });
+      const { tiles, unpadded, resolution, count } = laid;
       // The tokens that are kept, in pixels of the canvas, and from there in pixels of the picture.
       const fit = fitWithin(shape, resolution);
       const [down, across] = [image.height / fit.size[0], image.width / fit.size[1]];
@@ -296,9 +299,12 @@ export function oneVisionProcessor(given: ImageSettings, side: number, most: num
         height: unpadded[0] * pixels * down,
       };
       return {
-        pixels: () => ({ pixels: pixelValues(oneVisionTiles(onWhite(image), tile, resolutions, settings), settings.values) }),
+        pixels: () => ({
+          pixels: pixelValues(oneVisionTiles(onWhite(image), tile, resolutions, settings), settings.values),
+          ...packed(laid, side),
+        }),
         ...seenBy(
-          [rowView('whole', whole(image), [side, side]), { ...rowView('tiles', kept, packed, side ** 2, 1), tiles }],
+          [rowView('whole', whole(image), [side, side]), { ...rowView('tiles', kept, laid.packed, side ** 2, 1), tiles }],
           count,
         ),
         grid: tiles,
