@@ -1,4 +1,4 @@
-/** `visedit reproduce table1..4`: gathers what the tables have in common and shows their progress. */
+/** `visedit reproduce table1..5`: gathers what the tables have in common and shows their progress. */
 
 import type { DatasetKind } from '../../src/input/records.ts';
 import type { ReproduceOptions } from './commands/reproduce.ts';
@@ -6,7 +6,7 @@ import type { CommandResult } from './frame/command.ts';
 import type { CommandContext } from './frame/context.ts';
 import { stoppable } from './stoppable.ts';
 
-export const tableNames = ['table1', 'table2', 'table3', 'table4'] as const;
+export const tableNames = ['table1', 'table2', 'table3', 'table4', 'table5'] as const;
 export type TableName = (typeof tableNames)[number];
 
 const builtIn = ['mini-llava', 'mini-blip2-opt', 'mini-minigpt4'];
@@ -15,10 +15,13 @@ const defaultModels: Readonly<Record<TableName, readonly string[]>> = {
   table2: ['mini-llava'],
   table3: ['mini-llava'],
   table4: ['mini-minigpt4'],
+  table5: builtIn,
 };
 
 /** Small enough for nine editors, three minis and both data sets in 15 minutes on two cores. */
 const quickSizes = { steps: 16, limit: 16, trainLimit: 128 };
+/** As many test records as the longest run has edits. */
+const lifelongWorld = { vqaTest: 1000, captionTest: 1000 };
 /** A world that is drawn in seconds. */
 const quickWorld = { vqaTrain: 160, vqaTest: 32, captionTrain: 160, captionTest: 32 };
 
@@ -30,7 +33,11 @@ export async function reproduceTable(what: TableName, given: ReproduceOptions, c
   const warn = (line: string): void => context.warn(line);
   if (seeds !== undefined && seed !== undefined) throw new Error('--seeds and --seed say the same; give one of them');
   if (given.finished) {
-    if (what !== 'table1' && what !== 'table4') throw new Error(`--finished is for table1 and table4, not for ${what}`);
+    if (what === 'table5') {
+      const { lifelongOfFinished } = await import('../../lab/reproduce/table5.ts');
+      return lifelongResult(out, lifelongOfFinished(out), context);
+    }
+    if (what !== 'table1' && what !== 'table4') throw new Error(`--finished is for table1, table4 and table5, not for ${what}`);
     const { tableOfFinished } = await import('../../lab/reproduce/table1.ts');
     const columns = tableOfFinished({ out, command, warn }, what);
     if (columns.length === 0) throw new Error(`${out} holds no finished cells; make some by leaving out --finished`);
@@ -43,7 +50,9 @@ export async function reproduceTable(what: TableName, given: ReproduceOptions, c
   const data = await tableData(
     { folder: given.world, vqa: given.dataVqa, caption: given.dataCaption, images: given.images },
     // Records of another size are other records.
-    quick ? { out: `${out}/work/world-quick`, sizes: quickWorld } : { out: `${out}/work/world` },
+    quick
+      ? { out: `${out}/work/world-quick`, sizes: quickWorld }
+      : { out: `${out}/work/world`, ...(what === 'table5' ? { sizes: lifelongWorld } : {}) },
     (line) => context.log(line),
   );
   let bar: ReturnType<typeof context.progress> | undefined;
@@ -91,16 +100,40 @@ export async function reproduceTable(what: TableName, given: ReproduceOptions, c
       text: `${context.table(table3Rows(table))}\n\n*: below VEAD's figure, p < 0.05 (paired t-test over edits). Tables and manifests in ${out}.`,
     };
   }
+  const datasets: readonly DatasetKind[] =
+    given.dataset.length > 0 ? given.dataset : datasetKinds.filter((kind) => data.files[kind] !== undefined);
+  if (what === 'table5') {
+    const [{ table5 }, { editorIds }] = await Promise.all([
+      import('../../lab/reproduce/table5.ts'),
+      import('../../src/editors/index.ts'),
+    ]);
+    const editors = given.editor.length > 0 ? given.editor : editorIds;
+    const lifelong = { edits: given.edits ?? 1000, moments: given.moments ?? 10 };
+    const rows = await stoppable(context, goesOn, () => table5({ ...common, models, datasets, editors, lifelong }));
+    bar?.finish();
+    return lifelongResult(out, rows, context);
+  }
   const [{ table1 }, { paperEditors }] = await Promise.all([
     import('../../lab/reproduce/table1.ts'),
     import('../../lab/reproduce/paper-tables.ts'),
   ]);
-  const datasets: readonly DatasetKind[] =
-    given.dataset.length > 0 ? given.dataset : datasetKinds.filter((kind) => data.files[kind] !== undefined);
   const editors = given.editor.length > 0 ? given.editor : paperEditors;
   const { columns } = await stoppable(context, goesOn, () => table1({ ...common, models, datasets, editors, warn }, what));
   bar?.finish();
   return editorsResult(what, out, columns, context);
+}
+
+async function lifelongResult(
+  out: string,
+  rows: readonly import('../../lab/reproduce/table5.ts').LifelongRow[],
+  context: CommandContext,
+): Promise<CommandResult> {
+  if (rows.length === 0) throw new Error(`${out} holds no finished cells; make some by leaving out --finished`);
+  const { table5Rows } = await import('../../lab/reproduce/table5.ts');
+  return {
+    data: { rows, out },
+    text: `${context.table(table5Rows(rows))}\n\nWith so many edits in the model, over all records. Tables in ${out}: table5.md, .csv and .json.`,
+  };
 }
 
 async function editorsResult(

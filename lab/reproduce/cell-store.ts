@@ -13,6 +13,7 @@ import type { Costs } from '../../src/evaluation/costs.ts';
 import type { JobIdentity } from '../../src/evaluation/job.ts';
 import type { Manifest, Versions } from '../../src/evaluation/manifest.ts';
 import { type Evaluation, hardKinds, type RecordResult } from '../../src/evaluation/metrics.ts';
+import type { SequentialPoint } from '../../src/evaluation/sequential.ts';
 import { Appender } from '../../src/evaluation/store.ts';
 import { makeFolder } from '../../src/files/atomic.ts';
 import { anyObject, parseJsonLines, readJsonLines } from '../../src/files/schema.ts';
@@ -34,6 +35,16 @@ export interface CellIdentity {
   };
   readonly data: DataIdentity & { readonly kind: DatasetKind; readonly evaluated: number };
   readonly protocol: JobIdentity['protocol'];
+  /** of Table 5: edits that stay, in runs that begin with the unedited model */
+  readonly lifelong?: Lifelong;
+}
+
+/** How edits that stay are measured. */
+export interface Lifelong {
+  /** most edits in the model */
+  readonly edits: number;
+  /** longest runs in which each edit is asked for at its own moment, too */
+  readonly moments: number;
 }
 
 export interface CellManifest {
@@ -74,6 +85,13 @@ export interface Cell {
   readonly curve?: readonly LogLine[];
   /** one `CellRecord` a line, gzip in base64; by them tests are paired */
   readonly records: string;
+  /** of Table 5: by the number of edits in the model; `evaluation` and `records` are those of the last */
+  readonly points?: readonly CellPoint[];
+}
+
+export interface CellPoint extends SequentialPoint {
+  /** as of a cell */
+  readonly records: string;
 }
 
 const ending = '.cells.jsonl';
@@ -88,6 +106,7 @@ const storedCell = z.object({
   training: anyObject.optional(),
   curve: z.array(logLine).optional(),
   records: z.string(),
+  points: z.array(z.looseObject({ edits: z.int(), evaluation: anyObject, records: z.string() })).optional(),
 });
 
 /** Cells of a column's file by place; a line that a kill cut off is none. */
@@ -106,7 +125,7 @@ export function readCells(table: string): Cell[] {
 /** Where trainings and evaluations go on while they are not finished; not for keeping. */
 export const workFolder = 'work';
 
-export const cellRecords = ({ place, records }: Cell): CellRecord[] =>
+export const cellRecords = ({ place, records }: Pick<Cell, 'place' | 'records'>): CellRecord[] =>
   parseJsonLines(gunzipSync(Buffer.from(records, 'base64')).toString('utf8'), `records of ${place}`, storedRecord);
 
 /** Six digits tell all fractions of a caption's tokens apart. */

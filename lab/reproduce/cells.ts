@@ -13,9 +13,10 @@ import { findEditor } from '../../src/editors/outside.ts';
 import { namedSettings, trainOptionNames } from '../../src/editors/settings.ts';
 import { findShippedWeights } from '../../src/editors/shipped.ts';
 import { noCosts } from '../../src/evaluation/costs.ts';
-import { protocolOf } from '../../src/evaluation/job.ts';
-import { differences, fileId, type Manifest, versions } from '../../src/evaluation/manifest.ts';
-import { runEvaluation } from '../../src/evaluation/runner.ts';
+import { type Job, protocolOf } from '../../src/evaluation/job.ts';
+import { differences, fileId, type Manifest, manifestFile, versions } from '../../src/evaluation/manifest.ts';
+import { type RunOptions, runEvaluation } from '../../src/evaluation/runner.ts';
+import { runSequential, sequentialFolder } from '../../src/evaluation/sequential.ts';
 import { readResults } from '../../src/evaluation/store.ts';
 import { trainEditor } from '../../src/evaluation/training.ts';
 import { writeFileAtomic } from '../../src/files/atomic.ts';
@@ -30,6 +31,7 @@ import {
   type Cell,
   type CellIdentity,
   type CellManifest,
+  type Lifelong,
   packRecords,
   readCells,
   seedFolder,
@@ -67,6 +69,8 @@ export interface CellsOptions {
   readonly jobs?: number | undefined;
   readonly threads?: number | undefined;
   readonly dtype?: WeightType | undefined;
+  /** edits that stay (Table 5); each record's own edit alone when absent */
+  readonly lifelong?: Lifelong | undefined;
   /** finished cells that were made otherwise are made anew instead of refused */
   readonly redo?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -149,7 +153,7 @@ const cellsByPlace = (table: string): Map<string, Cell> => new Map(readCells(tab
 
 /** Requests with all that their figures depend on, each place once. */
 async function planned(requests: readonly CellRequest[], options: CellsOptions): Promise<Planned[]> {
-  const { data, limit, trainLimit, dtype } = options;
+  const { data, limit, trainLimit, dtype, lifelong } = options;
   const identities = new DataIdentities(data.images);
   const models = new Map<string, Vlm>();
   const plans = new Map<string, Planned>();
@@ -181,6 +185,9 @@ async function planned(requests: readonly CellRequest[], options: CellsOptions):
       },
       data: { ...test, kind: dataset, evaluated: Math.min(limit ?? test.records, test.records) },
       protocol: protocolOf(batch, answerTokens[dataset]),
+      ...(lifelong === undefined
+        ? {}
+        : { lifelong: { ...lifelong, edits: Math.min(lifelong.edits, test.records, limit ?? Infinity) } }),
     };
     const place = cellPlace(request, identity.editor);
     const how = identity.editor.training === undefined ? undefined : trainingOf(vlm, editor, training ?? {});
@@ -235,30 +242,28 @@ async function work(plan: Planned, options: CellsOptions, progress: WorkProgress
       : join(home, 'training', `${name}_${hash([identity.model, identity.editor, settings])}`);
   const evaluating = join(home, 'evaluation', `${name}_${hash([identity, settings])}`);
   const weights = training === undefined ? shipped : await trained(plan, training, options, progress);
-  const { evaluation, manifest } = await runEvaluation(
-    {
-      model: request.model,
-      editor: request.editor,
-      weights,
-      settings: perEdit,
-      data: data.files[request.dataset]!.test,
-      images: data.images,
-      limit,
-      batch: identity.protocol.batch,
-      maxNewTokens: identity.protocol.maxNewTokens,
-      dtype,
-      unedited: join(home, 'unedited'),
-    },
-    {
-      out: evaluating,
-      resume: existsSync(evaluating),
-      jobs,
-      threads,
-      command,
-      signal,
-      onProgress: (done, total) => progress.evaluated(done, total),
-    },
-  );
+  const job: Job = {
+    model: request.model,
+    editor: request.editor,
+    weights,
+    settings: perEdit,
+    data: data.files[request.dataset]!.test,
+    images: data.images,
+    limit,
+    batch: identity.protocol.batch,
+    maxNewTokens: identity.protocol.maxNewTokens,
+    dtype,
+    unedited: join(home, 'unedited'),
+  };
+  const { evaluation, manifest, records, points } = await evaluated(job, identity.lifelong, {
+    out: evaluating,
+    resume: existsSync(join(evaluating, manifestFile)),
+    jobs,
+    threads,
+    command,
+    signal,
+    onProgress: (done, total) => progress.evaluated(done, total),
+  });
   const trainingManifest =
     training === undefined ? undefined : (readJsonAs(join(training, 'manifest.json'), anyObject) as Partial<Manifest<unknown>>);
   const finished: CellManifest = {
@@ -277,9 +282,30 @@ async function work(plan: Planned, options: CellsOptions, progress: WorkProgress
     evaluation,
     ...(trainingManifest === undefined ? {} : { training: trainingManifest }),
     ...(log !== undefined && existsSync(log) ? { curve: thinnedCurve(readFileSync(log, 'utf8')) } : {}),
-    records: packRecords(readResults(evaluating)),
+    records,
+    ...(points === undefined ? {} : { points }),
   });
   rmSync(evaluating, { recursive: true, force: true });
+}
+
+type Evaluated = Pick<Cell, 'evaluation' | 'records' | 'points'> & {
+  readonly manifest: Pick<Manifest<unknown>, 'timings' | 'costs'>;
+};
+
+/** Each record's own edit, or edits that stay. */
+async function evaluated(job: Job, lifelong: Lifelong | undefined, options: RunOptions): Promise<Evaluated> {
+  if (lifelong === undefined) {
+    const { evaluation, manifest } = await runEvaluation(job, options);
+    return { evaluation, manifest, records: packRecords(readResults(options.out)) };
+  }
+  const { edits, moments } = lifelong;
+  const found = await runSequential(job, edits, { ...options, restarts: true, moments });
+  const points = found.points.map((point) => ({
+    ...point,
+    records: packRecords(readResults(join(options.out, sequentialFolder(point.edits)))),
+  }));
+  const { evaluation, records } = points.at(-1)!;
+  return { evaluation, manifest: found.manifest, records, points };
 }
 
 const hash = (value: unknown): string => createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, 10);

@@ -125,3 +125,23 @@ export const paperModelOf = (model: string): PaperModel | undefined =>
   (['blip2-opt', 'llava', 'minigpt4'] as const).find((name) =>
     model.toLowerCase().replaceAll('minigpt-4', 'minigpt4').includes(name),
   );
+
+/** LiveEdit's Table 1 (Chen et al. 2025), E-VQA: averages by editor and number of edits. MiniGPT-4 and E-IC are not in it. */
+export const paperLifelong: Readonly<Partial<Record<PaperModel, Readonly<Record<string, Readonly<Record<number, number>>>>>>> = {
+  llava: {
+    'live-edit': { 1: 95.36, 10: 94.68, 1000: 92.76 },
+    lte: { 1000: 80.98 },
+    serac: { 1000: 64.26 },
+    'ft-l': { 1000: 58.63 },
+    tp: { 1000: 14.38 },
+    mend: { 1000: 0.06 },
+  },
+  'blip2-opt': {
+    'live-edit': { 1: 96.94, 1000: 93.69 },
+    lte: { 1000: 83.67 },
+    serac: { 1000: 63.05 },
+    'ft-l': { 1000: 40.96 },
+    tp: { 1000: 14.21 },
+    mend: { 1000: 41.97 },
+  },
+};

@@ -1,4 +1,5 @@
 /** How long a table takes: an estimate before the work, by what its cells took on the minis, and during the work by what was done of it. */
+import { sequentialPoints } from '../../src/evaluation/sequential.ts';
 import type { CellIdentity } from './cell-store.ts';
 
 /** Seconds on one core with models of the minis' size: a training step, a whole training by the editor's own defaults, a record asked. */
@@ -30,13 +31,15 @@ export interface Expected {
   readonly evaluation: number;
 }
 
-export function expectedSeconds({ editor, data }: CellIdentity): Expected {
+export function expectedSeconds({ editor, data, lifelong }: CellIdentity): Expected {
+  // Every record is asked at every length.
+  const times = lifelong === undefined ? 1 : sequentialPoints(lifelong.edits).length;
   const { step, training, record } = rates[editor.id] ?? otherwise;
   const steps = editor.training?.steps;
   return {
     training:
       editor.training === undefined ? 0 : OPENING + (steps === undefined || step === 0 ? training : COMPILING + steps * step),
-    evaluation: OPENING + data.evaluated * record,
+    evaluation: OPENING + times * data.evaluated * record,
   };
 }
 

@@ -1,9 +1,14 @@
 /**
- * Sequential editing: the first N records' edits stay in the model one after the other, and after 1, 10, 100, 1 000 and N of them every edit made
- * so far is asked for again, with its generality and locality queries. Where the editor has a `sequence`, each edit is made on the model under those
+ * Sequential editing: edits stay in the model, one after the other, and after 1, 10, 100, 1 000 and N of them every edit made so far is asked for again,
+ * with its generality and locality queries, against the unedited model. Where the editor has a `sequence`, each edit is made on the model under those
  * before, otherwise on the unedited model. They are joined by the editor's `chain`: weight changes add up, adapters act one
  * after the other, and editors that only route choose among all stored edits.
- * A folder holds `after-<n>/` (records.jsonl, summary.json) for each point, summary.json over all of them, and manifest.json.
+ *
+ * There is one run, of the first N records; or, with `restarts`, runs of each length over all records, each of which begins with the unedited model:
+ * LiveEdit's lifelong protocol (Chen et al. 2025), in which each length is measured over as many records as it divides.
+ * `moments` also asks for an edit right after it was made, under those before (`own`): what later edits did to it is the difference.
+ *
+ * A folder holds `after-<n>/` and `own-<n>/` (records.jsonl, summary.json) for each length, summary.json over all of them, and manifest.json.
  */
 
 import { existsSync, rmSync } from 'node:fs';
@@ -15,18 +20,22 @@ import type { EditRecord } from '../input/records.ts';
 import type { AnsweringModel } from '../models/answer.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { defaultThreads } from '../runtime/node.ts';
+import { type BatchEvaluation, evaluateBatch } from './asking.ts';
 import { addCosts, bytesOfEdits, type Costs, noCosts, privateMemory, timed } from './costs.ts';
 import { closeJob, type Job, type JobIdentity, type OpenJob, openJob } from './job.ts';
 import { type Manifest, ManifestKeeper, manifestFile } from './manifest.ts';
 import { type Evaluation, scoreRecord, summarize } from './metrics.ts';
-import { askAll, load, requestOf, stopIfAsked } from './queries.ts';
+import { type AskOptions, askAll, load, requestOf, stopIfAsked } from './queries.ts';
 import { type RunOptions, summaryFile } from './runner.ts';
 import { Appender, gather, readResults, recordsFile } from './store.ts';
 
 export interface SequentialPoint {
-  /** edits in the model, and records asked */
+  /** edits in the model */
   readonly edits: number;
+  /** over all records of all runs */
   readonly evaluation: Evaluation;
+  /** of each edit right after it was made */
+  readonly own?: Evaluation;
 }
 
 export interface SequentialRun {
@@ -39,7 +48,17 @@ export interface SequentialIdentity extends JobIdentity {
     readonly edits: number;
     /** the model that an edit is made on */
     readonly madeOn: 'the model under the edits before' | 'the unedited model';
+    /** all records at every length, in runs that begin with the unedited model; absent: one run of the first records */
+    readonly restarts?: true;
+    /** the longest runs in which each edit is asked for at its own moment, too */
+    readonly moments?: number;
   };
+}
+
+export interface SequentialOptions extends Omit<RunOptions, 'jobs'> {
+  readonly restarts?: boolean | undefined;
+  /** longest runs in which each edit is asked for at its own moment; 0 when absent */
+  readonly moments?: number | undefined;
 }
 
 /** 1, 10, 100, ... below `count`, and `count`. */
@@ -62,9 +81,9 @@ function chainOf(editor: Editor): NonNullable<Editor['chain']> {
   return editor.chain;
 }
 
-/** @param count N, the edits made in all @throws Stopped when the signal asks; points that are finished are kept */
-export async function runSequential(job: Job, count: number, options: Omit<RunOptions, 'jobs'>): Promise<SequentialRun> {
-  const { out, resume = false, threads, signal, command = '', onProgress, onWarn } = options;
+/** @param count N, the most edits in the model @throws Stopped when the signal asks; what is finished is kept */
+export async function runSequential(job: Job, count: number, options: SequentialOptions): Promise<SequentialRun> {
+  const { out, resume = false, threads, command = '', onWarn, restarts = false, moments = 0 } = options;
   if (!resume && existsSync(join(out, manifestFile)))
     throw new Error(`${out} holds results already; go on with --resume, or name another folder with --out`);
   const open = await openJob(job, { threads });
@@ -77,69 +96,172 @@ export async function runSequential(job: Job, count: number, options: Omit<RunOp
   }
   if (count > 1) chainOf(open.subject.editor);
   makeFolder(out);
-  const madeOn = open.subject.editor.sequence === undefined ? 'the unedited model' : 'the model under the edits before';
-  const identity: SequentialIdentity = { ...open.identity, sequential: { edits: count, madeOn } };
+  const identity: SequentialIdentity = {
+    ...open.identity,
+    sequential: {
+      edits: count,
+      madeOn: open.subject.editor.sequence === undefined ? 'the unedited model' : 'the model under the edits before',
+      ...(restarts ? { restarts } : {}),
+      ...(moments > 1 ? { moments } : {}),
+    },
+  };
   const machine = { threads: threads ?? defaultThreads(), device: open.subject.vlm.engine.device.name };
   const keeper = new ManifestKeeper(out, command, identity, resume, undefined, machine);
   if (keeper.mixed !== undefined) onWarn?.(keeper.mixed);
   rmSync(join(out, summaryFile), { force: true });
-  const points = sequentialPoints(count);
-  const total = points.reduce((sum, n) => sum + n, 0);
-  let done = 0;
-  let asked = 0;
-  let costs = noCosts;
-  const edits = new SequentialEdits(open, records.slice(0, count), job.batch);
+  const lengths = sequentialPoints(count);
+  const works = lengths.flatMap((length) => {
+    const runs = restarts ? chunks(records, length).filter((run) => run.length === length) : [records.slice(0, length)];
+    const asked = (own: boolean): Work => ({ length, runs, own });
+    return length > 1 && length <= moments ? [asked(false), asked(true)] : [asked(false)];
+  });
+  const progress = new SequentialProgress(works, options);
+  // One run of the first records is the beginning of the longer ones.
+  const prefix = restarts ? undefined : new SequentialEdits(open, records.slice(0, count), job.batch);
   keeper.write(0, false);
   try {
-    for (const n of points) {
-      const folder = join(out, `after-${n}`);
-      const batches = batchesOf(records.slice(0, n), job.batch);
-      const finished = gather(
-        folder,
-        batches.map((batch) => batch.map(({ index }) => index)),
-      );
-      if (finished.size === batches.length && existsSync(join(folder, summaryFile))) {
-        done += n;
-        continue;
-      }
-      const made = finished.size === batches.length ? undefined : await edits.first(n, signal);
-      const model = made === undefined ? undefined : underAll(open.subject.editor, open.subject.vlm, made.edits);
-      costs = made === undefined ? costs : addCosts(costs, made.costs);
-      const file = new Appender(join(folder, recordsFile));
-      for (const [i, batch] of batches.entries()) {
-        if (!finished.has(i)) {
-          const answered = await edits.ask(model!, batch, signal);
-          file.append(answered.results);
-          costs = addCosts(costs, answered.costs);
-          asked += batch.length;
-        }
-        done += batch.length;
-        onProgress?.(done, total);
-      }
-      file.close();
-      writeFileAtomic(join(folder, summaryFile), `${JSON.stringify(summarize(readResults(folder)), null, 2)}\n`);
-    }
+    for (const work of works) await doWork(open, work, join(out, folderOf(work)), job.batch, prefix, progress);
   } catch (error) {
-    keeper.write(asked, false, costs);
+    keeper.write(progress.asked, false, progress.costs);
     throw error;
   } finally {
     await closeJob(open);
   }
-  const all = points.map((n) => ({
-    edits: n,
-    evaluation: readJsonAs(join(out, `after-${n}`, summaryFile), anyObject) as unknown as Evaluation,
-  }));
-  writeFileAtomic(join(out, summaryFile), `${JSON.stringify({ points: all }, null, 2)}\n`);
-  return { points: all, manifest: keeper.write(asked, true, costs) };
+  const evaluationOf = (work: Pick<Work, 'length' | 'own'>): Evaluation =>
+    readJsonAs(join(out, folderOf(work), summaryFile), anyObject) as unknown as Evaluation;
+  const points = lengths.map((length): SequentialPoint => {
+    const own = works.some((work) => work.own && work.length === length);
+    return {
+      edits: length,
+      evaluation: evaluationOf({ length, own: false }),
+      ...(own ? { own: evaluationOf({ length, own }) } : {}),
+    };
+  });
+  writeFileAtomic(join(out, summaryFile), `${JSON.stringify({ points }, null, 2)}\n`);
+  return { points, manifest: keeper.write(progress.asked, true, progress.costs) };
 }
 
-function batchesOf(records: readonly EditRecord[], size: number): EditRecord[][] {
-  const batches: EditRecord[][] = [];
-  for (let at = 0; at < records.length; at += size) batches.push(records.slice(at, at + size));
-  return batches;
+/** Runs of one length, asked at their end or at each edit's own moment. */
+interface Work {
+  readonly length: number;
+  readonly runs: readonly (readonly EditRecord[])[];
+  readonly own: boolean;
 }
 
-/** The edits of a sequence, each made once, and the questions about them. */
+const folderOf = ({ length, own }: Pick<Work, 'length' | 'own'>): string => sequentialFolder(length, own);
+
+/** Where the records of a length are, in the folder of a run. */
+export const sequentialFolder = (length: number, own = false): string => `${own ? 'own' : 'after'}-${length}`;
+
+class SequentialProgress {
+  readonly #total: number;
+  #done = 0;
+  /** records asked in this session */
+  asked = 0;
+  costs = noCosts;
+
+  constructor(
+    works: readonly Work[],
+    readonly options: Pick<RunOptions, 'signal' | 'onProgress'>,
+  ) {
+    this.#total = works.reduce((sum, { runs, length }) => sum + runs.length * length, 0);
+  }
+
+  pass(records: number): void {
+    this.#done += records;
+    this.options.onProgress?.(this.#done, this.#total);
+  }
+
+  ask(records: number, costs: Costs): void {
+    this.asked += records;
+    this.add(costs);
+  }
+
+  add(costs: Costs): void {
+    this.costs = addCosts(this.costs, costs);
+  }
+}
+
+async function doWork(
+  open: OpenJob,
+  { length, runs, own }: Work,
+  folder: string,
+  size: number,
+  prefix: SequentialEdits | undefined,
+  progress: SequentialProgress,
+): Promise<void> {
+  const { signal } = progress.options;
+  // At their own moments edits are asked for one by one; runs of one edit are as many edits side by side.
+  const batched = (records: readonly EditRecord[]): EditRecord[][] => chunks(records, own ? 1 : size);
+  const parts = length === 1 ? [runs.flat()] : runs;
+  const batches = parts.map(batched);
+  const indices = batches.flat().map((batch) => batch.map(({ index }) => index));
+  const finished = gather(folder, indices);
+  if (finished.size === indices.length && existsSync(join(folder, summaryFile))) return progress.pass(runs.length * length);
+  const file = new Appender(join(folder, recordsFile));
+  const { maxNewTokens } = open.identity.protocol;
+  const asking = { maxNewTokens, ...(signal === undefined ? {} : { signal }) };
+  let at = 0;
+  for (const [r, run] of parts.entries()) {
+    const missing = batches[r]!.map((_, i) => !finished.has(at + i));
+    at += missing.length;
+    if (!missing.includes(true)) {
+      progress.pass(run.length);
+      continue;
+    }
+    if (length === 1 && prefix === undefined) {
+      for (const [i, batch] of batches[r]!.entries()) {
+        if (missing[i]) {
+          const { results, costs } = await evaluateBatch(open.subject, batch, asking, open.before);
+          file.append(results);
+          progress.ask(batch.length, costs);
+        }
+        progress.pass(batch.length);
+      }
+      continue;
+    }
+    const edits = prefix ?? new SequentialEdits(open, run, size);
+    const made = await edits.first(run.length, signal);
+    progress.add(made.costs);
+    const { editor, vlm } = open.subject;
+    const whole = own ? undefined : underAll(editor, vlm, made.edits);
+    for (const [i, batch] of batches[r]!.entries()) {
+      if (missing[i]) {
+        const answered = await askUnder(open, whole ?? underAll(editor, vlm, made.edits.slice(0, i + 1)), batch, asking);
+        file.append(answered.results);
+        progress.ask(batch.length, answered.costs);
+      }
+      progress.pass(batch.length);
+    }
+  }
+  file.close();
+  // Lines stand in the order of the records, whatever a stop has left.
+  gather(folder, indices);
+  writeFileAtomic(join(folder, summaryFile), `${JSON.stringify(summarize(readResults(folder)), null, 2)}\n`);
+}
+
+function chunks<T>(all: readonly T[], size: number): T[][] {
+  const out: T[][] = [];
+  for (let at = 0; at < all.length; at += size) out.push(all.slice(at, at + size));
+  return out;
+}
+
+async function askUnder(
+  { before }: OpenJob,
+  model: AnsweringModel,
+  records: readonly EditRecord[],
+  options: AskOptions,
+): Promise<BatchEvaluation> {
+  const batch = await load(records);
+  const unchanged = await timed(() => before.get(batch, options));
+  const changed = await timed(() => askAll(model, batch, options));
+  return {
+    results: batch.map(({ record }, i) => scoreRecord(record, unchanged.value[i]!, changed.value[i]!)),
+    costs: { ...noCosts, askSeconds: changed.seconds, uneditedSeconds: unchanged.seconds, privateBytes: privateMemory() },
+  };
+}
+
+/** The edits of a sequence, each made once. */
 class SequentialEdits {
   readonly #made: Edit[] = [];
   #next: EditSequence | undefined;
@@ -166,17 +288,5 @@ class SequentialEdits {
     const fresh = this.#made.slice(before, n);
     const costs = { ...noCosts, edits: fresh.length, editSeconds: seconds, editBytes: bytesOfEdits(fresh, weights) };
     return { edits: this.#made.slice(0, n), costs };
-  }
-
-  async ask(model: AnsweringModel, records: readonly EditRecord[], signal?: AbortSignal) {
-    const { maxNewTokens } = this.open.identity.protocol;
-    const options = { maxNewTokens, ...(signal === undefined ? {} : { signal }) };
-    const batch = await load(records);
-    const unchanged = await timed(() => this.open.before.get(batch, options));
-    const changed = await timed(() => askAll(model, batch, options));
-    return {
-      results: batch.map(({ record }, i) => scoreRecord(record, unchanged.value[i]!, changed.value[i]!)),
-      costs: { ...noCosts, askSeconds: changed.seconds, uneditedSeconds: unchanged.seconds, privateBytes: privateMemory() },
-    };
   }
 }

@@ -58,16 +58,25 @@ export function evaluationRows(evaluation: Evaluation): Rows {
   };
 }
 
-/** Teacher-forced metrics after so many edits that stay, and the average by free generation. */
-export function sequentialRows(points: readonly { readonly edits: number; readonly evaluation: Figures }[]): Rows {
-  const head = ['edits', ...five.map((name) => columnNames[name]), 'Average, free generation'];
+/** Teacher-forced metrics after so many edits that stay, the average by free generation, and that of each edit at its own moment. */
+export function sequentialRows(
+  points: readonly { readonly edits: number; readonly evaluation: Figures; readonly own?: Figures | undefined }[],
+): Rows {
+  const own = points.some((point) => point.own !== undefined);
+  const head = [
+    'edits',
+    ...five.map((name) => columnNames[name]),
+    'Average, free generation',
+    ...(own ? ['Average, own moment'] : []),
+  ];
   return {
     head,
     align: head.map(() => 'right'),
-    rows: points.map(({ edits, evaluation }) => [
+    rows: points.map(({ edits, evaluation, own: then }) => [
       edits,
       ...five.map((metric) => percent(evaluation[metric])),
       percent(evaluation.generation.average),
+      ...(own ? [percent(then?.average ?? null)] : []),
     ]),
   };
 }

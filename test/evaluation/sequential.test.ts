@@ -4,11 +4,12 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { recipeOf } from '../../lab/recipes.ts';
 import type { Edit, EditRequest } from '../../src/editors/editor.ts';
-import { writeEditorWeights } from '../../src/editors/files.ts';
+import { readEditorWeights, writeEditorWeights } from '../../src/editors/files.ts';
 import { ftL } from '../../src/editors/ft-l.ts';
 import { vead } from '../../src/editors/vead/vead.ts';
 import { askedOf, type RecordResult } from '../../src/evaluation/metrics.ts';
-import { runSequential, sequentialPoints, underAll } from '../../src/evaluation/sequential.ts';
+import { runEvaluation } from '../../src/evaluation/runner.ts';
+import { runSequential, sequentialFolder, sequentialPoints, underAll } from '../../src/evaluation/sequential.ts';
 import { readResults } from '../../src/evaluation/store.ts';
 import { decodeImage } from '../../src/input/image/decode.ts';
 import { loadRecords } from '../../src/input/records.ts';
@@ -88,6 +89,58 @@ test.each(['ft-l', 'vead'])('%s: every point equals the chain of the edits so fa
   await vlm.release();
 });
 
+test.each(['ft-l', 'vead'])(
+  '%s: with restarts every run begins with the unedited model; each edit is asked for at its own moment too',
+  async (id) => {
+    const editor = id === 'vead' ? vead : ftL;
+    const path = id === 'vead' ? at('weights.safetensors') : undefined;
+    const asked = { ...job(id, path), limit: 8 };
+    const options = { out: at(`${id}-restarts`), threads: 1, restarts: true, moments: 3 };
+    const { points, manifest } = await runSequential(asked, 3, options);
+    // Eight records are eight runs of one edit and two of three; the last two records make no run of three.
+    expect(points.map(({ edits, evaluation, own }) => [edits, evaluation.count, own?.count])).toEqual([
+      [1, 8, undefined],
+      [3, 6, 6],
+    ]);
+    expect(manifest.identity.sequential).toMatchObject({ edits: 3, restarts: true, moments: 3 });
+    const single = await runEvaluation(asked, { out: at(`${id}-single`), threads: 1 });
+    expect(points[0]!.evaluation).toEqual(single.evaluation);
+
+    const vlm = loadModel(model, { threads: 1 });
+    const weights = path === undefined ? undefined : readEditorWeights(path);
+    const records = loadRecords(world.test, world.images).slice(0, 6);
+    for (const run of [records.slice(0, 3), records.slice(3)]) {
+      const next =
+        editor.sequence?.(vlm, weights) ?? (async (request: EditRequest) => (await editor.edit(vlm, [request], weights))[0]!);
+      const edits: Edit[] = [];
+      for (const { request } of run) edits.push(await next({ ...request, image: await decodeImage(request.image) }));
+      for (const [i, { index, request }] of run.entries()) {
+        const query = { ...request, image: await decodeImage(request.image) };
+        for (const [own, until] of [
+          [false, 3],
+          [true, i + 1],
+        ] as const) {
+          const results = readResults(at(`${id}-restarts`, sequentialFolder(3, own)));
+          const [forced] = await underAll(editor, vlm, edits.slice(0, until)).answerTargets([query]);
+          const found = results.find((one) => one.index === index)!.queries.reliability!;
+          expect(found.probability[1]).toBeCloseTo(Math.exp(forced!.logProbs.reduce((a, b) => a + b, 0)), 5);
+        }
+      }
+    }
+    await vlm.release();
+
+    // What a stop leaves: one batch of the second run, and nothing of the moments.
+    const whole = readFileSync(at(`${id}-restarts`, 'after-3', 'records.jsonl'), 'utf8');
+    const lines = whole.split('\n');
+    writeFileSync(at(`${id}-restarts`, 'after-3', 'records.jsonl'), `${[3, 4, 5].map((i) => lines[i]).join('\n')}\n`);
+    rmSync(at(`${id}-restarts`, 'after-3', 'summary.json'));
+    rmSync(at(`${id}-restarts`, 'own-3'), { recursive: true });
+    const again = await runSequential(asked, 3, { ...options, resume: true });
+    expect(again.points).toEqual(points);
+    expect(readFileSync(at(`${id}-restarts`, 'after-3', 'records.jsonl'), 'utf8')).toBe(whole);
+  },
+);
+
 test('as a command: goes on after a stop with the same bytes, says what cannot be', async () => {
   const words = (...more: string[]): string[] => [
     ...['evaluate', '--model', model, '--editor', 'ft-l', '--data', world.test, '--images', world.images],
@@ -108,6 +161,7 @@ test('as a command: goes on after a stop with the same bytes, says what cannot b
   expect([...bytes(), readFileSync(at('ft-l', 'summary.json'), 'utf8')]).toEqual(before);
   const many = await visedit(words('--sequential', '99', '--resume'));
   expect(many.stderr).toContain('asks for more edits than the 11 records there are');
+  expect((await visedit(words('--restarts', '--resume'))).stderr).toContain('--restarts is about edits that stay in the model');
   const jobs = await visedit(words('--sequential', '3', '--jobs', '2'));
   expect(jobs.stderr).toContain('works in one process');
   const vlm = loadModel(model, { threads: 1 });

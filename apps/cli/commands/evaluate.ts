@@ -8,7 +8,7 @@ import { stoppable } from '../stoppable.ts';
 
 export const command = defineCommand({
   details:
-    'Makes one edit per record, asks its queries before and after, and writes records.jsonl (one line per record), summary.json and manifest.json to --out. The average is that of the five metrics. Beside them stand two localities close to the edit (same image, same question), free generation, and the probability of the target. manifest.json holds seconds, bytes and memory per edit. After Ctrl-C, a crash or a power cut the same command with --resume continues, and its results have the same bytes.\n\n--sequential N keeps N edits in the model, one after the other. After 1, 10, 100, 1000 and N edits, the queries of all edits made so far are asked again. FT-L, FT-V, MEND, KE and TP make each edit on the model with the earlier edits; the other editors make it on the unedited model.',
+    "Makes one edit per record, asks its queries before and after, and writes records.jsonl (one line per record), summary.json and manifest.json to --out. The average is that of the five metrics. Beside them stand two localities close to the edit (same image, same question), free generation, and the probability of the target. manifest.json holds seconds, bytes and memory per edit. After Ctrl-C, a crash or a power cut the same command with --resume continues, and its results have the same bytes.\n\n--sequential N keeps N edits in the model, one after the other. After 1, 10, 100, 1000 and N edits, the queries of all edits made so far are asked again. With --restarts the records are cut into runs of 1, 10, 100, 1000 and N edits, and each run begins with the unedited model: all its edits first, then all its queries, as in LiveEdit's lifelong evaluation (a last run that is too short is left out). --moments adds what each edit did at its own moment, before later ones.\n\nFT-L, FT-V, MEND, KE and TP make each edit on the model with the earlier edits; the other editors make it on the unedited model.",
   options: {
     model: text('model folder or built-in name', { required: true, placeholder: 'MODEL' }),
     editor: editorOption('editor to evaluate'),
@@ -19,6 +19,8 @@ export const command = defineCommand({
     limit: integer('evaluate at most N records', { min: 1 }),
     seed: integer('with --limit: choose the records at random by this seed (default: the first ones)', { min: 0 }),
     sequential: integer('number of edits that stay in the model', { min: 1 }),
+    restarts: flag('with --sequential: all records at every length, in runs that each begin with the unedited model'),
+    moments: integer('with --sequential: in runs up to N edits, ask for each edit right after it was made, too', { min: 0 }),
     batch: integer('number of records asked together', { default: 16, min: 1, max: 4096 }),
     maxNewTokens: integer('longest free answer, in tokens', { default: 32, min: 1, max: 4096 }),
     jobs: integer('number of processes', { default: 1, min: 1, max: 256 }),
@@ -30,9 +32,10 @@ export const command = defineCommand({
   examples: [
     'evaluate --model mini-llava --editor vead --data runs/world/vqa_test.json --images runs/world/images --out runs/vqa',
     'evaluate --model mini-llava --editor vead --weights runs/vead/weights.safetensors --data vqa_test.json --images images --limit 100 --jobs 2 --out runs/quick',
+    'evaluate --model mini-llava --editor vead --sequential 1000 --restarts --moments 10 --data vqa_test.json --images images --out runs/lifelong',
     'evaluate --model mini-llava --editor ft-l --sequential 100 --data vqa_test.json --images images --out runs/sequential',
   ],
-  async run({ out, jobs, threads, sequential, resume, maxMemory, ...rest }, context) {
+  async run({ out, jobs, threads, sequential, restarts, moments, resume, maxMemory, ...rest }, context) {
     const [{ recipeOf, sizesOf }, { findEditor }] = await Promise.all([
       import('../../../lab/recipes.ts'),
       import('../../../src/editors/outside.ts'),
@@ -42,6 +45,8 @@ export const command = defineCommand({
     const job = { ...rest, settings, maxMemory: maxMemory === undefined ? undefined : maxMemory / jobs };
     if (sequential !== undefined && jobs > 1)
       throw new Error('--sequential works in one process, since all edits are in one model; leave out --jobs');
+    if (sequential === undefined && (restarts || moments !== undefined))
+      throw new Error(`${restarts ? '--restarts' : '--moments'} is about edits that stay in the model; give --sequential N too`);
     let bar: ReturnType<typeof context.progress> | undefined;
     const options = {
       out,
@@ -63,11 +68,13 @@ export const command = defineCommand({
       import('../../../src/evaluation/costs.ts'),
     ]);
     if (sequential !== undefined) {
-      const { points, manifest } = await stoppable(context, goesOn, () => runSequential(job, sequential, options));
+      const { points, manifest } = await stoppable(context, goesOn, () =>
+        runSequential(job, sequential, { ...options, restarts, moments }),
+      );
       bar?.finish();
       return {
         data: { points, out, seconds: manifest.timings.seconds, perEdit: perEdit(manifest.costs) },
-        text: `${context.table(tables.sequentialRows(points))}\n\nAfter so many edits, over all of them. Results in ${out}.`,
+        text: `${context.table(tables.sequentialRows(points))}\n\nWith so many edits in the model, over all records asked. Results in ${out}.`,
       };
     }
     const { evaluation, manifest } = await stoppable(context, goesOn, () => runEvaluation(job, { ...options, jobs }));
