@@ -59,6 +59,6 @@ export function nearestTo(type: string): string {
   const near = table.find(({ types }) => types.test(type));
   const build = 'docs/extending/model.md says how a family is added';
   if (near === undefined) return `; ${build}`;
-  const needed = near.needed === undefined ? '' : `; beyond it this needs ${near.needed}: ${build}`;
+  const needed = near.needed === undefined ? '' : `; beyond that, this one needs ${near.needed} (${build})`;
   return `; nearest to it is ${near.nearest}${needed}`;
 }

@@ -146,6 +146,7 @@ export class Vlm {
 
   /** A picture as a part of inputs. @param together pictures of the prompt, this one included, where that changes how it is read */
   picture(image: RgbImage, together = 1): Picture {
+    checkPixels(image);
     const several = together > 1 && this.architecture.readsTogether === true;
     const known = this.#pictures.get(image);
     if (known !== undefined && !several) return known;
@@ -378,6 +379,16 @@ export class Vlm {
 
 /** Pictures that one run of the image encoder takes. */
 const picturesOfRun = 8;
+
+/** @throws Error when a picture has no pixels, or not as many as its size says */
+function checkPixels({ width, height, data }: RgbImage): void {
+  if (!(width >= 1 && height >= 1)) throw new Error(`the picture is ${width} by ${height} pixels; at least one by one is needed`);
+  const needed = 3 * width * height;
+  if (data.length !== needed)
+    throw new Error(
+      `a picture of ${width} by ${height} pixels has ${needed} bytes of red, green and blue; this one has ${data.length}`,
+    );
+}
 
 /** Bytes of visual tokens kept. */
 const visualBudget = 512e6;
