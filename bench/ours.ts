@@ -144,7 +144,7 @@ export async function openOurs(dir: string, threads: number, count: number): Pro
     },
     async attribution() {
       const one = await vlm.batch([batch.sequences[0]!]);
-      await visualAttribution(vlm, one, { layer: insert, draws: 10, random: new Random('bench') });
+      await visualAttribution(vlm, one, { layer: insert, protocol: 'paper', draws: 10, random: new Random('bench') });
     },
     async share(to) {
       const path = join(to, 'feeds.safetensors');

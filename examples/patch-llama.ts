@@ -97,7 +97,7 @@ must(said!.tokenIds.length === 4, 'it answers with four tokens');
 const batch = await vlm.batch([vlm.layout({ prompt, image })]);
 const [modules] = await moduleContribution(vlm, batch);
 must(modules!.contribution.attn.length === 3, 'every layer has a contribution');
-const { values } = await visualAttribution(vlm, batch, { layer: 1, draws: 2, random });
+const { values } = await visualAttribution(vlm, batch, { layer: 1, protocol: 'paper', draws: 2, random });
 must(values.length === 9, 'every patch has a value');
 
 const ftV = await editorNamed('ft-v');

@@ -79,8 +79,9 @@ export async function tour({ out, seed, context }: { out: string; seed: number; 
   );
   const maps = [];
   for (const layer of layers) {
-    const { values } = await visualAttribution(vlm, batch, { layer, random: new Random(`${seed}/demo/${layer}`) });
-    maps.push({ label: `Layer ${layer}`, values });
+    const map = await visualAttribution(vlm, batch, { layer, random: new Random(`${seed}/demo/${layer}`) });
+    const drawn = map.carriesWeight ? { values: map.values } : { values: map.values.map(() => 0), note: 'no weight' };
+    maps.push({ label: `Layer ${layer}`, ...drawn });
   }
   savePicture(
     join(out, 'visual-attribution.svg'),

@@ -66,10 +66,14 @@ export function attributionFigure({ model, prompt, image }: AttributionAsked, { 
     const row: HeatMapRow = {
       image,
       grid: visual.grid,
+      seen: visual.seen,
       prompt,
       // The text under a picture is its answer, so it stands there only when the model predicts it.
       ...(view.key.predicted ? { answer: key } : {}),
-      maps: visual.layers.map(({ layer, patches }) => ({ label: `Layer ${layer}`, values: patches })),
+      maps: visual.layers.map(({ layer, patches, carriesWeight }) => ({
+        label: `Layer ${layer}`,
+        ...(carriesWeight ? { values: patches } : { values: patches.map(() => 0), note: 'no weight' }),
+      })),
     };
     return [
       {

@@ -1,14 +1,24 @@
 /** Values of visual tokens as values of the pictures' patches, which heat maps are drawn from. */
 
 import { finestView } from '../input/image/views.ts';
-import type { VisualGrid } from '../input/segments.ts';
+import type { RgbImage, VisualGrid } from '../input/segments.ts';
 import { drawOnPatches, patchMap } from '../models/patch-map.ts';
 import type { Sequence } from '../models/sequence.ts';
 import type { Vlm } from '../models/vlm.ts';
+import type { Box } from './map-measures.ts';
 
 export interface PatchValues extends VisualGrid {
   /** of every cell of the grid, row by row from the top left */
   values: number[];
+}
+
+/** The part of a picture that its grid covers: left, top, width, height as fractions of the picture, beyond which it may reach. */
+export function seenPart(
+  { grid: [rows, columns], regionOf }: VisualGrid,
+  { width, height }: Pick<RgbImage, 'width' | 'height'>,
+): Box {
+  const { left, top, width: across, height: down } = regionOf(0);
+  return [left / width, top / height, (across * columns) / width, (down * rows) / height];
 }
 
 /**

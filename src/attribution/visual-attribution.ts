@@ -48,6 +48,7 @@ import type { Vlm } from '../models/vlm.ts';
 import { Weights } from '../nn/weights.ts';
 import type { Random } from '../random.ts';
 import type { Program } from '../runtime/program.ts';
+import { type MapEstimate, RunningMap } from './map-error.ts';
 
 /** Standard deviation of the authors' noise after the layer norm. */
 const authorsSigma = 0.7;
@@ -149,10 +150,20 @@ function distance(a: Node, b: Node): Node {
 
 export type NoiseAt = 'hidden' | 'norm';
 
+/** `converged`: draws until the map is sure; `paper`: the paper's number of draws, each token's its own. */
+export type Protocol = 'converged' | 'paper';
+
 /** How the noise of visual attribution is drawn, and where it is put (Eq. 6-8). */
 export interface VisualAttributionOptions {
+  /** default: converged */
+  protocol?: Protocol;
+  /** `paper`: draws that the map averages; default 10 */
   draws?: number;
-  /** before the layer norm (the paper, default) or after it (the authors' code) */
+  /** `converged`: the largest standard error that a map may have, as a share of its largest value; default 0.05 */
+  error?: number;
+  /** `converged`: the largest number of draws; default 16384 */
+  budget?: number;
+  /** before the layer norm (`hidden`, the paper's default) or after it (`norm`, the authors' code and the default of `converged`) */
   noiseAt?: NoiseAt;
   /**
    * standard deviation of the noise. `paper`: 3 times that of all elements of the visual states that the noise is added to (Eq. 6), the
@@ -164,15 +175,38 @@ export interface VisualAttributionOptions {
   end?: number;
   rewrite?: Rewrite;
   onLayer?: (done: number) => void;
+  signal?: AbortSignal;
 }
 
+/** A map of one layer over the visual tokens. */
 export interface VisualAttribution {
   layer: number;
   /** mean contribution of every visual token, in [0, 1] */
   values: number[];
   /** standard deviation of the noise */
   sigma: number;
+  draws: number;
+  /** standard error of each value, of the map normalised by its sum */
+  errors: number[];
+  /** the largest standard error as a share of the largest value */
+  error: number;
+  /** correlation to expect with a map from other draws */
+  agreement: number;
+  /** whether the error is within the bound */
+  converged: boolean;
+  /** whether the picture moves the layer's output at all: false where noise on all patches would turn it by less than two degrees */
+  carriesWeight: boolean;
 }
+
+/** What the options say where they are left out. */
+export const mapDefaults = { error: 0.05, budget: 16_384, draws: 10 } as const;
+
+/** A converged map also agrees as much as this with one from other draws, and its sum is as sure as this. */
+const leastAgreement = 0.99;
+const totalBound = 0.25;
+
+/** Sum of a map below which its layer carries no weight: ½ (1 − cos 2°). */
+export const noWeight = (1 - Math.cos(Math.PI / 90)) / 2;
 
 /** Standard deviation of all elements. */
 export function deviation(x: Float32Array): number {
@@ -297,7 +331,8 @@ export async function visualAttributions(
   layers: readonly number[],
   options: VisualAttributionOptions,
 ): Promise<VisualAttribution[]> {
-  const { draws = 10, noiseAt = 'hidden', random, rewrite } = options;
+  const { protocol = 'converged', rewrite } = options;
+  const { noiseAt = protocol === 'paper' ? 'hidden' : 'norm' } = options;
   const sigma = options.sigma ?? (noiseAt === 'hidden' ? 'paper' : authorsSigma);
   const sequence = batch.sequences[0]!;
   if (batch.sequences.length !== 1) throw new Error('visual attribution takes one input at a time');
@@ -317,14 +352,83 @@ export async function visualAttributions(
     const feeds = { ...batch.feeds, ...rewrite?.feeds };
     const state = f32(noiseAt === 'hidden' ? entered(read, layer, feeds) : read, [l, d]);
     const scale = sigma === 'paper' ? 3 * deviation(rowsAt(state.data, tokens, d)) : sigma;
+    const contribution = (noise: Tensor<'float32'>): Promise<Tensor<'float32'>> =>
+      contributionOf(vlm, layer, state, tokens, noise, end, noiseAt, rewrite, batch.feeds.positions);
     // Noise belongs to the layer, so that a layer's map does not depend on which others are asked for.
-    const noise = f32(random.fork(`layer ${layer}`).normals(tokens.length * draws * d, scale), [tokens.length, draws, d]);
-    const c = await contributionOf(vlm, layer, state, tokens, noise, end, noiseAt, rewrite, batch.feeds.positions);
-    const values = tokens.map((_, i) => c.data.subarray(i * draws, (i + 1) * draws).reduce((a, v) => a + v, 0) / draws);
-    out.push({ layer, values, sigma: scale });
+    const random = options.random.fork(`layer ${layer}`);
+    const drawn = { random, scale, width: d, tokens: tokens.length, contribution };
+    out.push({
+      layer,
+      sigma: scale,
+      ...(protocol === 'paper' ? await drawOnce(drawn, options) : await converge(drawn, options)),
+    });
     options.onLayer?.(out.length);
   }
   return out;
+}
+
+/** How the draws of one layer's map are made. */
+interface Drawn {
+  readonly random: Random;
+  readonly scale: number;
+  readonly width: number;
+  readonly tokens: number;
+  /** noise [t, s, d], or [s, d] of all tokens -> C [t, s] */
+  readonly contribution: (noise: Tensor<'float32'>) => Promise<Tensor<'float32'>>;
+}
+
+type DrawnMap = Omit<VisualAttribution, 'layer' | 'sigma'>;
+
+/** The paper's draws: a number of them, each token's its own. */
+async function drawOnce(
+  { random, scale, width, tokens, contribution }: Drawn,
+  options: VisualAttributionOptions,
+): Promise<DrawnMap> {
+  const { draws = mapDefaults.draws, error = mapDefaults.error } = options;
+  const noise = f32(random.normals(tokens * draws * width, scale), [tokens, draws, width]);
+  const running = new RunningMap(tokens);
+  running.add((await contribution(noise)).data, draws, false);
+  return judged(running.estimate(), draws, error);
+}
+
+/** Fewest draws: the error of a few is itself uncertain. */
+const firstRound = 256;
+
+/** Opposite draws that all tokens share, in rounds, until the map is sure or the budget is spent. */
+async function converge(
+  { random, scale, width, tokens, contribution }: Drawn,
+  options: VisualAttributionOptions,
+): Promise<DrawnMap> {
+  const { error = mapDefaults.error, budget = mapDefaults.budget } = options;
+  const running = new RunningMap(tokens);
+  let round = Math.min(firstRound, budget);
+  for (;;) {
+    options.signal?.throwIfAborted();
+    const half = Math.max(1, Math.floor(round / 2));
+    const noise = new Float32Array(2 * half * width);
+    noise.set(random.normals(half * width, scale));
+    for (let i = 0; i < half * width; i++) noise[half * width + i] = -noise[i]!;
+    running.add((await contribution(f32(noise, [2 * half, width]))).data, 2 * half, true);
+    const draws = 2 * running.units;
+    const estimate = running.estimate();
+    const map = judged(estimate, draws, error);
+    const surelyNone = estimate.total + 2 * estimate.totalError < noWeight;
+    if ((map.converged && map.carriesWeight) || surelyNone || draws + 2 > budget) return map;
+    // Errors fall with the root of the number of draws.
+    const needed =
+      draws *
+      Math.max(
+        (map.error / error) ** 2,
+        (1 - map.agreement) / (1 - leastAgreement),
+        (estimate.totalError / estimate.total / totalBound) ** 2,
+      );
+    round = Math.min(budget - draws, draws, Math.max(firstRound / 2, 1.1 * needed - draws));
+  }
+}
+
+function judged({ total, totalError, ...map }: MapEstimate, draws: number, bound: number): DrawnMap {
+  const converged = map.error <= bound && map.agreement >= leastAgreement && totalError <= totalBound * total;
+  return { ...map, draws, converged, carriesWeight: total >= noWeight };
 }
 
 /**

@@ -20,7 +20,10 @@ export interface HeatMap {
   /** Where they are not those of the row. */
   image?: PictureOf;
   grid?: readonly [number, number];
+  seen?: Box;
   box?: Box;
+  /** Just below the map, such as `no weight`; in the place of its range where it has a scale of its own. */
+  note?: string;
   /** Below the panel: a question and its answer. */
   prompt?: string;
   answer?: string;
@@ -32,6 +35,8 @@ export interface HeatMapRow {
   image?: PictureOf;
   /** Rows and columns of the grid of visual tokens. */
   grid?: readonly [number, number];
+  /** The part of the picture that the grid covers, as fractions of it: the whole when absent. The rest is drawn pale. */
+  seen?: Box;
   maps: readonly HeatMap[];
   /** Outlined on the picture and on every map: what is asked for, say. */
   box?: Box;
@@ -53,14 +58,14 @@ export interface HeatMaps {
   title?: string;
   /** Beside the colour scale: what a value is. */
   scaleTitle?: string;
-  /** Values at the two ends of the colours: the same for all maps (`all`, from 0, comparable), or each map's own (`each`, shows the place but not the size). */
+  /** Values at the two ends of the colours: the same for all maps (`all`, from 0, comparable), or from 0 to each map's own largest (`each`, shows the place but not the size). */
   normalise?: 'all' | 'each';
   /** Fixed ends of the colours, when known; with `all` only. */
   range?: readonly [number, number];
   /** With `each`: a map without a value above this is drawn as nothing, so that no rounding error shines. */
   floor?: number;
   colours?: ScaleName;
-  /** How strongly the colours cover the picture, 0 to 1. */
+  /** How strongly the colour of the largest value covers the picture, 0 to 1; smaller values let more of it through. */
   opacity?: number;
   /** Maps in one line before the next begins. */
   perLine?: number;
@@ -86,7 +91,7 @@ export async function heatMaps(figure: HeatMaps): Promise<string> {
     range,
     floor = 0,
     colours = 'viridis',
-    opacity = 0.62,
+    opacity = 0.85,
     perLine = 4,
     across = 1,
     panel = 76,
@@ -180,11 +185,14 @@ async function drawRow(row: ResolvedRow, left: number, top: number, drawing: Dra
       else {
         const own = ends ?? drawnEnds(map, floor);
         const grid = (map.grid ?? row.grid)!;
-        parts.push(await heatPanel(await uris.grey(image), { values: map.values, grid, ends: own }, place, look, box));
+        const seen = map.seen ?? row.seen;
+        parts.push(await heatPanel(await uris.grey(image), { values: map.values, grid, ends: own, seen }, place, look, box));
         // Under a map of its own scale stands its range.
-        if (!ends) {
-          const low = Math.abs(own[0]) <= floor ? 0 : own[0];
-          const text = own[1] === Number.POSITIVE_INFINITY ? 'nothing' : `${formatValue(low)} – ${formatValue(own[1])}`;
+        if (map.note !== undefined) {
+          parts.push(note([map.note], x, place.y + height + 8.5, { size: 7.5 }));
+          used += 10;
+        } else if (!ends) {
+          const text = own[1] === Number.POSITIVE_INFINITY ? 'nothing' : `${formatValue(own[0])} – ${formatValue(own[1])}`;
           parts.push(note([text], x, place.y + height + 8.5, { size: 7.5 }));
           used += 10;
         }
@@ -253,7 +261,7 @@ class Pictures {
 }
 
 function drawnEnds(map: HeatMap, floor: number): readonly [number, number] {
-  const own = extremes([map]);
+  const own = fromZero(extremes([map]));
   return own[1] > floor ? own : [0, Number.POSITIVE_INFINITY];
 }
 

@@ -1,20 +1,25 @@
 /** PNG files from pixels, with nothing but what Node and browsers both have (ISO/IEC 15948; compression by the platform). */
 
-/** Eight-bit RGB rows from the top; each byte is stored as its difference from the pixel to the left (filter 1). */
-export async function encodePng(width: number, height: number, rgb: ArrayLike<number>): Promise<Uint8Array> {
-  const stride = 3 * width + 1;
+/**
+ * Eight-bit rows from the top; each byte is stored as its difference from the pixel to the left (filter 1).
+ * @param bytes red, green and blue of each pixel, and with `alpha` how much it covers
+ */
+export async function encodePng(width: number, height: number, bytes: ArrayLike<number>, alpha = false): Promise<Uint8Array> {
+  const channels = alpha ? 4 : 3;
+  const stride = channels * width + 1;
   const rows = new Uint8Array(height * stride);
   for (let y = 0; y < height; y++) {
     const to = y * stride;
-    const from = y * 3 * width;
+    const from = y * channels * width;
     rows[to] = 1;
-    for (let i = 0; i < 3 * width; i++) rows[to + 1 + i] = (rgb[from + i] ?? 0) - (i < 3 ? 0 : (rgb[from + i - 3] ?? 0));
+    for (let i = 0; i < channels * width; i++)
+      rows[to + 1 + i] = (bytes[from + i] ?? 0) - (i < channels ? 0 : (bytes[from + i - channels] ?? 0));
   }
   const header = new Uint8Array(13);
   const view = new DataView(header.buffer);
   view.setUint32(0, width);
   view.setUint32(4, height);
-  header.set([8, 2, 0, 0, 0], 8);
+  header.set([8, alpha ? 6 : 2, 0, 0, 0], 8);
   const parts = [signature, chunk('IHDR', header), chunk('IDAT', await deflate(rows)), chunk('IEND', new Uint8Array(0))];
   const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;

@@ -26,6 +26,22 @@ export async function pngUri(pixels: Pixels): Promise<string> {
   return `data:image/png;base64,${toBase64(await encodePng(width, height, data))}`;
 }
 
+/**
+ * Cells of colours [r, g, b, alpha] as a data URI. They grow by whole pixels, so that no viewer blurs them.
+ * @param cells four bytes for each, row by row
+ */
+export async function cellsUri(rows: number, columns: number, cells: Uint8Array): Promise<string> {
+  const factor = Math.max(1, Math.ceil(192 / Math.max(rows, columns)));
+  const [width, height] = [columns * factor, rows * factor];
+  const large = new Uint8Array(4 * width * height);
+  for (let y = 0; y < height; y++)
+    for (let x = 0; x < width; x++) {
+      const from = 4 * (Math.floor(y / factor) * columns + Math.floor(x / factor));
+      large.set(cells.subarray(from, from + 4), 4 * (y * width + x));
+    }
+  return `data:image/png;base64,${toBase64(await encodePng(width, height, large, true))}`;
+}
+
 /** @throws Error unless there are three bytes for every pixel */
 export function checkPixels(pixels: Pixels): void {
   bytesOf(pixels);

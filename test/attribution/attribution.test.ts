@@ -39,9 +39,9 @@ const random = () => new Random(5);
 
 test('a layer has the same map alone and among others, in [0, 1], the same for the same seed', async () => {
   for (const noiseAt of ['hidden', 'norm'] as const) {
-    const several = await visualAttributions(vlm, batch, [0, 2, 3], { noiseAt, draws: 3, random: random() });
+    const several = await visualAttributions(vlm, batch, [0, 2, 3], { protocol: 'paper', noiseAt, draws: 3, random: random() });
     expect(several.map((m) => m.layer)).toEqual([0, 2, 3]);
-    const alone = await visualAttribution(vlm, batch, { layer: 2, noiseAt, draws: 3, random: random() });
+    const alone = await visualAttribution(vlm, batch, { layer: 2, protocol: 'paper', noiseAt, draws: 3, random: random() });
     expect(alone.values).toEqual(several[1]!.values);
     for (const { values } of several) {
       expect(values).toHaveLength(9);
@@ -59,7 +59,7 @@ test('the noise of the paper is three times the deviation of the visual hidden s
     [0, 'decoder.in'],
     [2, 'layers.1.out'],
   ] as const) {
-    const { sigma } = await visualAttribution(vlm, batch, { layer, draws: 1, random: random() });
+    const { sigma } = await visualAttribution(vlm, batch, { layer, protocol: 'paper', draws: 1, random: random() });
     const states = activations.get(site)!.data.subarray(start * 32, end * 32);
     expect(sigma).toBeCloseTo(3 * deviation(states), 5);
   }
@@ -67,7 +67,7 @@ test('the noise of the paper is three times the deviation of the visual hidden s
 
 test('noise that goes to nothing contributes nothing, more noise contributes more', async () => {
   const mean = async (sigma: number) => {
-    const { values } = await visualAttribution(vlm, batch, { layer: 1, sigma, draws: 4, random: random() });
+    const { values } = await visualAttribution(vlm, batch, { layer: 1, protocol: 'paper', sigma, draws: 4, random: random() });
     return values.reduce((a, b) => a + b, 0) / values.length;
   };
   const [none, little, much] = [await mean(1e-6), await mean(0.1), await mean(3)];
@@ -77,8 +77,8 @@ test('noise that goes to nothing contributes nothing, more noise contributes mor
 });
 
 test('more draws than the model has positions, and more rows than fit one run', async () => {
-  const { values } = await visualAttribution(vlm, batch, { layer: 1, draws: 300, random: random() });
-  const [few] = await visualAttributions(vlm, batch, [1], { draws: 3, random: random() });
+  const { values } = await visualAttribution(vlm, batch, { layer: 1, protocol: 'paper', draws: 300, random: random() });
+  const [few] = await visualAttributions(vlm, batch, [1], { protocol: 'paper', draws: 3, random: random() });
   expect(values.every((v) => v > 0 && v < 1)).toBe(true);
   expect(few!.values).not.toEqual(values);
 });

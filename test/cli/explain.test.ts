@@ -141,9 +141,10 @@ test('attribute modules: numbers, a given key, bars', async () => {
 
 test('attribute visual: a map per layer, the same for the same seed, as the paper and as its code', async () => {
   const out = join(dir, 'maps.png');
-  const words = ['attribute', 'visual', ...asked, '--layers', '0,3', '--draws', '2', '--seed', '3'];
+  const words = ['attribute', 'visual', ...asked, '--layers', '0,3', '--protocol', 'paper', '--draws', '2', '--seed', '3'];
   const data = await json([...words, '--out', out]);
-  expect(data).toMatchObject({ grid: [3, 3], draws: 2, noiseAt: 'hidden', seed: 3 });
+  expect(data).toMatchObject({ grid: [3, 3], seen: [0, 0, 1, 1], protocol: 'paper', noiseAt: 'hidden', seed: 3 });
+  expect(data.layers[0]).toMatchObject({ draws: 2, converged: false, carriesWeight: true });
   expect(data.layers.map((l: { layer: number }) => l.layer)).toEqual([0, 3]);
   expect(data.layers[0].values).toHaveLength(9);
   expect(readFileSync(out).subarray(1, 4).toString()).toBe('PNG');
@@ -152,4 +153,18 @@ test('attribute visual: a map per layer, the same for the same seed, as the pape
   expect(code.layers[0].sigma).toBe(0.7);
   const wrong = await visedit([...words.slice(0, -2), '--layers', '2,7', '--sigma', 'much']);
   expect(wrong.stderr).toMatch(/--sigma 'much' is not a number above 0/);
+});
+
+test('attribute visual: a converged map is sure of itself, and says so when the budget ends before', async () => {
+  const words = ['attribute', 'visual', ...asked, '--layers', '3'];
+  const [map] = (await json(words)).layers;
+  expect(map).toMatchObject({ converged: true, carriesWeight: true });
+  expect(map.error).toBeLessThanOrEqual(0.05);
+  expect(map.errors).toHaveLength(9);
+  const few = await visedit([...words, '--budget', '4', '--error', '0.001']);
+  expect(few.stdout).toMatch(/Not sure: layer 3\. Another seed may give another map; give a larger --budget/);
+  const mixed = await visedit([...words, '--draws', '4']);
+  expect(mixed.stderr).toMatch(/--draws is of --protocol paper/);
+  const later = await json([...words, '--token', '2']);
+  expect(later.layers[0].values).not.toEqual(map.values);
 });

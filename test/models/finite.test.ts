@@ -53,7 +53,8 @@ const ways: [string, (vlm: Vlm) => Promise<unknown>][] = [
   ['attribute modules of a given token', async (vlm) => moduleContribution(vlm, await batchOf(vlm), [5])],
   [
     'attribute visual',
-    async (vlm) => visualAttribution(vlm, await batchOf(vlm), { layer: 3, draws: 4, random: new Random('noise') }),
+    async (vlm) =>
+      visualAttribution(vlm, await batchOf(vlm), { layer: 3, protocol: 'paper', draws: 4, random: new Random('noise') }),
   ],
   ['trace', (vlm) => trace(vlm, query, ['layers.*.out'])],
   ['trace of keys', (vlm) => trace(vlm, query, ['layers.3.attn.key'])],

@@ -183,7 +183,7 @@ test('attribution of both pictures is drawn on each', async () => {
   const batch = await vlm.batch([vlm.layout({ prompt: both })]);
   const [modules] = await moduleContribution(vlm, batch);
   expect(modules!.contribution.attn).toHaveLength(3);
-  const { values } = await visualAttribution(vlm, batch, { layer: 1, draws: 2, random: new Random(1) });
+  const { values } = await visualAttribution(vlm, batch, { layer: 1, protocol: 'paper', draws: 2, random: new Random(1) });
   expect(values).toHaveLength(14);
   const maps = (await onPictures(vlm, batch.sequences[0]!))(values);
   expect(maps.map(({ grid }) => grid)).toEqual([

@@ -161,7 +161,7 @@ describe('under load', () => {
       prompt: question.prompt,
       image: undefined,
       ...{ answer: [], position: 0, key: undefined, parts: ['visual' as const], layers: undefined, draws: 20, sigma: undefined },
-      ...{ noiseAt: 'hidden' as const, seed: 0, top: 1, before: false },
+      ...{ protocol: 'paper' as const, error: 0.04, budget: 1000, noiseAt: 'hidden' as const, seed: 0, top: 1, before: false },
     };
     const stop = new AbortController();
     const steps: string[] = [];

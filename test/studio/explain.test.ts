@@ -42,7 +42,11 @@ test('a place is named by where the weight lies, and an even map has none', () =
   spot[5] = 2;
   expect(placeOf(spot, grid)).toEqual({ where: 'at the top right', share: 1 });
   expect(placeOf(new Float32Array(36), grid)).toBeUndefined();
-  const visual = (patches: number[]) => ({ grid, draws: 1, layers: [{ layer: 2, sigma: 1, patches }] });
+  const visual = (patches: number[]) => ({
+    grid,
+    seen: [0, 0, 1, 1] as [number, number, number, number],
+    layers: [{ layer: 2, sigma: 1, draws: 256, converged: true, carries_weight: true, error: 0.01, patches }],
+  });
   expect(explainMaps(visual([...spot]), 2)).toBe(
     'In layer 2 it looks mostly at the top right: a tenth of the patches has 100% of the weight.',
   );

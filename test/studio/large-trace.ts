@@ -34,7 +34,14 @@ export function largeTrace({ layers, grid, tokens }: Size) {
   const maps = (position: number) => ({
     key: key(position),
     layers: numbers,
-    visual: { grid, draws: 10, layers: numbers.map((layer) => ({ layer, sigma: 1, patches: many(grid[0] * grid[1]) })) },
+    visual: {
+      grid,
+      seen: [0, 0, 1, 1],
+      layers: numbers.map((layer) => ({
+        ...{ layer, sigma: 1, draws: 256, converged: true, carries_weight: true, error: 0.01 },
+        patches: many(grid[0] * grid[1]),
+      })),
+    },
   });
   const jobs: unknown[] = [];
   const json = (body: unknown, status = 200) => ({ status, contentType: 'application/json', body: JSON.stringify(body) });

@@ -2,7 +2,7 @@
 
 import { keyTokenId } from '../../../src/attribution/key-token.ts';
 import { type ModuleContribution, moduleContribution } from '../../../src/attribution/module-contribution.ts';
-import { onPictures } from '../../../src/attribution/on-pictures.ts';
+import { onPictures, seenPart } from '../../../src/attribution/on-pictures.ts';
 import { checkLayer, visualAttributions } from '../../../src/attribution/visual-attribution.ts';
 import { type Asked, pictureCount } from '../../../src/input/segments.ts';
 import { wordWarnings } from '../../../src/input/text/unknown-words.ts';
@@ -58,7 +58,19 @@ async function view(
   vlm: Vlm,
   asked: AnsweringModel,
   looked: Asked & { answer: readonly number[] },
-  { parts, layers, draws, sigma, noiseAt, seed, top }: AttributionOrder & { layers: readonly number[] },
+  {
+    parts,
+    layers,
+    image,
+    protocol,
+    error,
+    budget,
+    draws,
+    sigma,
+    noiseAt,
+    seed,
+    top,
+  }: AttributionOrder & { layers: readonly number[] },
   keyId: number | undefined,
   step: (note: string) => void,
 ): Promise<AttributionView> {
@@ -77,8 +89,8 @@ async function view(
   const visual = async (): Promise<AttributionView['visual']> => {
     if (pictureCount(looked) === 0) return undefined;
     const maps = await visualAttributions(vlm, batch, layers, {
-      draws,
-      noiseAt,
+      ...{ protocol, error, budget, draws },
+      ...(noiseAt === undefined ? {} : { noiseAt }),
       ...(sigma === undefined ? {} : { sigma }),
       // The noise of `visedit attribute visual` with the same seed.
       random: new Random(`${seed}/attribute visual`),
@@ -87,16 +99,13 @@ async function view(
     });
     const sequence = batch.sequences[0]!;
     const toPatches = await onPictures(vlm, sequence);
+    const { prepared } = sequence.pictures[0]!;
     return {
-      grid: sequence.pictures[0]!.prepared!.grid,
-      draws,
-      noiseAt,
-      layers: maps.map(({ layer, sigma: scale, values }) => ({
-        layer,
-        sigma: scale,
-        values,
-        patches: toPatches(values)[0]!.values,
-      })),
+      grid: prepared!.grid,
+      seen: seenPart(prepared!, image!),
+      protocol,
+      noiseAt: noiseAt ?? (protocol === 'paper' ? 'hidden' : 'norm'),
+      layers: maps.map(({ agreement, ...map }) => ({ ...map, patches: toPatches(map.values)[0]!.values })),
     };
   };
   const map = parts.includes('visual') ? await visual() : undefined;

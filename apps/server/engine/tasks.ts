@@ -136,9 +136,14 @@ export interface AttributionOrder extends Question {
   readonly key: string | number | undefined;
   readonly parts: readonly AttributionPart[];
   readonly layers: readonly number[] | undefined;
+  readonly protocol: 'converged' | 'paper';
+  /** of the converged protocol */
+  readonly error: number;
+  readonly budget: number;
+  /** of the paper's protocol */
   readonly draws: number;
   readonly sigma: number | 'paper' | undefined;
-  readonly noiseAt: 'hidden' | 'norm';
+  readonly noiseAt: 'hidden' | 'norm' | undefined;
   readonly seed: number;
   readonly top: number;
   /** also under no edits */
@@ -165,11 +170,19 @@ export interface AttributionView {
   }[];
   readonly visual?: {
     readonly grid: readonly [number, number];
-    readonly draws: number;
+    /** the part of the picture that the grid covers, as fractions of it: left, top, width, height */
+    readonly seen: readonly [number, number, number, number];
+    readonly protocol: string;
     readonly noiseAt: string;
     readonly layers: readonly {
       readonly layer: number;
       readonly sigma: number;
+      readonly draws: number;
+      readonly converged: boolean;
+      readonly carriesWeight: boolean;
+      /** largest standard error, as a share of the largest value */
+      readonly error: number;
+      readonly errors: readonly number[];
       readonly values: readonly number[];
       readonly patches: readonly number[];
     }[];

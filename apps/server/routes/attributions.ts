@@ -1,6 +1,7 @@
 /** `POST /v1/attributions`: which layers and which patches a token of an answer comes from. */
 
 import { createRoute, z } from '@hono/zod-openapi';
+import { mapDefaults } from '../../../src/attribution/visual-attribution.ts';
 import type { Attribution, AttributionView, ModelUnder, NamedToken } from '../engine/tasks.ts';
 import { ApiError } from '../errors.ts';
 import { attributionFigure } from '../figures.ts';
@@ -27,9 +28,22 @@ const request = z
     key: z.union([z.string().min(1).max(200), tokenId], { error: 'must be the text or the id of a token' }).optional(),
     parts: z.array(part).min(1).max(3).optional(),
     layers: z.array(z.int().min(0).max(1000)).min(1).max(256).optional(),
-    draws: z.int().min(1).max(100).default(10),
+    protocol: z.enum(['converged', 'paper']).optional().openapi({ description: 'converged, or paper where draws are given' }),
+    error: z
+      .number()
+      .gt(0)
+      .max(1)
+      .default(mapDefaults.error)
+      .openapi({ description: 'of a converged map: its largest standard error, as a share of its largest value' }),
+    budget: z
+      .int()
+      .min(2)
+      .max(1e6)
+      .default(mapDefaults.budget)
+      .openapi({ description: 'largest number of draws of a converged map' }),
+    draws: z.int().min(1).max(100).optional().openapi({ description: "draws of the paper's protocol" }),
     sigma: z.union([z.literal('paper'), z.number().gt(0).max(1e6)], { error: 'must be a number above 0, or "paper"' }).optional(),
-    noise_at: z.enum(['hidden', 'norm']).default('hidden'),
+    noise_at: z.enum(['hidden', 'norm']).optional().openapi({ description: 'norm, or hidden with the protocol of the paper' }),
     seed: seed.default(0),
     top: z.int().min(1).max(20).default(5),
     before: z.boolean().default(false),
@@ -47,9 +61,24 @@ const view = {
   visual: z
     .object({
       grid: z.tuple([z.int(), z.int()]),
-      draws: z.int(),
+      seen: z.tuple([z.number(), z.number(), z.number(), z.number()]).openapi({
+        description: 'the part of the picture that the grid covers: left, top, width, height as fractions of it',
+      }),
+      protocol: z.string(),
       noise_at: z.string(),
-      layers: z.array(z.object({ layer: z.int(), sigma: z.number(), values: numbers, patches: numbers })),
+      layers: z.array(
+        z.object({
+          layer: z.int(),
+          sigma: z.number(),
+          draws: z.int(),
+          converged: z.boolean(),
+          carries_weight: z.boolean(),
+          error: z.number(),
+          errors: numbers,
+          values: numbers,
+          patches: numbers,
+        }),
+      ),
     })
     .optional(),
 };
@@ -76,7 +105,7 @@ const route = createRoute({
 export const addAttributions: AddRoutes = (app, services) => {
   app.openapi(route, async (c) => {
     const asked = c.req.valid('json');
-    const { model, prompt, answer, position, key, draws, sigma, seed: from, top, before } = asked;
+    const { model, prompt, answer, position, key, protocol, error, budget, draws, sigma, seed: from, top, before } = asked;
     const under = (): ModelUnder => modelUnder(model, services.models, services.store, 'model');
     under();
     if (position > answer.length)
@@ -106,7 +135,10 @@ export const addAttributions: AddRoutes = (app, services) => {
               key,
               parts,
               layers,
-              draws,
+              protocol: protocol ?? (draws === undefined ? 'converged' : 'paper'),
+              error,
+              budget,
+              draws: draws ?? mapDefaults.draws,
               sigma,
               noiseAt: asked.noise_at,
               seed: from,
@@ -151,6 +183,11 @@ function viewOf({ key, modules, lens, visual }: AttributionView): object {
         }),
     ...(visual === undefined
       ? {}
-      : { visual: { grid: visual.grid, draws: visual.draws, noise_at: visual.noiseAt, layers: visual.layers } }),
+      : {
+          visual: {
+            ...{ grid: visual.grid, seen: visual.seen, protocol: visual.protocol, noise_at: visual.noiseAt },
+            layers: visual.layers.map(({ carriesWeight, ...layer }) => ({ ...layer, carries_weight: carriesWeight })),
+          },
+        }),
   };
 }

@@ -42,6 +42,7 @@ export async function questionMaps(
   const batch = await vlm.batch([vlm.layout({ prompt, image })]);
   const { predicted } = await nextToken(vlm, batch, rewrite);
   const found = await visualAttributions(vlm, batch, layers, {
+    protocol: 'paper',
     random: new Random(seed),
     ...(rewrite === undefined ? {} : { rewrite }),
   });

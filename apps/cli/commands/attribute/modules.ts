@@ -1,43 +1,29 @@
 /** `visedit attribute modules`: module output attribution (VisEdit Eq. 2-5) of one question, as numbers and bars. */
 import { defineCommand } from '../../frame/command.ts';
-import { announceMemory, modelOptions } from '../../model-options.ts';
-import { questionOptions, readQuestion } from '../../question.ts';
-import { key, layerList, layers, model, picture } from './values.ts';
+import { openSubject, subjectOptions } from './subject.ts';
+import { layerList, layers, picture } from './values.ts';
 
 export const command = defineCommand({
   details:
     'Each module output at the last position is mapped to the vocabulary by the final norm and the vocabulary matrix. Its contribution to the key token is sign(v) sqrt(|v| p), where p is the probability of the token in that map, and v is its logit divided by the largest logit of all modules. "layer" is the same map of the residual stream after each layer (logit lens).',
   options: {
-    model,
-    ...questionOptions,
-    key,
+    ...subjectOptions,
     layers,
     out: picture,
-    ...modelOptions,
   },
   examples: [
     'attribute modules --model mini-llava --image scene.png --prompt "What is at the top left? The answer is:" --out bars.svg',
   ],
-  async run({ model, key, layers, out, dtype, maxMemory, ...question }, context) {
-    const [{ loadModel }, { textOf }, { moduleContribution }, { keyTokenId, tokenText }, { checkLayer }, { warnOfWords }] =
-      await Promise.all([
-        import('../../../../src/models/load.ts'),
-        import('../../../../src/input/segments.ts'),
-        import('../../../../src/attribution/module-contribution.ts'),
-        import('../../../../src/attribution/key-token.ts'),
-        import('../../../../src/attribution/visual-attribution.ts'),
-        import('../../unknown-words.ts'),
-      ]);
-    const vlm = loadModel(model, { dtype, maxMemory });
-    announceMemory(vlm, context);
+  async run({ layers, out, ...given }, context) {
+    const [{ moduleContribution }, { tokenText }, { checkLayer }] = await Promise.all([
+      import('../../../../src/attribution/module-contribution.ts'),
+      import('../../../../src/attribution/key-token.ts'),
+      import('../../../../src/attribution/visual-attribution.ts'),
+    ]);
+    const { vlm, prompt, reading, keyId, warnings } = await openSubject(given, context);
     const shown = layerList(layers, vlm.decoder.layers);
     for (const layer of shown) checkLayer(vlm, layer);
-    const { asked, words } = await readQuestion(vlm, question);
-    const prompt = textOf(asked.prompt);
-    const warnings = warnOfWords(vlm.codec, { 'the prompt': words }, context);
-    const keyId = key === undefined ? undefined : keyTokenId(vlm, asked, key);
-    const batch = await vlm.batch([vlm.layout(asked)]);
-    const [found] = await moduleContribution(vlm, batch, [keyId]);
+    const [found] = await moduleContribution(vlm, reading.batch, [keyId], reading.rewrite);
     const { tokenId, contribution, prob, logit } = found!;
     await vlm.release();
     const keyText = tokenText(vlm, tokenId);

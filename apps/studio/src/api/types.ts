@@ -94,8 +94,17 @@ export interface KeyToken {
 export interface VisualMaps {
   /** Rows and columns. */
   grid: [number, number];
-  draws: number;
-  layers: { layer: number; sigma: number; patches: number[] }[];
+  /** The part of the picture that the grid covers: left, top, width, height as fractions of it. */
+  seen: [number, number, number, number];
+  layers: {
+    layer: number;
+    sigma: number;
+    draws: number;
+    converged: boolean;
+    carries_weight: boolean;
+    error: number;
+    patches: number[];
+  }[];
 }
 
 export interface AttributionParts {

@@ -13,26 +13,34 @@ export interface HeatMapProps {
   values?: ArrayLike<number> | undefined;
   /** Values at the two ends of the colours. */
   ends?: readonly [number, number] | undefined;
+  /** The part of the picture that the grid covers: left, top, width, height as fractions of it; the rest is pale. */
+  seen?: readonly [number, number, number, number] | undefined;
+  /** How much the colour of the largest value covers the picture. */
+  opacity?: number;
   colours?: ScaleName;
   label: string;
 }
 
-export function HeatMap({ picture, grid, values, ends, colours = 'viridis', label }: HeatMapProps) {
+const whole = [0, 0, 1, 1] as const;
+
+export function HeatMap({ picture, grid, values, ends, seen = whole, opacity = 0.85, colours = 'viridis', label }: HeatMapProps) {
   const [rows, columns] = grid;
   const canvas = useRef<HTMLCanvasElement>(null);
   const mark = useRef<HTMLDivElement>(null);
   const status = useRef<HTMLSpanElement>(null);
 
   useEffect(() => {
-    if (values !== undefined) paint(canvas.current!, grid, values, ends ?? endsOf(values), colours);
-  }, [grid, values, ends, colours]);
+    if (values !== undefined) paint(canvas.current!, grid, values, ends ?? endsOf(values), colours, opacity);
+  }, [grid, values, ends, colours, opacity]);
 
   useFocusMark(({ cell }) => place(mark.current!, cell, grid));
 
   const move = (event: PointerEvent<HTMLDivElement>) => {
     const box = event.currentTarget.getBoundingClientRect();
-    const column = Math.min(columns - 1, Math.max(0, Math.floor(((event.clientX - box.left) / box.width) * columns)));
-    const row = Math.min(rows - 1, Math.max(0, Math.floor(((event.clientY - box.top) / box.height) * rows)));
+    const at = (where: number, from: number, size: number, count: number): number =>
+      Math.min(count - 1, Math.max(0, Math.floor(((where - from) / size) * count)));
+    const column = at((event.clientX - box.left) / box.width, seen[0], seen[2], columns);
+    const row = at((event.clientY - box.top) / box.height, seen[1], seen[3], rows);
     const cell = row * columns + column;
     if (cell !== focus.getState().cell) focus.setState({ cell });
   };
@@ -69,12 +77,21 @@ export function HeatMap({ picture, grid, values, ends, colours = 'viridis', labe
         className={values === undefined ? 'plain' : 'grey'}
         draggable={false}
       />
-      <canvas ref={canvas} width={columns} height={rows} className="cells" hidden={values === undefined} />
-      <div ref={mark} className="cell-mark" hidden />
+      <div className="seen" data-part={seen.some((edge, i) => Math.abs(edge - whole[i]!) > 1e-3)} style={placed(seen)}>
+        <canvas ref={canvas} width={columns} height={rows} className="cells" hidden={values === undefined} />
+        <div ref={mark} className="cell-mark" hidden />
+      </div>
       <span ref={status} className="unseen" aria-live="polite" />
     </div>
   );
 }
+
+const placed = ([left, top, width, height]: readonly [number, number, number, number]) => ({
+  left: `${100 * left}%`,
+  top: `${100 * top}%`,
+  width: `${100 * width}%`,
+  height: `${100 * height}%`,
+});
 
 /** Moves a frame over a cell of a grid that fills its parent; hides it where there is none. */
 export function place(mark: HTMLElement, cell: number | undefined, [rows, columns]: readonly [number, number]): void {
@@ -95,11 +112,14 @@ export function paint(
   values: ArrayLike<number>,
   [low, high]: readonly [number, number],
   colours: ScaleName,
+  opacity = 1,
 ): void {
   const cells = new ImageData(columns, rows);
   for (let i = 0; i < rows * columns; i++) {
     const at = high > low ? (values[i]! - low) / (high - low) : 0;
-    cells.data.set([...scaleColour(colours, at), 255], 4 * i);
+    // As in the figures: where there is little weight the picture shows through.
+    const covers = opacity === 1 || colours === 'red-blue' ? opacity : opacity * (0.1 + 0.9 * Math.min(1, Math.max(0, at)));
+    cells.data.set([...scaleColour(colours, at), Math.round(255 * covers)], 4 * i);
   }
   canvas.getContext('2d')!.putImageData(cells, 0, 0);
 }

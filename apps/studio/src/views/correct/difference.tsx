@@ -39,7 +39,7 @@ export function Difference({ question, revision, picture }: { question: Question
         <Working what="Reading both" progress={progress} stop={() => void client.cancelQueries({ queryKey: ['maps'] })} />
       </section>
     );
-  const { grid } = found.data.visual;
+  const { grid, seen } = found.data.visual;
   const sizes = data.map(({ difference }) => evenEnds(difference)[1]);
   const most = sizes.indexOf(Math.max(...sizes));
   const wanted = params.get('layer') === null ? most : data.findIndex(({ layer }) => layer === Number(params.get('layer')));
@@ -61,6 +61,7 @@ export function Difference({ question, revision, picture }: { question: Question
               rows: (['before', 'after'] as const).map((side) => ({
                 image: image.data!.pixels,
                 grid,
+                seen,
                 caption: side === 'before' ? 'Before' : 'After',
                 maps: data.map((one) => ({ label: `Layer ${one.layer}`, values: one[side] })),
               })),
@@ -97,6 +98,7 @@ export function Difference({ question, revision, picture }: { question: Question
           <div key={title}>
             <h3>{title}</h3>
             <HeatMap
+              seen={seen}
               picture={image.data!}
               grid={grid}
               values={values}

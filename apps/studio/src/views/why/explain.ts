@@ -57,7 +57,7 @@ export function placeOf(values: ArrayLike<number>, [rows, columns]: readonly [nu
 /** @param layer the one to tell of */
 export function explainMaps(visual: VisualMaps, layer: number): string {
   const map = visual.layers.find((one) => one.layer === layer) ?? visual.layers.at(-1)!;
-  const place = placeOf(map.patches, visual.grid);
+  const place = map.carries_weight ? placeOf(map.patches, visual.grid) : undefined;
   if (place === undefined) return 'Nothing in the picture matters for this word: it comes from the words before it.';
   const even = place.share < 0.2;
   return even

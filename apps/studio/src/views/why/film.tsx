@@ -17,8 +17,9 @@ export function Film({ visual: { grid, layers }, selected, ends, onSelect }: Fil
   const canvases = useRef<(HTMLCanvasElement | null)[]>([]);
   const marks = useRef<(HTMLSpanElement | null)[]>([]);
   useEffect(() => {
-    layers.forEach(({ patches }, i) => {
-      paint(canvases.current[i]!, grid, patches, ends ?? endsOf(patches), 'viridis');
+    layers.forEach(({ patches, carries_weight }, i) => {
+      // A layer without weight is dark: its rounding errors are not stretched to the colours.
+      paint(canvases.current[i]!, grid, patches, carries_weight ? (ends ?? endsOf(patches)) : [0, Number.MAX_VALUE], 'viridis');
     });
   }, [grid, layers, ends]);
   useFocusMark(({ cell }) => {

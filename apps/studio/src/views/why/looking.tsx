@@ -67,6 +67,7 @@ function Maps({
   useEffect(() => choose(wanted), [wanted]);
   const [playing, play] = useState(false);
   const [scale, setScale] = useState<'each' | 'all'>('each');
+  const [opacity, setOpacity] = useState(0.85);
   const known =
     pointedLayer !== undefined && layers.includes(pointedLayer) ? pointedLayer : layers.includes(chosen) ? chosen : layers[0]!;
   const map = visual.layers[layers.indexOf(known)]!;
@@ -115,7 +116,11 @@ function Maps({
                 {
                   image: found.data!.pixels,
                   grid: visual.grid,
-                  maps: visual.layers.map(({ layer, patches }) => ({ label: `Layer ${layer}`, values: patches })),
+                  seen: visual.seen,
+                  maps: visual.layers.map(({ layer, patches, carries_weight }) => ({
+                    label: `Layer ${layer}`,
+                    ...(carries_weight ? { values: patches } : { values: patches.map(() => 0), note: 'no weight' }),
+                  })),
                 },
               ],
             })
@@ -137,8 +142,10 @@ function Maps({
         <HeatMap
           picture={found.data}
           grid={visual.grid}
-          values={map.patches}
+          seen={visual.seen}
+          values={map.carries_weight ? map.patches : undefined}
           ends={ends}
+          opacity={opacity}
           label={`Heat map of layer ${known} for ${word}`}
         />
       )}
@@ -160,10 +167,34 @@ function Maps({
           Layer {known}
         </Text>
       </Group>
+      <Text size="sm" mt="xs" role="status">
+        {!map.carries_weight
+          ? 'This layer does not read the picture here: changing all patches would not turn its output by two degrees.'
+          : map.converged
+            ? ''
+            : `This map is not sure: its largest error is ${Math.round(100 * map.error)} % of its largest value.`}
+      </Text>
+      <Group gap="sm" mt="xs" wrap="nowrap">
+        <Text size="sm">Colours</Text>
+        <Slider
+          flex={1}
+          min={0}
+          max={1}
+          step={0.05}
+          value={opacity}
+          onChange={setOpacity}
+          label={(value) => `${Math.round(100 * value)} %`}
+          thumbLabel="How much the colours cover the picture"
+        />
+      </Group>
       <Group justify="space-between" align="flex-end" mt="sm">
         <ColourScale
           ends={ends}
-          title={scale === 'each' ? 'Contribution in this layer' : 'Contribution, the same for all layers'}
+          title={
+            scale === 'each'
+              ? 'Turn of this layer’s output, (1 − cos) / 2'
+              : 'Turn of the output, (1 − cos) / 2, all layers alike'
+          }
         />
         <SegmentedControl
           size="xs"
