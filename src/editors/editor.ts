@@ -10,6 +10,7 @@ import { textOf } from '../input/segments.ts';
 import type { AnsweringModel, Query } from '../models/answer.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { checkForm, type Form, type Forms, origins } from './forms.ts';
+import type { WeightChanges } from './gradients/changes.ts';
 import type { SettingsSchema } from './settings.ts';
 
 /** What the model should answer: the target, to this prompt about this picture. */
@@ -125,6 +126,8 @@ export interface Editor {
   with(vlm: Vlm, edits: readonly Edit[]): AnsweringModel;
   /** The model under all edits at once, one after the other in their order; absent: edits of this editor do not combine. */
   chain?(vlm: Vlm, edits: readonly Edit[]): AnsweringModel;
+  /** What edits change of the model's stored weights, all of them together; absent: they act beside the weights, and cannot be written into them. */
+  changes?(vlm: Vlm, edits: readonly Edit[]): Promise<WeightChanges>;
   /**
    * Edits that stay, each made on the model under all those that the sequence made before. `chain` of them is the model they leave. Absent: an edit
    * is made on the unedited model, whatever others there are.

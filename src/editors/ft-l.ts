@@ -13,6 +13,7 @@ import type { Vlm } from '../models/vlm.ts';
 import { Weights } from '../nn/weights.ts';
 import { type Edit, type Editor, type EditRequest, modelId, type Settings, wordsOf } from './editor.ts';
 import type { Forms } from './forms.ts';
+import { changesOf } from './gradients/changes.ts';
 import { feedForward, type NamedWeight, readWeights } from './gradients/chosen-weights.ts';
 import { chainDeltas, type Deltas, denseShapes, denseTensors, tunedOn, withDeltas } from './gradients/deltas.ts';
 import { type DescentSettings, descend } from './gradients/descend.ts';
@@ -80,6 +81,7 @@ export const ftL: Editor = {
   edit,
   with: (vlm, edits) => withDeltas(id, vlm, edits, forms),
   chain: (vlm, edits) => chainDeltas(id, vlm, edits, forms),
+  changes: changesOf,
   sequence: (vlm, _weights, given, earlier = []) => {
     const settings = parseSettings(id, schema, given);
     return tunedOn(

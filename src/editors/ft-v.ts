@@ -22,6 +22,7 @@ import { joined, type Vlm } from '../models/vlm.ts';
 import { Weights } from '../nn/weights.ts';
 import { checkEdits, type Edit, type Editor, type EditRequest, modelId, type Settings, wordsOf } from './editor.ts';
 import type { Forms } from './forms.ts';
+import { changesOf } from './gradients/changes.ts';
 import { connector, connectorWeights, type NamedWeight, readWeights } from './gradients/chosen-weights.ts';
 import {
   addDeltas,
@@ -177,6 +178,7 @@ export const ftV: Editor = {
     checkEdits(id, vlm, edits, forms);
     return under(vlm, edits);
   },
+  changes: changesOf,
   sequence: (vlm, _weights, given, earlier = []) => {
     const settings = parseSettings(id, schema, given);
     return tunedOn(

@@ -54,6 +54,7 @@ import {
   wordsOf,
 } from './editor.ts';
 import type { Forms } from './forms.ts';
+import { changesOf } from './gradients/changes.ts';
 import type { NamedWeight } from './gradients/chosen-weights.ts';
 import {
   chainDeltas,
@@ -321,6 +322,7 @@ export const mend: Editor = {
   edit,
   with: (vlm, edits) => withDeltas(id, vlm, edits, forms),
   chain: (vlm, edits) => chainDeltas(id, vlm, edits, forms),
+  changes: changesOf,
   sequence: (vlm, given, chosen, made = []) => {
     noSettings(id, chosen);
     const weights = needWeights(id, vlm, given, forms.weights);

@@ -5,7 +5,7 @@ import { type ContractWorld, closeContractWorld, openContractWorld } from '../..
 import { writeRandomLlava } from '../tiny-model.ts';
 import { temporaryFolder } from '../tiny-world.ts';
 
-export async function openTinyContract(): Promise<{ world: ContractWorld; close: () => Promise<void> }> {
+export async function openTinyContract(): Promise<{ world: ContractWorld; model: string; close: () => Promise<void> }> {
   const folder = temporaryFolder();
   const model = writeRandomLlava(join(folder, 'model'), { positions: 512 });
   const other = writeRandomLlava(join(folder, 'other'), { positions: 512, seed: 'other' });
@@ -14,5 +14,5 @@ export async function openTinyContract(): Promise<{ world: ContractWorld; close:
     await closeContractWorld(world);
     rmSync(folder, { recursive: true, force: true });
   };
-  return { world, close };
+  return { world, model, close };
 }

@@ -13,6 +13,7 @@ export const command: CommandGroup = {
     disable: entry('switch edits off', () => import('./edits/disable.ts')),
     enable: entry('switch edits on again', () => import('./edits/enable.ts')),
     revert: entry('undo the last change of a set, or restore an earlier revision', () => import('./edits/revert.ts')),
+    export: entry('write the edits as a LoRA adapter for peft, or as a whole model', () => import('./edits/export.ts')),
     merge: entry("take another ledger's edits into a set", () => import('./edits/merge.ts')),
   },
 };

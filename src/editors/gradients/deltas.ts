@@ -51,6 +51,16 @@ export function lowRankOutputs(changes: ReadonlyMap<string, LowRank>): Record<st
   );
 }
 
+/** The weight that a tensor of an edit is the whole change of. */
+export const denseChange = (name: string): string | undefined => (name.startsWith(DENSE) ? name.slice(DENSE.length) : undefined);
+
+/** The weight that a tensor of an edit is the left factor of, with the right one. */
+export function lowRankChange(name: string, tensors: Edit['tensors']): { weight: string; right: Tensor<'float32'> } | undefined {
+  if (!name.startsWith(LEFT)) return undefined;
+  const weight = name.slice(LEFT.length);
+  return { weight, right: tensors.get(RIGHT + weight)! };
+}
+
 /** The sum of the edits' changes, by weight, and of changes `before` them. */
 export async function sumDeltas(vlm: Vlm, edits: readonly Pick<Edit, 'tensors'>[], before: Deltas = new Map()): Promise<Deltas> {
   const total = new Map(before);
@@ -68,9 +78,10 @@ export async function sumDeltas(vlm: Vlm, edits: readonly Pick<Edit, 'tensors'>[
   };
   for (const { tensors } of edits) {
     for (const [name, t] of tensors) {
-      if (name.startsWith(DENSE)) put(name.slice(DENSE.length), t);
-      if (name.startsWith(LEFT))
-        put(name.slice(LEFT.length), await product(vlm, t, tensors.get(RIGHT + name.slice(LEFT.length))!));
+      const whole = denseChange(name);
+      if (whole !== undefined) put(whole, t);
+      const low = lowRankChange(name, tensors);
+      if (low !== undefined) put(low.weight, await product(vlm, t, low.right));
     }
   }
   return total;
@@ -78,7 +89,7 @@ export async function sumDeltas(vlm: Vlm, edits: readonly Pick<Edit, 'tensors'>[
 
 const productGraph = (): Record<string, Node> => ({ y: matmul(input('left', ['o', 'r']), input('right', ['r', 'i'])) });
 
-async function product(vlm: Vlm, left: Tensor<'float32'>, right: Tensor<'float32'>): Promise<Tensor<'float32'>> {
+export async function product(vlm: Vlm, left: Tensor<'float32'>, right: Tensor<'float32'>): Promise<Tensor<'float32'>> {
   return (await (await vlm.program(productGraph)).run({ left, right })).y as Tensor<'float32'>;
 }
 
