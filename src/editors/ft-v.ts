@@ -18,8 +18,9 @@ import { defineRewrite, type Rewrite } from '../models/rewrite.ts';
 import type { Sequence } from '../models/sequence.ts';
 import { Sites } from '../models/sites.ts';
 import { spanInputs } from '../models/spans.ts';
-import { joined, type Vlm } from '../models/vlm.ts';
+import { joined, stackInputs, type Vlm } from '../models/vlm.ts';
 import { Weights } from '../nn/weights.ts';
+import type { Feeds } from '../runtime/program.ts';
 import { checkEdits, type Edit, type Editor, type EditRequest, modelId, type Settings, wordsOf } from './editor.ts';
 import type { Forms } from './forms.ts';
 import { changesOf } from './gradients/changes.ts';
@@ -42,10 +43,11 @@ const id = 'ft-v';
 
 const schema = z.object(descentSettings({ steps: 25, rate: 1e-3, decay: 1e-2, until: 1e-2 }));
 
-/** Features of a picture by the frozen image encoder, [1, n, e]. */
-async function features(vlm: Vlm, { prepared }: Picture): Promise<Tensor<'float32'>> {
+/** What the connector reads of a picture: `features` [1, n, e] by the frozen image encoder, and the encoder's own inputs. */
+async function features(vlm: Vlm, { prepared }: Picture): Promise<Feeds> {
   if (prepared === undefined) throw new Error('an edit of what leads to the visual tokens needs the pictures themselves');
-  return (await readVision(vlm, prepared, ['vision.features']))['vision.features'] as Tensor<'float32'>;
+  const seen = await readVision(vlm, prepared, ['vision.features']);
+  return { ...stackInputs([prepared.pixels()]), features: seen['vision.features']! };
 }
 
 /** Logits at `rows` from the ids of the words and the features of the picture of each input. */
@@ -87,7 +89,7 @@ async function tune(
     build: connectorLoss,
     args: [connectorWeights(vlm)],
     initial: before,
-    feeds: { ...batch.feeds, features: await features(vlm, pictureOf(sequence)), ...targetFeeds(batch) },
+    feeds: { ...batch.feeds, ...(await features(vlm, pictureOf(sequence))), ...targetFeeds(batch) },
     settings,
   });
   const edit: Edit = {
@@ -120,7 +122,7 @@ function changed(vlm: Vlm, deltas: Deltas): AnsweringModel {
   const known = new Map<string, Promise<Tensor<'float32'>>>();
   const visual = async (picture: Picture): Promise<Tensor<'float32'>> => {
     const program = await vlm.program(changedConnector, change);
-    const out = await program.run({ features: await features(vlm, picture), ...change.feeds });
+    const out = await program.run({ ...(await features(vlm, picture)), ...change.feeds });
     return f32(out.visual!.data as Float32Array, out.visual!.shape.slice(1));
   };
   const see = (picture: Picture): Promise<Tensor<'float32'>> => {

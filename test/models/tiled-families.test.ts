@@ -1,0 +1,125 @@
+/**
+ * Families whose pictures become tiles, from the folders of the fixtures: pictures of several shapes side by side, what their visual tokens show, both
+ * attributions, and every kind of editor.
+ */
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { onPictures } from '../../src/attribution/on-pictures.ts';
+import { visualAttribution } from '../../src/attribution/visual-attribution.ts';
+import { editorNamed } from '../../src/editors/index.ts';
+import { evaluateRecords } from '../../src/evaluation/asking.ts';
+import { decodeImage } from '../../src/input/image/decode.ts';
+import { finestView, tokenPlaces } from '../../src/input/image/views.ts';
+import { type EditRecord, loadRecords } from '../../src/input/records.ts';
+import type { RgbImage, Segment } from '../../src/input/segments.ts';
+import { type AnsweringModel, type Query, unedited } from '../../src/models/answer.ts';
+import { loadModel } from '../../src/models/load.ts';
+import type { Vlm } from '../../src/models/vlm.ts';
+import { Random } from '../../src/random.ts';
+import { sharedDir } from '../shared.ts';
+import { temporaryFolder } from '../tiny-world.ts';
+
+const modern = join(sharedDir, 'fixtures-modern');
+const files = ['landscape.png', 'portrait.png', 'square.png', 'thin.png'];
+
+describe.skipIf(!existsSync(modern)).each(['tiny-smolvlm', 'tiny-llava_onevision'])('%s', (name) => {
+  const folder = temporaryFolder();
+  let vlm: Vlm;
+  let images: RgbImage[];
+  let records: EditRecord[];
+  let queries: Query[];
+  let both: Segment[];
+
+  beforeAll(async () => {
+    vlm = loadModel(join(modern, name), { threads: 1 });
+    images = await Promise.all(files.map((file) => decodeImage(join(modern, 'images', file))));
+    const list = Array.from({ length: 8 }, (_, i) => ({
+      ...{ src: 'what is it?', pred: 'a', rephrase: 'which is it?', alt: ['cat', 'dog'][i % 2] },
+      ...{ loc: 'is a cat red', loc_ans: 'no', image: files[i % 4], image_rephrase: files[(i + 1) % 4] },
+      ...{ m_loc: files[(i + 2) % 4], m_loc_q: 'is it red?', m_loc_a: 'yes' },
+    }));
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, 'vqa.json'), JSON.stringify(list));
+    records = loadRecords(join(folder, 'vqa.json'), join(modern, 'images'));
+    both = [{ text: 'is ' }, { picture: images[0]! }, { text: ' or ' }, { picture: images[3]! }, { text: ' red?' }];
+    queries = [
+      { prompt: both, target: 'wide' },
+      { prompt: 'what is it?', image: images[1], target: 'cat' },
+      { prompt: 'what is it?', image: images[2], target: 'dog' },
+      { prompt: 'is a cat red?', target: 'no' },
+    ];
+  });
+  afterAll(async () => {
+    await vlm.release();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  const logProbs = async (model: AnsweringModel, asked: readonly Query[]): Promise<number[][]> =>
+    (await model.answerTargets(asked)).map((answer) => [...answer.logProbs]);
+  const worst = (a: number[][], b: number[][]): number => Math.max(...a.flat().map((x, i) => Math.abs(x - b.flat()[i]!)));
+
+  test('inputs of any kind asked together are answered as alone', async () => {
+    const alone = (await Promise.all(queries.map((query) => logProbs(unedited(vlm), [query])))).flat();
+    expect(worst(await logProbs(unedited(vlm), queries), alone)).toBeLessThan(1e-4);
+    const options = { maxNewTokens: 5 };
+    const said = (await Promise.all(queries.map((query) => unedited(vlm).generate([query], options)))).flat();
+    expect(await unedited(vlm).generate(queries, options)).toEqual(said);
+  });
+
+  test('every visual token knows its view, its tile and its rectangle', () => {
+    const { views, count } = vlm.layout({ prompt: 'x', image: images[0] }).pictures[0]!;
+    const places = tokenPlaces(views!, count);
+    const [tiles, whole] = ['tiles', 'whole'].map((of) => places.filter((place) => place?.view.of === of));
+    const { width, height } = images[0]!;
+    expect(whole![0]!.region).toMatchObject({ left: 0, top: 0 });
+    expect(whole!.at(-1)!.region).toMatchObject({ left: expect.closeTo(width - whole![0]!.region.width) });
+    const rows = finestView(views!).grid[0];
+    expect(tiles!.length).toBe(rows * finestView(views!).grid[1]);
+    // one after each row of LLaVA-OneVision's tiles, none of SmolVLM, whose rows end with a word
+    expect(places.filter((place) => place === undefined)).toHaveLength(name === 'tiny-smolvlm' ? 0 : rows);
+    if (name === 'tiny-smolvlm') {
+      expect(places.slice(0, 8).map((place) => place!.tile)).toEqual([0, 0, 0, 0, 1, 1, 1, 1].map((column) => [0, column]));
+      expect(places[4]!.region).toEqual({ left: width / 3, top: 0, width: width / 6, height: height / 4 });
+    }
+  });
+
+  test('both pictures of a prompt have maps', async () => {
+    const batch = await vlm.batch([vlm.layout({ prompt: both })]);
+    const { values } = await visualAttribution(vlm, batch, { layer: 1, draws: 2, random: new Random(1) });
+    const { pictures } = batch.sequences[0]!;
+    expect(values).toHaveLength(pictures[0]!.count + pictures[1]!.count);
+    const maps = (await onPictures(vlm, batch.sequences[0]!))(values);
+    maps.forEach((map, i) => {
+      const view = finestView(pictures[i]!.views!);
+      expect(map.grid).toEqual(view.grid);
+      expect(map.values).toEqual(view.tokens.map((token) => values[token + (i === 0 ? 0 : pictures[0]!.count)]));
+    });
+  });
+
+  // SERAC's own parts are the same for all families and take half a minute; one of them is enough.
+  const editors = ['vead', 'mend', 'ke', ...(name === 'tiny-smolvlm' ? ['serac'] : []), 'lte', 'tp', 'ike', 'ft-l', 'ft-v'];
+  test.each(editors)('%s trains, edits and is evaluated', async (id) => {
+    const editor = await editorNamed(id);
+    const settings: Record<string, Record<string, number | boolean | number[]>> = {
+      vead: { width: 16, heads: 2, influenceWidth: 16, sampled: 4, traced: [2] },
+      ke: { window: 6, lstm: 8, condition: 8 },
+    };
+    const options = { out: join(folder, id), seed: 1, steps: 2, batch: 2, settings: settings[id] ?? {} };
+    const given = id === 'tp' || id === 'ike' ? { out: options.out, seed: 1, settings: {} } : options;
+    const weights = editor.trained
+      ? await editor.train!(vlm, records, id === 'vead' ? { ...options, layer: 1 } : given)
+      : undefined;
+    const requests = id === 'ft-v' || id === 'serac' ? [queries[1]!] : [queries[0]!, queries[1]!];
+    const edits = await editor.edit(vlm, requests, weights);
+    const asked = [requests[0]!, queries[2]!, queries[3]!];
+    const under = editor.with(vlm, edits.slice(0, 1));
+    const after = await logProbs(under, asked);
+    expect(after.flat().every(Number.isFinite)).toBe(true);
+    const alone = (await Promise.all(asked.map((query) => logProbs(under, [query])))).flat();
+    expect(worst(after, alone)).toBeLessThan(1e-3);
+    if (editor.promises.textUntouched) expect(after[2]).toEqual((await logProbs(unedited(vlm), [queries[3]!]))[0]);
+    const { metrics } = await evaluateRecords(vlm, editor, weights, records.slice(0, 2));
+    expect(metrics.average).toBeGreaterThanOrEqual(0);
+  });
+});
