@@ -46,7 +46,6 @@ export async function checkVisual(subject: Subject): Promise<void> {
   const { fixture, vlm, checks } = subject;
   for (const [i, { case: c, layer, positions }] of fixture.meta.visual_attribution.entries()) {
     const of = fixture.meta.cases[c];
-    const expected = fixture.tensor(`attribution.${i}.contribution`);
     if (of === undefined)
       throw new Error(`visual_attribution ${i} names case ${c}; there are ${fixture.meta.cases.length} cases`);
     const batch = await batchOf(subject, await askedIn(subject, of));
@@ -61,15 +60,21 @@ export async function checkVisual(subject: Subject): Promise<void> {
     const given = fixture.tensor(`attribution.${i}.attention_input`);
     if (given !== undefined)
       checks.values('visual.attention-input', tolerances.hidden, `attribution.${i}.attention_input`, own.data, given.data);
-    if (expected === undefined) continue;
-    const noise = fixture.need(`attribution.${i}.noise`);
-    for (const [check, input] of [
-      ['visual.contribution', given],
-      ['visual.contribution-own-input', own],
-    ] as const) {
-      if (input === undefined) continue;
-      const found = await contributionOf(vlm, layer, input, tokens, noise, promptEnd, 'norm', undefined, batch.feeds.positions);
-      checks.values(check, tolerances.contribution, `attribution.${i}.contribution`, found.data, expected.data);
+    for (const name of ['contribution', 'contribution_residual'] as const) {
+      const expected = fixture.tensor(`attribution.${i}.${name}`);
+      if (expected === undefined) continue;
+      const noise = fixture.need(`attribution.${i}.noise`);
+      const residual = name === 'contribution_residual';
+      const { positions: places } = batch.feeds;
+      for (const [suffix, input] of [
+        ['', given],
+        ['-own-input', own],
+      ] as const) {
+        if (input === undefined) continue;
+        const found = await contributionOf(vlm, layer, input, tokens, noise, promptEnd, 'norm', undefined, places, residual);
+        const check = `visual.${residual ? 'contribution-residual' : 'contribution'}${suffix}`;
+        checks.values(check, tolerances.contribution, `attribution.${i}.${name}`, found.data, expected.data);
+      }
     }
   }
 }

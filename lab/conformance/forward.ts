@@ -2,7 +2,9 @@
 import type { Tensor } from '../../src/graph/dtype.ts';
 import type { Batch } from '../../src/models/batch.ts';
 import { generate } from '../../src/models/generate.ts';
+import { biasInput, windowsOf } from '../../src/models/sight.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
+import { compile } from '../../src/runtime/node.ts';
 import { tolerances } from './checks.ts';
 import { askedIn, batchOf, type Subject } from './subject.ts';
 import { couldSay, logitsAt } from './undecided.ts';
@@ -30,6 +32,34 @@ export async function checkForward(subject: Subject): Promise<void> {
       const expected = fixture.tensor(`${c}.${tensor}`);
       if (expected !== undefined)
         checks.values(check, tolerance, `${c}.${tensor}`, (out[site] as Tensor<'float32'>).data, expected.data);
+    }
+  }
+}
+
+/** What tokens see, where layers do not simply see all that stands before. */
+export async function checkMasks(subject: Subject): Promise<void> {
+  const { fixture, vlm, checks } = subject;
+  const { decoder } = vlm;
+  for (const [c, one] of fixture.meta.cases.entries()) {
+    for (const [type, finite] of [
+      ['sliding_attention', true],
+      ['full_attention', false],
+    ] as const) {
+      const expected = fixture.tensor(`${c}.mask.${type}`);
+      if (expected === undefined) continue;
+      const kind = windowsOf(decoder).findIndex((window) => Number.isFinite(window) === finite);
+      const batch = await batchOf(subject, await askedIn(subject, one));
+      const program = await compile({ bias: biasInput(decoder, 'b', 'l') });
+      const { bias } = await program.run(batch.feeds);
+      await program.release();
+      const size = batch.length ** 2;
+      const seen = (bias!.data as Float32Array).subarray(kind * size, (kind + 1) * size);
+      checks.equal(
+        'masks',
+        `${c}.mask.${type}`,
+        Array.from(seen, (x) => Number(x === 0)),
+        Array.from(expected.data),
+      );
     }
   }
 }

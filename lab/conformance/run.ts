@@ -4,7 +4,7 @@ import { checkModules, checkVisual } from './attribution.ts';
 import { type Check, Checks } from './checks.ts';
 import { checkEvaluation } from './evaluation.ts';
 import { fixtureModels, openFixture } from './fixture.ts';
-import { checkForward, checkGreedy } from './forward.ts';
+import { checkForward, checkGreedy, checkMasks } from './forward.ts';
 import { checkPixels, checkSizes, checkTokens } from './inputs.ts';
 import { checkLiveEdit } from './live-edit.ts';
 import { checkGrids, checkMessages } from './messages.ts';
@@ -36,6 +36,7 @@ const parts: Record<string, (subject: Subject) => void | Promise<void>> = {
   pixels: checkPixels,
   vision: checkVision,
   forward: checkForward,
+  masks: checkMasks,
   greedy: checkGreedy,
   modules: checkModules,
   visual: checkVisual,

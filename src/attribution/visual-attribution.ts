@@ -92,6 +92,7 @@ export function attentionInput(decoder: Decoder, layer: number, w: Weights, h: N
  * @param ends int64 [b], flat position b * l + N of the query
  * @param visible additive bias [b, l] of the row N: 0 at positions up to N
  * @param hidden h[l-1] [b, l, d] where the noise goes in before the norm; absent: the noise is added to x
+ * @param compared what of the attention module's output is compared; default: the output itself
  */
 export function influence(
   decoder: Decoder,
@@ -104,6 +105,7 @@ export function influence(
   ends: Node,
   visible: Node,
   hidden?: Node,
+  compared = (output: Node): Node => output,
 ): Node {
   const { heads: h, headWidth: k, hidden: d } = decoder;
   const [b, l] = x.shape as [Dim, Dim];
@@ -139,7 +141,7 @@ export function influence(
   const mixed = add(mul(share(sub(othersLog, s2)), othersOut), mul(share(sub(s2, othersLog)), ownOut));
   const dirty = decoder.output(layer, reshape(transpose(mixed, [0, 2, 3, 1, 4]), [b, ts, mulDim(h, k)]), w);
   const clean = decoder.output(layer, reshape(transpose(matmul(softmax(scores), value), [0, 2, 1, 3]), [b, 1, mulDim(h, k)]), w);
-  return reshape(distance(dirty, clean), [b, t, s]);
+  return reshape(distance(compared(dirty), compared(clean)), [b, t, s]);
 }
 
 /** 1 − cos(a, b) as ½ |a/|a| − b/|b||², which keeps its digits where the two are nearly equal. */
@@ -218,12 +220,24 @@ export function deviation(x: Float32Array): number {
   return Math.sqrt(squares / x.length);
 }
 
-function influenceProgram(vlm: Vlm, layer: number, noiseAt: NoiseAt, rewrite?: Rewrite): Promise<Program> {
+function influenceProgram(
+  vlm: Vlm,
+  layer: number,
+  noiseAt: NoiseAt,
+  rewrite: Rewrite | undefined,
+  residual: boolean,
+): Promise<Program> {
   const replace = rewrite !== undefined && rewrite.replace.size > 0 ? rewrite : undefined;
-  return vlm.program(influenceGraph, layer, noiseAt, replace);
+  return vlm.program(influenceGraph, layer, noiseAt, replace, residual);
 }
 
-function influenceGraph({ decoder }: Vlm, layer: number, noiseAt: NoiseAt, rewrite: Rewrite | undefined): Record<string, Node> {
+function influenceGraph(
+  { decoder }: Vlm,
+  layer: number,
+  noiseAt: NoiseAt,
+  rewrite: Rewrite | undefined,
+  residual: boolean,
+): Record<string, Node> {
   const d = decoder.hidden;
   const w = new Weights(rewrite?.replace);
   const state = input('state', ['b', 'l', d]);
@@ -239,6 +253,7 @@ function influenceGraph({ decoder }: Vlm, layer: number, noiseAt: NoiseAt, rewri
     input('ends', ['b'], 'int64'),
     input('visible', ['b', 'l']),
     noiseAt === 'hidden' ? state : undefined,
+    residual ? (output) => decoder.afterAttention?.(layer, output, w) ?? output : undefined,
   );
   return { contribution: mul(distances, 0.5) };
 }
@@ -261,6 +276,7 @@ const RUN_FLOATS = 16e6;
  * @param state [l, d]: the attention module's input, or h[l-1] when the noise is before the norm
  * @param noise [t, s, d] or [s, d] shared by all tokens
  * @param positions of the sequence, [1, l] or [axes, 1, l]; 0, 1, 2, … when left out
+ * @param residual whether what is added to the residual stream is compared instead of the attention module's output
  */
 export async function contributionOf(
   vlm: Vlm,
@@ -272,11 +288,12 @@ export async function contributionOf(
   noiseAt: NoiseAt = 'norm',
   rewrite?: Rewrite,
   positions?: Tensor,
+  residual = false,
 ): Promise<Tensor<'float32'>> {
   const [l, d] = state.shape as [number, number];
   const shared = noise.shape.length === 2;
   const s = noise.shape[shared ? 0 : 1]!;
-  const program = await influenceProgram(vlm, layer, noiseAt, rewrite);
+  const program = await influenceProgram(vlm, layer, noiseAt, rewrite, residual);
   const out = new Float32Array(tokens.length * s);
   const { heads, headWidth } = vlm.decoder;
   const perRun = Math.max(1, Math.floor(RUN_FLOATS / (s * (2 * d + 2 * heads * headWidth) + 2 * heads * l)));
