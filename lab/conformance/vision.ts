@@ -1,6 +1,7 @@
 /** The image encoder: every layer, what replaces the placeholders, and what is added after decoder layers. */
 import type { Node, Tensor } from '../../src/graph/index.ts';
 import { pictureCount } from '../../src/input/segments.ts';
+import { visualPart } from '../../src/models/deep.ts';
 import { Sites } from '../../src/models/sites.ts';
 import { joined, stackInputs, type Vlm } from '../../src/models/vlm.ts';
 import { Weights } from '../../src/nn/weights.ts';
@@ -33,6 +34,18 @@ export async function checkVision(subject: Subject): Promise<void> {
     }
     if (features === undefined) continue;
     const seen = joined(await Promise.all(pictures.map((picture) => picture.see())));
-    checks.values('vision.features', tolerances.hidden, `${c}.features`, seen.data, features.data);
+    const { hidden: d, deepLayers = 0 } = vlm.decoder;
+    checks.values('vision.features', tolerances.hidden, `${c}.features`, visualPart(seen, 0, d).data, features.data);
+    for (let k = 0; k < deepLayers; k++) {
+      const expected = fixture.tensor(`${c}.deepstack.${k}`);
+      if (expected !== undefined)
+        checks.values(
+          'vision.deepstack',
+          tolerances.hidden,
+          `${c}.deepstack.${k}`,
+          visualPart(seen, k + 1, d).data,
+          expected.data,
+        );
+    }
   }
 }

@@ -50,8 +50,8 @@ export function placeVisual(
   };
 }
 
-/** One part of rows [n, parts d]. */
-function partOf({ data, shape }: Tensor<'float32'>, part: number, d: number): Tensor<'float32'> {
+/** One part of visual tokens [n, d (1 + layers)]: 0 stands in the place of embeddings. */
+export function visualPart({ data, shape }: Tensor<'float32'>, part: number, d: number): Tensor<'float32'> {
   const [n, width] = shape as [number, number];
   if (width === d) return { dtype: 'float32', data, shape };
   const out = new Float32Array(n * d);
@@ -65,10 +65,10 @@ function partOf({ data, shape }: Tensor<'float32'>, part: number, d: number): Te
  */
 export function visualFeedsOf(decoder: Decoder, batch: BatchShape, tokens: readonly Tensor<'float32'>[]): Feeds {
   const { hidden: d, deepLayers = 0 } = decoder;
-  const feeds: Record<string, Tensor> = { visual: stackPadded(tokens.map((own) => partOf(own, 0, d))) };
+  const feeds: Record<string, Tensor> = { visual: stackPadded(tokens.map((own) => visualPart(own, 0, d))) };
   for (let i = 0; i < deepLayers; i++) {
     const rows = batch.sequences.map((sequence, n) => {
-      const part = partOf(tokens[n]!, i + 1, d).data;
+      const part = visualPart(tokens[n]!, i + 1, d).data;
       const out = new Float32Array(sequence.ids.length * d);
       visualPlaces(sequence).forEach((place, token) => {
         out.set(part.subarray(token * d, (token + 1) * d), place * d);

@@ -6,6 +6,8 @@ import { internVlFamily } from './internvl.ts';
 import { llavaFamily } from './llava.ts';
 import { llavaOneVisionFamily } from './llava-onevision.ts';
 import { miniGpt4Family } from './minigpt4.ts';
+import { qwen25VlFamily } from './qwen2-5-vl.ts';
+import { qwen3VlFamily } from './qwen3-vl.ts';
 import { smolVlmFamily } from './smolvlm.ts';
 
 export const families = {
@@ -13,6 +15,8 @@ export const families = {
   'blip-2': blip2Family,
   minigpt4: miniGpt4Family,
   smolvlm: smolVlmFamily,
+  qwen2_5_vl: qwen25VlFamily,
+  qwen3_vl: qwen3VlFamily,
   internvl: internVlFamily,
   gemma3: gemma3Family,
   llava_onevision: llavaOneVisionFamily,

@@ -97,14 +97,14 @@ export function rotation(positions: number, width: number, theta: number, scalin
 }
 
 /**
- * Rotary positions with several axes, of which each turns pairs of its own: int64 [axes, b, l].
+ * Cosines and sines [b l, k/2] of tokens whose positions have several axes, of which each turns pairs of its own: int64 [axes, b, l].
  * @param axisOf the axis that turns pair j of a head @param turns of every pair per position
  */
-export function axialRotation(
+export function axialTables(
   axes: number,
   axisOf: (pair: number) => number,
   { turns, attention }: { turns: Float32Array; attention: number },
-): (at: Node) => Rotation {
+): (at: Node) => { cos: Node; sin: Node } {
   const half = turns.length;
   const own = new Float32Array(axes * half);
   turns.forEach((turn, j) => {
@@ -112,13 +112,22 @@ export function axialRotation(
   });
   const byAxis = constant(f32(own, [axes, half]));
   return (at) => {
-    const [, b, l] = at.shape as [number, Dim, Dim];
-    const tokens = mulDim(b, l);
+    const tokens = mulDim(...at.shape.slice(1));
     // All terms of a sum but one are 0, so that the product rounds as the position times the turn does.
     const angles = matmul(reshape(cast(at, 'float32'), [axes, tokens]), byAxis, true);
-    const [c, s] = [cos(angles), sin(angles)].map((table) => (attention === 1 ? table : mul(table, attention))) as [Node, Node];
-    const rows = reshape(range(tokens), [b, l]);
-    return (x) => rotary(x, rows, c, s);
+    const by = (table: Node): Node => (attention === 1 ? table : mul(table, attention));
+    return { cos: by(cos(angles)), sin: by(sin(angles)) };
+  };
+}
+
+/** Rotary positions with several axes: int64 [axes, b, l]. */
+export function axialRotation(...of: Parameters<typeof axialTables>): (at: Node) => Rotation {
+  const tables = axialTables(...of);
+  return (at) => {
+    const turned = tables(at);
+    const [, b, l] = at.shape as [number, Dim, Dim];
+    const rows = reshape(range(mulDim(b, l)), [b, l]);
+    return (x) => rotary(x, rows, turned.cos, turned.sin);
   };
 }
 

@@ -400,7 +400,7 @@ function visionProgram({ architecture }: Vlm): Record<string, Node> {
 /** What the image encoder reads of pictures of one shape, [b, ...] each. */
 export const stackInputs = (pictures: readonly Readonly<Record<string, Tensor>>[]): Record<string, Tensor> =>
   Object.fromEntries(
-    Object.keys(pictures[0]!).map((name) => [name, stack(pictures.map((pixels) => pixels[name] as Tensor<'float32'>))]),
+    Object.keys(pictures[0]!).map((name) => [name, stack(pictures.map((pixels) => pixels[name] as Tensor<'float32' | 'int64'>))]),
   );
 
 /** Visual tokens of inputs with pictures, in the order of the pictures: see `visualFeedsOf`. */

@@ -126,10 +126,21 @@ const qwenSettings = z.preprocess(
 /**
  * Qwen2.5-VL and Qwen3-VL: [rows columns, 3 frames patch²].
  * @param limits of the picture's area that take the place of the settings'
+ * @param reads what the image encoder reads
+ * @throws Error when the settings are for an image encoder that reads other patches
  */
-export function qwenProcessor(given: ImageSettings, limits: { minPixels?: number; maxPixels?: number } = {}): PictureProcessor {
+export function qwenProcessor(
+  given: ImageSettings,
+  limits: { minPixels?: number; maxPixels?: number } = {},
+  reads: { patch_size?: number; merge_size?: number; temporal_patch_size?: number } = {},
+): PictureProcessor {
   const config = parseConfig(given.name, qwenSettings, given.settings);
   const { patch_size: patch, merge_size: merge, temporal_patch_size: frames, size } = config;
+  for (const field of ['patch_size', 'merge_size', 'temporal_patch_size'] as const)
+    if (reads[field] !== undefined && reads[field] !== config[field])
+      throw new Error(
+        `${given.name}: ${field} is ${config[field]}, but the image encoder of config.json reads ${reads[field]}; use the processor's file that was published with this model`,
+      );
   const { minPixels = size.shortest_edge, maxPixels = size.longest_edge } = limits;
   const settings = pixelSettings(config);
   return {
