@@ -7,10 +7,12 @@
 import { f32, i64, type Tensor } from '../../src/graph/dtype.ts';
 import {
   add,
+  addDim,
   argMax,
   cast,
   concat,
   crossEntropy,
+  type Dim,
   equal,
   gather,
   input,
@@ -18,11 +20,12 @@ import {
   mul,
   mulDim,
   type Node,
+  pad,
   reshape,
   slice,
+  subDim,
   sum,
 } from '../../src/graph/index.ts';
-import type { Architecture } from '../../src/models/architecture.ts';
 import { type SplitStates, splitLayer, splitStates, textInPlace } from '../../src/models/forward.ts';
 import { Sites } from '../../src/models/sites.ts';
 import { causalBlocks } from '../../src/nn/layers.ts';
@@ -32,28 +35,31 @@ import { compile } from '../../src/runtime/node.ts';
 import type { Atlas } from '../world/atlas.ts';
 import { allConcepts, colors, concept } from '../world/concepts.ts';
 import { lessonScene } from '../world/lessons.ts';
+import { squareShape } from '../world/scene.ts';
 import { eosId, WorldEncoder } from '../world/vocabulary.ts';
-import { fixedOf, homeCells } from './homes.ts';
+import { cellsOf, homeCells } from './homes.ts';
+import type { Mini } from './minis.ts';
 import { type Prefix, pack } from './pack.ts';
-import { pixelValues } from './pixels.ts';
+import { scenePictures } from './pictures.ts';
 import type { DecoderStage } from './stages.ts';
 
 /** Layers that the lens loss looks at: those that an editor may be inserted after. */
 const lensLayers = [0, 1, 2];
 
 export async function decoderTrainer(
-  architecture: Architecture,
+  mini: Mini,
   tower: ReadonlyMap<string, Tensor<'float32'>>,
   initial: ReadonlyMap<string, Tensor<'float32'>>,
   stage: DecoderStage,
-  visionWidth: number,
-  prefix: Prefix,
+  prefixOf: (grid: readonly [number, number]) => Prefix,
   atlas: Atlas,
   seed: string | number,
   threads: number | undefined,
 ): Promise<{ trainer: Trainer; feeds: (step: number) => Promise<Record<string, Tensor>>; kinds: () => readonly string[] }> {
-  const { decoder } = architecture;
-  const { size: imageSize, count: visualTokens } = fixedOf(architecture);
+  const { architecture, visionWidth } = mini;
+  const { decoder, fixed } = architecture;
+  const pictures = scenePictures(mini);
+  const visualTokens: Dim = fixed?.count ?? 'v';
   const d = decoder.hidden;
 
   const towerSites = new Sites();
@@ -66,16 +72,23 @@ export async function decoderTrainer(
   const w = new Weights();
   const features = input('features', ['s', towerSites.get('vision.features').dim(1), visionWidth]);
   const sites = new Sites(new Map([['vision.features', () => features]]));
-  const visual = architecture.vision({ pixels: input('pixels', ['s', 3, ...imageSize]) }, w, sites);
+  // What stands before the features is no part of the program.
+  const pixels = fixed === undefined ? architecture.pixels() : { pixels: input('pixels', ['s', 3, ...fixed.size]) };
+  const wide = architecture.vision(pixels, w, sites);
   const ids = input('ids', ['s', 'l'], 'int64');
-  const positions = input('positions', ['s', 'l'], 'int64');
+  const axes = decoder.positionAxes ?? 1;
+  const positions = input('positions', axes === 1 ? ['s', 'l'] : [axes, 's', 'l'], 'int64');
   const bias = input('bias', ['s', 1, 'l', 'l']);
   const words = decoder.embed(ids, w);
-  const start = prefix.before.length;
+  const start = prefixOf(pictures.gridOf(squareShape)).before.length;
+  const length = addDim(start, visualTokens);
+  const parts = decoder.deepLayers ?? 0;
+  const visual = parts === 0 ? wide : slice(wide, 2, 0, d);
+  const deep = (layer: number): Node | undefined =>
+    layer < parts ? pad(slice(wide, 2, (layer + 1) * d, (layer + 2) * d), 1, start, subDim('l', length)) : undefined;
   const begin = start === 0 ? [] : [slice(words, 1, 0, start)];
-  const entered = decoder.enter(concat([...begin, visual, slice(words, 1, start + visualTokens, 'l')], 1), positions, w);
+  const entered = decoder.enter(concat([...begin, visual, slice(words, 1, length, 'l')], 1), positions, w);
   // Text and picture as two parts: up to `rereadAfter`, the text of a scene may stand behind the picture of another.
-  const length = start + visualTokens;
   const order = input('order', ['s'], 'int64');
   let x = splitStates(entered, length);
   const states: SplitStates[] = [];
@@ -87,7 +100,8 @@ export async function decoderTrainer(
       positions,
       bias,
       length,
-      blocks: causalBlocks(length),
+      blocks: typeof length === 'number' ? causalBlocks(length) : [],
+      deep,
       spread,
     });
     states.push(x);
@@ -142,7 +156,7 @@ export async function decoderTrainer(
   const wordIds = allConcepts.map((c) => encoder.id(`▁${concept(c).word}`));
   const colorIds = colors.map((c) => encoder.id(`▁${c.name}`));
   let kinds: readonly string[] = [];
-  const homes = homeCells(architecture);
+  const homesOf = (grid: readonly [number, number]): number[] => (fixed === undefined ? cellsOf(grid) : homeCells(architecture));
   const [top, bottom, left, right] = ['top', 'bottom', 'left', 'right'].map((word) => encoder.id(`▁${word}`)) as [
     number,
     number,
@@ -153,6 +167,9 @@ export async function decoderTrainer(
     trainer,
     kinds: () => kinds,
     feeds: async (step) => {
+      const shape = pictures.shapeOf(step);
+      const grid = pictures.gridOf(shape);
+      const homes = homesOf(grid);
       const scenes = Array.from({ length: stage.scenes }, (_, i) =>
         lessonScene(atlas, `${seed}/decoder`, (step - 1) * stage.scenes + i, {
           perScene: stage.lessons,
@@ -160,15 +177,16 @@ export async function decoderTrainer(
           facts: stage.facts,
           doubles: stage.doubles,
           weights: stage.lessonWeights,
+          shape,
         }),
       );
-      const seen = await towerProgram.run({
-        pixels: pixelValues(
+      const seen = await towerProgram.run(
+        pictures.feeds(
           scenes.map((s) => s.image),
-          imageSize[0],
+          shape,
         ),
-      });
-      const packed = pack(scenes, prefix);
+      );
+      const packed = pack(scenes, prefixOf(grid));
       const r = packed.rows.length;
       const moved = Math.round(stage.reread * scenes.length);
       const isMoved = packed.rows.map((row) => Math.floor(row / packed.length) < moved);
@@ -180,7 +198,7 @@ export async function decoderTrainer(
       const atHome = (of: (scene: (typeof scenes)[number], cell: number) => number): Tensor =>
         i64(
           scenes.flatMap((scene) => homes.map((cell) => of(scene, cell))),
-          [scenes.length, visualTokens],
+          [scenes.length, homes.length],
         );
       return {
         ...packed.feeds,

@@ -43,7 +43,9 @@ export function writeMini(
   const json = (name: string, value: unknown): void => writeFileAtomic(join(out, name), `${JSON.stringify(value, null, 2)}\n`);
   json('config.json', mini.config);
   json('preprocessor_config.json', mini.preprocessor);
-  json('generation_config.json', { bos_token_id: mini.bos === '<s>' ? bosId : eosId, eos_token_id: eosId, pad_token_id: padId });
-  writeTokenizer(out, { bos: mini.bos });
+  const begins = mini.bos === null ? {} : { bos_token_id: mini.bos === '<s>' ? bosId : eosId };
+  json('generation_config.json', { ...begins, eos_token_id: eosId, pad_token_id: padId });
+  if (mini.chatTemplate !== undefined) writeFileAtomic(join(out, 'chat_template.jinja'), mini.chatTemplate);
+  writeTokenizer(out, { ...mini.tokenizer, bos: mini.bos });
   writeSafetensors(join(out, 'model.safetensors'), half, { format: 'pt', ...metadata });
 }

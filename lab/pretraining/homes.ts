@@ -25,11 +25,18 @@ function gridSide(architecture: Architecture): number {
   return side;
 }
 
-/** Cell of the scene (2 x 2, reading order) that each visual token is at home in. */
+/** Cell of the scene (2 x 2, reading order) that each place of a grid lies in. */
+export function cellsOf([rows, columns]: readonly [number, number]): number[] {
+  return Array.from(
+    { length: rows * columns },
+    (_, i) => 2 * Math.floor((2 * Math.floor(i / columns)) / rows) + Math.floor((2 * (i % columns)) / columns),
+  );
+}
+
+/** Cell of the scene that each visual token is at home in, where pictures have one size. */
 export function homeCells(architecture: Architecture): number[] {
   const side = gridSide(architecture);
-  const half = (i: number): number => Math.floor((2 * i) / side);
-  return Array.from({ length: side * side }, (_, i) => 2 * half(Math.floor(i / side)) + half(i % side));
+  return cellsOf([side, side]);
 }
 
 /** Share of each patch in each visual token's home, [v, patches]: the overlap of the token's grid cell with the patch. */

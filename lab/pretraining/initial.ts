@@ -19,7 +19,9 @@ const KEY_NOISE = 0.44;
 function gainOf(name: string): number {
   if (/crossattention\.\w+\.(query|key)\.weight$/.test(name)) return 1.5;
   if (/[Qq]former.*\.attention\.output\.dense\.weight$/.test(name)) return 0.2;
-  if (/^vision|visual_encoder|[Qq]former/.test(name)) return 0.6;
+  if (/deepstack_merger_list\.\d+\.linear_fc2\.weight$/.test(name)) return 0.3;
+  if (/\.merger\.linear_fc2\.weight$/.test(name)) return 1.5;
+  if (/^vision|^model\.visual\.blocks|visual_encoder|[Qq]former/.test(name)) return 0.6;
   if (/(o_proj|down_proj|out_proj|fc2)\.weight$/.test(name)) return 0.3;
   if (/linear_1\.weight$/.test(name)) return 0.1;
   if (/(linear_2|projection|llama_proj)\.weight$/.test(name)) return 1.5;

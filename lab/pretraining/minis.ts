@@ -2,10 +2,14 @@
 
 import type { Tensor } from '../../src/graph/dtype.ts';
 import type { Architecture } from '../../src/models/architecture.ts';
+import type { TokenizerOptions } from '../world/vocabulary.ts';
 import { miniBlip2Opt } from './minis/blip2-opt.ts';
 import { miniLlava } from './minis/llava.ts';
 import { miniMiniGpt4 } from './minis/minigpt4.ts';
+import { miniQwen3Vl } from './minis/qwen3-vl.ts';
+import type { ScenePictures } from './pictures.ts';
 import type { DecoderStage } from './stages.ts';
+import type { VisionStage } from './vision.ts';
 
 /** What a mini takes over from another: a weight of that one gives weights of this one, or none. */
 export interface Part {
@@ -20,8 +24,16 @@ export interface Mini {
   /** preprocessor_config.json */
   preprocessor: Record<string, unknown>;
   architecture: Architecture;
-  /** the token before every text */
-  bos: '<s>' | '</s>';
+  /** the token before every text; null: none */
+  bos: '<s>' | '</s>' | null;
+  /** what its tokenizer has of its own */
+  tokenizer?: Omit<TokenizerOptions, 'bos'>;
+  /** chat_template.jinja */
+  chatTemplate?: string;
+  /** scenes as its pictures; absent: all have the architecture's one size */
+  pictures?: ScenePictures;
+  /** of stage 1, other than usual */
+  vision?: Partial<VisionStage>;
   /** text-only facts are learned without that token */
   bareFacts?: boolean;
   /** what decoder and connector learn, stage by stage; a stage may have one decoder layer more than the one before */
@@ -51,4 +63,5 @@ export const minis: Readonly<Record<string, () => Mini>> = {
   'mini-llava': () => miniLlava(),
   'mini-blip2-opt': () => miniBlip2Opt(),
   'mini-minigpt4': () => miniMiniGpt4(),
+  'mini-qwen3-vl': () => miniQwen3Vl(),
 };

@@ -14,12 +14,14 @@ export interface Prefix {
   visualTokens: number;
   /** the lesson's text begins what the tokenizer sees; otherwise a line break stands before it */
   begins?: boolean;
+  /** positions of all of these tokens on several axes, and of the text behind them; absent: 0, 1, 2, … */
+  places?: { readonly axes: readonly (readonly number[])[]; readonly next: number };
   /** tokens before a text without a picture */
   text?: readonly number[];
 }
 
 export interface Packed {
-  /** ids [s, l], positions [s, l], bias [s, 1, l, l] */
+  /** ids [s, l], positions [s, l] or [axes, s, l], bias [s, 1, l, l] */
   feeds: Record<string, Tensor>;
   length: number;
   /** flat positions [r] whose next token is learned, that token, and its weight (weights sum to 1) */
@@ -47,7 +49,13 @@ export function pack(scenes: readonly LessonScene[], prefix: Prefix, weightOf: (
   const length = Math.max(...blocks.map((list) => list.reduce((sum, block) => sum + lengthOf(block), start)));
   const s = scenes.length;
   const ids = new BigInt64Array(s * length);
-  const positions = new BigInt64Array(s * length);
+  const { axes, next } = prefix.places ?? { axes: [Array.from({ length: start }, (_, i) => i)], next: start };
+  const positions = new BigInt64Array(axes.length * s * length);
+  const placeAt = (at: number, of: (axis: number) => number): void => {
+    axes.forEach((_, axis) => {
+      positions[axis * s * length + at] = BigInt(of(axis));
+    });
+  };
   const bias = new Float32Array(s * length * length).fill(MASKED);
   const rows: number[] = [];
   const labels: number[] = [];
@@ -60,7 +68,7 @@ export function pack(scenes: readonly LessonScene[], prefix: Prefix, weightOf: (
     };
     [...prefix.before, ...new Array<number>(prefix.visualTokens).fill(0), ...prefix.after].forEach((id, i) => {
       ids[at + i] = BigInt(id);
-      positions[at + i] = BigInt(i);
+      placeAt(at + i, (axis) => axes[axis]![i]!);
       see(i, 0, i + 1);
     });
     let cursor = start;
@@ -70,7 +78,7 @@ export function pack(scenes: readonly LessonScene[], prefix: Prefix, weightOf: (
       tokens.forEach((id, i) => {
         const p = cursor + i;
         ids[at + p] = BigInt(id);
-        positions[at + p] = BigInt(text ? i : start + i);
+        placeAt(at + p, () => (text ? i : next + p - cursor));
         see(p, cursor, p + 1);
         if (!text) see(p, 0, start);
         const learned = i + 1 - prompt.length;
@@ -88,7 +96,11 @@ export function pack(scenes: readonly LessonScene[], prefix: Prefix, weightOf: (
   });
   const total = weights.reduce((a, b) => a + b, 0);
   return {
-    feeds: { ids: i64(ids, [s, length]), positions: i64(positions, [s, length]), bias: f32(bias, [s, 1, length, length]) },
+    feeds: {
+      ids: i64(ids, [s, length]),
+      positions: i64(positions, axes.length === 1 ? [s, length] : [axes.length, s, length]),
+      bias: f32(bias, [s, 1, length, length]),
+    },
     length,
     rows,
     labels,

@@ -7,8 +7,9 @@ import { makeFolder, writeFileAtomic } from '../../src/files/atomic.ts';
 import { openSafetensors } from '../../src/files/safetensors.ts';
 import { readJsonAs, readJsonLines } from '../../src/files/schema.ts';
 import type { Tensor } from '../../src/graph/dtype.ts';
-import { anyPicture } from '../../src/input/segments.ts';
-import type { Architecture, LaidToken } from '../../src/models/architecture.ts';
+import { rowView } from '../../src/input/image/views.ts';
+import { anyPicture, type Picture } from '../../src/input/segments.ts';
+import type { LaidToken, TextCodec } from '../../src/models/architecture.ts';
 import { loadModel, modelFolder, weightShapes } from '../../src/models/load.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import { checkpointFile, logFile, logLine, trainingLoop, warmHoldDecay } from '../../src/nn/loop.ts';
@@ -18,7 +19,7 @@ import { canvas } from '../world/scene.ts';
 import { bosId, eosId, imageId, WorldEncoder } from '../world/vocabulary.ts';
 import { decoderTrainer } from './decoder.ts';
 import { rescaleResidual, writeMini } from './finish.ts';
-import { fixedOf, homeFeatures } from './homes.ts';
+import { homeFeatures } from './homes.ts';
 import { initialWeights } from './initial.ts';
 import { type Mini, minis } from './minis.ts';
 import type { Prefix } from './pack.ts';
@@ -94,21 +95,13 @@ export function trainedWeights(dir: string): Map<string, Tensor<'float32'>> {
 
 /** Stage 1; returns the tower's weights. */
 async function pretrainVision(mini: Mini, options: PretrainOptions): Promise<Map<string, Tensor<'float32'>>> {
-  const stage = { ...visionStage, ...options.settings?.vision };
+  const stage = { ...visionStage, ...mini.vision, ...options.settings?.vision };
   const dir = join(options.out, 'vision');
   makeFolder(dir);
-  const shapes = new Map([...visionShapes(mini), ...probeShapes(mini.architecture, mini.visionWidth)]);
+  const shapes = new Map([...visionShapes(mini), ...probeShapes(mini)]);
   const atlas = await Atlas.load();
   const initial = initialWeights(shapes, options.seed);
-  const { trainer, feeds } = await visionTrainer(
-    mini.architecture,
-    initial,
-    stage,
-    mini.visionWidth,
-    atlas,
-    options.seed,
-    options.threads,
-  );
+  const { trainer, feeds } = await visionTrainer(mini, initial, stage, atlas, options.seed, options.threads);
   await trainingLoop({
     trainer,
     feeds,
@@ -158,14 +151,12 @@ async function lessonsStage(
 ): Promise<Map<string, Tensor<'float32'>>> {
   const dir = join(options.out, name);
   const atlas = await Atlas.load();
-  const prefix = miniPrefix(mini);
   const { trainer, feeds, kinds } = await decoderTrainer(
-    mini.architecture,
+    mini,
     tower,
     initial,
     stage,
-    mini.visionWidth,
-    prefix,
+    (grid) => miniPrefix(mini, grid),
     atlas,
     `${options.seed}${name === 'decoder' ? '' : `/${name}`}`,
     options.threads,
@@ -225,7 +216,9 @@ export async function pretrain(options: PretrainOptions): Promise<{ folder: stri
   const parts = takeParts(mini);
   const learnsTower = [...visionShapes(mini).keys()].some((name) => !parts.has(name));
   const tower = learnsTower ? await pretrainVision(mini, options) : ofTower(mini, parts);
-  const stages: Record<string, unknown> = learnsTower ? { vision: { ...visionStage, ...options.settings?.vision } } : {};
+  const stages: Record<string, unknown> = learnsTower
+    ? { vision: { ...visionStage, ...mini.vision, ...options.settings?.vision } }
+    : {};
   let learned: Map<string, Tensor<'float32'>> | undefined;
   let layers = 0;
   for (const lesson of mini.lessons) {
@@ -258,25 +251,39 @@ export async function pretrain(options: PretrainOptions): Promise<{ folder: stri
   return { folder: options.out, factor, seconds: (performance.now() - started) / 1000 };
 }
 
-/** The tokens around the picture in every prompt that has one, and before a text without. */
-function promptPrefix(architecture: Architecture, bos: Mini['bos'] = '<s>'): Prefix {
+/** The world's encoder with a mini's special tokens, as its tokenizer writes texts. */
+function codecOf({ bos, tokenizer }: Mini): TextCodec {
   const encoder = new WorldEncoder();
-  const first = bos === '<s>' ? bosId : eosId;
-  const codec = {
-    encode: (text: string, { special = true } = {}): number[] => [
-      ...(special ? [first] : []),
-      ...text
-        .split('<image>')
-        .flatMap((part, i) => [...(i > 0 ? [imageId] : []), ...(part === '' ? [] : encoder.encode(part, i === 0))]),
+  const image = tokenizer?.image ?? '<image>';
+  const special = new Map([
+    [image, imageId],
+    ...(tokenizer?.more ?? []).map((text, i): [string, number] => [text, encoder.size + i]),
+  ]);
+  const parts = new RegExp(`(${[...special.keys()].map((text) => text.replace(/[|]/g, '\\|')).join('|')})`);
+  return {
+    encode: (text, { special: framed = true } = {}) => [
+      ...(framed && bos !== null ? [bos === '<s>' ? bosId : eosId] : []),
+      ...text.split(parts).flatMap((part, i) => {
+        const id = special.get(part);
+        return id !== undefined ? [id] : part === '' ? [] : encoder.encode(part, i === 0);
+      }),
     ],
-    decode: (ids: readonly number[]): string => (ids[0] === imageId ? '<image>' : encoder.decode(ids)),
+    decode: (ids) => (ids[0] === imageId ? image : encoder.decode(ids)),
   };
-  const { count } = fixedOf(architecture);
-  const laid = (prompt: string, picture: boolean): LaidToken[] =>
-    architecture.layout(
-      picture ? [{ picture: { ...anyPicture, count } }, { text: architecture.afterPicture + prompt }] : [{ text: prompt }],
-      codec,
-    );
+}
+
+/** The tokens around a picture in every prompt that has one, and before a text without. @param grid of its visual tokens, where pictures differ */
+function promptPrefix(mini: Mini, grid: readonly [number, number]): Prefix {
+  const { architecture } = mini;
+  const encoder = new WorldEncoder();
+  const codec = codecOf(mini);
+  const [height, width] = grid;
+  const picture: Picture = {
+    ...anyPicture,
+    ...(architecture.fixed ?? { count: height * width, views: [rowView('whole', { left: 0, top: 0, width, height }, grid)] }),
+  };
+  const laid = (prompt: string, seen: boolean): LaidToken[] =>
+    architecture.layout(seen ? [{ picture }, { text: architecture.afterPicture + prompt }] : [{ text: prompt }], codec);
   const around = (prompt: string): { before: number[]; after: number[] } => {
     const tokens = laid(prompt, true);
     const at = tokens.findIndex((token) => typeof token !== 'number');
@@ -288,13 +295,18 @@ function promptPrefix(architecture: Architecture, bos: Mini['bos'] = '<s>'): Pre
   const ids = around(word).after.join();
   const begins = [true, false].find((start) => ids === [...after, ...encoder.encode(word, start)].join());
   if (begins === undefined) throw new Error(`${architecture.name} does not end its input with the prompt`);
-  return { before, after, visualTokens: count, begins, text: laid('', false) as number[] };
+  const prefix = { before, after, visualTokens: picture.count, begins, text: laid('', false) as number[] };
+  if (architecture.positions === undefined) return prefix;
+  const all = [...before, ...new Array<number>(picture.count).fill(-1), ...after];
+  const spans = [[[before.length, before.length + picture.count] as const]];
+  const { positions, positionDelta = 0 } = architecture.positions({ ids: all, pictures: [picture], spans });
+  return { ...prefix, places: { axes: positions!, next: all.length + positionDelta } };
 }
 
-/** The prefix that a mini's lessons are packed with. */
-export function miniPrefix({ architecture, bos, bareFacts = false }: Mini): Prefix {
-  const prefix = promptPrefix(architecture, bos);
-  return bareFacts ? { ...prefix, text: [] } : prefix;
+/** The prefix that a mini's lessons are packed with. @param grid of the visual tokens, where pictures differ */
+export function miniPrefix(mini: Mini, grid: readonly [number, number] = [1, 1]): Prefix {
+  const prefix = promptPrefix(mini, grid);
+  return mini.bareFacts ? { ...prefix, text: [] } : prefix;
 }
 
 /** Weights of the tower that the features depend on. */

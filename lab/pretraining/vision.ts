@@ -9,6 +9,7 @@ import {
   argMax,
   cast,
   crossEntropy,
+  type Dim,
   equal,
   input,
   matmul,
@@ -20,7 +21,6 @@ import {
   reshape,
   slice,
 } from '../../src/graph/index.ts';
-import type { Architecture } from '../../src/models/architecture.ts';
 import { Sites } from '../../src/models/sites.ts';
 import { Trainer } from '../../src/nn/trainer.ts';
 import { Weights } from '../../src/nn/weights.ts';
@@ -28,8 +28,10 @@ import { compile } from '../../src/runtime/node.ts';
 import type { Atlas } from '../world/atlas.ts';
 import { allConcepts, colors } from '../world/concepts.ts';
 import { lessonScene } from '../world/lessons.ts';
-import { fixedOf } from './homes.ts';
-import { pixelValues } from './pixels.ts';
+import { squareShape } from '../world/scene.ts';
+import { cellsOf } from './homes.ts';
+import type { Mini } from './minis.ts';
+import { scenePictures } from './pictures.ts';
 
 export interface VisionStage {
   steps: number;
@@ -43,17 +45,17 @@ export const visionStage: VisionStage = { steps: 1600, batch: 64, rate: 1.5e-3, 
 
 /** The trainer of stage 1, and its feeds for a step. */
 export async function visionTrainer(
-  architecture: Architecture,
+  mini: Mini,
   initial: ReadonlyMap<string, Tensor<'float32'>>,
   stage: VisionStage,
-  width: number,
   atlas: Atlas,
   seed: string | number,
   threads: number | undefined,
 ): Promise<{ trainer: Trainer; feeds: (step: number) => Record<string, Tensor> }> {
-  const [rows, columns] = fixedOf(architecture).grid;
-  const tokens = rows * columns;
-  const size = fixedOf(architecture).size[0];
+  const { architecture, visionWidth: width } = mini;
+  const pictures = scenePictures(mini);
+  const [rows, columns] = placesOf(mini);
+  const tokens: Dim = architecture.fixed === undefined ? 'v' : rows * columns;
   const sites = new Sites();
   architecture.vision(architecture.pixels(), new Weights(), sites);
   const features = reshape(patchFeatures(sites.get('vision.features'), tokens), [mulDim('b', tokens), width]);
@@ -75,56 +77,51 @@ export async function visionTrainer(
     metrics: { right: cell.right },
     initial,
     rule: (name, shape) =>
-      shape.length === 2 && /\.(q_proj|k_proj|v_proj|out_proj|fc1|fc2|qkv|projection|attn\.proj)\.weight$/.test(name)
+      shape.length === 2 &&
+      /\.(q_proj|k_proj|v_proj|out_proj|fc1|fc2|linear_fc1|linear_fc2|qkv|projection|attn\.proj)\.weight$/.test(name)
         ? { rule: 'muon', rate: stage.muonRate / stage.rate, decay: 0.01 }
         : { rule: 'adam', beta2: 0.98, decay: 0.01 },
     compile,
     options: { threads },
   });
-  const every = (f: (row: number, column: number) => number): number[] =>
-    Array.from({ length: tokens }, (_, i) => f(Math.floor(i / columns), i % columns));
-  const cellOfPatch = every((r, c) => 2 * Math.floor((2 * r) / rows) + Math.floor((2 * c) / columns));
-  const rowLabels = every((r) => r);
-  const columnLabels = every((_, c) => c);
   return {
     trainer,
     feeds: (step) => {
+      const shape = pictures.shapeOf(step);
+      const [down, across] = pictures.gridOf(shape);
       const scenes = Array.from({ length: stage.batch }, (_, i) =>
-        lessonScene(atlas, `${seed}/vision`, (step - 1) * stage.batch + i, { perScene: 0, facts: 0 }),
+        lessonScene(atlas, `${seed}/vision`, (step - 1) * stage.batch + i, { perScene: 0, facts: 0, shape }),
       );
-      const shape = [scenes.length, tokens];
+      const cells = cellsOf([down, across]);
+      const every = (of: (scene: (typeof scenes)[number], patch: number) => number): Tensor =>
+        i64(
+          scenes.flatMap((scene) => cells.map((_, patch) => of(scene, patch))),
+          [scenes.length, cells.length],
+        );
       return {
-        pixels: pixelValues(
+        ...pictures.feeds(
           scenes.map((s) => s.image),
-          size,
-        ),
-        cell: i64(
-          scenes.flatMap((s) => cellOfPatch.map((cell2) => (s.cells[cell2]! < 0 ? allConcepts.length : s.cells[cell2]!))),
           shape,
         ),
-        background: i64(
-          scenes.flatMap((s) => cellOfPatch.map(() => s.background)),
-          shape,
-        ),
-        row: i64(
-          scenes.flatMap(() => rowLabels),
-          shape,
-        ),
-        column: i64(
-          scenes.flatMap(() => columnLabels),
-          shape,
-        ),
+        cell: every((s, patch) => (s.cells[cells[patch]!]! < 0 ? allConcepts.length : s.cells[cells[patch]!]!)),
+        background: every((s) => s.background),
+        row: every((_, patch) => Math.floor((Math.floor(patch / across) * rows) / down)),
+        column: every((_, patch) => Math.floor(((patch % across) * columns) / across)),
       };
     },
   };
 }
 
+/** Rows and columns that a patch is asked for: those of pictures of one size, or of the world's own. */
+const placesOf = (mini: Mini): readonly [number, number] => scenePictures(mini).gridOf(squareShape);
+
 /** Features of the patches: a class token before them is dropped. */
-const patchFeatures = (x: Node, patches: number): Node => (x.dim(1) === patches ? x : slice(x, 1, 1, x.dim(1)));
+const patchFeatures = (x: Node, patches: Dim): Node => (x.dim(1) === patches ? x : slice(x, 1, 1, x.dim(1)));
 
 /** Names and shapes of the probes. */
-export function probeShapes(architecture: Architecture, width: number): Map<string, readonly number[]> {
-  const [rows, columns] = fixedOf(architecture).grid;
+export function probeShapes(mini: Mini): Map<string, readonly number[]> {
+  const { visionWidth: width } = mini;
+  const [rows, columns] = placesOf(mini);
   const classes = { cell: allConcepts.length + 1, background: colors.length, row: rows, column: columns };
   return new Map(
     Object.entries(classes).flatMap(

@@ -17,7 +17,7 @@ import {
   sampleQuestion,
   templateCount,
 } from './questions.ts';
-import { render, type Scene, sampleScene } from './scene.ts';
+import { render, type Scene, type Shape, sampleScene } from './scene.ts';
 import { eosId, WorldEncoder } from './vocabulary.ts';
 import { pickWeighted } from './weighted.ts';
 
@@ -35,7 +35,7 @@ export interface Lesson {
 
 export interface LessonScene {
   readonly index: number;
-  /** 72 x 72 x 3. */
+  /** Height x width x 3. */
   readonly image: Uint8Array;
   readonly style: number;
   readonly background: number;
@@ -56,6 +56,8 @@ export interface LessonOptions {
   readonly facts?: number;
   /** Share of the count lessons that ask for a thing that is there more than once, where there is one (default 0: as drawn). */
   readonly doubles?: number;
+  /** Height and width of the pictures (default 72 x 72). */
+  readonly shape?: Shape;
   /** Relative frequency of kinds; those not named keep their default, 0 leaves a kind out. */
   readonly weights?: Partial<Record<QuestionKind | DrillKind, number>>;
 }
@@ -99,7 +101,7 @@ export function lessonScene(atlas: Atlas, seed: string | number, index: number, 
   }
   return {
     index,
-    image: render(atlas, scene),
+    image: render(atlas, scene, options.shape),
     style: scene.style,
     background: scene.background,
     cells: scene.cells.map((thing) => thing?.concept ?? -1),

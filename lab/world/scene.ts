@@ -93,7 +93,17 @@ export function restyle(random: Random, scene: Scene): Scene {
 export const sceneKey = (scene: Scene): string =>
   `${colors[scene.background]?.name}:${scene.cells.map((thing) => (thing ? concept(thing.concept).name : '-')).join(',')}`;
 
-export function render(atlas: Atlas, scene: Scene, out = new Uint8Array(canvas * canvas * 3)): Uint8Array {
+/** Height and width of a picture of a scene. */
+export type Shape = readonly [height: number, width: number];
+
+export const squareShape: Shape = [canvas, canvas];
+
+/**
+ * @param shape sides that are even and at least two cells long; in a larger cell a thing has more room, and stands by its own measure in it
+ */
+export function render(atlas: Atlas, scene: Scene, shape: Shape = squareShape): Uint8Array {
+  const [height, width] = shape;
+  const out = new Uint8Array(height * width * 3);
   const [r, g, b] = colors[scene.background]!.rgb;
   for (let i = 0; i < out.length; i += 3) {
     out[i] = r;
@@ -104,11 +114,14 @@ export function render(atlas: Atlas, scene: Scene, out = new Uint8Array(canvas *
     if (!thing) return;
     const { size } = thing;
     const { pixels, offset } = atlas.sprite(scene.style, thing.concept, size);
-    const left = (cell % 2) * cellSize + thing.x;
-    const top = (cell >> 1) * cellSize + thing.y;
+    /** Of a cell of `side` pixels the thing leaves `side - size`, of which as much is before it as in a cell of the world. */
+    const within = (at: number, side: number): number =>
+      side === cellSize ? at : Math.floor(((at + 0.5) / (cellSize - size + 1)) * (side - size + 1));
+    const left = (cell % 2) * (width / 2) + within(thing.x, width / 2);
+    const top = (cell >> 1) * (height / 2) + within(thing.y, height / 2);
     let from = offset;
     for (let y = 0; y < size; y++) {
-      let to = ((top + y) * canvas + left) * 3;
+      let to = ((top + y) * width + left) * 3;
       for (let x = 0; x < size; x++, from += 4, to += 3) {
         const alpha = pixels[from + 3]!;
         if (alpha === 0) continue;

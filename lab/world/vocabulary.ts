@@ -93,9 +93,22 @@ export interface TokenizerFiles {
   readonly 'special_tokens_map.json': unknown;
 }
 
-/** `bos`: the token put before every text (`<s>` as LLaMA does, `</s>` as OPT does). */
-export function tokenizerFiles(options: { bos?: '<s>' | '</s>' } = {}): TokenizerFiles {
-  const bos = options.bos ?? '<s>';
+export interface TokenizerOptions {
+  /** the token put before every text: `<s>` as LLaMA does, `</s>` as OPT does; null: none, as Qwen does */
+  readonly bos?: '<s>' | '</s>' | null;
+  /** what stands for a picture */
+  readonly image?: string;
+  /** special tokens behind the vocabulary */
+  readonly more?: readonly string[];
+}
+
+/** The files of the mini models' tokenizer. */
+export function tokenizerFiles({ bos: given, image = '<image>', more = [] }: TokenizerOptions = {}): TokenizerFiles {
+  const bos = given ?? '<s>';
+  const special = [
+    ...specialTokens.map((content, id) => ({ id, content: id === imageId ? image : content })),
+    ...more.map((content, i) => ({ id: vocabulary.length + i, content })),
+  ];
   const plain = { single_word: false, lstrip: false, rstrip: false, normalized: false };
   const metaspace = { type: 'Metaspace', replacement: space, prepend_scheme: 'first', split: false };
   const first = (type_id: number) => ({ SpecialToken: { id: bos, type_id } });
@@ -105,29 +118,35 @@ export function tokenizerFiles(options: { bos?: '<s>' | '</s>' } = {}): Tokenize
       version: '1.0',
       truncation: null,
       padding: null,
-      added_tokens: specialTokens.map((content, id) => ({ id, content, ...plain, special: true })),
+      added_tokens: special.map((token) => ({ ...token, ...plain, special: true })),
       normalizer: null,
       pre_tokenizer: metaspace,
-      post_processor: {
-        type: 'TemplateProcessing',
-        single: [first(0), sequence('A', 0)],
-        pair: [first(0), sequence('A', 0), first(1), sequence('B', 1)],
-        special_tokens: { [bos]: { id: bos, ids: [bos === '<s>' ? bosId : eosId], tokens: [bos] } },
-      },
+      post_processor:
+        given === null
+          ? null
+          : {
+              type: 'TemplateProcessing',
+              single: [first(0), sequence('A', 0)],
+              pair: [first(0), sequence('A', 0), first(1), sequence('B', 1)],
+              special_tokens: { [bos]: { id: bos, ids: [bos === '<s>' ? bosId : eosId], tokens: [bos] } },
+            },
       decoder: metaspace,
       model: {
         type: 'Unigram',
         unk_id: unkId,
-        vocab: vocabulary.map(({ piece, score }) => [piece, score]),
+        vocab: [
+          ...vocabulary.map(({ piece, score }, id) => [id === imageId ? image : piece, score]),
+          ...more.map((piece) => [piece, 0]),
+        ],
         byte_fallback: false,
       },
     },
     'tokenizer_config.json': {
-      add_bos_token: true,
+      add_bos_token: given !== null,
       add_eos_token: false,
-      added_tokens_decoder: Object.fromEntries(specialTokens.map((content, id) => [id, { content, ...plain, special: true }])),
-      additional_special_tokens: ['<image>'],
-      bos_token: bos,
+      added_tokens_decoder: Object.fromEntries(special.map(({ id, content }) => [id, { content, ...plain, special: true }])),
+      additional_special_tokens: [image, ...more],
+      ...(given === null ? {} : { bos_token: bos }),
       clean_up_tokenization_spaces: false,
       eos_token: '</s>',
       model_max_length: 2048,
@@ -136,8 +155,8 @@ export function tokenizerFiles(options: { bos?: '<s>' | '</s>' } = {}): Tokenize
       unk_token: '<unk>',
     },
     'special_tokens_map.json': {
-      additional_special_tokens: [{ content: '<image>', ...plain }],
-      bos_token: { content: bos, ...plain },
+      additional_special_tokens: [image, ...more].map((content) => ({ content, ...plain })),
+      ...(given === null ? {} : { bos_token: { content: bos, ...plain } }),
       eos_token: { content: '</s>', ...plain },
       pad_token: { content: '<pad>', ...plain },
       unk_token: { content: '<unk>', ...plain },
@@ -145,7 +164,7 @@ export function tokenizerFiles(options: { bos?: '<s>' | '</s>' } = {}): Tokenize
   };
 }
 
-export function writeTokenizer(folder: string, options: { bos?: '<s>' | '</s>' } = {}): void {
+export function writeTokenizer(folder: string, options: TokenizerOptions = {}): void {
   makeFolder(folder);
   for (const [name, content] of Object.entries(tokenizerFiles(options))) {
     writeFileSync(join(folder, name), `${JSON.stringify(content, null, 1)}\n`);
