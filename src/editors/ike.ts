@@ -20,6 +20,7 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { f32, type Tensor } from '../graph/index.ts';
 import { decodeImage } from '../input/image/decode.ts';
+import { finestView, rowView } from '../input/image/views.ts';
 import type { EditRecord, RecordQuery } from '../input/records.ts';
 import { type Asked, changeQuestion, type Picture, type RgbImage } from '../input/segments.ts';
 import type { AnsweringModel } from '../models/answer.ts';
@@ -147,7 +148,7 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
       ['center', center],
       ['keys', rows(descriptions.map((description) => keyOf(description, center)))],
       ['kinds', f32(kindOf, [kindOf.length])],
-      ...(await contextTensors(demonstrations)),
+      ...(await contextTensors(vlm, demonstrations)),
     ]),
   };
   writeEditorWeights(trainedWeights(options.out), weights);
@@ -166,15 +167,24 @@ function rows(lists: readonly ArrayLike<number>[]): Tensor<'float32'> {
 
 /**
  * `ids` [n, length] and the visual tokens of all pictures behind each other [total, d], with `counts` [pictures] of each; every context has the next of
- * them, as many as it has places for.
+ * them, as many as it has places for. `grids` [pictures, 2]: rows and columns of those whose visual tokens lie so, which decides their positions.
  */
-async function contextTensors(contexts: readonly Context[]): Promise<[string, Tensor<'float32'>][]> {
+async function contextTensors(vlm: Vlm, contexts: readonly Context[]): Promise<[string, Tensor<'float32'>][]> {
   const ids: [string, Tensor<'float32'>] = ['ids', rows(contexts.map((context) => context.ids))];
   const pictures = contexts.flatMap((context) => context.pictures);
   if (pictures.length === 0) return [ids];
   const seen = await Promise.all(pictures.map((picture) => picture.see()));
   const counts = pictures.map(({ count }) => count);
-  return [ids, ['visual', joinTokens(seen)], ['counts', f32(counts, [counts.length])]];
+  const grids =
+    vlm.architecture.positions === undefined
+      ? []
+      : pictures.flatMap(({ views, count }) => (views === undefined ? [1, count] : finestView(views).grid));
+  return [
+    ids,
+    ['visual', joinTokens(seen)],
+    ['counts', f32(counts, [counts.length])],
+    ...(grids.length > 0 ? [['grids', f32(grids, [counts.length, 2])] as [string, Tensor<'float32'>]] : []),
+  ];
 }
 
 /** What `contextTensors` wrote. */
@@ -183,6 +193,7 @@ function contextsOf(vlm: Vlm, tensors: ReadonlyMap<string, Tensor<'float32'>>): 
   const { data, shape } = tensors.get('ids')!;
   const visual = tensors.get('visual');
   const counts = tensors.get('counts')?.data ?? countsOf(visual);
+  const grids = tensors.get('grids')?.data;
   let next = 0;
   let at = 0;
   return Array.from({ length: shape[0]! }, (_, i) => {
@@ -191,10 +202,15 @@ function contextsOf(vlm: Vlm, tensors: ReadonlyMap<string, Tensor<'float32'>>): 
     const spans: [number, number][][] = [];
     const places = ids.flatMap((token, place) => (token === -1 ? [place] : []));
     while (places.length > 0) {
+      const [rows, columns] = [grids?.[2 * next], grids?.[2 * next + 1]];
+      const views =
+        rows === undefined || columns === undefined
+          ? undefined
+          : [rowView('whole', { left: 0, top: 0, width: columns, height: rows }, [rows, columns])];
       const count = counts[next++]!;
       const tokens = f32(visual!.data.slice(at * d, (at + count) * d), [count, d]);
       const key = createHash('sha256').update(tokens.data).digest('base64');
-      pictures.push({ key, count, see: () => Promise.resolve(tokens) });
+      pictures.push({ key, count, views, see: () => Promise.resolve(tokens) });
       spans.push(runsOf(places.splice(0, count)));
       at += count;
     }
@@ -265,7 +281,7 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWe
       tensors: new Map([
         ['key', f32(key!, [width])],
         ['center', tensors.get('center')!],
-        ...(await contextTensors([...before, news])),
+        ...(await contextTensors(vlm, [...before, news])),
       ]),
     });
   }
@@ -314,7 +330,8 @@ function contextShapes(vlm: Vlm, { tensors }: Made): [string, Shape][] {
   const visual = tensors.get('visual');
   if (visual === undefined) return [ids];
   if (visual.shape.length === 3 && !tensors.has('counts')) return [ids, ['visual', ['pictures', 'visual tokens', d]]];
-  return [ids, ['visual', ['visual tokens', d]], ['counts', ['pictures']]];
+  const grids: [string, Shape][] = tensors.has('grids') ? [['grids', ['pictures', 2]]] : [];
+  return [ids, ['visual', ['visual tokens', d]], ['counts', ['pictures']], ...grids];
 }
 
 /** The places of every context are those of the next pictures, and no picture is left. */
@@ -325,6 +342,9 @@ function contextProblem(vlm: Vlm, made: Made): string | undefined {
   const total = visual === undefined ? 0 : visual.data.length / visualWidth(vlm.decoder);
   if (counts.some((count) => !Number.isInteger(count) || count < 1) || counts.reduce((a, b) => a + b, 0) !== total)
     return `the tensor counts must say how the ${total} visual tokens belong to pictures, got ${counts.join(', ')}`;
+  const grids = made.tensors.get('grids')?.data;
+  if (grids !== undefined && counts.some((count, i) => grids[2 * i]! * grids[2 * i + 1]! !== count))
+    return 'the tensor grids must say as many rows and columns as each picture has visual tokens in counts';
   for (let row = 0; row < shape[0]!; row++) {
     let places = data.subarray(row * shape[1]!, (row + 1) * shape[1]!).filter((id) => id === -1).length;
     while (places > 0) {

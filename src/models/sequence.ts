@@ -155,9 +155,12 @@ export function followedBy(sequence: Sequence, answer: readonly number[], limit:
   };
 }
 
-/** Tokens that begin every input, before a picture at its start. */
-export const beginLength = ({ architecture, codec }: Pick<LayoutParts, 'architecture' | 'codec'>): number =>
-  architecture.layout([{ picture: anyPicture }, { text: 'x' }], codec).findIndex((token) => typeof token !== 'number');
+/** Tokens that begin every input: those that a picture at its start and a text have in common. */
+export function beginLength({ architecture, codec }: Pick<LayoutParts, 'architecture' | 'codec'>): number {
+  const text = architecture.layout([{ text: 'x' }], codec);
+  const seen = architecture.layout([{ picture: anyPicture }, { text: 'x' }], codec);
+  return seen.findIndex((token, i) => typeof token !== 'number' || token !== text[i]);
+}
 
 /** An input behind a context of tokens and pictures, which follows its first `at` tokens. Positions are 0, 1, 2, … */
 export function behind(context: Pick<Sequence, 'ids' | 'pictures' | 'spans'>, own: Sequence, at: number): Sequence {

@@ -23,7 +23,9 @@ import { temporaryFolder } from '../tiny-world.ts';
 const modern = join(sharedDir, 'fixtures-modern');
 const files = ['landscape.png', 'portrait.png', 'square.png', 'thin.png'];
 
-describe.skipIf(!existsSync(modern)).each(['tiny-smolvlm', 'tiny-llava_onevision'])('%s', (name) => {
+const tiled = ['tiny-smolvlm', 'tiny-llava_onevision'];
+
+describe.skipIf(!existsSync(modern)).each([...tiled, 'tiny-qwen2_5_vl', 'tiny-qwen3_vl'])('%s', (name) => {
   const folder = temporaryFolder();
   let vlm: Vlm;
   let images: RgbImage[];
@@ -67,7 +69,7 @@ describe.skipIf(!existsSync(modern)).each(['tiny-smolvlm', 'tiny-llava_onevision
     expect(await unedited(vlm).generate(queries, options)).toEqual(said);
   });
 
-  test('every visual token knows its view, its tile and its rectangle', () => {
+  test.runIf(tiled.includes(name))('every visual token knows its view, its tile and its rectangle', () => {
     const { views, count } = vlm.layout({ prompt: 'x', image: images[0] }).pictures[0]!;
     const places = tokenPlaces(views!, count);
     const [tiles, whole] = ['tiles', 'whole'].map((of) => places.filter((place) => place?.view.of === of));
