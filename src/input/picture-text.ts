@@ -52,18 +52,20 @@ export function tiledPicture(
 
 /**
  * Tokens of a prompt: ids, and runs of visual tokens of the prompt's pictures, counted from 0.
+ * @param image stands for a run of visual tokens; `mark` is the word that stands for a picture in a prompt, where that is another one
  * @param begin the token that begins every text; it is not added where the text has it already
  * @throws Error when a text has the image token, or the tokenizer does not know it
  */
 export function encodeWithPictures(
   parts: readonly ({ readonly text: string } | { readonly picture: PictureText })[],
-  image: NamedId,
+  image: NamedId & { readonly mark?: string },
   encode: (text: string, options?: { special?: boolean }) => number[],
   begin?: string,
 ): (number | { readonly picture: number; readonly run: number })[] {
   for (const part of parts) {
-    if ('text' in part && part.text.includes(image.text))
-      throw new Error(`the prompt has ${image.text} in its text, which stands for a picture; give the picture itself`);
+    for (const word of [image.text, image.mark])
+      if (word !== undefined && 'text' in part && part.text.includes(word))
+        throw new Error(`the prompt has ${word} in its text, which stands for a picture; give the picture itself`);
   }
   const pictures = parts.flatMap((part) => ('picture' in part ? [part.picture] : []));
   const runs = pictures.flatMap((picture, i) => picture.runs.map((run) => ({ picture: i, run })));

@@ -45,7 +45,7 @@ export function gemma3(config: Gemma3Config): Architecture {
     layout: (parts, { encode }) =>
       encodeWithPictures(
         parts.map((part) => ('text' in part ? part : { picture: gemmaPicture(tokens, part.picture.count) })),
-        { text: tokens.image, id: config.image_token_index },
+        { text: tokens.image, id: config.image_token_index, mark: tokens.begin },
         encode,
         BEGIN,
       ),
