@@ -9,6 +9,11 @@
  * As published: k starts at q_e / |q_e|² and b at 0, so that a neuron starts with activation 1; v = 10 p with p trained; Adam with rate and decay
  * 1e-2; one neuron for each of the target's tokens, at most 5 (`neurons`: 1 gives one for the whole target).
  *
+ * With `moduleForm` the neurons are those that VisEdit's authors give TP: of the feed-forward module's own form (LLaMA: silu(q · g + c) (q · k + b) v),
+ * all weights begin at 0, v is trained as it is, and
+ *   l = l_e + λ_a Σ mean exp(−x) + λ_m Σ mean exp(relu(x at the memory))     over x = q · k + b and x = q · g + c
+ * with λ = 1e-4, one neuron, 25 steps at 1e-2, no decay and a memory of text alone (theirs is one passage of WikiText drawn at each step).
+ *
  * The memory holds q at the answers of locality queries of the training split, drawn by `train`, which learns nothing else.
  * Deviations: 1 000 queries are kept, so the published mean over the 1 000 largest terms of each loss is the mean over all; p starts at 0 instead
  * of at random; the neuron's activation is ReLU on every backbone (the published ones have GELU without a gate, LLaMA's has a gate and no bias);
@@ -32,6 +37,7 @@ import {
   pad,
   relu,
   reshape,
+  silu,
   sub,
   sum,
   type Tensor,
@@ -60,9 +66,10 @@ import {
 } from './editor.ts';
 import { trainedWeights, writeEditorWeights } from './files.ts';
 import type { Forms } from './forms.ts';
+import { feedForward } from './gradients/chosen-weights.ts';
 import { descend } from './gradients/descend.ts';
 import { stateBefore, tailFeeds, tailLogits, targetLoss } from './gradients/edit-loss.ts';
-import { descentSettings, inFile, layerOf, parseSettings, real, size, trainingConfig } from './settings.ts';
+import { descentSettings, flag, inFile, layerOf, parseSettings, real, size, trainingConfig } from './settings.ts';
 
 const id = 'tp';
 const AMPLIFY = 10;
@@ -74,30 +81,61 @@ const editSchema = z.object({
   neurons: size('most neurons of an edit').default(5),
   activationLoss: real('weight of l_a').default(1),
   memoryLoss: real('weight of l_m1 and l_m2').default(10),
+  moduleForm: flag("neurons of the feed-forward module's own form that begin at 0, as VisEdit's authors run it").default(false),
 });
 type TpSettings = z.output<typeof editSchema>;
 
-const trainSchema = z.object({ memory: size('queries that the memory holds').default(1000) });
+const trainSchema = z.object({
+  memory: size('queries that the memory holds').default(1000),
+  pictures: flag('whether the memory holds queries about pictures, too').default(true),
+});
 
 /** Keys [n, d], biases [n] and values [n, d]; with rows of their own [b, n, d], [b, 1, n] and [b, n, d]. */
 interface Neurons {
   readonly keys: Node;
   readonly biases: Node;
   readonly values: Node;
+  /** of neurons with a gate: keys and biases of their gates */
+  readonly gates?: Linear;
+}
+
+interface Linear {
+  readonly keys: Node;
+  readonly biases: Node;
 }
 
 /** Neurons of edits that are made, as inputs. */
-const storedNeurons = (d: number): Neurons => ({
+const storedNeurons = (d: number, gated: boolean): Neurons => ({
   keys: input('tp.keys', ['b', 'tp_n', d]),
   biases: input('tp.biases', ['b', 1, 'tp_n']),
   values: input('tp.values', ['b', 'tp_n', d]),
+  ...(gated ? { gates: { keys: input('tp.gateKeys', ['b', 'tp_n', d]), biases: input('tp.gateBiases', ['b', 1, 'tp_n']) } } : {}),
 });
+
+const before = (q: Node, { keys, biases }: Linear): Node => add(matmul(q, keys, false, true), biases);
+
+const activation = (q: Node, neuron: Neurons): Node =>
+  neuron.gates === undefined ? relu(before(q, neuron)) : mul(silu(before(q, neuron.gates)), before(q, neuron));
+
+/** Whether neurons of the feed-forward module's own form have gates. */
+const hasGates = (vlm: Vlm): boolean => feedForward(vlm, vlm.decoder.layers - 1).length > 2;
+
+/** Whether the neurons of edits have gates; those of one model are alike. */
+function gatesOf(edits: readonly Edit[]): boolean {
+  const gated = edits.filter(({ tensors }) => tensors.has('gateKeys')).length;
+  if (gated > 0 && gated < edits.length)
+    throw new Error(`neurons with and without gates do not combine; make the edits of ${id} with one value of moduleForm`);
+  return gated > 0;
+}
 
 /** Feeds of `storedNeurons`: row i has those of rows[i]. */
 function neuronFeeds(rows: readonly (readonly Edit[])[], d: number): Feeds {
   const b = rows.length;
   const n = Math.max(...rows.map((edits) => edits.reduce((total, e) => total + e.tensors.get('biases')!.data.length, 0)));
-  const shapes = { keys: [b, n, d], biases: [b, 1, n], values: [b, n, d] } as const;
+  const shapes = {
+    ...{ keys: [b, n, d], biases: [b, 1, n], values: [b, n, d] },
+    ...(gatesOf(rows.flat()) ? { gateKeys: [b, n, d], gateBiases: [b, 1, n] } : {}),
+  };
   const feeds = Object.entries(shapes).map(([name, shape]): [string, Tensor] => {
     // Neurons that a row lacks stay zero and so are never active.
     const data = new Float32Array(shape.reduce((a, c) => a * c, 1));
@@ -125,43 +163,50 @@ function neurons(layer: number, all: readonly Neurons[], seen: (q: Node) => void
         return x;
       },
     ],
-    [
-      `layers.${layer}.mlp.out`,
-      (m) =>
-        all.reduce(
-          (out, { keys, biases, values }) => add(out, matmul(relu(add(matmul(q!, keys, false, true), biases)), values)),
-          m,
-        ),
-    ],
+    [`layers.${layer}.mlp.out`, (m) => all.reduce((out, neuron) => add(out, matmul(activation(q!, neuron), neuron.values)), m)],
   ]);
 }
 
 /**
- * Inputs beside those of `tailLogits`: keys, p [n, d], biases [n], memory [m, d], assigned [r, n] with sum 1.
+ * Inputs beside those of `tailLogits`: keys, p [n, d], biases [n], memory [m, d], assigned [r, n] with sum 1; with gates gateKeys [n, d] and gateBiases [n].
  * @param patched whether the model has neurons already
  */
 function patchLoss(
   vlm: Vlm,
   prefix: Dim,
-  { activationLoss, memoryLoss }: Pick<TpSettings, 'activationLoss' | 'memoryLoss'>,
+  { activationLoss, memoryLoss, moduleForm }: Pick<TpSettings, 'activationLoss' | 'memoryLoss' | 'moduleForm'>,
   patched: boolean,
 ): { loss: Node; trained: Node[] } {
   const { decoder } = vlm;
   const d = decoder.hidden;
   const layer = decoder.layers - 1;
   const [keys, biases, p] = [input('keys', ['n', d]), input('biases', ['n']), input('p', ['n', d])];
+  const gated = moduleForm && hasGates(vlm);
+  const gates = gated ? { keys: input('gateKeys', ['n', d]), biases: input('gateBiases', ['n']) } : undefined;
+  const fresh: Neurons = { keys, biases, values: moduleForm ? p : mul(p, AMPLIFY), ...(gates && { gates }) };
   let q: Node | undefined;
   const sites = new Sites(
-    neurons(layer, [...(patched ? [storedNeurons(d)] : []), { keys, biases, values: mul(p, AMPLIFY) }], (x) => {
+    neurons(layer, [...(patched ? [storedNeurons(d, gated)] : []), fresh], (x) => {
       q = x;
     }),
   );
   const edit = targetLoss(tailLogits(vlm, layer, prefix, new Weights(), sites));
   const all = pad(q!, 1, prefix, 0);
   const rowsOf = reshape(all, [mulDim(all.dim(0), all.dim(1)), d]);
-  const active = (x: Node): Node => add(matmul(x, keys, false, true), biases);
-  const here = active(gather(rowsOf, input('rows', ['r'], 'int64')));
-  const elsewhere = active(input('memory', ['m', d]));
+  const asked = gather(rowsOf, input('rows', ['r'], 'int64'));
+  const memory = input('memory', ['m', d]);
+  if (moduleForm) {
+    const inputs = [fresh, ...(gates === undefined ? [] : [gates])];
+    const total = (terms: readonly Node[]): Node => terms.reduce((a, b) => add(a, b));
+    const la = total(inputs.map((one) => mean(exp(neg(before(asked, one))))));
+    const lm = total(inputs.map((one) => mean(exp(relu(before(memory, one))))));
+    return {
+      loss: add(add(edit, mul(la, activationLoss)), mul(lm, memoryLoss)),
+      trained: [keys, biases, p, ...(gates === undefined ? [] : [gates.keys, gates.biases])],
+    };
+  }
+  const here = before(asked, fresh);
+  const elsewhere = before(memory, fresh);
   const assigned = input('assigned', ['r', 'n']);
   const la = sum(mul(assigned, exp(neg(here))));
   // exp((q k + b) − (q_e k + b) + γ) is a product of what depends on q and what depends on q_e.
@@ -190,10 +235,12 @@ async function readAt(vlm: Vlm, batch: Awaited<ReturnType<Vlm['batch']>>): Promi
 
 /** Draws the memory: locality queries of the training split in random order, until it is full. */
 async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOptions): Promise<EditorWeights> {
-  const { memory: most } = trainingConfig(id, trainSchema, options);
+  const { memory: most, pictures } = trainingConfig(id, trainSchema, options);
   const d = vlm.decoder.hidden;
   const asked = new Random(`${options.seed}/tp`).shuffle(
-    records.flatMap(({ queries: { textLocality, modalLocality } }) => [textLocality, modalLocality]),
+    records.flatMap(({ queries: { textLocality, modalLocality } }) =>
+      pictures ? [textLocality, modalLocality] : [textLocality],
+    ),
   );
   const memory = new Float32Array(most * d);
   let filled = 0;
@@ -207,7 +254,7 @@ async function train(vlm: Vlm, records: readonly EditRecord[], options: TrainOpt
   const weights: EditorWeights = {
     editor: id,
     model: modelId(vlm),
-    settings: { memory: filled, seed: String(options.seed), records: records.length },
+    settings: { memory: filled, pictures, seed: String(options.seed), records: records.length },
     tensors: new Map([['memory', f32(memory.slice(0, filled * d), [filled, d])]]),
   };
   writeEditorWeights(trainedWeights(options.out), weights);
@@ -236,22 +283,31 @@ async function editOne(
   const q = await readAt(vlm, await vlm.batch([sample.sequence]));
   const r = q.length / d;
   const n = Math.max(1, Math.min(settings.neurons, r));
+  const { moduleForm } = settings;
+  const zeros = (shape: readonly number[]): Tensor<'float32'> => f32(new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);
+  const gated = moduleForm && hasGates(vlm);
   const { values, loss } = await descend(vlm, {
     build: patchLoss,
     args: [
       vlm.prefixDim(prefixOf(sample.sequence)),
-      { activationLoss: settings.activationLoss, memoryLoss: settings.memoryLoss },
+      { activationLoss: settings.activationLoss, memoryLoss: settings.memoryLoss, moduleForm },
       patched,
     ] as Parameters<typeof patchLoss> extends [Vlm, ...infer A] ? A : never,
     initial: new Map([
-      ['keys', f32(startingKeys(q, n, d), [n, d])],
-      ['biases', f32(new Float32Array(n), [n])],
-      ['p', f32(new Float32Array(n * d), [n, d])],
+      ['keys', moduleForm ? zeros([n, d]) : f32(startingKeys(q, n, d), [n, d])],
+      ['biases', zeros([n])],
+      ['p', zeros([n, d])],
+      ...(gated
+        ? ([
+            ['gateKeys', zeros([n, d])],
+            ['gateBiases', zeros([n])],
+          ] as const)
+        : []),
     ]),
     feeds: {
       ...tailFeeds(vlm, [sample]),
       memory: tensors.get('memory')!,
-      assigned: f32(assignment(r, n), [r, n]),
+      ...(moduleForm ? {} : { assigned: f32(assignment(r, n), [r, n]) }),
       ...(patched ? neuronFeeds([earlier], d) : {}),
     },
     settings,
@@ -267,10 +323,11 @@ async function editOne(
       [
         'values',
         f32(
-          values.get('p')!.data.map((x) => AMPLIFY * x),
+          values.get('p')!.data.map((x) => (moduleForm ? x : AMPLIFY * x)),
           [n, d],
         ),
       ],
+      ...(gated ? (['gateKeys', 'gateBiases'] as const).map((name) => [name, values.get(name)!] as const) : []),
     ]),
   };
 }
@@ -293,15 +350,15 @@ function startingKeys(q: Float32Array, n: number, d: number): Float32Array {
   return out;
 }
 
-const withNeurons = defineRewrite(({ layer, d }: { layer: number; d: number }) => {
-  const patches = (): Map<string, Patch> => neurons(layer, [storedNeurons(d)]);
+const withNeurons = defineRewrite(({ layer, d, gated }: { layer: number; d: number; gated: boolean }) => {
+  const patches = (): Map<string, Patch> => neurons(layer, [storedNeurons(d, gated)]);
   return { patches, steps: patches };
 });
 
 /** Row i of a batch under the neurons of all edits in rows[i]. */
 function rewrite(vlm: Vlm, rows: readonly (readonly Edit[])[]): Rewrite {
   const { layers, hidden: d } = vlm.decoder;
-  return withNeurons({ layer: layers - 1, d }, neuronFeeds(rows, d));
+  return withNeurons({ layer: layers - 1, d, gated: gatesOf(rows.flat()) }, neuronFeeds(rows, d));
 }
 
 function patched(vlm: Vlm, all: readonly Edit[], editsOf: (row: number) => readonly Edit[]): AnsweringModel {
@@ -320,11 +377,19 @@ const forms: Forms = {
       const last = vlm.decoder.layers - 1;
       return inFile({ ...editSchema.shape, layer: layerOf(vlm, 'the last one', { min: last }) }, ['layer']);
     },
-    tensors: ({ decoder: { hidden: d } }) => [
-      ['keys', ['neurons', d]],
-      ['biases', ['neurons']],
-      ['values', ['neurons', d]],
-    ],
+    tensors: (vlm, { settings }) => {
+      const { hidden: d } = vlm.decoder;
+      const gates = [
+        ['gateKeys', ['neurons', d]],
+        ['gateBiases', ['neurons']],
+      ] as const;
+      return [
+        ['keys', ['neurons', d]],
+        ['biases', ['neurons']],
+        ['values', ['neurons', d]],
+        ...(settings.moduleForm === true && hasGates(vlm) ? gates : []),
+      ];
+    },
   },
   weights: {
     settings: () => inFile(trainSchema.shape),

@@ -25,6 +25,7 @@ import { type ScopeSample, type ScopeShape, scopeFeeds, scopeLoss, scopeShapes }
 /** Fields that a SERAC cannot be used without. */
 export const seracShape = (vlm: Vlm) => ({
   pictures: flag('whether the classifier reads the picture, too; the published one reads texts').default(false),
+  textNegatives: flag('text-only queries are out of scope in training, and none about other pictures').default(false),
   scopeWidth: size('hidden width of the scope classifier').default(512),
   scopeOutput: size('width of its embedding').default(128),
   width: size('width of the counterfactual model').default(768),
@@ -130,7 +131,8 @@ export async function trainSerac(vlm: Vlm, records: readonly EditRecord[], optio
         const { queries, hard } = records[place]!;
         // The same question about another picture says the same words.
         const sameQuestion = config.pictures ? hard?.sameQuestion : undefined;
-        const outside = [queries.modalLocality, hard?.sameImage, sameQuestion].filter((query) => query !== undefined);
+        const pictured = [queries.modalLocality, hard?.sameImage, sameQuestion].filter((query) => query !== undefined);
+        const outside = config.textNegatives ? [queries.textLocality] : pictured;
         return [queries.reliability, queries.textGenerality, queries.modalGenerality, ...outside];
       });
       const found = (await described(of.flat())).map((description) => keyOf(description, center));
