@@ -66,9 +66,45 @@ const minis: Readonly<Record<EditorId, Partial<EditorRecipe>>> = {
   },
 };
 
-/** What to set of an editor for a model of these sizes; nothing for models of published sizes. */
-export function recipeOf(sizes: Sizes | undefined, editor: string): EditorRecipe {
-  const { train = {}, edit = {} } = (sizes !== undefined && sizes.hidden < 512 && minis[editor as EditorId]) || {};
+/** How editors are set: as fits the model, or as their authors and VisEdit's run them. */
+export const protocols = ['tuned', 'published'] as const;
+export type Protocol = (typeof protocols)[number];
+
+/**
+ * Published settings, whatever the model's size; widths stay those of the model. Sources: the configurations of LiveEdit's release for FT, TP and SERAC (by
+ * VisEdit's authors), Cheng et al. (2023) for MEND, KE's and IKE's papers. VEAD, LTE and LiveEdit are trained as tuned: their published schedules (200 000 steps,
+ * rates of 5e-6) leave a mini where it was.
+ */
+const published: Readonly<Partial<Record<EditorId, Partial<EditorRecipe>>>> = {
+  'ft-l': { edit: { steps: 25, rate: 1e-3, decay: 0, until: 1e-2 } },
+  'ft-v': { edit: { steps: 25, rate: 1e-3, decay: 0, until: 1e-2 } },
+  ike: { train: { k: 16 } },
+  ke: {
+    train: {
+      ...{ start: 1e-4, marginMax: 1e-3, marginMin: 1e-5, hold: 1, lastRate: 1 },
+      ...{ clip: 100, steps: 2000, batch: 1, rate: 3e-4 },
+    },
+  },
+  mend: {
+    train: { stepSize: 1e-4, stepRate: 1e-4, hold: 1, lastRate: 1, clip: 100, steps: 2000, batch: 1, rate: 1e-6 },
+  },
+  serac: { train: { textNegatives: true } },
+  tp: {
+    train: { pictures: false },
+    edit: { steps: 25, rate: 1e-2, decay: 0, neurons: 1, activationLoss: 1e-4, memoryLoss: 1e-4, moduleForm: true },
+  },
+};
+
+/** Whether a protocol says how an editor is trained, steps included. */
+export const setsTraining = (protocol: Protocol, editor: string): boolean =>
+  protocol === 'published' && published[editor as EditorId]?.train?.steps !== undefined;
+
+/** What to set of an editor for a model of these sizes; nothing for models of published sizes, unless the protocol says so. */
+export function recipeOf(sizes: Sizes | undefined, editor: string, protocol: Protocol = 'tuned'): EditorRecipe {
+  const sized = (sizes !== undefined && sizes.hidden < 512 && minis[editor as EditorId]) || {};
+  const asPublished = (protocol === 'published' && published[editor as EditorId]) || {};
+  const train = { ...sized.train, ...asPublished.train };
+  const edit = { ...sized.edit, ...asPublished.edit };
   // The minis learned to read the picture again after this layer (lab/pretraining/stages.ts).
   const layer: Settings =
     editor === 'vead' && sizes !== undefined && sizes.hidden < 512 && sizes.layers === 7 ? { layer: 2 } : {};
@@ -76,8 +112,13 @@ export function recipeOf(sizes: Sizes | undefined, editor: string): EditorRecipe
 }
 
 /** Options of a training with those of the recipe where none is given. */
-export function withRecipe<O extends Partial<TrainOptions>>(sizes: Sizes | undefined, editor: string, options: O): O {
-  const settings = { ...recipeOf(sizes, editor).train, ...options.settings };
+export function withRecipe<O extends Partial<TrainOptions>>(
+  sizes: Sizes | undefined,
+  editor: string,
+  options: O,
+  protocol: Protocol = 'tuned',
+): O {
+  const settings = { ...recipeOf(sizes, editor, protocol).train, ...options.settings };
   return Object.keys(settings).length === 0 ? options : { ...options, settings };
 }
 

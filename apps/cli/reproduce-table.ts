@@ -27,7 +27,8 @@ const quickWorld = { vqaTrain: 160, vqaTest: 32, captionTrain: 160, captionTest:
 
 export async function reproduceTable(what: TableName, given: ReproduceOptions, context: CommandContext): Promise<CommandResult> {
   const { quick, seeds, seed, dtype, redo, jobs, threads } = given;
-  const out = given.out ?? `runs/${what}${quick ? '-quick' : ''}`;
+  const how = given.protocol === 'tuned' ? '' : `-${given.protocol}`;
+  const out = given.out ?? `runs/${what}${how}${quick ? '-quick' : ''}`;
   // Manifests are committed: paths from here on, not this machine's.
   const command = ['visedit', ...process.argv.slice(2)].join(' ').replaceAll(`${process.cwd()}/`, '');
   const warn = (line: string): void => context.warn(line);
@@ -68,6 +69,7 @@ export async function reproduceTable(what: TableName, given: ReproduceOptions, c
     threads,
     dtype,
     redo,
+    protocol: given.protocol,
     signal: context.signal,
     command,
     log: (line: string) => context.log(line),
@@ -118,7 +120,9 @@ export async function reproduceTable(what: TableName, given: ReproduceOptions, c
     import('../../lab/reproduce/paper-tables.ts'),
   ]);
   const editors = given.editor.length > 0 ? given.editor : paperEditors;
-  const { columns } = await stoppable(context, goesOn, () => table1({ ...common, models, datasets, editors, warn }, what));
+  const { columns } = await stoppable(context, goesOn, () =>
+    table1({ ...common, models, datasets, editors, warn, ownTraining: given.ownTraining }, what),
+  );
   bar?.finish();
   return editorsResult(what, out, columns, context);
 }

@@ -11,7 +11,7 @@ import { z } from 'zod';
 import type { Settings } from '../../src/editors/editor.ts';
 import type { Costs } from '../../src/evaluation/costs.ts';
 import type { JobIdentity } from '../../src/evaluation/job.ts';
-import type { Manifest, Versions } from '../../src/evaluation/manifest.ts';
+import { type Manifest, type Versions, withProtocolName } from '../../src/evaluation/manifest.ts';
 import { type Evaluation, hardKinds, type RecordResult } from '../../src/evaluation/metrics.ts';
 import type { SequentialPoint } from '../../src/evaluation/sequential.ts';
 import { Appender } from '../../src/evaluation/store.ts';
@@ -32,6 +32,8 @@ export interface CellIdentity {
     /** sha256 of weights that come with the model */
     readonly shipped?: string;
     readonly training?: Recipe & { readonly data: DataIdentity; readonly limit: number | null };
+    /** settings of each edit that are asked for beyond the protocol's */
+    readonly edit?: Settings;
   };
   readonly data: DataIdentity & { readonly kind: DatasetKind; readonly evaluated: number };
   readonly protocol: JobIdentity['protocol'];
@@ -111,7 +113,12 @@ const storedCell = z.object({
 
 /** Cells of a column's file by place; a line that a kill cut off is none. */
 export function readColumn(path: string): Map<string, Cell> {
-  const cells = readJsonLines(path, storedCell, 'skip') as unknown as Cell[];
+  const cells = (readJsonLines(path, storedCell, 'skip') as unknown as Cell[]).map(
+    ({ manifest, ...cell }): Cell => ({
+      ...cell,
+      manifest: { ...manifest, identity: withProtocolName(manifest.identity) },
+    }),
+  );
   return new Map(cells.map((cell) => [cell.place, cell]));
 }
 

@@ -26,7 +26,7 @@ import { loadModel, modelFolder } from '../../src/models/load.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import type { WeightType } from '../../src/models/weight-types.ts';
 import { logFile, Stopped } from '../../src/nn/loop.ts';
-import { recipeOf, withRecipe } from '../recipes.ts';
+import { type Protocol, recipeOf, withRecipe } from '../recipes.ts';
 import {
   type Cell,
   type CellIdentity,
@@ -55,6 +55,8 @@ export interface CellRequest {
   readonly seed: number;
   /** how to train, where the editor's own defaults are not meant */
   readonly training?: Recipe | undefined;
+  /** settings of each edit beyond the protocol's */
+  readonly edit?: Settings | undefined;
   /** whether weights that come with the model are taken, where they are of its seed */
   readonly shipped: boolean;
 }
@@ -69,6 +71,8 @@ export interface CellsOptions {
   readonly jobs?: number | undefined;
   readonly threads?: number | undefined;
   readonly dtype?: WeightType | undefined;
+  /** how editors are set; `tuned` when absent */
+  readonly protocol?: Protocol | undefined;
   /** edits that stay (Table 5); each record's own edit alone when absent */
   readonly lifelong?: Lifelong | undefined;
   /** finished cells that were made otherwise are made anew instead of refused */
@@ -153,7 +157,7 @@ const cellsByPlace = (table: string): Map<string, Cell> => new Map(readCells(tab
 
 /** Requests with all that their figures depend on, each place once. */
 async function planned(requests: readonly CellRequest[], options: CellsOptions): Promise<Planned[]> {
-  const { data, limit, trainLimit, dtype, lifelong } = options;
+  const { data, limit, trainLimit, dtype, lifelong, protocol = 'tuned' } = options;
   const identities = new DataIdentities(data.images);
   const models = new Map<string, Vlm>();
   const plans = new Map<string, Planned>();
@@ -182,17 +186,18 @@ async function planned(requests: readonly CellRequest[], options: CellsOptions):
         ...(seed === null || shipped !== undefined
           ? {}
           : { training: { ...training, data: identities.of(files.train!, trainLimit), limit: trainLimit ?? null } }),
+        ...(request.edit === undefined ? {} : { edit: request.edit }),
       },
       data: { ...test, kind: dataset, evaluated: Math.min(limit ?? test.records, test.records) },
-      protocol: protocolOf(batch, answerTokens[dataset]),
+      protocol: protocolOf(batch, answerTokens[dataset], protocol),
       ...(lifelong === undefined
         ? {}
         : { lifelong: { ...lifelong, edits: Math.min(lifelong.edits, test.records, limit ?? Infinity) } }),
     };
     const place = cellPlace(request, identity.editor);
-    const how = identity.editor.training === undefined ? undefined : trainingOf(vlm, editor, training ?? {});
+    const how = identity.editor.training === undefined ? undefined : trainingOf(vlm, editor, training ?? {}, protocol);
     const settings = how && editor.trainingSettings?.(vlm, how);
-    const perEdit = recipeOf(vlm.decoder, editor.id).edit;
+    const perEdit = { ...recipeOf(vlm.decoder, editor.id, protocol).edit, ...request.edit };
     plans.set(place, { request, place, identity, shipped, training: how, settings, perEdit });
   }
   for (const vlm of models.values()) await vlm.release();
@@ -200,10 +205,10 @@ async function planned(requests: readonly CellRequest[], options: CellsOptions):
 }
 
 /** Options of a training: those of the recipe for the model's size, and what is asked for of them that this editor has. */
-function trainingOf(vlm: Vlm, { id, settings }: Editor, asked: Recipe): Partial<TrainOptions> {
+function trainingOf(vlm: Vlm, { id, settings }: Editor, asked: Recipe, protocol: Protocol): Partial<TrainOptions> {
   const { missing } = namedSettings(settings?.train?.(vlm) ?? z.object({}), asked);
   const own = Object.entries(asked).filter(([name]) => !missing.includes(trainOptionNames[name as 'steps' | 'layer']));
-  return withRecipe(vlm.decoder, id, Object.fromEntries(own) as Recipe);
+  return withRecipe(vlm.decoder, id, Object.fromEntries(own) as Recipe, protocol);
 }
 
 /** Weights that come with a model count for the seed that they were trained with. */
@@ -247,6 +252,7 @@ async function work(plan: Planned, options: CellsOptions, progress: WorkProgress
     editor: request.editor,
     weights,
     settings: perEdit,
+    protocol: identity.protocol.name,
     data: data.files[request.dataset]!.test,
     images: data.images,
     limit,
@@ -332,6 +338,7 @@ async function trained(
       },
       {
         ...training,
+        protocol: identity.protocol.name,
         out: folder,
         seed: identity.editor.seed!,
         threads,

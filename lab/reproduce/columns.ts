@@ -8,7 +8,14 @@ import type { Costs } from '../../src/evaluation/costs.ts';
 import { addCosts, noCosts } from '../../src/evaluation/costs.ts';
 import { differences } from '../../src/evaluation/manifest.ts';
 import { type Evaluation, type HardKind, hardKinds } from '../../src/evaluation/metrics.ts';
-import { bootstrapInterval, type Interval, mean, pairedTTest, standardDeviation } from '../../src/evaluation/statistics.ts';
+import {
+  bootstrapInterval,
+  type Interval,
+  mean,
+  pairedTTest,
+  standardDeviation,
+  twoWayInterval,
+} from '../../src/evaluation/statistics.ts';
 import { type DatasetKind, queryKinds } from '../../src/input/records.ts';
 import { builtInModels } from '../../src/models/load.ts';
 import { type Cell, type CellRecord, cellRecords } from './cell-store.ts';
@@ -33,10 +40,15 @@ export interface AgainstVead {
 }
 
 export interface Entry {
+  /** its id */
   readonly editor: string;
+  /** how it was set otherwise, as `steps-3`; absent: as the protocol sets it */
+  readonly variant?: string;
   /** of each run; null: the editor draws nothing */
   readonly seeds: readonly (number | null)[];
   readonly forced: Readonly<Record<MetricName, Spread>>;
+  /** of the average, 95 %, over records and seeds together; null for a single record */
+  readonly interval: Interval | null;
   /** exact match of free generation */
   readonly generation: Readonly<Record<MetricName, Spread>>;
   readonly hard: Readonly<Record<HardKind, Spread | null>>;
@@ -56,6 +68,10 @@ export interface Column {
   readonly count: number;
   /** in the registry's order, VEAD last as in the paper */
   readonly entries: readonly Entry[];
+  /** doing nothing: the unedited model's answers, as fractions; localities are whole */
+  readonly floor: Readonly<Record<MetricName, number>>;
+  /** how editors are set */
+  readonly protocol: string;
 }
 
 export const VEAD = 'vead';
@@ -103,23 +119,44 @@ function columnOf(group: readonly Cell[], warn: (text: string) => void): Column 
   }
   const runs = new Map<string, Cell[]>();
   for (const cell of kept) {
-    const { id } = cell.manifest.identity.editor;
-    runs.set(id, [...(runs.get(id) ?? []), cell]);
+    const name = entryName(editorOf(cell));
+    runs.set(name, [...(runs.get(name) ?? []), cell]);
   }
-  const { model, data } = reference.manifest.identity;
+  const { model, data, protocol } = reference.manifest.identity;
   const averages = new Map([...runs].map(([id, list]) => [id, recordMeans(list.map(cellRecords))]));
   const entries = [...runs]
-    .sort(([a], [b]) => rank(order, a) - rank(order, b))
-    .map(([id, list]): Entry => {
+    .map(([name, list]) => ({ name, list, ...editorOf(list[0]!) }))
+    .sort((a, b) => rank(order, a.editor) - rank(order, b.editor))
+    .map(({ name: id, list, ...editor }): Entry => {
       for (const difference of unlikeTrainings(list))
         warn(`${list[0]!.place}: seeds were trained in different ways: ${difference}`);
       return entryOf(
-        id,
+        editor,
         list,
         againstVead(averages.get(id)!, id === VEAD ? undefined : averages.get(VEAD), `${model.name}/${data.kind}/${id}`),
       );
     });
-  return { model: model.name, dataset: data.kind, count: data.evaluated, entries };
+  return {
+    ...{ model: model.name, dataset: data.kind, count: data.evaluated, entries },
+    ...{ floor: floorOf(reference.evaluation), protocol: protocol.name },
+  };
+}
+
+/** The editor of a cell, and how it was set otherwise than the protocol says. */
+function editorOf({ place, manifest }: Cell): Pick<Entry, 'editor' | 'variant'> {
+  const parts = place.split('/');
+  return { editor: manifest.identity.editor.id, ...(parts.length > 4 ? { variant: parts[3]! } : {}) };
+}
+
+/** As `ft-l, 3 steps`. */
+export const entryName = ({ editor, variant }: Pick<Entry, 'editor' | 'variant'>): string =>
+  variant === undefined
+    ? editor
+    : `${editor}, ${variant.replace(/^steps-(\d+)$/, (_, n) => (n === '1' ? '1 step' : `${n} steps`))}`;
+
+function floorOf({ unedited: { reliability, textGenerality, modalGenerality } }: Evaluation): Column['floor'] {
+  const five = { reliability, textGenerality, modalGenerality, textLocality: 1, modalLocality: 1 };
+  return { ...five, average: mean(Object.values(five)) };
 }
 
 /** How the settings of the seeds' weights differ, the seed aside. */
@@ -135,13 +172,14 @@ function spread(values: readonly number[]): Spread {
   return { mean: mean(values), deviation: standardDeviation(values) };
 }
 
-function entryOf(editor: string, runs: readonly Cell[], against: AgainstVead | null): Entry {
+function entryOf(editor: Pick<Entry, 'editor' | 'variant'>, runs: readonly Cell[], against: AgainstVead | null): Entry {
   const over = (read: (evaluation: Evaluation) => number): Spread => spread(runs.map(({ evaluation }) => read(evaluation)));
   const trainings = runs.flatMap(({ manifest }) => manifest.seconds.training ?? []);
   return {
-    editor,
+    ...editor,
     seeds: runs.map(({ manifest }) => manifest.identity.editor.seed).sort((a, b) => (a ?? 0) - (b ?? 0)),
     forced: record(metricNames, (name) => over((evaluation) => evaluation[name])),
+    interval: intervalOf(runs),
     generation: record(metricNames, (name) => over(({ generation }) => generation[name])),
     hard: record(hardKinds, (kind) =>
       runs.some(({ evaluation }) => evaluation.hard[kind] == null) ? null : over(({ hard }) => hard[kind]!),
@@ -155,6 +193,12 @@ function entryOf(editor: string, runs: readonly Cell[], against: AgainstVead | n
     trainingSeconds: trainings.length === 0 ? null : mean(trainings),
     evaluationSeconds: mean(runs.map(({ manifest }) => manifest.seconds.evaluation)),
   };
+}
+
+function intervalOf(runs: readonly Cell[]): Interval | null {
+  const averages = runs.map((run) => recordMeans([cellRecords(run)]));
+  const shared = [...averages[0]!.keys()].filter((index) => averages.every((one) => one.has(index)));
+  return shared.length < 2 ? null : twoWayInterval(averages.map((one) => shared.map((index) => one.get(index)!)));
 }
 
 export const record = <K extends string, V>(names: readonly K[], of: (name: K) => V): Record<K, V> =>

@@ -90,7 +90,7 @@ export function columnFigures({ model, dataset, entries }: Column): ColumnFigure
     name: `${model} ${datasets[dataset]}`,
     model,
     dataset,
-    editors: new Map(entries.map((entry) => [entry.editor, rowOf(entry)])),
+    editors: new Map(entries.filter(({ variant }) => variant === undefined).map((entry) => [entry.editor, rowOf(entry)])),
   };
 }
 export const layerFigures = ({ rows }: Pick<Table2, 'rows'>): LayerFigures[] =>

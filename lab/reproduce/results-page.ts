@@ -9,7 +9,7 @@ import { sequentialRows, toMarkdown } from '../../src/evaluation/tables.ts';
 import { anyObject, readJsonAs } from '../../src/files/schema.ts';
 import type { LogLine } from '../../src/nn/loop.ts';
 import { type Cell, readCells } from './cell-store.ts';
-import { type Column, columnsOf, significance, VEAD, veadIsBest } from './columns.ts';
+import { type Column, columnsOf, entryName, significance, VEAD, veadIsBest } from './columns.ts';
 import { datasets } from './data.ts';
 import type { Claim } from './figures/figure.ts';
 import {
@@ -24,18 +24,35 @@ import {
 import { ordering } from './orderings.ts';
 import { paperModelOf, paperTable1, paperTable2, paperTable3 } from './paper-tables.ts';
 import { averageRows, caption, detailRows, paperRows, pText } from './table-files.ts';
+import { isOfTable1 } from './table1.ts';
 import { type Table2, table2Rows } from './table2.ts';
 import { ablations, type Table3, table3Rows } from './table3.ts';
+import { type LifelongRow, lifelongRows, table5Rows } from './table5.ts';
 
 export interface Results {
   readonly cells: readonly Cell[];
   readonly columns: readonly Column[];
   readonly table2?: Table2 | undefined;
   readonly table3?: Table3 | undefined;
+  /** tables under another protocol or on another world, by their folder's name */
+  readonly others: readonly { readonly name: OtherTable; readonly columns: readonly Column[] }[];
+  readonly lifelong: readonly LifelongRow[];
   readonly sequential: readonly { readonly identity: SequentialIdentity; readonly points: readonly SequentialPoint[] }[];
 }
 
-/** Reads what is finished below a folder: table1/ (its cells), table2/table2.json, table3/table3.json, sequential/NAME/. */
+/** Folders with cells as of Table 1, and the titles of their sections. */
+const otherTables = {
+  published: 'Table 1 with published settings',
+  hard: 'Table 1 on a hard world',
+  'hard-published': 'Table 1 on a hard world with published settings',
+} as const;
+type OtherTable = keyof typeof otherTables;
+const sectionOf = (name: OtherTable): string => name.toUpperCase().replace('-', '_');
+
+/**
+ * Reads what is finished below a folder: table1/ (its cells), published/, hard/ and hard-published/ (likewise), table2/table2.json, table3/table3.json,
+ * table5/ (its cells), sequential/NAME/.
+ */
 export function readTables(from: string, warn: (text: string) => void): Results {
   const cells = readCells(join(from, 'table1'));
   const json = <T>(...parts: string[]): T | undefined => {
@@ -48,6 +65,14 @@ export function readTables(from: string, warn: (text: string) => void): Results 
     columns: columnsOf(cells, warn),
     table2: json<Table2>('table2', 'table2.json'),
     table3: json<Table3>('table3', 'table3.json'),
+    others: (Object.keys(otherTables) as OtherTable[]).map((name) => ({
+      name,
+      columns: columnsOf(
+        readCells(join(from, name)).filter(({ place }) => isOfTable1(place)),
+        warn,
+      ),
+    })),
+    lifelong: lifelongRows(readCells(join(from, 'table5'))),
     sequential: runs.flatMap((name) => {
       const summary = json<{ points: SequentialPoint[] }>('sequential', name, 'summary.json');
       const manifest = json<{ identity: SequentialIdentity }>('sequential', name, 'manifest.json');
@@ -78,7 +103,9 @@ function significanceClaim(columns: readonly Column[]): Claim {
       : [
           `${column.model} ${datasets[column.dataset]} (${column.entries
             .filter(({ editor, against }) => editor !== VEAD && (against!.difference >= 0 || against!.p >= significance))
-            .map(({ editor, against }) => `${editor}: ${two(100 * against!.difference)} points, p ${pText(against!.p)}`)
+            .map(
+              ({ against, ...entry }) => `${entryName(entry)}: ${two(100 * against!.difference)} points, p ${pText(against!.p)}`,
+            )
             .join(', ')})`,
         ],
   );
@@ -127,6 +154,13 @@ export function sections(results: Results): Map<string, string> {
       `${table([...own.head, 'average in the paper'], rows)}\n*: below ${ablations.full.name}'s figure by a paired t-test over edits, p < ${significance}.\n`,
     );
   }
+  for (const { name, columns: others } of results.others)
+    if (others.length > 0) made.set(sectionOf(name), `${toMarkdown(paperRows(others))}\n${caption}\n\n${orderSection(others)}`);
+  if (results.lifelong.length > 0)
+    made.set(
+      'LIFELONG',
+      `${toMarkdown(table5Rows(results.lifelong))}\nPercentages, with so many edits in the model, over all records of all runs. Published average: LiveEdit's Table 1, of the backbone that the mini is a small sister of.\n`,
+    );
   if (sequential.length > 0) made.set('SEQUENTIAL', sequentialSection(sequential));
   return made;
 }
@@ -256,7 +290,9 @@ const titles: Readonly<Record<string, string>> = {
   CURVES: 'Trainings',
   TABLE2: 'Table 2: insert layers',
   TABLE3: 'Table 3: ablation',
+  LIFELONG: 'Table 5: edits that stay',
   SEQUENTIAL: 'Sequential editing',
+  ...Object.fromEntries(Object.entries(otherTables).map(([name, title]) => [sectionOf(name as OtherTable), title])),
 };
 
 const START = `# Results beside the paper's

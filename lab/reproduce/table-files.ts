@@ -6,13 +6,20 @@ import { mean } from '../../src/evaluation/statistics.ts';
 import { columnNames, type Rows, toCsv, toLatex, toMarkdown } from '../../src/evaluation/tables.ts';
 import { writeFileAtomic } from '../../src/files/atomic.ts';
 import { queryKinds } from '../../src/input/records.ts';
-import { type Column, type Entry, metricNames, type Spread, significance, VEAD, veadIsBest } from './columns.ts';
+import { type Column, type Entry, entryName, metricNames, type Spread, significance, VEAD, veadIsBest } from './columns.ts';
 import { datasets } from './data.ts';
 
 /** Without a sign where nothing is left to show of it. */
 const percent = (x: number): string => (100 * x).toFixed(2).replace(/^-(0\.00)$/, '$1');
 const withDeviation = ({ mean, deviation }: Spread, runs: number): string =>
   runs > 1 ? `${percent(mean)} ± ${percent(deviation)}` : percent(mean);
+/** ± is half of the interval over records and seeds. */
+const averageText = ({ forced, interval }: Entry): string =>
+  interval === null
+    ? percent(forced.average.mean)
+    : `${percent(forced.average.mean)} ± ${percent((interval.high - interval.low) / 2)}`;
+/** Doing nothing, as a row of a table. */
+const noEdit = 'no edit';
 
 /**
  * The paper's table, with localities closer to the edit beside: one row for each backbone, data set and editor. Bold is the best average of a column;
@@ -31,14 +38,23 @@ export function paperRows(columns: readonly Column[]): Rows {
   ];
   const rows = columns.flatMap((column) => {
     const best = Math.max(...column.entries.map(({ forced }) => forced.average.mean));
-    return column.entries.map((entry) => {
+    const nothing = [
+      column.model,
+      datasets[column.dataset],
+      noEdit,
+      ...metricNames.map((name) => percent(column.floor[name])),
+      '',
+      ...asked.map(() => ''),
+      column.count,
+    ];
+    const made = column.entries.map((entry) => {
       const { editor, forced, generation, hard, seeds } = entry;
-      const average = withDeviation(forced.average, seeds.length);
+      const average = averageText(entry);
       const marked = forced.average.mean === best ? `**${average}**` : average;
       return [
         column.model,
         datasets[column.dataset],
-        editor,
+        entryName(entry),
         ...queryKinds.map((kind) => percent(forced[kind].mean)),
         `${marked}${editor === VEAD && veadIsBest(column) === true ? ' *' : ''}`,
         withDeviation(generation.average, seeds.length),
@@ -46,6 +62,7 @@ export function paperRows(columns: readonly Column[]): Rows {
         column.count,
       ];
     });
+    return [nothing, ...made];
   });
   return { head, rows, align: head.map((_, i) => (i < 3 ? 'left' : 'right')) };
 }
@@ -53,19 +70,21 @@ export function paperRows(columns: readonly Column[]): Rows {
 /** The averages alone, by the best first: one row for each editor, one column for each backbone and data set. Bold is the best of a column. */
 export function averageRows(columns: readonly Column[]): Rows {
   const head = ['Editor', ...columns.map(({ model, dataset }) => `${model} ${datasets[dataset]}`), 'Mean'];
-  const editors = [...new Set(columns.flatMap(({ entries }) => entries.map(({ editor }) => editor)))];
+  const editors = [...new Set(columns.flatMap(({ entries }) => entries.map(entryName)))];
   const best = columns.map(({ entries }) => Math.max(...entries.map(({ forced }) => forced.average.mean)));
   const rows = editors.map((editor) => {
-    const entries = columns.map((column) => column.entries.find((entry) => entry.editor === editor));
+    const entries = columns.map((column) => column.entries.find((entry) => entryName(entry) === editor));
     const texts = entries.map((entry, i) => {
       if (entry === undefined) return '';
-      const average = withDeviation(entry.forced.average, entry.seeds.length);
+      const average = averageText(entry);
       return entry.forced.average.mean === best[i] ? `**${average}**` : average;
     });
     const known = entries.flatMap((entry) => (entry === undefined ? [] : [entry.forced.average.mean]));
     // Columns differ; a mean over some of them says nothing beside one over all.
     return { cells: [editor, ...texts], overall: known.length === columns.length ? mean(known) : null };
   });
+  const floors = columns.map(({ floor }) => floor.average);
+  rows.push({ cells: [noEdit, ...floors.map(percent)], overall: mean(floors) });
   rows.sort((a, b) => (b.overall ?? -1) - (a.overall ?? -1));
   return {
     head,
@@ -91,12 +110,12 @@ export function detailRows(columns: readonly Column[]): Rows {
     's training',
   ];
   const rows = columns.flatMap(({ model, dataset, entries }) =>
-    entries.map(({ editor, seeds, against, costs, trainingSeconds }) => {
+    entries.map(({ seeds, against, costs, trainingSeconds, ...entry }) => {
       const each = perEdit(costs);
       return [
         model,
         datasets[dataset],
-        editor,
+        entryName(entry),
         seedsText(seeds),
         against === null ? '' : percent(against.difference),
         against === null ? '' : `${percent(against.interval.low)} to ${percent(against.interval.high)}`,
@@ -118,23 +137,25 @@ const seedsText = (seeds: Entry['seeds']): string => (seeds.some((seed) => seed 
 /** All figures as fractions, one row for each backbone, data set and editor. */
 function csvRows(columns: readonly Column[]): Pick<Rows, 'head' | 'rows'> {
   const head = [
-    ...['backbone', 'data', 'editor', 'seeds', 'edits'],
+    ...['protocol', 'backbone', 'data', 'editor', 'variant', 'seeds', 'edits'],
     ...metricNames.flatMap((name) => [name, `${name}_sd`]),
     ...metricNames.flatMap((name) => [`generation_${name}`, `generation_${name}_sd`]),
     ...['same_image', 'same_question', 'noise', 'grey'],
     ...queryKinds.map((kind) => `probability_change_${kind}`),
+    ...['average_low', 'average_high'],
     ...['minus_vead', 'interval_low', 'interval_high', 'p'],
   ];
   const fraction = (x: number | null | undefined): string => (x === null || x === undefined ? '' : x.toFixed(6));
   const spreads = (of: Entry['forced']): string[] =>
     metricNames.flatMap((name) => [fraction(of[name].mean), fraction(of[name].deviation)]);
-  const rows = columns.flatMap(({ model, dataset, count, entries }) =>
-    entries.map(({ editor, seeds, forced, generation, hard, probability, against }) => [
-      ...[model, datasets[dataset], editor, seeds.map((seed) => seed ?? '').join(' '), count],
+  const rows = columns.flatMap(({ model, dataset, count, entries, protocol }) =>
+    entries.map(({ editor, variant = '', seeds, forced, interval, generation, hard, probability, against }) => [
+      ...[protocol, model, datasets[dataset], editor, variant, seeds.map((seed) => seed ?? '').join(' '), count],
       ...spreads(forced),
       ...spreads(generation),
       ...hardKinds.map((kind) => fraction(hard[kind]?.mean)),
       ...queryKinds.map((kind) => fraction(probability[kind])),
+      ...[interval?.low, interval?.high].map(fraction),
       ...[against?.difference, against?.interval.low, against?.interval.high].map(fraction),
       against === null ? '' : against.p.toPrecision(6),
     ]),
@@ -142,7 +163,7 @@ function csvRows(columns: readonly Column[]): Pick<Rows, 'head' | 'rows'> {
   return { head, rows };
 }
 
-export const caption = `Percentages. Rel, T-Gen, M-Gen, T-Loc, M-Loc: teacher-forced token accuracy, and Average their mean. Beside it, and not in it, localities closer to the edit: another question about the ${columnNames.sameImage}, and the ${columnNames.sameQuestion} about another picture. ± is the standard deviation over seeds. Bold: the best average of a column. *: above every other editor's average, p < ${significance} (paired t-test over edits).`;
+export const caption = `Percentages. Rel, T-Gen, M-Gen, T-Loc, M-Loc: teacher-forced token accuracy, and Average their mean. Beside it, and not in it, localities closer to the edit: another question about the ${columnNames.sameImage}, and the ${columnNames.sameQuestion} about another picture. ± after the average is half of its 95 % interval over records and seeds together, so that it says what other records and other seeds would change; ± after that of free generation is the standard deviation over seeds. no edit: the unedited model. Bold: the best average of a column. *: above every other editor's average, p < ${significance} (paired t-test over edits).`;
 
 /** The same cells give the same .md, .tex and .csv; times and memory, in which machines differ, are in .json and -costs.md. */
 export function writeTable(folder: string, name: string, columns: readonly Column[], command: string): void {

@@ -1,13 +1,21 @@
 /**
- * Tables 1 and 4 of the paper: editors on backbones and data sets, in the five metrics and their average, over seeds. An editor that learns is trained
- * once for each seed, except where weights of that seed come with the model; one that draws no random numbers has one cell for all seeds.
+ * Tables 1 and 4 of the paper, under one protocol: editors on backbones and data sets, in the five metrics and their average, over seeds. An editor that learns is trained
+ * once for each seed, except where weights of that seed come with the model; one that draws no random numbers has one cell for all seeds. Under the published
+ * protocol fine-tuning stands there after fewer steps too, since papers do not agree on its budget.
  */
 import type { DatasetKind } from '../../src/input/records.ts';
+import { setsTraining } from '../recipes.ts';
 import { readCells } from './cell-store.ts';
 import { type CellRequest, type CellsOptions, modelName, runCells } from './cells.ts';
 import { type Column, columnsOf } from './columns.ts';
 import { recipeFor } from './recipes.ts';
 import { writeTable } from './table-files.ts';
+
+const fineTuning = ['ft-l', 'ft-v'];
+const fewerSteps = [1, 3, 5];
+
+/** Variants of an editor have a part more; those of other tables are not steps of an edit. */
+export const isOfTable1 = (place: string): boolean => place.split('/').length === 4 || /\/steps-\d+\//.test(place);
 
 export interface Table1Options extends CellsOptions {
   readonly models: readonly string[];
@@ -16,6 +24,8 @@ export interface Table1Options extends CellsOptions {
   readonly seeds: readonly number[];
   /** training steps; the recipe's or the editor's own number when absent */
   readonly steps?: number | undefined;
+  /** train on the given records even where weights come with the model */
+  readonly ownTraining?: boolean | undefined;
   readonly warn: (text: string) => void;
 }
 
@@ -29,13 +39,19 @@ export interface Table1 {
  * @throws Stopped when the signal asks; the same call goes on. Error when cells failed; the table of the finished ones is written
  */
 export async function table1(options: Table1Options, name = 'table1'): Promise<Table1> {
-  const { models, datasets, editors, seeds, steps, command } = options;
+  const { models, datasets, editors, seeds, steps, command, ownTraining = false, protocol = 'tuned' } = options;
   const requests = models.flatMap((model) =>
     datasets.flatMap((dataset) =>
       editors.flatMap((editor) =>
-        seeds.map((seed): CellRequest => {
-          const training = recipeFor(modelName(model), dataset, editor, { steps });
-          return { model, dataset, editor, seed, training, shipped: true };
+        seeds.flatMap((seed): CellRequest[] => {
+          const training = setsTraining(protocol, editor)
+            ? steps === undefined
+              ? {}
+              : { steps }
+            : recipeFor(modelName(model), dataset, editor, { steps });
+          const request: CellRequest = { model, dataset, editor, seed, training, shipped: !ownTraining };
+          const shorter = protocol === 'published' && fineTuning.includes(editor) ? fewerSteps : [];
+          return [...shorter.map((n) => ({ ...request, variant: `steps-${n}`, edit: { steps: n } })), request];
         }),
       ),
     ),
@@ -54,8 +70,7 @@ export function tableOfFinished(
   { out, command, warn }: Pick<Table1Options, 'out' | 'command' | 'warn'>,
   name = 'table1',
 ): readonly Column[] {
-  // Variants of an editor, which other tables make, have a part more.
-  const cells = readCells(out).filter(({ place }) => place.split('/').length === 4);
+  const cells = readCells(out).filter(({ place }) => isOfTable1(place));
   const columns = columnsOf(cells, warn);
   if (columns.length > 0) writeTable(out, name, columns, command);
   return columns;

@@ -9,7 +9,7 @@ import { type DatasetKind, type EditRecord, openRecords } from '../input/records
 import { loadModel } from '../models/load.ts';
 import type { WeightType } from '../models/weight-types.ts';
 import { checkRecords, type Subject } from './asking.ts';
-import { type FileId, fileId, type Versions, versions } from './manifest.ts';
+import { earlierProtocol, type FileId, fileId, type Versions, versions } from './manifest.ts';
 import { AnswerStore, Unedited } from './unedited.ts';
 
 export interface Job {
@@ -21,6 +21,8 @@ export interface Job {
   readonly weights?: string | undefined;
   /** of each edit; the editor's defaults when absent */
   readonly settings?: Settings | undefined;
+  /** the name of how editors are set, for the manifest; `tuned` when absent */
+  readonly protocol?: string | undefined;
   /** records in the official JSON */
   readonly data: string;
   /** folder that their image paths start from */
@@ -52,6 +54,8 @@ export interface JobIdentity {
   readonly data: FileId & { readonly kind: DatasetKind; readonly records: number; readonly evaluated: number };
   readonly seed: number | null;
   readonly protocol: {
+    /** how editors are set: `tuned` for the model, or `published` */
+    readonly name: string;
     readonly version: number;
     readonly batch: number;
     readonly maxNewTokens: number;
@@ -65,8 +69,9 @@ const protocolVersion = 1;
 const measures =
   'teacher-forced token accuracy; localities against the unedited model; generation: greedy, exact match of the trimmed text; probability of the whole target';
 
-/** @param batch records asked together @param maxNewTokens longest free answer */
-export const protocolOf = (batch: number, maxNewTokens: number): JobIdentity['protocol'] => ({
+/** @param batch records asked together @param maxNewTokens longest free answer @param name how editors are set */
+export const protocolOf = (batch: number, maxNewTokens: number, name = earlierProtocol): JobIdentity['protocol'] => ({
+  name,
   version: protocolVersion,
   batch,
   maxNewTokens,
@@ -106,10 +111,12 @@ export async function openJob(job: Job, options: { threads?: number | undefined;
     },
     data: { ...fileId(job.data), kind, records: total, evaluated: chosen.length },
     seed: job.limit === undefined ? null : (job.seed ?? null),
-    protocol: protocolOf(job.batch, job.maxNewTokens),
+    protocol: protocolOf(job.batch, job.maxNewTokens, job.protocol),
     versions: versions(),
   };
-  const { editor: _, ...asked } = identity;
+  // How editors are set does not change what the unedited model says.
+  const { name: _name, ...asking } = identity.protocol;
+  const { editor: _editor, ...asked } = { ...identity, protocol: asking };
   const store =
     job.unedited === undefined
       ? undefined

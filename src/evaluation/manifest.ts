@@ -61,6 +61,15 @@ export interface Manifest<I> {
 
 export const manifestFile = 'manifest.json';
 
+/** How editors were set where a manifest does not say so. */
+export const earlierProtocol = 'tuned';
+
+/** An identity with the name of its protocol, which earlier ones lack. */
+export function withProtocolName<I>(identity: I): I {
+  const { protocol } = (identity ?? {}) as { protocol?: object };
+  return { ...identity, protocol: { name: earlierProtocol, ...protocol } };
+}
+
 const costs = z.object({
   edits: z.number(),
   editSeconds: z.number(),
@@ -120,7 +129,10 @@ export class ManifestKeeper<I extends object> {
   /** What was done here before. @throws Error that names what differs */
   #sessions(folder: string): readonly Session[] {
     const earlier = readJsonAs(this.#path, earlierManifest);
-    const different = differences(earlier.identity, this.identity);
+    const different = differences(
+      'protocol' in this.identity ? withProtocolName(earlier.identity) : earlier.identity,
+      this.identity,
+    );
     if (different.length > 0) {
       throw new Error(
         `${folder} holds the work of another run, so it cannot go on there; use the same settings, or another --out. What differs:\n  ${different.join('\n  ')}`,

@@ -53,6 +53,47 @@ export function bootstrapInterval(
   return { low: quantile(means, (1 - level) / 2), high: quantile(means, (1 + level) / 2) };
 }
 
+/** The t that a two-sided test with so many degrees of freedom exceeds with probability `p`. */
+export function tQuantile(p: number, degrees: number): number {
+  const tail = (t: number): number => incompleteBeta(degrees / (degrees + t * t), degrees / 2, 0.5);
+  let [low, high] = [0, 1];
+  while (tail(high) > p) high *= 2;
+  for (let i = 0; i < 100; i++) {
+    const middle = (low + high) / 2;
+    if (tail(middle) > p) low = middle;
+    else high = middle;
+  }
+  return high;
+}
+
+/**
+ * The interval of a mean over both records and seeds: what it would be on other records under other seeds. With x_ij of seed i and record j,
+ *   V = Σ_j (x̄_j − x̄)² / (n (n − 1)) + Σ_i (x̄_i − x̄)² / (k (k − 1)) − Σ_ij (x_ij − x̄_i − x̄_j + x̄)² / (n k (n − 1) (k − 1)),
+ * the variance of the mean where both are drawn (two-way clustering, Cameron, Gelbach & Miller 2011), and t with Satterthwaite's degrees of freedom. With one run
+ * the seeds' part is not known, and the interval is that over records.
+ * @param runs one list of values for each seed, of the same records in the same order
+ */
+export function twoWayInterval(runs: readonly (readonly number[])[], level = 0.95): Interval {
+  const [k, n] = [runs.length, runs[0]?.length ?? 0];
+  if (n < 2 || runs.some((run) => run.length !== n))
+    throw new Error('an interval over records and seeds needs at least two records, the same ones for every seed');
+  const records = Array.from({ length: n }, (_, j) => mean(runs.map((run) => run[j]!)));
+  const seeds = runs.map(mean);
+  const middle = mean(seeds);
+  const ofRecords = standardDeviation(records) ** 2 / n;
+  const ofSeeds = k < 2 ? 0 : standardDeviation(seeds) ** 2 / k;
+  const rest = runs.reduce(
+    (sum, run, i) => sum + run.reduce((part, x, j) => part + (x - seeds[i]! - records[j]! + middle) ** 2, 0),
+    0,
+  );
+  const both = k < 2 ? 0 : rest / (n * k * (n - 1) * (k - 1));
+  const variance = Math.max(ofRecords + ofSeeds - both, ofRecords, ofSeeds);
+  if (variance === 0) return { low: middle, high: middle };
+  const degrees = variance ** 2 / (ofRecords ** 2 / (n - 1) + (k < 2 ? 0 : ofSeeds ** 2 / (k - 1)));
+  const half = tQuantile(1 - level, degrees) * Math.sqrt(variance);
+  return { low: middle - half, high: middle + half };
+}
+
 /** Of sorted values, between neighbours in proportion. */
 export function quantile(sorted: ArrayLike<number>, share: number): number {
   const at = share * (sorted.length - 1);

@@ -13,7 +13,7 @@ import type { Vlm } from '../models/vlm.ts';
 import { checkpointFile } from '../nn/loop.ts';
 import { defaultThreads } from '../runtime/node.ts';
 import { checkRecords } from './asking.ts';
-import { type FileId, fileId, ManifestKeeper, type Versions, versions } from './manifest.ts';
+import { earlierProtocol, type FileId, fileId, ManifestKeeper, type Versions, versions } from './manifest.ts';
 
 export interface TrainingJob {
   readonly model: string;
@@ -49,6 +49,8 @@ interface TrainingIdentity {
   readonly editor: string;
   readonly data: FileId & { readonly kind: DatasetKind; readonly records: number };
   readonly seed: string;
+  /** how the editor is set */
+  readonly protocol: { readonly name: string };
   readonly options: Record<string, unknown>;
   readonly versions: Versions;
 }
@@ -63,12 +65,15 @@ export async function trainEditor(
     out: string;
     seed: string | number;
     command?: string;
+    /** the name of how the editor is set, for the manifest; `tuned` when absent */
+    protocol?: string;
     /** told what a resume on other threads means */
     onWarn?: (text: string) => void;
   } & Partial<Maybe<TrainOptions>>,
 ): Promise<Trained> {
   const { editor, data, images, limit } = job;
-  const { out, seed, command = `train ${editor.id}`, resume = false, threads, signal, onStep, onWarn, ...own } = options;
+  const { out, seed, command = `train ${editor.id}`, protocol = earlierProtocol, ...running } = options;
+  const { resume = false, threads, signal, onStep, onWarn, ...own } = running;
   if (editor.train === undefined)
     throw new Error(`the editor ${editor.id} learns nothing; use it as it is: visedit edit --editor ${editor.id}`);
   const checkpoint = join(out, checkpointFile);
@@ -85,6 +90,7 @@ export async function trainEditor(
     editor: editor.id,
     data: { ...fileId(data), kind, records: records.length },
     seed: String(seed),
+    protocol: { name: protocol },
     options: { ...given },
     versions: versions(),
   };

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
   bootstrapInterval,
   incompleteBeta,
@@ -7,8 +7,11 @@ import {
   pairedTTest,
   quantile,
   standardDeviation,
+  tQuantile,
+  twoWayInterval,
 } from '../../src/evaluation/statistics.ts';
 import { type Rows, toCsv, toLatex, toMarkdown } from '../../src/evaluation/tables.ts';
+import { Random } from '../../src/random.ts';
 
 test('mean and standard deviation', () => {
   expect(mean([1, 2, 3, 4])).toBe(2.5);
@@ -31,6 +34,54 @@ test('t-tests: with one degree of freedom the distribution is Cauchy, with two i
   const two = pairedTTest([1, 2, 4], [0, 0, 0]);
   expect(two.p).toBeCloseTo(1 - two.t / Math.sqrt(two.t ** 2 + 2), 12);
   expect(() => pairedTTest([1], [2])).toThrow('at least two pairs');
+});
+
+test('quantiles of t', () => {
+  expect(tQuantile(0.05, 1)).toBeCloseTo(12.7062, 3);
+  expect(tQuantile(0.05, 10)).toBeCloseTo(2.2281, 4);
+  expect(tQuantile(0.01, 1e6)).toBeCloseTo(2.5758, 3);
+});
+
+describe('intervals over records and seeds', () => {
+  /** x_ij = 5 + a_i + b_j + e_ij */
+  const drawn = (random: Random, k: number, n: number, [seeds, records, rest]: readonly number[]): number[][] => {
+    const ofRecords = random.normals(n, records!);
+    return [...random.normals(k, seeds!)].map((a) => Array.from(random.normals(n, rest!), (e, j) => 5 + a + ofRecords[j]! + e));
+  };
+
+  test.each([
+    [3, 200, [0.1, 1, 0.5]],
+    [5, 40, [0, 1, 1]],
+    [4, 100, [0.5, 0.2, 1]],
+    [1, 60, [0, 1, 0]],
+  ] as const)('of %i seeds and %i records hold the mean in about 95 %% of draws', (k, n, deviations) => {
+    const random = new Random(`intervals/${k}/${n}`);
+    const draws = 600;
+    let held = 0;
+    for (let i = 0; i < draws; i++) {
+      const { low, high } = twoWayInterval(drawn(random, k, n, deviations));
+      if (low <= 5 && 5 <= high) held++;
+    }
+    expect(held / draws).toBeGreaterThan(0.92);
+    expect(held / draws).toBeLessThanOrEqual(1);
+  });
+
+  test('of one run is that of a t-test over records; equal seeds change nothing but what is known', () => {
+    const run = [0.2, 0.4, 0.9, 1, 0.3];
+    const half = tQuantile(0.05, 4) * (standardDeviation(run) / Math.sqrt(5));
+    expect(twoWayInterval([run])).toEqual({
+      low: expect.closeTo(mean(run) - half, 10),
+      high: expect.closeTo(mean(run) + half, 10),
+    });
+    expect(twoWayInterval([run, run]).low).toBeCloseTo(mean(run) - half, 10);
+    expect(
+      twoWayInterval([
+        [1, 1],
+        [1, 1],
+      ]),
+    ).toEqual({ low: 1, high: 1 });
+    expect(() => twoWayInterval([[1, 2], [1]])).toThrow('the same ones for every seed');
+  });
 });
 
 test('a paired t-test at a value from Student (1908): ten patients, two soporifics', () => {

@@ -134,6 +134,8 @@ test('edits that stay: the editor that keeps the most stands first, and a count 
   const results: Results = {
     cells: [],
     columns: [],
+    others: [],
+    lifelong: [],
     sequential: [run('vead', { 1: 0.9, 10: 0.4 }), run('tp', { 1: 0.8, 100: 0.5 })],
   };
   const text = sections(results).get('SEQUENTIAL')!;

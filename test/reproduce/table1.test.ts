@@ -81,14 +81,20 @@ test('averages at a glance: the best first and bold; an editor without all colum
     ...column,
     entries: column.entries
       .filter(({ editor }) => only === undefined || editor === only)
-      .map((entry) => ({ ...entry, forced: { ...entry.forced, average: { mean: average, deviation: 0 } } })),
+      .map((entry) => ({
+        ...entry,
+        forced: { ...entry.forced, average: { mean: average, deviation: 0 } },
+        interval: { low: average - 0.01, high: average + 0.01 },
+      })),
+    floor: { ...column.floor, average: 0.125 },
   });
   const vead = averaging(0.25, 'vead');
   const { head, rows } = averageRows([vead, averaging(0.5)]);
   expect(head).toEqual(['Editor', 'tiny E-VQA', 'tiny E-VQA', 'Mean']);
   expect(rows).toEqual([
-    ['vead', '**25.00 ± 0.00**', '**50.00 ± 0.00**', '37.50'],
-    ['ft-l', '', '**50.00**', ''],
+    ['vead', '**25.00 ± 1.00**', '**50.00 ± 1.00**', '37.50'],
+    ['no edit', '12.50', '12.50', '12.50'],
+    ['ft-l', '', '**50.00 ± 1.00**', ''],
   ]);
 });
 
@@ -167,6 +173,28 @@ test('cells that were made otherwise are refused by name, and made anew when ask
   ]);
   expect((await visedit(['reproduce', 'table1', '--finished', '--out', at('none')])).stderr).toContain('no finished cells');
 }, 300_000);
+
+test('the published protocol is in every manifest; fine-tuning stands there after fewer steps, and doing nothing has a row', async () => {
+  const out = at('published');
+  const asked = ['reproduce', 'table1', '--model', at('tiny'), '--world', at('world'), '--editor', 'ft-l', '--dataset', 'vqa'];
+  const { code, stderr } = await visedit([...asked, '--protocol', 'published', '--limit', '4', '--threads', '1', '--out', out]);
+  expect({ code, stderr: code === 0 ? '' : stderr }).toEqual({ code: 0, stderr: '' });
+  const cells = readCells(out);
+  expect(cells.map(({ place }) => place)).toEqual([
+    'tiny/vqa/ft-l/once',
+    ...[1, 3, 5].map((steps) => `tiny/vqa/ft-l/steps-${steps}/once`),
+  ]);
+  for (const { manifest } of cells) expect(manifest.identity.protocol.name).toBe('published');
+  expect(cells[1]!.manifest.identity.editor).toEqual({ id: 'ft-l', seed: null, edit: { steps: 1 } });
+  const rows = readFileSync(join(out, 'table1.md'), 'utf8')
+    .split('\n')
+    .map((line) => line.split('|')[3]?.trim());
+  expect(rows.slice(2, 7)).toEqual(['no edit', 'ft-l', 'ft-l, 1 step', 'ft-l, 3 steps', 'ft-l, 5 steps']);
+  // Cells of the other protocol do not count as finished, and those from before protocols had names are tuned.
+  const again = await visedit([...asked, '--limit', '4', '--threads', '1', '--out', out]);
+  expect(again.stderr).toContain('protocol.name: there "published", here "tuned"');
+  expect(readCells(at('whole'))[0]!.manifest.identity.protocol.name).toBe('tuned');
+}, 120_000);
 
 test('records are found by name or in either layout of a folder; what is missing is said', async () => {
   const official = at('official');

@@ -4,15 +4,19 @@ import { editorOption } from '../editor-option.ts';
 import { defineCommand } from '../frame/command.ts';
 import { file, flag, folder, integer, outFolder, text } from '../frame/values.ts';
 import { modelOptions } from '../model-options.ts';
+import { protocol } from '../protocol.ts';
+import { settings, toSettings } from '../settings.ts';
 import { stoppable } from '../stoppable.ts';
 
 export const command = defineCommand({
   details:
-    "Makes one edit per record, asks its queries before and after, and writes records.jsonl (one line per record), summary.json and manifest.json to --out. The average is that of the five metrics. Beside them stand two localities close to the edit (same image, same question), free generation, and the probability of the target. manifest.json holds seconds, bytes and memory per edit. After Ctrl-C, a crash or a power cut the same command with --resume continues, and its results have the same bytes.\n\n--sequential N keeps N edits in the model, one after the other. After 1, 10, 100, 1000 and N edits, the queries of all edits made so far are asked again. With --restarts the records are cut into runs of 1, 10, 100, 1000 and N edits, and each run begins with the unedited model: all its edits first, then all its queries, as in LiveEdit's lifelong evaluation (a last run that is too short is left out). --moments adds what each edit did at its own moment, before later ones.\n\nFT-L, FT-V, MEND, KE and TP make each edit on the model with the earlier edits; the other editors make it on the unedited model.",
+    "Makes one edit per record, asks its queries before and after, and writes records.jsonl (one line per record), summary.json and manifest.json to --out. The average is that of the five metrics. Beside them stand two localities close to the edit (same image, same question), free generation, and the probability of the target. manifest.json holds seconds, bytes and memory per edit, and the protocol. After Ctrl-C, a crash or a power cut the same command with --resume continues, and its results have the same bytes.\n\n--sequential N keeps N edits in the model, one after the other. After 1, 10, 100, 1000 and N edits, the queries of all edits made so far are asked again. With --restarts the records are cut into runs of 1, 10, 100, 1000 and N edits, and each run begins with the unedited model: all its edits first, then all its queries, as in LiveEdit's lifelong evaluation (a last run that is too short is left out). --moments adds what each edit did at its own moment, before later ones.\n\nFT-L, FT-V, MEND, KE and TP make each edit on the model with the earlier edits; the other editors make it on the unedited model.",
   options: {
     model: text('model folder or built-in name', { required: true, placeholder: 'MODEL' }),
     editor: editorOption('editor to evaluate'),
     weights: file("the editor's trained weights (default: those that come with the model for this kind of data)"),
+    protocol,
+    set: settings,
     data: file('records to evaluate (E-VQA or E-IC JSON)', { required: true }),
     images: folder('folder that their image paths start from', { required: true }),
     out: outFolder('folder to write', { required: true }),
@@ -32,17 +36,18 @@ export const command = defineCommand({
   examples: [
     'evaluate --model mini-llava --editor vead --data runs/world/vqa_test.json --images runs/world/images --out runs/vqa',
     'evaluate --model mini-llava --editor vead --weights runs/vead/weights.safetensors --data vqa_test.json --images images --limit 100 --jobs 2 --out runs/quick',
+    'evaluate --model mini-llava --editor ft-l --protocol published --set steps=3 --data vqa_test.json --images images --out runs/ft-l-3',
     'evaluate --model mini-llava --editor vead --sequential 1000 --restarts --moments 10 --data vqa_test.json --images images --out runs/lifelong',
     'evaluate --model mini-llava --editor ft-l --sequential 100 --data vqa_test.json --images images --out runs/sequential',
   ],
-  async run({ out, jobs, threads, sequential, restarts, moments, resume, maxMemory, ...rest }, context) {
+  async run({ out, jobs, threads, sequential, restarts, moments, set, resume, maxMemory, ...rest }, context) {
     const [{ recipeOf, sizesOf }, { findEditor }] = await Promise.all([
       import('../../../lab/recipes.ts'),
       import('../../../src/editors/outside.ts'),
     ]);
     const { id } = await findEditor(rest.editor);
-    const settings = recipeOf(sizesOf(rest.model), id).edit;
-    const job = { ...rest, settings, maxMemory: maxMemory === undefined ? undefined : maxMemory / jobs };
+    const ofEdits = { ...recipeOf(sizesOf(rest.model), id, rest.protocol).edit, ...toSettings(set) };
+    const job = { ...rest, settings: ofEdits, maxMemory: maxMemory === undefined ? undefined : maxMemory / jobs };
     if (sequential !== undefined && jobs > 1)
       throw new Error('--sequential works in one process, since all edits are in one model; leave out --jobs');
     if (sequential === undefined && (restarts || moments !== undefined))

@@ -16,6 +16,7 @@ import {
   repeatable,
   text,
 } from '../frame/values.ts';
+import { protocol } from '../protocol.ts';
 import { comparePaper } from '../reproduce-compare.ts';
 import { isFigure, reproduceFigure } from '../reproduce-figure.ts';
 import { reproduceTable, tableNames } from '../reproduce-table.ts';
@@ -46,7 +47,7 @@ const values = {
   from: folder(
     'layer-sweep: folder of a finished table2; training-curves: folder of a training; compare: folder with table1/, table2/, table3/ (default: results)',
   ),
-  out: outFolder('folder to write (default: runs/ and the name of the table or figure; compare: docs)'),
+  out: outFolder('folder to write (default: runs/ and the name of the table or figure, with the protocol; compare: docs)'),
   layers: integers('table2: insert layers (default: all)'),
   steps: integer("training steps (default: table2 800 per layer; otherwise the recipe's or the editor's own)", { min: 1 }),
   limit: integer('records to evaluate: the first N (default: all; table2 300)', { min: 1 }),
@@ -56,6 +57,8 @@ const values = {
   jobs: integer('number of processes', { min: 1, max: 256 }),
   threads: integer('number of threads (default: all cores)', { min: 1 }),
   dtype: choice('tables: type of the model weights in memory (default: as they are stored)', weightTypes),
+  protocol,
+  ownTraining: flag('table1: train every editor on the given records, also where weights come with the model'),
   quick: flag(
     'make a rough table in minutes, to see its shape: few training steps, few records, weights that come with the models',
   ),
@@ -67,7 +70,7 @@ export type ReproduceOptions = ParsedValues<typeof values>;
 
 export const command = defineCommand({
   details: [
-    "table1 evaluates editors on backbones and both data sets; table4 is its MiniGPT-4 part. An editor that is trained is trained once per seed, unless weights of that seed come with the model; an editor that draws no random numbers is evaluated once. table2 evaluates VEAD at every insert layer, beside the module contributions. table3 evaluates VEAD without each of its losses and parts. table5, which the paper does not have, is LiveEdit's lifelong evaluation: runs of 1, 10, 100 and 1000 edits that stay, each run from the unedited model, all edits first and then all queries.",
+    "table1 evaluates editors on backbones and both data sets; table4 is its MiniGPT-4 part. An editor that is trained is trained once per seed, unless weights of that seed come with the model; an editor that draws no random numbers is evaluated once. --protocol published sets each editor as its authors and VisEdit's run it, with fine-tuning at 1, 3 and 5 steps beside; the row of no edit is the unedited model's. table2 evaluates VEAD at every insert layer, beside the module contributions. table3 evaluates VEAD without each of its losses and parts. table5, which the paper does not have, is LiveEdit's lifelong evaluation: runs of 1, 10, 100 and 1000 edits that stay, each run from the unedited model, all edits first and then all queries.",
     'Each finished cell is a line of MODEL-DATA.cells.jsonl in --out: its figures, its manifest, what the paired tests need, and the training curve. After a stop the same command continues, with the finished cells alone if the rest is gone. Unfinished work and weights are in --out/work. Tables are written as .md, .tex, .csv and .json.',
     'For real checkpoints and the official data, give --model any folder that `inspect` opens, and --world a folder with vqa/vqa_train.json, vqa/vqa_eval.json, caption/caption_train_edit.json, caption/caption_eval_edit.json and images/, or name the files with --data-vqa and --data-caption.',
     "compare writes results.md: finished tables beside the paper's, row by row, and for each finding whether it holds. Text that people wrote between its sections stays.",
@@ -83,6 +86,7 @@ export const command = defineCommand({
     'reproduce table1 --model mini-llava --dataset vqa --editor lte --editor mend --seeds 1,2,3 --threads 1',
     'reproduce table1 --model checkpoints/llava-1.5-7b --world editing-data --dtype float16',
     'reproduce table1 --model checkpoints/llava --data-vqa vqa_train.json --data-vqa vqa_eval.json --images coco',
+    'reproduce table1 --protocol published --own-training --model mini-llava --dataset vqa --world runs/hard --limit 200',
     'reproduce table2 --layers 0-5 --steps 1200 --seeds 1,2',
     'reproduce table3 --model mini-llava --seeds 1,2,3',
     'reproduce table5 --model mini-llava --editor vead --editor lte --dataset vqa --out results/table5',

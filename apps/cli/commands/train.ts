@@ -4,6 +4,7 @@ import { editorOption } from '../editor-option.ts';
 import { defineCommand } from '../frame/command.ts';
 import { file, flag, folder, integer, number, outFolder, seed, text } from '../frame/values.ts';
 import { announceMemory, modelOptions } from '../model-options.ts';
+import { protocol } from '../protocol.ts';
 import { settings, toSettings } from '../settings.ts';
 import { stoppable } from '../stoppable.ts';
 
@@ -33,6 +34,7 @@ ft-l and ft-v need no training. For mini-llava and the 12,000 questions of the m
     limit: integer('train on the first N records only', { min: 1 }),
     threads: integer('number of threads (default: all cores)', { min: 1 }),
     ...modelOptions,
+    protocol,
     set: settings,
     resume: flag('continue from the last checkpoint in --out'),
   },
@@ -40,7 +42,10 @@ ft-l and ft-v need no training. For mini-llava and the 12,000 questions of the m
     'train vead --model mini-llava --data runs/world/vqa_train.json --images runs/world/images --out runs/vead',
     'train vead --model mini-llava --data vqa_train.json --images images --layer 3 --set lossDown=false --out runs/no-down',
   ],
-  async run({ editor: given, model, data, images, out, lr, set, limit, threads, resume, dtype, maxMemory, ...rest }, context) {
+  async run(
+    { editor: given, model, data, images, out, lr, set, protocol: how, limit, threads, resume, dtype, maxMemory, ...rest },
+    context,
+  ) {
     const [{ findEditor }, { trainEditor }, { sizesOf, withRecipe }] = await Promise.all([
       import('../../../src/editors/outside.ts'),
       import('../../../src/evaluation/training.ts'),
@@ -61,7 +66,8 @@ ft-l and ft-v need no training. For mini-llava and the 12,000 questions of the m
           onOpen: (vlm) => announceMemory(vlm, context),
         },
         {
-          ...withRecipe(sizesOf(model), id, { ...rest, rate: lr, settings: toSettings(set) }),
+          ...withRecipe(sizesOf(model), id, { ...rest, rate: lr, settings: toSettings(set) }, how),
+          protocol: how,
           out,
           resume,
           threads,
