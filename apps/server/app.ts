@@ -2,6 +2,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { OpenAPIHono } from '@hono/zod-openapi';
+import { compress } from 'hono/compress';
 import { HTTPException } from 'hono/http-exception';
 import { methodNotAllowed } from 'hono/method-not-allowed';
 import { routePath } from 'hono/route';
@@ -72,6 +73,8 @@ export function buildApp(services: Services): App {
         ),
     }),
   );
+  // Not events, pictures and small answers: the middleware looks at type and length.
+  app.use('*', compress());
   app.use('*', async (c, next) => {
     const path = c.req.path;
     // Only routes of the API read a body.

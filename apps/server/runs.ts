@@ -211,7 +211,7 @@ export class Runs {
       seconds: timings?.seconds ?? null,
       count: typeof summary?.count === 'number' ? summary.count : (data?.records ?? null),
       summary: training || summary === undefined ? null : fiveOf(summary),
-      loss: training ? (last?.loss ?? null) : null,
+      loss: last?.loss ?? null,
       steps: training ? { done: last?.step ?? 0, total: typeof total === 'number' ? total : null } : null,
     };
   }

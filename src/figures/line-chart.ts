@@ -91,7 +91,7 @@ export function lineChart({
     },
     axis: {
       ...(yScale === 'log' ? { values: decades(values) } : { tickCount: 5 }),
-      format: yFormat === 'percent' ? '.0%' : '~g',
+      format: yFormat === 'percent' ? '.1~%' : yScale === 'log' ? '~g' : '.6~g',
     },
   };
   const byLabel = (range: readonly unknown[], legend: unknown = null) => ({

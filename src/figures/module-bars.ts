@@ -63,7 +63,8 @@ export function moduleBars({
         field: 'contribution',
         type: 'quantitative',
         title: keyToken === undefined ? 'Contribution' : `Contribution to “${tokenLabel(keyToken)}”`,
-        axis: { tickCount: 5, format: '~g' },
+        // A precision of its own: the default one rounds 0.15 to 0.1 where ticks are 0.05 apart.
+        axis: { tickCount: 5, format: '.6~g' },
         ...(yRange === undefined ? {} : { scale: { domain: yRange, nice: false } }),
       },
       color: {

@@ -195,3 +195,12 @@ test('text is wrapped to its width, long words broken, tokens readable, markup e
   expect(tokenLabel(' ')).toBe('" "');
   expect(escapeXml('<a & "b">\u0000')).toBe('&lt;a &amp; &quot;b&quot;&gt;');
 });
+
+test('no two ticks of an axis say the same', async () => {
+  for (const most of [0.149, 0.15, 0.03, 0.0015, 1.5, 15]) {
+    const svg = await moduleBars({ layers: [0, 1, 2], attn: [most, 0, -most / 7], mlp: [0, most / 2, 0], keyToken: 'lion' });
+    const labels = [...svg.matchAll(/text-anchor="end"[^>]*>([^<]+)</g)].map(([, text]) => text);
+    expect(labels.length).toBeGreaterThan(2);
+    expect(new Set(labels).size, String(labels)).toBe(labels.length);
+  }
+});

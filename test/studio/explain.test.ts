@@ -17,7 +17,9 @@ test('the layer from which a word is the first choice to the end is named, and w
     lens(2, 7, ' pizza', 0.6, 0),
     lens(3, 7, ' pizza', 0.9, 0),
   ]);
-  expect(found).toBe('“pizza” becomes the first choice in layer 2; one layer before, it was “cake” (40%).');
+  expect(found).toBe(
+    '“pizza” is the first choice from layer 2 on; one layer before, it was “cake” (40%). It was first in layer 0 already, and lost that place again.',
+  );
 });
 
 test('a word that is not said is not explained as if it were', () => {

@@ -7,7 +7,8 @@ import { MantineProvider } from '@mantine/core';
 import { QueryClient, QueryClientProvider } from '@tanstack/react-query';
 import { StrictMode } from 'react';
 import { createRoot } from 'react-dom/client';
-import { ApiError } from './api/client.ts';
+import { ApiError, isUnreachable } from './api/client.ts';
+import { followTabs } from './api/queries.ts';
 import { Shell } from './app/shell.tsx';
 import { theme, variables } from './app/theme.ts';
 import { View } from './app/view.tsx';
@@ -19,9 +20,12 @@ const client = new QueryClient({
       retry: (failures, error) => error instanceof ApiError && error.status === 429 && failures < 4,
       retryDelay: (attempt) => 1000 * 2 ** attempt,
       refetchOnWindowFocus: false,
+      // What could not be read while the server was away is read when it is back.
+      refetchInterval: ({ state }) => (isUnreachable(state.error) ? 3000 : false),
     },
   },
 });
+followTabs(client);
 
 createRoot(document.getElementById('root')!).render(
   <StrictMode>

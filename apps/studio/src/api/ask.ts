@@ -13,7 +13,12 @@ export interface Question {
 export interface Answer {
   tokens: Token[];
   finished: boolean;
+  /** the answer goes on beyond these tokens */
+  cut?: boolean;
 }
+
+/** Tokens of an answer at most. */
+export const maxTokens = 256;
 
 interface Chunk {
   error?: { message: string; code?: string };
@@ -32,10 +37,8 @@ interface Chunk {
   }[];
 }
 
-export async function* ask(
-  { model, image, prompt }: Question,
-  { maxTokens = 48, signal }: { maxTokens?: number; signal?: AbortSignal } = {},
-): AsyncGenerator<Token> {
+export async function* ask({ model, image, prompt }: Question, signal?: AbortSignal): AsyncGenerator<Token, { cut: boolean }> {
+  let cut = false;
   const content = [
     ...(image === undefined ? [] : [{ type: 'image_url', image_url: { url: image } }]),
     { type: 'text', text: prompt },
@@ -49,9 +52,10 @@ export async function* ask(
     top_logprobs: 5,
   };
   for await (const { data } of events('/v1/chat/completions', { method: 'POST', body, signal })) {
-    if (data === '[DONE]') return;
+    if (data === '[DONE]') break;
     const chunk = JSON.parse(data) as Chunk;
     if (chunk.error) throw new ApiError(500, chunk.error.message, chunk.error.code);
+    if (chunk.choices?.[0]?.finish_reason === 'length') cut = true;
     for (const { token, token_id, logprob, top_logprobs } of chunk.choices?.[0]?.logprobs?.content ?? []) {
       yield {
         id: token_id,
@@ -61,4 +65,5 @@ export async function* ask(
       };
     }
   }
+  return { cut };
 }

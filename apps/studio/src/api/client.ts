@@ -13,6 +13,11 @@ export class ApiError extends Error {
   }
 }
 
+const unreachable = 'unreachable';
+
+/** Whether an error says that there was no server to ask. */
+export const isUnreachable = (error: unknown): boolean => error instanceof ApiError && error.code === unreachable;
+
 const keyName = 'visedit-key';
 let key = sessionStorage.getItem(keyName) ?? '';
 
@@ -42,7 +47,7 @@ async function send(path: string, { method = 'GET', body, signal }: Request = {}
     });
   } catch (error) {
     if (error instanceof DOMException && error.name === 'AbortError') throw error;
-    throw new ApiError(0, 'The server cannot be reached. Is `visedit studio` still running? Start it again, then retry.');
+    throw new ApiError(0, 'The server cannot be reached. Is `visedit studio` still running? Start it again.', unreachable);
   }
   if (response.ok) return response;
   const text = await response.text();

@@ -46,11 +46,13 @@ export function useAnswer(question: Question | undefined, revision: number) {
 
 async function streamAnswer(client: QueryClient, question: Question, revision: number, signal: AbortSignal): Promise<Answer> {
   const tokens: Answer['tokens'] = [];
-  for await (const token of ask(question, { signal })) {
-    tokens.push(token);
+  const answer = ask(question, signal);
+  for (;;) {
+    const next = await answer.next();
+    if (next.done) return { tokens, finished: true, cut: next.value.cut };
+    tokens.push(next.value);
     client.setQueryData<Answer>(answerKey(question, revision), { tokens: [...tokens], finished: false });
   }
-  return { tokens, finished: true };
 }
 
 export interface WhyQuestion extends Question {
@@ -123,9 +125,20 @@ export const useEdits = (model: string | undefined, set?: string) =>
     enabled: model !== undefined,
   });
 
-/** After any change of edits: what is read of them is read again; answers under them go by the set's revision. */
+const tabs = new BroadcastChannel('visedit-edits');
+
+const readAgain = (client: QueryClient) =>
+  Promise.all(['sets', 'edits', 'models'].map((name) => client.invalidateQueries({ queryKey: [name] })));
+
+/** After any change of edits: what is read of them is read again, in all tabs; answers under them go by the set's revision. */
 export async function editsChanged(client: QueryClient): Promise<void> {
-  await Promise.all(['sets', 'edits', 'models'].map((name) => client.invalidateQueries({ queryKey: [name] })));
+  tabs.postMessage('changed');
+  await readAgain(client);
+}
+
+/** Reads edits again when another tab has changed them. */
+export function followTabs(client: QueryClient): void {
+  tabs.addEventListener('message', () => void readAgain(client));
 }
 
 export interface AskedQuery {

@@ -132,10 +132,12 @@ function KeyGate({ children }: { children: ReactNode }) {
   const models = useModels();
   const client = useQueryClient();
   const [key, write] = useState('');
+  const [refused, refuse] = useState(false);
   if (!(models.error instanceof ApiError && models.error.status === 401)) return children;
   const give = () => {
     setKey(key);
-    void client.resetQueries();
+    // A right key takes this form away.
+    void client.resetQueries().then(() => refuse(true));
   };
   return (
     <form
@@ -148,7 +150,15 @@ function KeyGate({ children }: { children: ReactNode }) {
       <Stack>
         <h1>This server asks for a key</h1>
         <Text c="dimmed">It is the one given to `visedit studio --key`. It stays in this tab only.</Text>
-        <PasswordInput label="Key" value={key} onChange={(event) => write(event.currentTarget.value)} />
+        <PasswordInput
+          label="Key"
+          value={key}
+          error={refused ? 'The server refuses this key. Check it against the one that the server was started with.' : undefined}
+          onChange={(event) => {
+            refuse(false);
+            write(event.currentTarget.value);
+          }}
+        />
         <Button type="submit" disabled={key === ''}>
           Open
         </Button>

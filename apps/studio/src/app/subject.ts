@@ -1,9 +1,9 @@
 /** The question that all views are about, read from the address: a model (with or without a set of edits), a picture, a prompt. */
-import { useMemo } from 'react';
+import { useEffect, useMemo } from 'react';
 import type { Question } from '../api/ask.ts';
 import { useAnswer, useModels, useSets } from '../api/queries.ts';
 import type { EditSet, Model } from '../api/types.ts';
-import { usePlace } from './location.ts';
+import { alter, usePlace } from './location.ts';
 
 /** Where the studio puts edits unless another set is chosen. */
 export const defaultSet = 'studio';
@@ -38,6 +38,10 @@ export function useSubject(): Subject {
   const bases = models.data?.filter(({ visedit }) => visedit.set === null) ?? [];
   const model = bases.find(({ id }) => id === wanted) ?? (wanted === undefined ? bases[0] : undefined);
   const base = model?.id ?? wanted;
+  // A link to a question names its model: another server may have another first one.
+  useEffect(() => {
+    if (wanted === undefined && prompt !== undefined && model !== undefined) alter({ model: model.id });
+  }, [wanted, prompt, model]);
   const sets = useSets(base);
   const found = set === undefined ? undefined : sets.data?.find(({ name }) => name === set);
   const revision = found?.revision ?? 0;

@@ -47,6 +47,29 @@ export function Working({
   );
 }
 
+/** Long work that can be cancelled, and taken up again. */
+export function Waiting({
+  what,
+  query,
+  progress,
+  stop,
+}: {
+  what: string;
+  query: { readonly isFetching: boolean; readonly refetch: () => unknown };
+  progress?: Progress | undefined;
+  stop: () => void;
+}) {
+  if (query.isFetching) return <Working what={what} progress={progress} stop={stop} />;
+  return (
+    <Group role="status">
+      <Text size="sm">Cancelled.</Text>
+      <Button size="compact-xs" variant="default" onClick={() => query.refetch()}>
+        Start again
+      </Button>
+    </Group>
+  );
+}
+
 export function Empty({ title, children }: { title: string; children: ReactNode }) {
   return (
     <div className="empty">

@@ -2,6 +2,7 @@
 import { Button, Group, NativeSelect, Skeleton, Stack, Text, Textarea } from '@mantine/core';
 import { useQueryClient } from '@tanstack/react-query';
 import { type KeyboardEvent, useEffect, useState } from 'react';
+import { maxTokens } from '../../api/ask.ts';
 import { useDatasets, useModels, useRecords } from '../../api/queries.ts';
 import type { DataRecord } from '../../api/types.ts';
 import { address, alter, go } from '../../app/location.ts';
@@ -135,6 +136,11 @@ function AnswerPart() {
             {writing ? '' : words}
           </div>
           <Tokens tokens={tokens} writing={writing} onSelect={(token) => go(address('/why', { token }))} />
+          {answer.data?.cut && (
+            <Text c="dimmed" mt="xs">
+              The answer is longer: it was cut after {maxTokens} tokens.
+            </Text>
+          )}
           {!writing && tokens.length === 0 && <Text c="dimmed">The model says nothing at all to this.</Text>}
           {!writing && tokens.length > 0 && (
             <Group mt="lg">

@@ -9,7 +9,7 @@ import type { Edit, Listing } from '../../api/types.ts';
 import { address, alter, usePlace } from '../../app/location.ts';
 import { Link } from '../../app/shell.tsx';
 import { defaultSet, useSubject } from '../../app/subject.ts';
-import { Empty, Failed, Working } from '../../parts/states.tsx';
+import { Empty, Failed, Waiting, Working } from '../../parts/states.tsx';
 import { SubjectCard } from '../../parts/subject-card.tsx';
 import { SetPanel } from '../edits/set-panel.tsx';
 import { Difference } from './difference.tsx';
@@ -93,8 +93,9 @@ export function Correct() {
           <Failed what="Before and after cannot be compared." error={comparison.error} retry={() => void comparison.refetch()} />
         ) : (
           <section className="card">
-            <Working
+            <Waiting
               what="Asking all five, before and after"
+              query={comparison}
               progress={progress}
               stop={() => void client.cancelQueries({ queryKey: ['comparison'] })}
             />

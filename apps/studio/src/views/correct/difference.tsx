@@ -10,7 +10,7 @@ import { useMaps } from '../../api/queries.ts';
 import { alter, usePlace } from '../../app/location.ts';
 import { ExportMenu } from '../../parts/export.tsx';
 import { ColourScale, endsOf, evenEnds, HeatMap } from '../../parts/heat-map.tsx';
-import { Failed, Working } from '../../parts/states.tsx';
+import { Failed, Waiting } from '../../parts/states.tsx';
 
 export function Difference({ question, revision, picture }: { question: Question; revision: number; picture: string }) {
   const [progress, setProgress] = useState<Progress>();
@@ -36,7 +36,12 @@ export function Difference({ question, revision, picture }: { question: Question
     return (
       <section className="card">
         <h2>What changed in where it looks</h2>
-        <Working what="Reading both" progress={progress} stop={() => void client.cancelQueries({ queryKey: ['maps'] })} />
+        <Waiting
+          what="Reading both"
+          query={found}
+          progress={progress}
+          stop={() => void client.cancelQueries({ queryKey: ['maps'] })}
+        />
       </section>
     );
   const { grid, seen } = found.data.visual;

@@ -21,6 +21,11 @@ interface OutcomeProps {
 /** As it should be: the target where it must change, the same answer where it must not. */
 const good = ({ passed, same }: ComparedQuery): boolean => passed ?? same;
 
+const verdict = ({ passed, same }: ComparedQuery): string => {
+  if (passed === null) return same ? '✓ unchanged, as it should be' : '✗ changed, and should not be';
+  return passed ? '✓ as it should be' : '✗ not the target';
+};
+
 export function Outcome({ comparison: { queries, before, after }, five, target, edit, title }: OutcomeProps) {
   const right = queries.filter(good).length;
   const figure = async () =>
@@ -99,7 +104,7 @@ export function Outcome({ comparison: { queries, before, after }, five, target, 
                 <td className="outcome-answer">
                   <span className="small-label">After</span>
                   <Tokens tokens={query.after.tokens} />
-                  <span className="verdict">{good(query) ? '✓ as it should be' : '✗ not as it should be'}</span>
+                  <span className="verdict">{verdict(query)}</span>
                 </td>
               </tr>
             );

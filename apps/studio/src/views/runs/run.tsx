@@ -64,7 +64,8 @@ export function RunView({ id }: { id: string }) {
         </dl>
       </section>
       {run.data.summary && <Measures run={run.data} />}
-      {kind === 'training' ? <Curve run={run.data} /> : <RunRecords id={id} />}
+      {(kind === 'training' || run.data.loss !== null) && <Curve run={run.data} />}
+      {kind === 'evaluation' && <RunRecords id={id} />}
     </div>
   );
 }
@@ -213,7 +214,16 @@ function RunRecords({ id }: { id: string }) {
   if (records.isError)
     return <Failed what="The records cannot be read." error={records.error} retry={() => void records.refetch()} />;
   if (records.data === undefined) return <Working what="Reading the records" />;
-  if (records.data.data.length === 0) return null;
+  if (records.data.data.length === 0)
+    return (
+      <section className="card" aria-label="Records">
+        <h2>Records</h2>
+        <Text c="dimmed">
+          This run keeps its measures and no answers of single edits. `visedit evaluate … --out FOLDER` keeps them, and shows them
+          here.
+        </Text>
+      </section>
+    );
   return (
     <section className="card" aria-label="Records">
       <div className="head-line">

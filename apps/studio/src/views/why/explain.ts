@@ -16,7 +16,7 @@ export function explainModules(key: AttributionParts['key'], layers: readonly nu
   return `The strongest voice for ${quoted(key.text)} is ${first.what}${also}.`;
 }
 
-/** From which layer on the word is the first choice, and what was before it. */
+/** In which layer the word first becomes the first choice, from which layer on it stays so, and what was before it. */
 export function explainLens(key: AttributionParts['key'], lens: readonly LensLayer[]): string {
   const last = lens.at(-1);
   if (last === undefined) return '';
@@ -25,8 +25,10 @@ export function explainLens(key: AttributionParts['key'], lens: readonly LensLay
   let from = lens.length - 1;
   while (from > 0 && lens[from - 1]!.tokens[0]?.id === key.id) from--;
   if (from === 0) return `${quoted(key.text)} is the first choice from the very first layer on.`;
+  const earliest = lens.find(({ tokens }) => tokens[0]?.id === key.id)!;
+  const early = earliest === lens[from] ? '' : ` It was first in layer ${earliest.layer} already, and lost that place again.`;
   const before = lens[from - 1]!;
-  return `${quoted(key.text)} becomes the first choice in layer ${lens[from]!.layer}; one layer before, it was ${quoted(before.tokens[0]!.text)} (${percent(before.tokens[0]!.probability)}).`;
+  return `${quoted(key.text)} is the first choice from layer ${lens[from]!.layer} on; one layer before, it was ${quoted(before.tokens[0]!.text)} (${percent(before.tokens[0]!.probability)}).${early}`;
 }
 
 export interface Place {

@@ -31,8 +31,8 @@ export function Lens({ keyToken, lens }: { keyToken: KeyToken; lens: readonly Le
         />
       </Group>
       <Text size="sm" c="dimmed" mb="xs">
-        Read from the top: the last line is the answer. The darker the ground, the surer the model is; the word asked about has a
-        frame.
+        Read from the top: the last line is the answer. The more colour a cell has, the higher its probability. The word asked
+        about has a frame.
       </Text>
       <div className="scroll" tabIndex={0} role="region" aria-label="Logit lens">
         <table className="lens">

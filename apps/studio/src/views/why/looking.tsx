@@ -10,7 +10,7 @@ import { alter, usePlace } from '../../app/location.ts';
 import { ExportMenu } from '../../parts/export.tsx';
 import { focus } from '../../parts/focus.ts';
 import { ColourScale, endsOf, HeatMap } from '../../parts/heat-map.tsx';
-import { Failed, Working } from '../../parts/states.tsx';
+import { Failed, Waiting } from '../../parts/states.tsx';
 import { Film, Profile } from './film.tsx';
 import type { TokenMaps } from './why.tsx';
 
@@ -37,9 +37,14 @@ export function Looking({ picture, maps, loudest, position, words }: LookingProp
         <>
           <h2>Where it looks</h2>
           {maps.error !== undefined ? (
-            <Failed what="The heat maps cannot be made." error={maps.error} retry={maps.retry} />
+            <Failed what="The heat maps cannot be made." error={maps.error} retry={maps.refetch} />
           ) : (
-            <Working what="Changing one patch at a time and watching what the model makes of it" />
+            <Waiting
+              what="Changing one patch at a time and watching what the model makes of it"
+              query={maps}
+              progress={maps.progress}
+              stop={maps.stop}
+            />
           )}
         </>
       )}

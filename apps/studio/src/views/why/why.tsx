@@ -1,9 +1,9 @@
 /** Why: for one word of the answer, which layers spoke for it and where in the picture they looked. */
 import { NativeSelect, Text } from '@mantine/core';
 import { useHotkeys } from '@mantine/hooks';
-import { useQueries } from '@tanstack/react-query';
-import { useEffect, useMemo } from 'react';
-import { job } from '../../api/client.ts';
+import { useQueries, useQueryClient } from '@tanstack/react-query';
+import { useEffect, useMemo, useState } from 'react';
+import { job, type Progress } from '../../api/client.ts';
 import { mapsKey, useReasons, type WhyQuestion } from '../../api/queries.ts';
 import type { Attribution, VisualMaps } from '../../api/types.ts';
 import { address, alter, usePlace } from '../../app/location.ts';
@@ -137,15 +137,19 @@ export interface TokenMaps {
   /** By position in the answer; undefined where not known yet. */
   visual: readonly (VisualMaps | undefined)[];
   error: unknown;
-  retry: () => void;
-  loading: boolean;
+  refetch: () => void;
+  isFetching: boolean;
+  progress: Progress | undefined;
+  stop: () => void;
 }
 
 /** Maps of the chosen token first; those of its neighbours after it, so that a patch shows what it is to each of them. */
 function useTokenMaps(question: WhyQuestion | undefined, count: number, position: number, revision: number): TokenMaps {
+  const client = useQueryClient();
+  const [progress, setProgress] = useState<Progress>();
   const results = useQueries({
     queries: Array.from({ length: count }, (_, at) => ({
-      ...mapsQuery(question, at, revision),
+      ...mapsQuery(question, at, revision, setProgress),
       enabled: question?.image !== undefined && at === position,
     })),
   });
@@ -159,18 +163,26 @@ function useTokenMaps(question: WhyQuestion | undefined, count: number, position
   return {
     visual: results.map((result, at) => result.data?.visual ?? rest[at]?.data?.visual),
     error: chosen?.error ?? undefined,
-    retry: () => void chosen?.refetch(),
-    loading: chosen?.isFetching ?? false,
+    refetch: () => void chosen?.refetch(),
+    isFetching: chosen?.isFetching ?? false,
+    progress,
+    stop: () => void client.cancelQueries({ queryKey: ['maps'] }),
   };
 }
 
-function mapsQuery(question: WhyQuestion | undefined, at: number, revision: number) {
+function mapsQuery(
+  question: WhyQuestion | undefined,
+  at: number,
+  revision: number,
+  onProgress: (progress: Progress) => void = () => {},
+) {
   const own = question === undefined ? undefined : { ...question, position: at, key: undefined };
   return {
     queryKey: mapsKey(own, revision),
     queryFn: ({ signal }: { signal: AbortSignal }) => {
       const { model, image, prompt, answer, position } = own!;
-      return job<Attribution>('/v1/attributions', { model, image, prompt, answer, position, parts: ['visual'] }, { signal });
+      const body = { model, image, prompt, answer, position, parts: ['visual'] };
+      return job<Attribution>('/v1/attributions', body, { signal, onProgress });
     },
     staleTime: Number.POSITIVE_INFINITY,
     gcTime: 30 * 60_000,
