@@ -63,7 +63,7 @@ export interface SplitContext {
   /** of the whole inputs: [b, kinds, l, l] */
   bias: Node;
   /** of the whole inputs; visual tokens all stand in the first part */
-  deep?: Deep | undefined;
+  deep: Deep | undefined;
   /** of the first part: runs of positions for `attend` */
   blocks: readonly Dim[];
   /** rows of the first part -> rows of the text: [p, ...] -> [b, ...]; the identity when left out */

@@ -100,17 +100,18 @@ describe.skipIf(!existsSync(modern)).each([...tiled, 'tiny-qwen2_5_vl', 'tiny-qw
   });
 
   // SERAC's own parts are the same for all families and take half a minute; one of them is enough.
-  const editors = ['vead', 'mend', 'ke', ...(name === 'tiny-smolvlm' ? ['serac'] : []), 'lte', 'tp', 'ike', 'ft-l', 'ft-v'];
+  const editors = ['vead', 'live-edit', 'mend', 'ke', ...(name === 'tiny-smolvlm' ? ['serac'] : []), 'lte', 'tp', 'ike', 'ft-l', 'ft-v'];
   test.each(editors)('%s trains, edits and is evaluated', async (id) => {
     const editor = await editorNamed(id);
     const settings: Record<string, Record<string, number | boolean | number[]>> = {
       vead: { width: 16, heads: 2, influenceWidth: 16, sampled: 4, traced: [2] },
+      'live-edit': { width: 16, heads: 2 },
       ke: { window: 6, lstm: 8, condition: 8 },
     };
     const options = { out: join(folder, id), seed: 1, steps: 2, batch: 2, settings: settings[id] ?? {} };
     const given = id === 'tp' || id === 'ike' ? { out: options.out, seed: 1, settings: {} } : options;
     const weights = editor.trained
-      ? await editor.train!(vlm, records, id === 'vead' ? { ...options, layer: 1 } : given)
+      ? await editor.train!(vlm, records, id === 'vead' || id === 'live-edit' ? { ...options, layer: 1 } : given)
       : undefined;
     const requests = id === 'ft-v' || id === 'serac' ? [queries[1]!] : [queries[0]!, queries[1]!];
     const edits = await editor.edit(vlm, requests, weights);

@@ -36,6 +36,7 @@ import {
 import type { EditRecord } from '../../input/records.ts';
 import { usualTokens } from '../../models/architecture.ts';
 import { rowOf } from '../../models/batch.ts';
+import { deepInputs } from '../../models/deep.ts';
 import { placeInputs as layoutInputs, splitStates, textInPlace, walkSplit } from '../../models/forward.ts';
 import { checkTraining } from '../../models/memory.ts';
 import { Sites } from '../../models/sites.ts';
@@ -123,7 +124,7 @@ const small = 1e-8;
 const logOf = (x: Node): Node => log(add(x, small));
 
 /**
- * Inputs: hidden [4b, l, d] in the order of `groups`, positions, bias; places.*; acting [4b, b], which of the batch's experts act on a row; rows, labels [r] and parts
+ * Inputs: hidden [4b, l, d] in the order of `groups`, positions, bias; those of `deepInputs`; places.*; acting [4b, b], which of the batch's experts act on a row; rows, labels [r] and parts
  * [3, r] (weights of each row in ℓ_rel, ℓ_gen text, ℓ_gen modal); locRows [k], before [k, n], locWeights [k]; neighbour.input, .edit and prototype.input,
  * .edit [b], rows of the samples of each pair; before-last [b, 1], the record before in the batch.
  */
@@ -159,6 +160,7 @@ export function liveEditObjective(vlm: Vlm, layer: number, shape: LiveEditShape)
 
   const x = walkSplit(decoder, layer + 1, decoder.layers, splitStates(changed, prefix), {
     ...{ weights: new Weights(), sites: new Sites(), positions, bias, length: prefix, blocks: vlm.runsOf(prefix) },
+    deep: deepInputs(decoder, b, l),
   });
   const flat = reshape(textInPlace(x, prefix), [mulDim(b, l), d]);
   const frozen = new Weights();
