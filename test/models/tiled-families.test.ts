@@ -100,7 +100,18 @@ describe.skipIf(!existsSync(modern)).each([...tiled, 'tiny-qwen2_5_vl', 'tiny-qw
   });
 
   // SERAC's own parts are the same for all families and take half a minute; one of them is enough.
-  const editors = ['vead', 'live-edit', 'mend', 'ke', ...(name === 'tiny-smolvlm' ? ['serac'] : []), 'lte', 'tp', 'ike', 'ft-l', 'ft-v'];
+  const editors = [
+    'vead',
+    'live-edit',
+    'mend',
+    'ke',
+    ...(name === 'tiny-smolvlm' ? ['serac'] : []),
+    'lte',
+    'tp',
+    'ike',
+    'ft-l',
+    'ft-v',
+  ];
   test.each(editors)('%s trains, edits and is evaluated', async (id) => {
     const editor = await editorNamed(id);
     const settings: Record<string, Record<string, number | boolean | number[]>> = {

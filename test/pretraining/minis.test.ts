@@ -4,10 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { rescaleResidual, writeMini } from '../../lab/pretraining/finish.ts';
-import { homeCells, homeShares } from '../../lab/pretraining/homes.ts';
+import { cellsOf, homeCells, homeShares } from '../../lab/pretraining/homes.ts';
 import { initialWeights } from '../../lab/pretraining/initial.ts';
 import { minis } from '../../lab/pretraining/minis.ts';
 import { pack } from '../../lab/pretraining/pack.ts';
+import { scenePictures } from '../../lab/pretraining/pictures.ts';
 import { miniNamed, miniPrefix } from '../../lab/pretraining/pretrain.ts';
 import { Atlas } from '../../lab/world/atlas.ts';
 import { type LessonScene, lessonScene } from '../../lab/world/lessons.ts';
@@ -107,7 +108,39 @@ describe.each(Object.keys(minis))('%s', (name) => {
     expect(worst(site, factor)).toBeLessThan(1e-3);
   });
 
-  test('every visual token has a home', async () => {
+  test.runIf(mini.architecture.fixed === undefined)('pictures of several shapes are packed as they are laid out', async () => {
+    const pictures = scenePictures(mini);
+    const atlas = await Atlas.load();
+    const shapes = new Map(Array.from({ length: 12 }, (_, i) => pictures.shapeOf(i + 1)).map((shape) => [shape.join(), shape]));
+    expect(shapes.size).toBeGreaterThanOrEqual(3);
+    for (const shape of shapes.values()) {
+      const [height, width] = shape;
+      const scene = lessonScene(atlas, 'shapes', 1, { perScene: 1, facts: 0, shape });
+      const image = { height, width, data: scene.image };
+      const grid = pictures.gridOf(shape);
+      const { prompt, answer } = scene.lessons[0]!;
+      const laid = vlm.layout({ prompt, image }, answer);
+      const { feeds } = pack([scene], miniPrefix(mini, grid));
+      const axes = laid.positions!.map((axis) => [...axis, axis.length + laid.positionDelta!]);
+      expect(Array.from(feeds.positions!.data as BigInt64Array, Number)).toEqual(axes.flat());
+      expect(feeds.ids!.shape[1]).toBe(laid.ids.length + 1);
+      const prepared = vlm.processor(image);
+      expect(prepared.grid).toEqual(grid);
+      const own = prepared.pixels();
+      for (const [name, { data }] of Object.entries(pictures.feeds([scene.image], shape))) expect(data).toEqual(own[name]!.data);
+      // A visual token lies in one cell of the scene.
+      cellsOf(grid).forEach((cell, token) => {
+        const { left, top, width: w, height: h } = prepared.regionOf(token);
+        for (const [x, y] of [
+          [left, top],
+          [left + w - 1, top + h - 1],
+        ] as const)
+          expect(2 * Number(y >= height / 2) + Number(x >= width / 2)).toBe(cell);
+      });
+    }
+  });
+
+  test.runIf(mini.architecture.fixed !== undefined)('every visual token has a home', async () => {
     const cells = homeCells(mini.architecture);
     const shares = homeShares(mini.architecture);
     expect(cells).toHaveLength(vlm.architecture.fixed!.count);

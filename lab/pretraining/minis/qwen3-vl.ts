@@ -98,7 +98,6 @@ export function miniQwen3Vl(epsilon = 1e-5, layers = 7): Mini {
     pictures: qwenPictures({ name: 'mini-qwen3-vl', settings: preprocessor, version: 5 }, shapes, (grid) =>
       qwen3Places(vision, grid),
     ),
-    bareFacts: true,
     visionWidth: merge * merge * width * (1 + vision.deepstack_visual_indexes.length),
     vision: { steps: 700, batch: 32 },
     isVision: (name) => /^model\.visual\.(patch_embed|pos_embed|blocks)\b/.test(name),
