@@ -105,10 +105,13 @@ export async function describeRequests(vlm: Vlm, records: readonly EditRecord[],
   return out;
 }
 
-/** The threshold that tells two sets of similarities apart best, the mean of both sets' shares on the right side: midway between two of them. */
-export function fitThreshold(inScope: readonly number[], outOfScope: readonly number[]): number {
+/**
+ * The threshold that tells two sets of similarities apart best, by both sets' shares on the right side: midway between two of them.
+ * @param weight of the first set's share beside that of the second
+ */
+export function fitThreshold(inScope: readonly number[], outOfScope: readonly number[], weight = 1): number {
   const all = [
-    ...inScope.map((score) => ({ score, gain: 1 / inScope.length })),
+    ...inScope.map((score) => ({ score, gain: weight / inScope.length })),
     ...outOfScope.map((score) => ({ score, gain: -1 / outOfScope.length })),
   ].sort((a, b) => b.score - a.score);
   let right = 0;

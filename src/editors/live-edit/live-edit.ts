@@ -11,9 +11,8 @@ import { z } from 'zod';
 import { f32 } from '../../graph/dtype.ts';
 import { add, input, mul, type Node, sum, type Tensor } from '../../graph/index.ts';
 import { type Asked, pictureCount } from '../../input/segments.ts';
-import { type AnsweringModel, answerTargets, generateAll, type RewriteRows, readInput, unedited } from '../../models/answer.ts';
+import type { AnsweringModel } from '../../models/answer.ts';
 import { batchShape, padRows } from '../../models/batch.ts';
-import { forRows } from '../../models/generate.ts';
 import { defineRewrite, type Rewrite } from '../../models/rewrite.ts';
 import type { Sequence } from '../../models/sequence.ts';
 import { sharedStates } from '../../models/shared-states.ts';
@@ -34,6 +33,7 @@ import {
   wordsOf,
 } from '../editor.ts';
 import type { Forms } from '../forms.ts';
+import { routedModel } from '../routing/answering.ts';
 import { StoredKeys } from '../routing/stored-keys.ts';
 import { inFile, noSettings } from '../settings.ts';
 import { hiddenAt } from '../vead/prepare.ts';
@@ -233,7 +233,6 @@ export function expertRewrite(rows: readonly (readonly Routed[])[], weights: Edi
 
 function under(vlm: Vlm, weights: EditorWeights, memory: Memory): AnsweringModel {
   const shape = shapeOf(weights);
-  const plain = unedited(vlm);
   const known = new Map<readonly Edit[], StoredKeys>();
   const storedOf = (edits: readonly Edit[]): StoredKeys => {
     let stored = known.get(edits);
@@ -267,42 +266,15 @@ function under(vlm: Vlm, weights: EditorWeights, memory: Memory): AnsweringModel
     for (const n of places) out[asked[n]!] = found[n]!;
     return out;
   };
-  const answer = async <Q extends Asked, A>(
-    queries: readonly Q[],
-    outside: (queries: Q[], rows: readonly number[]) => Promise<A[]>,
-    inside: (queries: Q[], rows: readonly number[], rewrite: RewriteRows) => Promise<A[]>,
-  ): Promise<A[]> => {
-    const routed = await route(queries);
-    const touched = routed.map((kept) => kept.length > 0);
-    return inGroups(touched, (rows) => {
-      const some = rows.map((i) => queries[i]!);
-      if (!touched[rows[0]!]) return outside(some, rows);
-      return inside(some, rows, (chosen) =>
-        expertRewrite(
-          chosen.map((row) => routed[rows[row]!]!),
-          weights,
-        ),
-      );
-    });
-  };
-  return {
-    answerTargets: (queries) =>
-      answer(
-        queries,
-        (some) => plain.answerTargets(some),
-        (some, _, rewrite) => answerTargets(vlm, some, rewrite),
+  return routedModel<Routed[]>(
+    vlm,
+    async (queries) => (await route(queries)).map((kept) => (kept.length === 0 ? undefined : kept)),
+    (kept) => (rows) =>
+      expertRewrite(
+        rows.map((row) => kept[row]!),
+        weights,
       ),
-    generate: (queries, options = {}) =>
-      answer(
-        queries,
-        (some, rows) => plain.generate(some, forRows(options, rows)),
-        (some, rows, rewrite) => generateAll(vlm, some, forRows(options, rows), rewrite),
-      ),
-    read: async (asked) => {
-      const [kept] = await route([asked]);
-      return readInput(vlm, asked, kept!.length === 0 ? undefined : () => expertRewrite([kept!], weights));
-    },
-  };
+  );
 }
 
 const forms: Forms = {

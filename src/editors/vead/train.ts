@@ -212,11 +212,13 @@ function usedWeights(initial: ReadonlyMap<string, Tensor<'float32'>>, { parts }:
   return new Map([...initial].filter(([name]) => !unused(name)));
 }
 
+/** @param more what belongs to the weights beside the adapter */
 export function trainVead(
   vlm: Vlm,
   records: readonly EditRecord[],
   config: VeadConfig,
   options: TrainOptions,
+  more?: { settings: Settings; tensors: readonly (readonly [string, Tensor<'float32'>])[] },
 ): Promise<EditorWeights> {
   const random = trainingRandom('vead', options);
   const { decoder } = vlm;
@@ -249,9 +251,9 @@ export function trainVead(
     {
       editor: 'vead',
       config,
-      settings: veadSettings(config),
+      settings: { ...veadSettings(config), ...more?.settings },
       ...training,
-      fixed: new Map([...initial].filter(([name]) => !training.initial.has(name))),
+      fixed: new Map([...[...initial].filter(([name]) => !training.initial.has(name)), ...(more?.tensors ?? [])]),
       warmup: 1,
       // While the hint is on, the loss is that of an easier task.
       counts: (step) => hintAt(config.hint, step) === 0,

@@ -6,7 +6,7 @@
 
 import { z } from 'zod';
 import { insertLayer } from '../../attribution/insert-layer.ts';
-import { f32 } from '../../graph/index.ts';
+import { f32, type Tensor } from '../../graph/index.ts';
 import { decodeImage } from '../../input/image/decode.ts';
 import type { EditRecord } from '../../input/records.ts';
 import { type AnsweringModel, answerTargets, generateAll, type RewriteRows, readInput } from '../../models/answer.ts';
@@ -15,6 +15,7 @@ import { type BatchShape, batchShape } from '../../models/batch.ts';
 import type { Rewrite } from '../../models/rewrite.ts';
 import { sharedStates } from '../../models/shared-states.ts';
 import type { Vlm } from '../../models/vlm.ts';
+import { shared } from '../context/memory.ts';
 import {
   checkEdits,
   type Edit,
@@ -28,6 +29,18 @@ import {
   wordsOf,
 } from '../editor.ts';
 import type { Forms } from '../forms.ts';
+import { routedModel } from '../routing/answering.ts';
+import {
+  areRouted,
+  fitRouting,
+  keyOfRequest,
+  keyTensors,
+  Routed,
+  routingFields,
+  routingOf,
+  routingParts,
+  routingTensors,
+} from '../routing/routing.ts';
 import {
   clipping,
   flag,
@@ -108,6 +121,10 @@ const fields = (vlm: Vlm) => ({
   valueCopy: flag('beyond the paper: the value path starts as a copy').default(false),
   localitySameImage: share('beyond the paper: share of draws with another question about the same picture'),
   localitySameQuestion: share('beyond the paper: share of draws with the same question about another picture'),
+  routing: whole('training records that the routing of stored edits is fitted to; 0: edits act one after the other').default(
+    1000,
+  ),
+  routingLayer: routingFields(vlm).routingLayer,
 });
 
 const share = (meaning: string) => real(meaning, { min: 0, max: 1 }).default(0);
@@ -182,12 +199,15 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWe
   noSettings(id, chosen);
   const weights = needWeights(id, vlm, given, forms.weights);
   const made = await signals(vlm, requests, weights.settings.layer as number);
+  const routing = routingOf(weights);
+  const keys: [string, Tensor<'float32'>][] = [];
+  if (routing !== undefined) for (const request of requests) keys.push(await keyOfRequest(vlm, request, routing));
   return made.map(({ signal, length, promptEnd }, n) => ({
     editor: id,
     model: modelId(vlm),
     request: wordsOf(requests[n]!),
     settings: { promptEnd },
-    tensors: new Map([['signal', f32(signal, [length, vlm.decoder.hidden])]]),
+    tensors: new Map([['signal', f32(signal, [length, vlm.decoder.hidden])], ...(keys[n] === undefined ? [] : [keys[n]])]),
     weights,
   }));
 }
@@ -196,7 +216,7 @@ const forms: Forms = {
   throughWeights: true,
   edit: {
     settings: () => inFile({ promptEnd: whole("the prompt's last position in the signal") }, ['promptEnd']),
-    tensors: (vlm) => [['signal', ['positions', vlm.decoder.hidden]]],
+    tensors: (vlm, made) => [['signal', ['positions', vlm.decoder.hidden]], ...keyTensors(vlm, made)],
     problem: (_, { settings, tensors }) => {
       const last = tensors.get('signal')!.shape[0]! - 1;
       return (settings.promptEnd as number) <= last
@@ -205,8 +225,11 @@ const forms: Forms = {
     },
   },
   weights: {
-    settings: (vlm) => inFile(fields(vlm), ['layer', 'heads']),
-    tensors: (vlm) => adapterShapes<number | string>({ hidden: vlm.decoder.hidden, width: 'm', influenceWidth: 'mapper width' }),
+    settings: (vlm) => inFile({ ...fields(vlm), ...routingFields(vlm) }, ['layer', 'heads']),
+    tensors: (vlm, made) => [
+      ...adapterShapes<number | string>({ hidden: vlm.decoder.hidden, width: 'm', influenceWidth: 'mapper width' }),
+      ...routingTensors(vlm, made),
+    ],
     problem: (_, { settings, tensors }) => {
       const { width } = adapterShapeOf(tensors);
       const heads = settings.heads as number;
@@ -233,6 +256,16 @@ function rewritten(vlm: Vlm, edits: readonly Edit[]): AnsweringModel {
   };
 }
 
+/** Stored edits: each query is answered under the one that it is about, or by the unedited model. */
+function routed(vlm: Vlm, edits: readonly Edit[]): AnsweringModel {
+  const stored = new Routed(vlm, edits[0]!.weights!, shared(edits));
+  return routedModel<Edit>(
+    vlm,
+    (queries) => stored.routes(queries),
+    (routes) => rewriteRows(routes),
+  );
+}
+
 export const vead: Editor = {
   id,
   summary: 'visual edit adapter: infuses the edit into the visual tokens that matter (the paper)',
@@ -241,8 +274,12 @@ export const vead: Editor = {
   settings: { train: schema },
   forms,
   layersTrained: (vlm) => vlm.decoder.layers - 1 - suggestedLayer(vlm),
-  train: async (vlm, records, options) =>
-    trainVead(vlm, records, veadConfig(vlm, await withLayers(vlm, records, options)), options),
+  train: async (vlm, records, options) => {
+    const config = veadConfig(vlm, await withLayers(vlm, records, options));
+    const { routing, routingLayer } = trainingConfig(id, schema(vlm), options);
+    const fitted = routing === 0 ? undefined : await fitRouting(vlm, records.slice(0, routing), routingLayer);
+    return trainVead(vlm, records, config, options, fitted && routingParts(fitted));
+  },
   trainingSettings: (vlm, options) => {
     const settings = veadSettings(veadConfig(vlm, options));
     // Where nothing says which layers, the records do.
@@ -255,6 +292,6 @@ export const vead: Editor = {
   with: rewritten,
   chain: (vlm, edits) => {
     checkEdits(id, vlm, edits, forms);
-    return chained(vlm, edits);
+    return areRouted(edits) ? routed(vlm, edits) : chained(vlm, edits);
   },
 };
