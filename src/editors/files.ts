@@ -177,7 +177,7 @@ const divided = <T>(all: ReadonlyMap<string, T>, isFirst: (name: string) => bool
 
 /** What edits of version 1 held of their own where they carried the weights: these tensors and settings. */
 const ownOfVersion1: Readonly<Record<string, { tensors: readonly string[]; settings: readonly string[] }>> = {
-  vead: { tensors: ['signal'], settings: ['promptEnd'] },
+  vead: { tensors: ['signal', 'key'], settings: ['promptEnd'] },
   serac: { tensors: ['embedding'], settings: [] },
   lte: { tensors: ['key'], settings: ['threshold'] },
 };

@@ -12,12 +12,13 @@ import type { Vlm } from '../../models/vlm.ts';
 import type { Memory } from '../context/memory.ts';
 import { centerOf, describe, fitThreshold, keyOf, keysOf, openQuery } from '../context/representation.ts';
 import type { Edit, EditorWeights, Settings } from '../editor.ts';
-import type { Form } from '../forms.ts';
+import type { Made } from '../forms.ts';
 import { layerOf, real } from '../settings.ts';
 import { keyRows, StoredKeys } from './stored-keys.ts';
 
-/** The name of an edit's key among its tensors, and of what keys are taken from among the weights. */
-const [KEY, CENTER] = ['key', 'routing.center'];
+/** An edit's key among its tensors, and what keys are taken from among those of the weights. */
+const KEY = 'key';
+const CENTER = 'routing.center';
 
 /** Parts of a key, each of length 1: their mean cosine is the product over their number. */
 const parts = 3;
@@ -39,16 +40,16 @@ export const routingFields = (vlm: Vlm) => ({
 });
 
 /** Tensors of weights that hold a routing. */
-export const routingTensors = (vlm: Vlm, { tensors }: Parameters<Form['tensors']>[1]): [string, readonly number[]][] =>
-  tensors.has(CENTER!) ? [[CENTER!, [parts * vlm.decoder.hidden]]] : [];
+export const routingTensors = (vlm: Vlm, { settings }: Made): [string, readonly number[]][] =>
+  settings.routingThreshold === undefined ? [] : [[CENTER, [parts * vlm.decoder.hidden]]];
 
-/** Tensors of an edit that can be routed. */
-export const keyTensors = (vlm: Vlm, { tensors }: Parameters<Form['tensors']>[1]): [string, readonly number[]][] =>
-  tensors.has(KEY!) ? [[KEY!, [parts * vlm.decoder.hidden]]] : [];
+/** Tensors of an edit whose weights hold a routing. */
+export const keyTensors = (vlm: Vlm, { weights }: Made): [string, readonly number[]][] =>
+  weights !== undefined && routingOf(weights) !== undefined ? [[KEY, [parts * vlm.decoder.hidden]]] : [];
 
 /** The routing of weights; undefined: they have none. */
 export function routingOf({ settings, tensors }: EditorWeights): Routing | undefined {
-  const center = tensors.get(CENTER!);
+  const center = tensors.get(CENTER);
   const { routingLayer: layer, routingThreshold: threshold } = settings;
   if (center === undefined || typeof layer !== 'number' || typeof threshold !== 'number') return undefined;
   return { layer, threshold, center };
@@ -61,18 +62,14 @@ export const routingParts = ({
   center,
 }: Routing): { settings: Settings; tensors: [string, Tensor<'float32'>][] } => ({
   settings: { routingLayer: layer, routingThreshold: threshold },
-  tensors: [[CENTER!, center]],
+  tensors: [[CENTER, center]],
 });
 
 /** The key of a request as a tensor of its edit. One at a time: padding moves the last bits, and an edit must not depend on what is made beside it. */
 export async function keyOfRequest(vlm: Vlm, request: Asked, { layer, center }: Routing): Promise<[string, Tensor<'float32'>]> {
   const [key] = await keysOf(vlm, [{ prompt: request.prompt, image: request.image }], layer, center);
-  return [KEY!, f32(key!, [key!.length])];
+  return [KEY, f32(key!, [key!.length])];
 }
-
-/** Whether edits can be routed: their weights hold a routing, and they have keys. */
-export const areRouted = (edits: readonly Edit[]): boolean =>
-  edits.every(({ weights, tensors }) => weights !== undefined && routingOf(weights) !== undefined && tensors.has(KEY!));
 
 /** Stored edits, and the one that each query is about. */
 export class Routed {
@@ -107,7 +104,7 @@ export class Routed {
     for (const [edits, rows] of rowsOf) {
       const stored = this.#storedOf(edits);
       const products = await stored.products(
-        KEY!,
+        KEY,
         rows.map((n) => keys[n]!),
       );
       rows.forEach((n, r) => {

@@ -31,7 +31,6 @@ import {
 import type { Forms } from '../forms.ts';
 import { routedModel } from '../routing/answering.ts';
 import {
-  areRouted,
   fitRouting,
   keyOfRequest,
   keyTensors,
@@ -238,12 +237,16 @@ const forms: Forms = {
   },
 };
 
-/** Rewrites for the rows of a list of queries. */
-function rewriteRows(edits: readonly Edit[]): RewriteRows {
+/**
+ * Rewrites for the rows of a list of queries.
+ * @param known what states under an edit are kept by: the edit itself, for all models that it is in
+ */
+function rewriteRows(edits: readonly Edit[], known: (edit: Edit) => unknown = (edit) => edit): RewriteRows {
   const editOf = (row: number): Edit => (edits.length === 1 ? edits[0]! : edits[row]!);
   const rewrite = (rows: readonly number[], batch: BatchShape): Rewrite | undefined =>
     batch.image ? veadRewrite(rows.map(editOf)) : undefined;
-  return Object.assign(rewrite, { afterLayer: { layer: adapterOf(edits[0]!).layer, editOf } });
+  const { layer } = adapterOf(edits[0]!);
+  return Object.assign(rewrite, { afterLayer: { layer, editOf: (row: number) => known(editOf(row)) } });
 }
 
 function rewritten(vlm: Vlm, edits: readonly Edit[]): AnsweringModel {
@@ -259,10 +262,12 @@ function rewritten(vlm: Vlm, edits: readonly Edit[]): AnsweringModel {
 /** Stored edits: each query is answered under the one that it is about, or by the unedited model. */
 function routed(vlm: Vlm, edits: readonly Edit[]): AnsweringModel {
   const stored = new Routed(vlm, edits[0]!.weights!, shared(edits));
+  // States of its own: what is asked together decides their last bits, and that is routing's doing here.
+  const names = new Map(edits.map((edit) => [edit, {}]));
   return routedModel<Edit>(
     vlm,
     (queries) => stored.routes(queries),
-    (routes) => rewriteRows(routes),
+    (routes) => rewriteRows(routes, (edit) => names.get(edit)),
   );
 }
 
@@ -292,6 +297,6 @@ export const vead: Editor = {
   with: rewritten,
   chain: (vlm, edits) => {
     checkEdits(id, vlm, edits, forms);
-    return areRouted(edits) ? routed(vlm, edits) : chained(vlm, edits);
+    return routingOf(edits[0]!.weights!) === undefined ? chained(vlm, edits) : routed(vlm, edits);
   },
 };
