@@ -48,6 +48,8 @@ export async function checkMasks(subject: Subject): Promise<void> {
       const expected = fixture.tensor(`${c}.mask.${type}`);
       if (expected === undefined) continue;
       const kind = windowsOf(decoder).findIndex((window) => Number.isFinite(window) === finite);
+      // The reference makes the masks of both types, also where no layer has one of them.
+      if (kind < 0) continue;
       const batch = await batchOf(subject, await askedIn(subject, one));
       const program = await compile({ bias: biasInput(decoder, 'b', 'l') });
       const { bias } = await program.run(batch.feeds);

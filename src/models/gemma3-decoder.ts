@@ -5,7 +5,7 @@
  * h[l] = h[l-1] + a[l] + m[l] (VisEdit Eq. 1), with a = norm(attention(norm(h))), m = norm(mlp(norm(h + a))).
  */
 
-import { add, div, expand, gather, matmul, mul, type Node, reshape, rmsNorm, scope, tanh } from '../graph/index.ts';
+import { add, expand, gather, matmul, mul, type Node, reshape, rmsNorm, scope } from '../graph/index.ts';
 import { activations } from '../nn/activations.ts';
 import { attend, attendRuns, linear, mergeHeads, splitHeads } from '../nn/layers.ts';
 import type { Weights } from '../nn/weights.ts';
@@ -37,7 +37,6 @@ export function gemma3Decoder(config: Gemma3TextConfig, prefix: string): Decoder
   const at = (i: number, name: string): string => `${prefix}model.layers.${i}.${name}`;
   const norm = (w: Weights, name: string, x: Node, width = d): Node => gemmaNorm(w, `${name}.weight`, x, width, epsilon);
   const embedding = (w: Weights): Node => w.get(`${prefix}model.embed_tokens.weight`, [vocabulary, d]);
-  const capped = (x: Node, most: number | null | undefined): Node => (most == null ? x : mul(tanh(div(x, most)), most));
 
   /** Each key head serves heads / keyHeads query heads. */
   const repeat = (x: Node): Node => {
@@ -103,7 +102,7 @@ export function gemma3Decoder(config: Gemma3TextConfig, prefix: string): Decoder
     head: (x, w) => {
       const normal = norm(w, `${prefix}model.norm`, x);
       const table = config.tie_word_embeddings ? embedding(w) : w.get(`${prefix}lm_head.weight`, [vocabulary, d]);
-      return capped(matmul(normal, table, false, true), config.final_logit_softcapping);
+      return matmul(normal, table, false, true);
     },
   };
 }

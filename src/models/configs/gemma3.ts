@@ -56,7 +56,7 @@ function gatherLayers(config: unknown): unknown {
 
 const LAYERS = 26;
 
-/** Gemma3TextConfig */
+/** Gemma3TextConfig. Its limits of scores and logits (`…_softcapping`) act in the reference's text models only. */
 export const gemma3TextConfig = z.preprocess(
   gatherLayers,
   z
@@ -77,8 +77,6 @@ export const gemma3TextConfig = z.preprocess(
       layer_types: z.array(z.enum(layerTypes, 'expected "sliding_attention" or "full_attention"')),
       rope: z.strictObject({ full_attention: ropeConfig, sliding_attention: ropeConfig }),
       attention_bias: flag(false),
-      final_logit_softcapping: positive.nullish(),
-      attn_logit_softcapping: z.null('scores with a limit are not computed').optional(),
       use_bidirectional_attention: exactly(false, 'a decoder whose words see what stands behind them does not answer'),
       tie_word_embeddings: flag(true),
       eos_token_id: ids.transform((list) => (list.length > 0 ? list : [1])),
