@@ -14,11 +14,22 @@ function visionSites({ architecture }: Vlm, names: readonly string[]): Record<st
   return Object.fromEntries(names.map((name) => [name, sites.get(name)]));
 }
 
+/** Sites of the image encoder: layers behind the one whose output is read are not computed. */
+function namesOf({ architecture }: Vlm): ReadonlySet<string> {
+  const sites = new Sites();
+  architecture.vision(architecture.pixels(), new Weights(), sites);
+  return new Set(sites.names());
+}
+
 export async function checkVision(subject: Subject): Promise<void> {
   const { fixture, vlm, checks } = subject;
   const { vision_layers: layers = 0 } = fixture.meta;
+  const computed = namesOf(vlm);
   for (const [c, one] of fixture.meta.cases.entries()) {
-    const numbers = Array.from({ length: layers }, (_, i) => i).filter((i) => fixture.tensor(`${c}.vision.${i}`) !== undefined);
+    const given = Array.from({ length: layers }, (_, i) => i).filter((i) => fixture.tensor(`${c}.vision.${i}`) !== undefined);
+    const numbers = given.filter((i) => computed.has(`vision.layers.${i}.out`));
+    for (const i of given.filter((i) => !numbers.includes(i)))
+      checks.note('vision.layers', `case ${c}: nothing reads layer ${i}`);
     const features = fixture.tensor(`${c}.features`);
     const asked = await askedIn(subject, one);
     if (pictureCount(asked) === 0) continue;

@@ -125,8 +125,17 @@ describe.skipIf(!existsSync(modern))('processors from their folders', () => {
     );
     expect(() => smolVlmProcessor(given({}), 2)).toThrow(/only SmolVLMImageProcessor is supported/);
     expect(() => qwenProcessor(given({})).process(blank(1, 10_000))).toThrow(/at most 200 to 1/);
-    const gemma = readImageSettings(join(modern, 'tiny-gemma3'));
-    const scan = { ...gemma, settings: { ...(gemma.settings as object), do_pan_and_scan: true } as never };
-    expect(() => gemmaProcessor(scan, 4)).toThrow(/do_pan_and_scan: only false is supported/);
+  });
+
+  test('processors around them decide about tiles: those of InternVL are always made, a picture of Gemma is never cut', () => {
+    const settingsOf = (folder: string, own: object): ImageSettings => {
+      const given = readImageSettings(join(modern, folder));
+      return { ...given, settings: { ...(given.settings as object), ...own } as never };
+    };
+    const wide = blank(150, 40);
+    const tiles = internVlProcessor(settingsOf('tiny-internvl', { crop_to_patches: false }), 2).process(wide);
+    expect(tiles.grid).toEqual([1, 4]);
+    expect(tiles.count).toBe(20);
+    expect(gemmaProcessor(settingsOf('tiny-gemma3', { do_pan_and_scan: true }), 4).process(wide).count).toBe(16);
   });
 });

@@ -198,7 +198,6 @@ const internSettings = z.looseObject({
   ...shared,
   ...clip,
   size: square.default({ height: 384, width: 384 }),
-  crop_to_patches: flag(false),
   min_patches: wholeNumber.max(64).default(1),
   max_patches: wholeNumber.max(64, 'expected at most 64 tiles').default(12),
 });
@@ -208,7 +207,8 @@ export function internVlProcessor(given: ImageSettings, side: number, size?: num
   const config = parseConfig(given.name, internSettings, given.settings);
   const tile = config.size.height;
   checkTile(given, tile, size ?? tile);
-  const [least, most] = config.crop_to_patches ? [config.min_patches, config.max_patches] : [1, 1];
+  // Tiles are always made: the processor around this one says so, whatever `crop_to_patches` is in the file (`processing_internvl.py`).
+  const { min_patches: least, max_patches: most } = config;
   const settings = pixelSettings(config);
   return {
     process(image) {
@@ -230,10 +230,9 @@ const gemmaSettings = z.looseObject({
   ...siglip,
   resample: shared.resample.default(2),
   size: square.default({ height: 224, width: 224 }),
-  do_pan_and_scan: exactly(false, 'pictures are not cut'),
 });
 
-/** Gemma 3: [3, s, s]. @param side visual tokens along the picture, after pooling @param pixels along the picture that the encoder reads */
+/** Gemma 3: [3, s, s]; its processor never cuts pictures, whatever `do_pan_and_scan` is in the file. @param side visual tokens along the picture, after pooling @param pixels along the picture that the encoder reads */
 export function gemmaProcessor(given: ImageSettings, side: number, pixels?: number): PictureProcessor {
   const config = parseConfig(given.name, gemmaSettings, given.settings);
   const size: Size = [config.size.height, config.size.width];
