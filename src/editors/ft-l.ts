@@ -1,9 +1,9 @@
 /**
  * FT-L: for each edit, fine-tunes a matrix of the last decoder layer on −log p(target | image, prompt) (VisEdit A.3; the setting of the authors'
- * later work: the layer's down projection alone, for OPT `fc2`; AdamW, rate 1e-3, 25 steps, its default decay 1e-2).
+ * later work: the layer's down projection alone, for OPT `fc2`; AdamW, rate 1e-3, 25 steps. The release has no decay; here it is AdamW's default, 1e-2).
  *
  * The edit is the matrix's change Δ [d, m]. Nothing else is trained, and nothing is learned before the edit.
- * Deviation: the steps end early once the loss is below `until`.
+ * As there, the steps end once the loss is below `until`.
  */
 
 import { z } from 'zod';

@@ -4,7 +4,7 @@
  * of BLIP2-OPT and MiniGPT-4. Image encoder and language model stay as they are, so text-only inputs pass untouched.
  *
  * The edit is the change of each of these weights, whole: Adam's steps are of no low rank. AdamW, and nothing is learned before the edit.
- * Deviations: the paper gives no steps and rates, those of FT-L's published setting are taken. The steps end early once the loss is below `until`.
+ * Deviations: the paper gives no steps and rates, those of FT-L's published setting are taken.
  */
 
 import { z } from 'zod';

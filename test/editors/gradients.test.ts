@@ -13,6 +13,7 @@ import {
   type TrainOptions,
   wordsOf,
 } from '../../src/editors/editor.ts';
+import { readEdit, writeEdit } from '../../src/editors/files.ts';
 import { ftL } from '../../src/editors/ft-l.ts';
 import { ftV } from '../../src/editors/ft-v.ts';
 import { connectorWeights, feedForward, readWeights } from '../../src/editors/gradients/chosen-weights.ts';
@@ -174,6 +175,37 @@ test('TP: neurons of a sequence are trained beside those before', async () => {
   const lossOf = async (edits: Edit[]): Promise<number> =>
     -(await tp.chain!(vlm, edits).answerTargets([requests[0]!]))[0]!.logProbs.reduce((a, b) => a + b, 0);
   expect(await lossOf([first, second])).toBeLessThan(await lossOf([first]));
+});
+
+test("TP as VisEdit's authors run it: gates where the module has some, from zero, a memory of text alone, on LLaMA and OPT", async () => {
+  const { edit: published, train } = recipeOf(vlm.decoder, tp.id, 'published');
+  expect(published).toMatchObject({ moduleForm: true, neurons: 1, steps: 25, decay: 0 });
+  const opt = loadModel('mini-blip2-opt', { threads: 1 });
+  for (const [model, gated] of [
+    [vlm, true],
+    [opt, false],
+  ] as const) {
+    const out = join(root, `tp-published-${model.name}`);
+    const weights = await tp.train!(model, records, { out, seed: 3, threads: 1, settings: { ...train, memory: 8 } });
+    expect(weights.settings).toMatchObject({ pictures: false });
+    const lossUnder = async (edit: Edit): Promise<number> =>
+      -(await tp.with(model, [edit]).answerTargets([requests[0]!]))[0]!.logProbs.reduce((a, b) => a + b, 0);
+    // Before any step is taken a neuron of zeros says nothing.
+    const [still] = await tp.edit(model, requests.slice(0, 1), weights, { ...published, rate: 0 });
+    const [made] = await tp.edit(model, requests.slice(0, 1), weights, published);
+    expect([...made!.tensors.keys()].includes('gateKeys')).toBe(gated);
+    expect(made!.tensors.get('keys')!.shape).toEqual([1, model.decoder.hidden]);
+    const unchanged = -(await unedited(model).answerTargets([requests[0]!]))[0]!.logProbs.reduce((a, b) => a + b, 0);
+    expect(await lossUnder(still!)).toBeCloseTo(unchanged, 4);
+    expect(await lossUnder(made!)).toBeLessThan(unchanged);
+    const path = join(root, `tp-published-${model.name}.safetensors`);
+    writeEdit(path, made!);
+    expect(await lossUnder(readEdit(path))).toBeCloseTo(await lossUnder(made!), 5);
+    if (!gated) continue;
+    const [plain] = await tp.edit(model, requests.slice(0, 1), weights, { steps: 1 });
+    await expect(tp.chain!(model, [made!, plain!]).answerTargets([requests[0]!])).rejects.toThrow('do not combine');
+  }
+  await opt.release();
 });
 
 test('FT-L changes the last down projection alone, in its first step by the rate, and stops below the loss it is told', async () => {
