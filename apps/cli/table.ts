@@ -10,6 +10,10 @@ export interface Table {
   align?: readonly ('left' | 'right' | 'center')[];
 }
 
+/** Characters of a cell: prompts and answers may be of any length, and --json has them whole. */
+const longest = 60;
+const shortened = (text: string): string => (text.length > longest ? `${text.slice(0, longest - 1)}…` : text);
+
 export function table({ head, rows, align }: Table): string {
   // Loaded when the first table is laid out: it would slow down every start of the program.
   const Layout = createRequire(import.meta.url)('cli-table3') as typeof CliTable3;
@@ -38,7 +42,8 @@ export function table({ head, rows, align }: Table): string {
       middle: ' ',
     },
   });
-  const cell = (content: string | number | null | undefined): string => visible(String(content ?? '')).replaceAll('\n', '\\n');
+  const cell = (content: string | number | null | undefined): string =>
+    shortened(visible(String(content ?? '')).replaceAll('\n', '\\n'));
   for (const row of rows) layout.push(head.map((_, column) => cell(row[column])));
   const lines = layout
     .toString()
