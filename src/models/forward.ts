@@ -250,7 +250,8 @@ export function forward({ decoder, runsOf, rewrite }: Given, plan: Plan): Record
   for (const name of read) {
     if (name === 'logits') {
       result.logits = decoder.head(
-        rows ? gather(reshape(x, [mulDim('b', length), d]), input('rows', ['r'], 'int64')) : x,
+        // Chosen rows are words, to which nothing is added.
+        rows ? gather(reshape(x, [mulDim('b', length), d]), input('rows', ['r'], 'int64')) : entering(decoder.layers, x, deep),
         weights,
       );
     } else result[name] = /^(past|recent)\./.test(name) ? kept(name) : sites.get(name);

@@ -29,9 +29,6 @@ const EPSILON = 1e-6;
 const windowSide = ({ window_size, patch_size, spatial_merge_size }: Qwen25VisionConfig): number =>
   Math.floor(window_size / spatial_merge_size / patch_size);
 
-/** Patches that a window has room for. */
-const roomOf = (config: Qwen25VisionConfig): number => windowSide(config) ** 2 * perToken(config);
-
 /** The visual tokens of each window, window by window; those at the edges are smaller. */
 export function windowsOf([rows, columns]: readonly [number, number], side: number): number[][] {
   const windows: number[][] = [];
@@ -48,8 +45,8 @@ export function windowsOf([rows, columns]: readonly [number, number], side: numb
 /** What the image encoder reads beside the pixels: see `qwen25Inputs`. */
 export function qwen25Places(config: Qwen25VisionConfig, grid: readonly [number, number]): Record<string, Tensor> {
   const each = perToken(config);
-  const room = roomOf(config);
   const windows = windowsOf(grid, windowSide(config));
+  const room = each * Math.max(...windows.map((window) => window.length));
   const order = windows.flat();
   const places = patchPlaces(grid, config.spatial_merge_size);
   const patchesOf = (tokens: readonly number[]): number[] =>
@@ -85,17 +82,16 @@ export function qwen25Places(config: Qwen25VisionConfig, grid: readonly [number,
 /**
  * Inputs: `pixels` [b, n, 3 frames patch²] in the processor's order; `places` [b, 2, v, n / v] and everything else in the order of windows: `order`
  * [b, n], where each patch stands in the processor's; `tokens` [b, v], where each visual token stands among the windows'; `windows.rows` and
- * `windows.bias` [b, w, s], the patches of each window; `windows.back` [b, n], where each patch stands among those.
+ * `windows.bias` [b, w, s], the patches of each window, as many as the largest has; `windows.back` [b, n], where each patch stands among those.
  */
 export function qwen25Inputs(config: Qwen25VisionConfig): Record<string, Node> {
   const n = mulDim('v', perToken(config));
-  const room = roomOf(config);
   return {
     ...qwenPixelInputs(config),
     order: input('order', ['b', n], 'int64'),
     tokens: input('tokens', ['b', 'v'], 'int64'),
-    'windows.rows': input('windows.rows', ['b', 'w', room], 'int64'),
-    'windows.bias': input('windows.bias', ['b', 'w', room]),
+    'windows.rows': input('windows.rows', ['b', 'w', 's'], 'int64'),
+    'windows.bias': input('windows.bias', ['b', 'w', 's']),
     'windows.back': input('windows.back', ['b', n], 'int64'),
   };
 }
@@ -134,7 +130,7 @@ export function qwen25Tower(
 
 function windowParts(inputs: Readonly<Record<string, Node>>, b: Dim, n: Dim): Parts {
   const given = inputs['windows.rows']!;
-  const [, count, room] = given.shape as [Dim, Dim, number];
+  const [, count, room] = given.shape as [Dim, Dim, Dim];
   const parts = mulDim(b, count);
   const rows = reshape(amongAll(given, b, n), [parts, room]);
   const back = amongAll(inputs['windows.back']!, b, mulDim(count, room));

@@ -16,6 +16,14 @@ import type { Sites } from './sites.ts';
 
 const EPSILON = 1e-6;
 
+/** The layers that go deeper, as they follow each other, each with the number of its merger: that of its place in the configuration. */
+function deepLayers({ deepstack_visual_indexes: given }: Qwen3VisionConfig): { layer: number; merger: number }[] {
+  return [...new Set(given)].sort((a, b) => a - b).map((layer) => ({ layer, merger: given.indexOf(layer) }));
+}
+
+/** Layers of the decoder that have features added. */
+export const deepCount = (config: Qwen3VisionConfig): number => deepLayers(config).length;
+
 /** Learned positions on both sides of a place between 0 and the last, and the share of the second. */
 function between(place: number, side: number): [number, number, number] {
   const first = Math.min(Math.floor(place), side - 1);
@@ -63,7 +71,7 @@ export function qwen3Tower(
   w: Weights,
   sites: Sites,
 ): Node {
-  const { hidden_size: d, intermediate_size: width, deepstack_visual_indexes: deep } = config;
+  const { hidden_size: d, intermediate_size: width } = config;
   const norm = (name: string, x: Node): Node =>
     layerNorm(x, w.get(`${prefix}${name}.weight`, [d]), w.get(`${prefix}${name}.bias`, [d]), EPSILON);
   const act = activations[config.hidden_act];
@@ -83,13 +91,16 @@ export function qwen3Tower(
     });
     outs.set(i, x);
   }
-  const joined = [x, ...deep.map((i) => outs.get(i)!)].map((own) => reshape(own, [b, v, perToken(config) * d]));
+  const joined = [x, ...deepLayers(config).map(({ layer }) => outs.get(layer)!)].map((own) =>
+    reshape(own, [b, v, perToken(config) * d]),
+  );
   return joined.length === 1 ? joined[0]! : concat(joined, 2);
 }
 
 /** Visual tokens [b, v, out (1 + deep)] of joined patches [b, v, 4 d (1 + deep)]; deeper ones are normalised whole. */
 export function qwen3Merger(features: Node, config: Qwen3VisionConfig, prefix: string, w: Weights): Node {
-  const { hidden_size: d, out_hidden_size: out, deepstack_visual_indexes: deep } = config;
+  const { hidden_size: d, out_hidden_size: out } = config;
+  const deep = deepLayers(config);
   const [b, v] = features.shape as [Dim, Dim];
   const [each, wide] = [perToken(config), perToken(config) * d];
   const part = (i: number): Node => (deep.length === 0 ? features : slice(features, 2, i * wide, (i + 1) * wide));
@@ -100,8 +111,8 @@ export function qwen3Merger(features: Node, config: Qwen3VisionConfig, prefix: s
   const main = `${prefix}merger`;
   const tokens = merged(main, reshape(norm(`${main}.norm`, reshape(part(0), [b, v, each, d]), d), [b, v, wide]));
   if (deep.length === 0) return tokens;
-  const deeper = deep.map((_, i) => {
-    const name = `${prefix}deepstack_merger_list.${i}`;
+  const deeper = deep.map(({ merger }, i) => {
+    const name = `${prefix}deepstack_merger_list.${merger}`;
     return merged(name, norm(`${name}.norm`, part(i + 1), wide));
   });
   return concat([tokens, ...deeper], 2);

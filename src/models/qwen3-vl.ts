@@ -11,7 +11,7 @@ import { type Qwen3VlConfig, qwen3VlLayout } from './configs/qwen-vl.ts';
 import { type Family, hasTiedHead } from './family.ts';
 import { llama } from './llama.ts';
 import { openQwen, qwenText } from './qwen-vl.ts';
-import { qwen3Inputs, qwen3Merger, qwen3Places, qwen3Tower } from './qwen3-tower.ts';
+import { deepCount, qwen3Inputs, qwen3Merger, qwen3Places, qwen3Tower } from './qwen3-tower.ts';
 
 export function qwen3Vl(config: Qwen3VlConfig): Architecture {
   const { vision_config: vision, text_config: text } = config;
@@ -19,7 +19,7 @@ export function qwen3Vl(config: Qwen3VlConfig): Architecture {
   return {
     ...qwenText(config.image_token_id),
     name: 'qwen3_vl',
-    decoder: { ...decoder, deepLayers: vision.deepstack_visual_indexes.length },
+    decoder: { ...decoder, deepLayers: deepCount(vision) },
     pixels: () => qwen3Inputs(vision),
     vision: (inputs, w, sites) =>
       scope('vision', () => {

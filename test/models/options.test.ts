@@ -161,7 +161,6 @@ describe('a decoder with any options gives the numbers of the formulas', () => {
         keyHeads: fc.integer({ min: 1, max: 2 }),
         share: fc.integer({ min: 1, max: 3 }),
         k: fc.constantFrom(2, 4, 6),
-        interleaved: fc.boolean(),
         /** pairs of each axis, where positions have three */
         sections: fc.tuple(...[3, 3, 3].map((max) => fc.integer({ min: 1, max }))),
         places: fc.array(fc.tuple(fc.nat(40), fc.nat(40), fc.nat(40)), { minLength: length, maxLength: length }),
@@ -179,84 +178,81 @@ describe('a decoder with any options gives the numbers of the formulas', () => {
         seed: fc.nat(),
       });
       await fc.assert(
-        fc.asyncProperty(
-          options,
-          async ({ keyHeads, share, k: narrow, wider, seed, interleaved, sections, places, ...given }) => {
-            const k = own.axes === undefined ? narrow : 2 * sections.reduce((a, c) => a + c);
-            const heads = keyHeads * share;
-            const d = heads * k - wider > 0 ? heads * k - wider : heads * k;
-            const config = parseConfig('config.json', own.schema, {
-              ...given,
-              ...(own.axes && { rope_scaling: { mrope_section: sections, mrope_interleaved: interleaved } }),
-              hidden_size: d,
-              num_attention_heads: heads,
-              num_key_value_heads: keyHeads,
-              head_dim: d === heads * k && !own.normed ? null : k,
-              vocab_size: vocab,
-              max_position_embeddings: 64,
+        fc.asyncProperty(options, async ({ keyHeads, share, k: narrow, wider, seed, sections, places, ...given }) => {
+          const k = own.axes === undefined ? narrow : 2 * sections.reduce((a, c) => a + c);
+          const heads = keyHeads * share;
+          const d = heads * k - wider > 0 ? heads * k - wider : heads * k;
+          const config = parseConfig('config.json', own.schema, {
+            ...given,
+            ...(own.axes && { rope_scaling: { mrope_section: sections } }),
+            hidden_size: d,
+            num_attention_heads: heads,
+            num_key_value_heads: keyHeads,
+            head_dim: d === heads * k && !own.normed ? null : k,
+            vocab_size: vocab,
+            max_position_embeddings: 64,
+          });
+          const weightOf = randomWeights(String(seed), 1);
+          const w = new Direct(weightOf);
+          const act = formulas[config.hidden_act];
+          const norm = (name: string, x: Rows): Rows => {
+            const scale = w.vector(`${name}.weight`, x[0]!.length);
+            return x.map((row) => {
+              const root = Math.sqrt(row.reduce((s, v) => s + v * v, 0) / row.length + config.rms_norm_eps);
+              return row.map((v, i) => (v / root) * scale[i]!);
             });
-            const weightOf = randomWeights(String(seed), 1);
-            const w = new Direct(weightOf);
-            const act = formulas[config.hidden_act];
-            const norm = (name: string, x: Rows): Rows => {
-              const scale = w.vector(`${name}.weight`, x[0]!.length);
-              return x.map((row) => {
-                const root = Math.sqrt(row.reduce((s, v) => s + v * v, 0) / row.length + config.rms_norm_eps);
-                return row.map((v, i) => (v / root) * scale[i]!);
-              });
-            };
-            const normHeads = (name: string, x: Rows): Rows =>
-              own.normed
-                ? x.map((row) =>
-                    norm(
-                      name,
-                      Array.from({ length: row.length / k }, (_, h) => row.slice(h * k, (h + 1) * k)),
-                    ).flat(),
-                  )
-                : x;
-            const names = own.axes === undefined ? { model: 'model.', head: 'lm_head' } : { model: 'a.text.', head: 'b.head' };
-            const axisOf = (j: number): number => {
-              if (!interleaved) return j < sections[0]! ? 0 : j < sections[0]! + sections[1]! ? 1 : 2;
-              return [1, 2].find((axis) => j % 3 === axis && j < 3 * sections[axis]!) ?? 0;
-            };
-            const place = (row: number, j: number): number => (own.axes === undefined ? row : places[row]![axisOf(j)]!);
-            const frequency = (j: number): number => {
-              const f = config.rope_theta ** ((-2 * j) / k);
-              const s = config.rope_scaling;
-              if (s?.rope_type === 'linear') return f / s.factor;
-              if (s?.rope_type !== 'llama3') return f;
-              const turns = (64 * f) / (2 * Math.PI);
-              const smooth = Math.min(1, Math.max(0, (turns - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor)));
-              return (1 - smooth) * (f / s.factor) + smooth * f;
-            };
-            const ids = idsOf(seed);
-            const table = weightOf(`${names.model}embed_tokens.weight`, [vocab, d]).data;
-            let x: Rows = ids.map((id) => [...table.subarray(id * d, (id + 1) * d)]);
-            for (let i = 0; i < config.num_hidden_layers; i++) {
-              const at = `${names.model}layers.${i}`;
-              const y = norm(`${at}.input_layernorm`, x);
-              const part = (name: string, n: number): Rows =>
-                w.linear(`${at}.self_attn.${name}`, y, n * k, own.qkvBias ?? config.attention_bias);
-              const mixed = attention(
-                turned(normHeads(`${at}.self_attn.q_norm`, part('q_proj', heads)), k, frequency, place),
-                turned(normHeads(`${at}.self_attn.k_norm`, part('k_proj', keyHeads)), k, frequency, place),
-                part('v_proj', keyHeads),
-                k,
-              );
-              x = add(x, w.linear(`${at}.self_attn.o_proj`, mixed, d, config.attention_bias));
-              const z = norm(`${at}.post_attention_layernorm`, x);
-              const up = w.linear(`${at}.mlp.up_proj`, z, config.intermediate_size, config.mlp_bias);
-              const gate = w.linear(`${at}.mlp.gate_proj`, z, config.intermediate_size, config.mlp_bias);
-              const gated = up.map((row, r) => row.map((v, c) => v * act(gate[r]![c]!)));
-              x = add(x, w.linear(`${at}.mlp.down_proj`, gated, d, config.mlp_bias));
-            }
-            const head = config.tie_word_embeddings ? `${names.model}embed_tokens` : names.head;
-            const expected = w.linear(head, norm(`${names.model}norm`, x), vocab, false).flat();
-            const decoder = llama(config, own.axes === undefined ? '' : names);
-            const at = own.axes && [0, 1, 2].map((axis) => places.map((one) => one[axis]!));
-            expect(difference(await logitsOf(decoder, ids, weightOf, at), expected)).toBeLessThan(2e-5);
-          },
-        ),
+          };
+          const normHeads = (name: string, x: Rows): Rows =>
+            own.normed
+              ? x.map((row) =>
+                  norm(
+                    name,
+                    Array.from({ length: row.length / k }, (_, h) => row.slice(h * k, (h + 1) * k)),
+                  ).flat(),
+                )
+              : x;
+          const names = own.axes === undefined ? { model: 'model.', head: 'lm_head' } : { model: 'a.text.', head: 'b.head' };
+          const axisOf = (j: number): number => {
+            if (type !== 'qwen3_vl_text') return j < sections[0]! ? 0 : j < sections[0]! + sections[1]! ? 1 : 2;
+            return [1, 2].find((axis) => j % 3 === axis && j < 3 * sections[axis]!) ?? 0;
+          };
+          const place = (row: number, j: number): number => (own.axes === undefined ? row : places[row]![axisOf(j)]!);
+          const frequency = (j: number): number => {
+            const f = config.rope_theta ** ((-2 * j) / k);
+            const s = config.rope_scaling;
+            if (s?.rope_type === 'linear') return f / s.factor;
+            if (s?.rope_type !== 'llama3') return f;
+            const turns = (64 * f) / (2 * Math.PI);
+            const smooth = Math.min(1, Math.max(0, (turns - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor)));
+            return (1 - smooth) * (f / s.factor) + smooth * f;
+          };
+          const ids = idsOf(seed);
+          const table = weightOf(`${names.model}embed_tokens.weight`, [vocab, d]).data;
+          let x: Rows = ids.map((id) => [...table.subarray(id * d, (id + 1) * d)]);
+          for (let i = 0; i < config.num_hidden_layers; i++) {
+            const at = `${names.model}layers.${i}`;
+            const y = norm(`${at}.input_layernorm`, x);
+            const part = (name: string, n: number): Rows =>
+              w.linear(`${at}.self_attn.${name}`, y, n * k, own.qkvBias ?? config.attention_bias);
+            const mixed = attention(
+              turned(normHeads(`${at}.self_attn.q_norm`, part('q_proj', heads)), k, frequency, place),
+              turned(normHeads(`${at}.self_attn.k_norm`, part('k_proj', keyHeads)), k, frequency, place),
+              part('v_proj', keyHeads),
+              k,
+            );
+            x = add(x, w.linear(`${at}.self_attn.o_proj`, mixed, d, config.attention_bias));
+            const z = norm(`${at}.post_attention_layernorm`, x);
+            const up = w.linear(`${at}.mlp.up_proj`, z, config.intermediate_size, config.mlp_bias);
+            const gate = w.linear(`${at}.mlp.gate_proj`, z, config.intermediate_size, config.mlp_bias);
+            const gated = up.map((row, r) => row.map((v, c) => v * act(gate[r]![c]!)));
+            x = add(x, w.linear(`${at}.mlp.down_proj`, gated, d, config.mlp_bias));
+          }
+          const head = config.tie_word_embeddings ? `${names.model}embed_tokens` : names.head;
+          const expected = w.linear(head, norm(`${names.model}norm`, x), vocab, false).flat();
+          const decoder = llama(config, own.axes === undefined ? '' : names);
+          const at = own.axes && [0, 1, 2].map((axis) => places.map((one) => one[axis]!));
+          expect(difference(await logitsOf(decoder, ids, weightOf, at), expected)).toBeLessThan(2e-5);
+        }),
         { numRuns: type === 'llama' ? 30 : 10, seed: 11 },
       );
     },

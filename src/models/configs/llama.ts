@@ -39,8 +39,8 @@ interface Kind {
   readonly qkvBias?: boolean;
   /** queries and keys are normalised */
   readonly qkNorm?: boolean;
-  /** positions have three axes; the sections of a file that does not say them */
-  readonly sections?: { readonly otherwise?: readonly [number, number, number] };
+  /** positions have three axes: how pairs are shared out, and the sections of a file that does not say them */
+  readonly sections?: { readonly interleaved: boolean; readonly otherwise?: readonly [number, number, number] };
 }
 
 /** The configuration of a decoder that is an option of llama.ts. */
@@ -84,18 +84,13 @@ const decoderConfig = ({ type, title, defaults, qkvBias, qkNorm, sections }: Kin
       })
       .transform((config) => ({ ...config, head_dim: config.head_dim ?? config.hidden_size / config.num_attention_heads }))
       .transform((config) => {
-        const {
-          rope_parameters: _,
-          mrope_section: section = sections?.otherwise,
-          mrope_interleaved: interleaved,
-          ...rest
-        } = config;
+        const { rope_parameters: _, mrope_section: section = sections?.otherwise, ...rest } = config;
         const scaling = ropeOf(config);
         return {
           ...rest,
           ...(qkvBias === undefined ? {} : { qkv_bias: qkvBias }),
           ...(qkNorm === undefined ? {} : { qk_norm: qkNorm }),
-          ...(sections === undefined ? {} : { rope_sections: { sections: section ?? [], interleaved } }),
+          ...(sections === undefined ? {} : { rope_sections: { sections: section ?? [], interleaved: sections.interleaved } }),
           num_key_value_heads: config.num_key_value_heads ?? config.num_attention_heads,
           rope_scaling: scaling,
           max_position_embeddings: Math.min(
@@ -184,7 +179,7 @@ export const qwen25VlTextConfig = decoderConfig({
     ...{ num_key_value_heads: 8, max_position_embeddings: 32768, rms_norm_eps: 1e-5, rope_theta: 1e6, eos_token_id: [] },
   },
   qkvBias: true,
-  sections: {},
+  sections: { interleaved: false },
 });
 
 /** Qwen3VLTextConfig */
@@ -203,6 +198,6 @@ export const qwen3VlTextConfig = decoderConfig({
     },
   },
   qkNorm: true,
-  sections: { otherwise: [24, 20, 20] },
+  sections: { interleaved: true, otherwise: [24, 20, 20] },
 });
 export type LlamaConfig = z.output<typeof llamaConfig>;

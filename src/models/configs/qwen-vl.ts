@@ -142,11 +142,11 @@ export const qwen3VlConfig = z
   .superRefine(tokensFit)
   .superRefine(({ text_config, vision_config }, context) => {
     const [deep, layers] = [vision_config.deepstack_visual_indexes.length, text_config.num_hidden_layers];
-    if (deep >= layers)
+    if (deep > layers)
       context.addIssue({
         code: 'custom',
         path: ['vision_config', 'deepstack_visual_indexes'],
-        message: `expected fewer than ${layers} layers, as many as the decoder has, got ${deep}`,
+        message: `expected at most ${layers} layers, as many as the decoder has, got ${deep}`,
       });
   });
 export type Qwen3VlConfig = z.output<typeof qwen3VlConfig>;

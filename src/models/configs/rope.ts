@@ -3,7 +3,7 @@
  * Every kind of scaling is computed as transformers does (rotary.ts) or refused by name.
  */
 import { z } from 'zod';
-import { flag, positive, width } from '../../files/config.ts';
+import { positive, width } from '../../files/config.ts';
 
 const factors = z
   .array(positive, 'expected a list of numbers, one per pair of a head')
@@ -70,7 +70,6 @@ export const ropeFields = {
 /** The fields of a decoder whose positions have three axes, time, row and column, after `gatherRope`. */
 export const sectionFields = {
   mrope_section: z.tuple([width, width, width], 'expected three numbers of pairs').optional(),
-  mrope_interleaved: flag(false),
 };
 
 type Raw = Readonly<Record<string, unknown>>;
@@ -82,7 +81,7 @@ const lengthKinds: ReadonlySet<unknown> = new Set(['yarn', 'longrope']);
  * Brings together what files of different versions say in different fields. What stands in the settings comes before the field beside them,
  * except for the length of the texts of the first training, as in transformers. Runs before the fields are checked.
  * @param defaults of fields that a file may leave out
- * @param sections whether positions have several axes: `mrope_section` and `mrope_interleaved` are then fields beside the settings
+ * @param sections whether positions have several axes: `mrope_section` is then a field beside the settings
  */
 export const gatherRope =
   (defaults: { max_position_embeddings: number }, sections = false) =>
@@ -104,7 +103,7 @@ export const gatherRope =
       rope_theta: given.rope_theta ?? config.rope_theta ?? undefined,
       rope_scaling: undefined,
       rope_parameters: undefined,
-      ...(sections ? { mrope_section: given.mrope_section, mrope_interleaved: given.mrope_interleaved } : {}),
+      ...(sections ? { mrope_section: given.mrope_section } : {}),
       [key]: {
         ...given,
         rope_type: kind,

@@ -4,8 +4,8 @@ import { flag, integer, outFolder, seed, text } from '../../frame/values.ts';
 
 export const command = defineCommand({
   details:
-    'Trains the vision tower, then the connector (and the Q-Former) and the decoder, in stages. mini-minigpt4 begins with parts of the other two minis, as the published MiniGPT-4 does. Checkpoints are written on the way, and the same command continues after a stop. The new folder is accepted wherever a MODEL is asked for.',
-  arguments: { model: text('mini-llava, mini-blip2-opt or mini-minigpt4', { required: true }) },
+    'Trains the vision tower, then the connector (and the Q-Former) and the decoder, in stages. mini-minigpt4 begins with parts of mini-llava and mini-blip2-opt, as the published MiniGPT-4 does with parts of others; mini-qwen3-vl begins with the decoder of mini-llava, and sees scenes of four sizes and shapes. Checkpoints are written on the way, and the same command continues after a stop. The new folder is accepted wherever a MODEL is asked for.',
+  arguments: { model: text('mini-llava, mini-blip2-opt, mini-minigpt4 or mini-qwen3-vl', { required: true }) },
   options: {
     out: outFolder('folder to write', { required: true }),
     seed: seed(),
