@@ -46,6 +46,8 @@ const minis: Readonly<Record<EditorId, Partial<EditorRecipe>>> = {
     train: { width: 64, heads: 4, steps: 3000, batch: 16, rate: 1e-3, hold: 0.5, lastRate: 0.05, clip: 1, copyStart: true },
   },
   lte: { train: { rank: 0, steps: 3500, batch: 4 } },
+  // Ten edits keep 92 % in the last layer alone, 84 % in three and 67 % in all seven: what a narrow decoder's layers write is read by every answer.
+  'm-ore': { edit: { rank: 128, layers: 1, groups: 1, steps: 10, rate: 1e-3, lambda: 1000 } },
   // dℓ/dα is of the order of ℓ/α, thousands: a limit of the gradient near 1 would let it set the pace of everything else.
   mend: { train: { rank: 128, stepSize: 2e-4, stepRate: 2e-6, ...slow, clip: 1e4, steps: 500, batch: 8, rate: 5e-4 } },
   serac: {

@@ -8,6 +8,7 @@ export const editors = {
   ke: async () => (await import('./ke.ts')).ke,
   'live-edit': async () => (await import('./live-edit/live-edit.ts')).liveEdit,
   lte: async () => (await import('./lte/lte.ts')).lte,
+  'm-ore': async () => (await import('./m-ore.ts')).mOre,
   mend: async () => (await import('./mend.ts')).mend,
   serac: async () => (await import('./serac/serac.ts')).serac,
   tp: async () => (await import('./tp.ts')).tp,

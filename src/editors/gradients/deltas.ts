@@ -194,16 +194,30 @@ export const lowRankShapes = (weights: readonly NamedWeight[]): [string, Shape][
     [RIGHT + name, [`rank of ${name}`, shape[1]!]],
   ]);
 
-/** `Editor.with` of editors that change decoder weights. @param forms of the editor */
-export function withDeltas(editor: string, vlm: Vlm, edits: readonly Edit[], forms?: Forms): AnsweringModel {
+type SumOf = (vlm: Vlm, edits: readonly Edit[]) => Promise<Deltas>;
+
+/** `Editor.with` of editors that change decoder weights. @param forms of the editor @param sumOf the changes of edits, added up */
+export function withDeltas(
+  editor: string,
+  vlm: Vlm,
+  edits: readonly Edit[],
+  forms?: Forms,
+  sumOf: SumOf = sumDeltas,
+): AnsweringModel {
   checkEdits(editor, vlm, edits, forms);
-  return underOwnEdits(edits, async (edit) => changed(vlm, await sumDeltas(vlm, [edit])));
+  return underOwnEdits(edits, async (edit) => changed(vlm, await sumOf(vlm, [edit])));
 }
 
 /** `Editor.chain` of editors that change decoder weights: the changes add up. */
-export function chainDeltas(editor: string, vlm: Vlm, edits: readonly Edit[], forms?: Forms): AnsweringModel {
+export function chainDeltas(
+  editor: string,
+  vlm: Vlm,
+  edits: readonly Edit[],
+  forms?: Forms,
+  sumOf: SumOf = sumDeltas,
+): AnsweringModel {
   checkEdits(editor, vlm, edits, forms);
-  return whenAsked(async () => changed(vlm, await sumDeltas(vlm, edits)));
+  return whenAsked(async () => changed(vlm, await sumOf(vlm, edits)));
 }
 
 /** A model that is made when it is first asked. */
