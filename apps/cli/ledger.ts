@@ -109,20 +109,20 @@ const scopeCells = (scope: Scope | undefined): string[] =>
         shareText(scope.leaks.textOnly),
       ];
 
-/** Edits of a set as rows: what each corrects, and its scope card in numbers. */
-export async function editRows(ledger: Ledger, { history }: EditSet, { table }: CommandContext): Promise<string> {
+/** Edits of a set as rows: what each corrects, and its scope card in numbers. @param shown only these */
+export async function editRows(
+  ledger: Ledger,
+  { history }: EditSet,
+  { table }: CommandContext,
+  shown?: readonly string[],
+): Promise<string> {
   const { lastCard, scopeOf } = await import('../../src/ledger/scope.ts');
-  const rows = history.entries.map(({ id, enabled }, i) => {
+  const rows = history.entries.flatMap(({ id, enabled }, i) => {
+    if (shown !== undefined && !shown.includes(id)) return [];
     const edit = ledger.edit(id);
     const card = lastCard(edit);
-    return [
-      String(i + 1),
-      id,
-      enabled ? 'on' : 'off',
-      edit.prompt,
-      edit.target,
-      ...scopeCells(card === null ? undefined : scopeOf(card)),
-    ];
+    const scope = scopeCells(card === null ? undefined : scopeOf(card));
+    return [[String(i + 1), id, enabled ? 'on' : 'off', edit.prompt, edit.target, ...scope]];
   });
   return table({ head: ['', 'id', '', 'prompt', 'target', ...scopeHead], rows });
 }
@@ -154,10 +154,13 @@ export function conflictLines(ledger: Ledger, conflicts: readonly Conflict[]): s
 }
 
 export function changedLines(changed: readonly { id: string; lost: readonly string[]; gained: readonly string[] }[]): string[] {
-  return changed.flatMap(({ id, lost, gained }) => [
+  const lines = changed.flatMap(({ id, lost, gained }) => [
     ...lost.map((question) => `${id} lost: ${question}`),
     ...gained.map((question) => `${id} gained: ${question}`),
   ]);
+  const most = 20;
+  if (lines.length <= most) return lines;
+  return [...lines.slice(0, most), `… and ${lines.length - most} more; --json lists them all.`];
 }
 
 export const summaryOf = (cards: Iterable<EditCheck>): { edits: number; took: number } => {

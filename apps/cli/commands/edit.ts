@@ -17,7 +17,7 @@ The edited model is then asked for the target, and the questions of a scope card
 
 The prompt is used as it is given. The data sets put " The answer is:" after their questions, and editors trained on them work best with it.
 
-ft-l and ft-v need no training. vead comes with weights for the built-in models. The other editors need weights, which this command makes: visedit train EDITOR --model MODEL --data FILE --images DIR --out DIR. For mini-llava and the 12,000 questions of the mini world it takes, on one core: ${trainingTimeList}.`,
+ft-l, ft-v and m-ore need no training. vead comes with weights for the built-in models. The other editors need weights, which this command makes: visedit train EDITOR --model MODEL --data FILE --images DIR --out DIR. For mini-llava and the 12,000 questions of the mini world it takes, on one core: ${trainingTimeList}.`,
   options: {
     model: text('model folder or built-in name', { required: true, placeholder: 'MODEL' }),
     editor: editorOption('editor to use'),

@@ -100,7 +100,7 @@ Then its scope card is measured, and those of the set's other edits again. Quest
         ...(refused === 0
           ? []
           : [...conflictLines(ledger, contradictions), `${refused} not stored; --force stores what contradicts.`]),
-        ...(added.length === 0 ? [] : [await editRows(ledger, ledger.set(set), context), '', scopeLegend]),
+        ...(added.length === 0 ? [] : [await editRows(ledger, ledger.set(set), context, added), '', scopeLegend]),
         ...changedLines(changed),
         ...untaken.map((id) => `${id} did not take: switch it off with \`visedit edits disable\`, or try another editor.`),
       ];

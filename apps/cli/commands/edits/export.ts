@@ -6,7 +6,7 @@ import { choice, integer, outFolder } from '../../frame/values.ts';
 import { askingOptions, ledgerArgument, openModel } from '../../ledger.ts';
 
 export const command = defineCommand({
-  details: `Edits of editors that change weights (ft-l, ft-v, ke, mend) leave the program in two forms. All edits of the set that are on are added up.
+  details: `Edits of editors that change weights (ft-l, ft-v, ke, m-ore, mend) leave the program in two forms. All edits of the set that are on are added up.
 
 peft: a LoRA adapter, \`adapter_config.json\` and \`adapter_model.safetensors\`, which the Python package \`peft\` loads onto the same model of transformers. A change that an edit holds as factors keeps them; one that it holds whole (ft-l, ft-v) has the rank of the matrix's smaller side. A change above --max-rank is refused with the rank that it needs.
 
