@@ -1,18 +1,14 @@
 /** The image encoder: every layer, what replaces the placeholders, and what is added after decoder layers. */
-import type { Node, Tensor } from '../../src/graph/index.ts';
+import type { Tensor } from '../../src/graph/index.ts';
 import { pictureCount } from '../../src/input/segments.ts';
+import { joined } from '../../src/models/batch.ts';
 import { visualPart } from '../../src/models/deep.ts';
 import { Sites } from '../../src/models/sites.ts';
-import { joined, stackInputs, type Vlm } from '../../src/models/vlm.ts';
+import { stackInputs, visionSites } from '../../src/models/vision.ts';
+import type { Vlm } from '../../src/models/vlm.ts';
 import { Weights } from '../../src/nn/weights.ts';
 import { tolerances } from './checks.ts';
 import { askedIn, type Subject } from './subject.ts';
-
-function visionSites({ architecture }: Vlm, names: readonly string[]): Record<string, Node> {
-  const sites = new Sites();
-  architecture.vision(architecture.pixels(), new Weights(), sites);
-  return Object.fromEntries(names.map((name) => [name, sites.get(name)]));
-}
 
 /** Sites of the image encoder: layers behind the one whose output is read are not computed. */
 function namesOf({ architecture }: Vlm): ReadonlySet<string> {

@@ -3,7 +3,7 @@
 import type { Tensor } from '../../src/graph/dtype.ts';
 import type { ImageSettings } from '../../src/input/image/config.ts';
 import { qwenProcessor } from '../../src/input/image/modern.ts';
-import { stackInputs } from '../../src/models/vlm.ts';
+import { stackInputs } from '../../src/models/vision.ts';
 import type { Shape } from '../world/scene.ts';
 import { fixedOf } from './homes.ts';
 import type { Mini } from './minis.ts';

@@ -2,10 +2,10 @@
 
 import { f32, type Tensor } from '../graph/index.ts';
 import type { Asked } from '../input/segments.ts';
-import { readVision } from '../models/patch-map.ts';
 import type { Rewrite } from '../models/rewrite.ts';
 import type { Run } from '../models/sequence.ts';
 import { type SiteNames, siteNames as sitesOf } from '../models/site-names.ts';
+import { readVision } from '../models/vision.ts';
 import type { Vlm } from '../models/vlm.ts';
 
 /** The sites that an input passes, in their order. @param image whether it has a picture */

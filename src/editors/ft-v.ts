@@ -11,20 +11,21 @@ import { z } from 'zod';
 import { f32, gather, input, mulDim, type Node, reshape, type Tensor } from '../graph/index.ts';
 import type { Asked, Picture } from '../input/segments.ts';
 import { type AnsweringModel, answerTargets, generateAll, type RewriteRows, readInput } from '../models/answer.ts';
+import { joined } from '../models/batch.ts';
 import { placeVisual, visualFeedsOf } from '../models/deep.ts';
 import { placeInputs, walk } from '../models/forward.ts';
-import { readVision } from '../models/patch-map.ts';
 import { defineRewrite, type Rewrite } from '../models/rewrite.ts';
 import type { Sequence } from '../models/sequence.ts';
 import { Sites } from '../models/sites.ts';
 import { spanInputs } from '../models/spans.ts';
-import { joined, stackInputs, type Vlm } from '../models/vlm.ts';
+import { connector, connectorInputs } from '../models/vision.ts';
+import type { Vlm } from '../models/vlm.ts';
 import { Weights } from '../nn/weights.ts';
 import type { Feeds } from '../runtime/program.ts';
 import { checkEdits, type Edit, type Editor, type EditRequest, modelId, type Settings, wordsOf } from './editor.ts';
 import type { Forms } from './forms.ts';
 import { changesOf } from './gradients/changes.ts';
-import { connector, connectorWeights, type NamedWeight, readWeights } from './gradients/chosen-weights.ts';
+import { connectorWeights, type NamedWeight, readWeights } from './gradients/chosen-weights.ts';
 import {
   addDeltas,
   type Deltas,
@@ -43,11 +44,10 @@ const id = 'ft-v';
 
 const schema = z.object(descentSettings({ steps: 25, rate: 1e-3, decay: 1e-2, until: 1e-2 }));
 
-/** What the connector reads of a picture: `features` [1, n, e] by the frozen image encoder, and the encoder's own inputs. */
+/** What the connector reads of a picture. */
 async function features(vlm: Vlm, { prepared }: Picture): Promise<Feeds> {
   if (prepared === undefined) throw new Error('an edit of what leads to the visual tokens needs the pictures themselves');
-  const seen = await readVision(vlm, prepared, ['vision.features']);
-  return { ...stackInputs([prepared.pixels()]), features: seen['vision.features']! };
+  return connectorInputs(vlm, prepared);
 }
 
 /** Logits at `rows` from the ids of the words and the features of the picture of each input. */

@@ -100,6 +100,8 @@ export interface Architecture {
   readonly fixed?: FixedPictures;
   /** visual tokens of a usual picture, for estimates of memory, where pictures are not fixed */
   readonly usualTokens?: number;
+  /** whether the encoder's `pixels` are [b, tiles, 3, s, s], each tile read by itself up to `vision.features`, where tiles follow each other */
+  readonly tiled?: boolean;
   /** whether a picture is read in another way where the prompt has several */
   readonly readsTogether?: boolean;
   /** site [b, v, patches] of each visual token's attention to the patches; absent where the visual tokens are the patches */

@@ -276,3 +276,16 @@ export function stack<D extends 'float32' | 'int64'>(parts: readonly Tensor<D>[]
   });
   return { dtype, data, shape: [parts.length, ...shape] };
 }
+
+/** Visual tokens of several pictures behind each other, [n, d]. */
+export function joined(parts: readonly Tensor<'float32'>[]): Tensor<'float32'> {
+  const [first] = parts;
+  if (parts.length === 1) return first!;
+  const data = new Float32Array(parts.reduce((total, part) => total + part.data.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    data.set(part.data, at);
+    at += part.data.length;
+  }
+  return { dtype: 'float32', data, shape: [data.length / first!.shape[1]!, first!.shape[1]!] };
+}

@@ -40,6 +40,7 @@ export function internVl(config: InternVlConfig): Architecture {
     decoder: llama(text, 'language_model.'),
     // of a picture of 4 : 3
     usualTokens: 13 * side * side,
+    tiled: true,
     placeholder: () => tokens.image,
     afterPicture: '\n',
     layout: (parts, { encode }) =>

@@ -50,6 +50,7 @@ export function llavaOneVision(config: LlavaOneVisionConfig): Architecture {
     name: 'llava_onevision',
     decoder: llama(text, 'language_model.'),
     usualTokens: 5 * side * (side + 1),
+    tiled: true,
     readsTogether: true,
     placeholder: () => image,
     afterPicture: '\n',

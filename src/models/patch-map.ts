@@ -3,23 +3,10 @@
  * cross-attention, the mean over heads and layers.
  */
 
-import { f32, type Node, type Tensor } from '../graph/index.ts';
+import { f32, type Tensor } from '../graph/index.ts';
 import type { PreparedPicture } from '../input/segments.ts';
-import { Weights } from '../nn/weights.ts';
-import { Sites } from './sites.ts';
-import { stackInputs, type Vlm } from './vlm.ts';
-
-/** Sites of the picture's part of a model. */
-export function visionSites({ architecture }: Vlm, names: readonly string[]): Record<string, Node> {
-  const sites = new Sites();
-  architecture.vision(architecture.pixels(), new Weights(), sites);
-  return Object.fromEntries(names.map((name) => [name, sites.get(name)]));
-}
-
-/** Sites of the picture's part for one picture, with a first axis of 1. */
-export async function readVision(vlm: Vlm, picture: PreparedPicture, names: readonly string[]): Promise<Record<string, Tensor>> {
-  return (await vlm.program(visionSites, names)).run(stackInputs([picture.pixels()]));
-}
+import { readVision } from './vision.ts';
+import type { Vlm } from './vlm.ts';
 
 /** Attention of each visual token to each patch [v, patches]; undefined where the tokens are patches. */
 export async function patchMap(vlm: Vlm, picture: PreparedPicture): Promise<Tensor<'float32'> | undefined> {

@@ -3,9 +3,9 @@
  */
 
 import type { Activation } from '../files/config.ts';
-import { add, layerNorm, type Node, scope } from '../graph/index.ts';
+import { add, attention, layerNorm, type Node, scope } from '../graph/index.ts';
 import { activations } from '../nn/activations.ts';
-import { attend, linear, mergeHeads, splitHeads } from '../nn/layers.ts';
+import { linear } from '../nn/layers.ts';
 import type { Weights } from '../nn/weights.ts';
 import { patchEmbedding, patchesOf } from './clip-vit.ts';
 import type { Sites } from './sites.ts';
@@ -47,10 +47,12 @@ export function siglip(
     x = scope(`vision.layers.${i}`, () => {
       const at = `encoder.layers.${i}`;
       const y = norm(`${at}.layer_norm1`, x);
-      const [q, k, v] = ['q_proj', 'k_proj', 'v_proj'].map((n) =>
-        splitHeads(linear(w, `${prefix}${at}.self_attn.${n}`, y, d, d), heads),
-      ) as [Node, Node, Node];
-      const a = linear(w, `${prefix}${at}.self_attn.out_proj`, mergeHeads(attend(q, k, v, (d / heads) ** -0.5)), d, d);
+      const [q, k, v] = ['q_proj', 'k_proj', 'v_proj'].map((n) => linear(w, `${prefix}${at}.self_attn.${n}`, y, d, d)) as [
+        Node,
+        Node,
+        Node,
+      ];
+      const a = linear(w, `${prefix}${at}.self_attn.out_proj`, attention(q, k, v, heads, (d / heads) ** -0.5), d, d);
       const middle = add(x, a);
       const z = act(linear(w, `${prefix}${at}.mlp.fc1`, norm(`${at}.layer_norm2`, middle), d, width));
       return sites.site(`vision.layers.${i}.out`, add(middle, linear(w, `${prefix}${at}.mlp.fc2`, z, width, d)));

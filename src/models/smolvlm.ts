@@ -41,6 +41,7 @@ export function smolVlm(config: SmolVlmConfig): Architecture {
     decoder: llama(text, { model: 'model.text_model.', head: 'lm_head' }),
     // of a picture of 4 : 3
     usualTokens: 13 * side * side,
+    tiled: true,
     placeholder: () => tokens.image,
     afterPicture: '',
     layout: (parts, { encode }) =>

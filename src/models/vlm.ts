@@ -8,12 +8,11 @@ import type { Dim } from '../graph/dim.ts';
 import { f32, graphHash, type Node, nameOf, parameterOp, type Tensor, topological } from '../graph/index.ts';
 import { type Asked, anyPicture, type Picture, type PreparedPicture, type RgbImage } from '../input/segments.ts';
 import { causalBlocks } from '../nn/layers.ts';
-import { Weights } from '../nn/weights.ts';
 import type { WeightSource } from '../onnx/emit.ts';
 import { Recent } from '../recent.ts';
 import type { CompileOptions, Engine, Feeds, Program } from '../runtime/program.ts';
 import type { Architecture, TextCodec } from './architecture.ts';
-import { type Batch, type BatchShape, batchShape, idFeeds, positionFeeds, sightFeeds, spanFeeds, stack } from './batch.ts';
+import { type Batch, type BatchShape, batchShape, idFeeds, joined, positionFeeds, sightFeeds, spanFeeds } from './batch.ts';
 import type { Chat } from './chat.ts';
 import { visualFeedsOf, visualWidth } from './deep.ts';
 import { checkFinite } from './finite.ts';
@@ -24,8 +23,8 @@ import type { MemoryEstimate, ModelSize } from './memory.ts';
 import type { Rewrite } from './rewrite.ts';
 import { layout, prefixOf, type Sequence } from './sequence.ts';
 import type { SharedStates } from './shared-states.ts';
-import { Sites } from './sites.ts';
 import type { TokenRules } from './token-rules.ts';
+import { seePictures } from './vision.ts';
 import type { WeightType } from './weight-types.ts';
 
 /** How to compile a program that reads these weights. */
@@ -216,21 +215,8 @@ export class Vlm {
   }
 
   /** Visual tokens [count, d] of each picture, computed together where their pixels have one shape; nothing is kept. */
-  async see(pictures: readonly PreparedPicture[]): Promise<Tensor<'float32'>[]> {
-    const read = pictures.map((picture) => picture.pixels());
-    const shapes = read.map((pixels) => JSON.stringify(Object.values(pixels).map(({ shape }) => shape)));
-    const out = new Array<Tensor<'float32'>>(pictures.length);
-    const program = await this.program(visionProgram);
-    for (const one of new Set(shapes)) {
-      const rows = shapes.flatMap((shape, i) => (shape === one ? [i] : []));
-      const feeds = stackInputs(rows.map((i) => read[i]!));
-      const { data, shape: seen } = (await program.run(feeds)).visual as Tensor<'float32'>;
-      const size = data.length / rows.length;
-      rows.forEach((row, n) => {
-        out[row] = { dtype: 'float32', data: data.slice(n * size, (n + 1) * size), shape: seen.slice(1) };
-      });
-    }
-    return out;
+  see(pictures: readonly PreparedPicture[]): Promise<Tensor<'float32'>[]> {
+    return seePictures(this, pictures);
   }
 
   /**
@@ -393,34 +379,11 @@ function checkPixels({ width, height, data }: RgbImage): void {
 /** Bytes of visual tokens kept. */
 const visualBudget = 512e6;
 
-function visionProgram({ architecture }: Vlm): Record<string, Node> {
-  return { visual: architecture.vision(architecture.pixels(), new Weights(), new Sites()) };
-}
-
-/** What the image encoder reads of pictures of one shape, [b, ...] each. */
-export const stackInputs = (pictures: readonly Readonly<Record<string, Tensor>>[]): Record<string, Tensor> =>
-  Object.fromEntries(
-    Object.keys(pictures[0]!).map((name) => [name, stack(pictures.map((pixels) => pixels[name] as Tensor<'float32' | 'int64'>))]),
-  );
-
 /** Visual tokens of inputs with pictures, in the order of the pictures: see `visualFeedsOf`. */
 export async function visualFeeds(decoder: Architecture['decoder'], shape: BatchShape): Promise<Feeds> {
   const rows = await Promise.all(shape.sequences.map(({ pictures }) => Promise.all(pictures.map((picture) => picture.see()))));
   const tokens = rows.map((own) => (own.length === 0 ? f32([], [0, visualWidth(decoder)]) : joined(own)));
   return visualFeedsOf(decoder, shape, tokens);
-}
-
-/** Visual tokens of several pictures behind each other, [n, d]. */
-export function joined(parts: readonly Tensor<'float32'>[]): Tensor<'float32'> {
-  const [first] = parts;
-  if (parts.length === 1) return first!;
-  const data = new Float32Array(parts.reduce((total, part) => total + part.data.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    data.set(part.data, at);
-    at += part.data.length;
-  }
-  return { dtype: 'float32', data, shape: [data.length / first!.shape[1]!, first!.shape[1]!] };
 }
 
 /** Plain data as text; of a rewrite its key, of a function its identity. */

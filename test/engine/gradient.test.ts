@@ -40,6 +40,7 @@ const cases: Record<string, Case[]> = {
   cos: [{ inputs: d2, build: ({ x }) => g.cos(x!) }],
   gelu: [{ inputs: d2, build: ({ x }) => g.gelu(x!) }],
   silu: [{ inputs: d2, build: ({ x }) => g.silu(x!) }],
+  geluTanh: [{ inputs: d2, build: ({ x }) => g.geluTanh(x!) }],
   quickGelu: [{ inputs: d2, build: ({ x }) => g.quickGelu(x!) }],
   where: [{ inputs: ab([2, 3], [3]), build: ({ a, b }) => g.where(g.greater(a!, 0), a!, b!) }],
   cast: [{ inputs: d2, build: ({ x }) => g.cast(x!, 'float32') }],
@@ -94,6 +95,16 @@ const cases: Record<string, Case[]> = {
     { inputs: { x: { shape: [2, 3], symbolic: ['b', 'l'] } }, build: ({ x }) => g.mean(x!, 1) },
   ],
   softmax: [{ inputs: d2, build: ({ x }) => g.softmax(x!) }],
+  attention: [
+    {
+      inputs: {
+        q: { shape: [2, 3, 4], symbolic: ['b', 'l', 4] },
+        k: { shape: [2, 5, 4], symbolic: ['b', 'm', 4] },
+        v: { shape: [2, 5, 6], symbolic: ['b', 'm', 6] },
+      },
+      build: ({ q, k, v }) => g.attention(q!, k!, v!, 2, 0.7),
+    },
+  ],
   logSoftmax: [{ inputs: d2, build: ({ x }) => g.logSoftmax(x!) }],
   crossEntropy: [
     { inputs: { x: { shape: [3, 4] }, i: { shape: [3], integers: 4 } }, build: ({ x, i }) => g.crossEntropy(x!, i!) },

@@ -9,14 +9,24 @@ import { onPictures } from '../../src/attribution/on-pictures.ts';
 import { visualAttribution } from '../../src/attribution/visual-attribution.ts';
 import { editorNamed } from '../../src/editors/index.ts';
 import { evaluateRecords } from '../../src/evaluation/asking.ts';
+import { f32, sizeOf, type Tensor } from '../../src/graph/index.ts';
 import { decodeImage } from '../../src/input/image/decode.ts';
+import { anyRes } from '../../src/input/image/grids.ts';
+import { packed } from '../../src/input/image/packing.ts';
 import { finestView, tokenPlaces } from '../../src/input/image/views.ts';
 import { type EditRecord, loadRecords } from '../../src/input/records.ts';
 import type { RgbImage, Segment } from '../../src/input/segments.ts';
 import { type AnsweringModel, type Query, unedited } from '../../src/models/answer.ts';
-import { loadModel } from '../../src/models/load.ts';
-import type { Vlm } from '../../src/models/vlm.ts';
+import type { Architecture } from '../../src/models/architecture.ts';
+import { llavaOneVisionConfig } from '../../src/models/configs/llava-onevision.ts';
+import { smolVlmConfig } from '../../src/models/configs/smolvlm.ts';
+import { llavaOneVision } from '../../src/models/llava-onevision.ts';
+import { loadModel, weightShapes } from '../../src/models/load.ts';
+import { smolVlm } from '../../src/models/smolvlm.ts';
+import { readVision } from '../../src/models/vision.ts';
+import { Vlm } from '../../src/models/vlm.ts';
 import { Random } from '../../src/random.ts';
+import { cpuEngine } from '../../src/runtime/node.ts';
 import { sharedDir } from '../shared.ts';
 import { temporaryFolder } from '../tiny-world.ts';
 
@@ -24,6 +34,52 @@ const modern = join(sharedDir, 'fixtures-modern');
 const files = ['landscape.png', 'portrait.png', 'square.png', 'thin.png'];
 
 const tiled = ['tiny-smolvlm', 'tiny-llava_onevision'];
+
+/** Tiles of 768 pixels, of which one run reads one. */
+const vision = {
+  ...{ hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1, num_attention_heads: 2, image_size: 768, patch_size: 128 },
+  ...{ hidden_act: 'gelu_pytorch_tanh', layer_norm_eps: 1e-6 },
+};
+const text = {
+  hidden_size: 16,
+  intermediate_size: 16,
+  num_hidden_layers: 1,
+  num_attention_heads: 2,
+  num_key_value_heads: 1,
+  vocab_size: 32,
+};
+const large: Record<string, [Architecture, () => Record<string, Tensor>]> = {
+  smolvlm: [smolVlm(smolVlmConfig.parse({ model_type: 'smolvlm', vision_config: vision, text_config: text })), () => ({})],
+  'llava-onevision': [
+    llavaOneVision(llavaOneVisionConfig.parse({ model_type: 'llava_onevision', vision_config: vision, text_config: text })),
+    () => ({ ...packed(anyRes([700, 1500], { resolutions: [[768, 1536]], tile: 768, side: 6, most: 1 }), 6) }),
+  ],
+};
+
+test.each(Object.entries(large))('%s: a picture of large tiles is looked at in several runs', async (_, [architecture, more]) => {
+  const random = new Random('large tiles');
+  const stored = new Map(
+    [...weightShapes(architecture)].map(([name, shape]) => [name, f32(random.normals(sizeOf(shape), 0.2), shape)]),
+  );
+  const vlm = new Vlm({
+    ...{ name: 'large', architecture, engine: cpuEngine, weights: (name) => stored.get(name), eosIds: [] },
+    ...{ codec: { encode: () => [], decode: () => '' }, fingerprint: () => 'large', compileOptions: { threads: 1 } },
+    processor: () => picture,
+  });
+  const pixels = f32(random.normals(3 * 3 * 768 * 768, 1), [3, 3, 768, 768]);
+  const inputs = { pixels, ...more() };
+  const picture = {
+    count: 1,
+    grid: [1, 1] as const,
+    regionOf: () => ({ left: 0, top: 0, width: 1, height: 1 }),
+    pixels: () => inputs,
+  };
+  const [seen] = await vlm.see([picture]);
+  const { visual } = await readVision(vlm, picture, ['visual']);
+  expect([1, ...seen!.shape]).toEqual(visual!.shape);
+  expect(Math.max(...seen!.data.map((x, i) => Math.abs(x - Number(visual!.data[i]))))).toBeLessThan(1e-5);
+  await vlm.release();
+});
 
 describe.skipIf(!existsSync(modern)).each([...tiled, 'tiny-qwen2_5_vl', 'tiny-qwen3_vl'])('%s', (name) => {
   const folder = temporaryFolder();

@@ -10,10 +10,10 @@ import { decodeImage } from '../../input/image/decode.ts';
 import type { EditRecord, RecordQuery } from '../../input/records.ts';
 import type { Asked } from '../../input/segments.ts';
 import { batchRows } from '../../models/answer.ts';
-import { rowOf } from '../../models/batch.ts';
+import { joined, rowOf } from '../../models/batch.ts';
 import { visualWidth } from '../../models/deep.ts';
 import { beginLength, prefixOf } from '../../models/sequence.ts';
-import { joined, type Vlm } from '../../models/vlm.ts';
+import type { Vlm } from '../../models/vlm.ts';
 
 const parts = 3;
 

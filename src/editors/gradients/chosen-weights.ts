@@ -3,10 +3,10 @@
  * `vision.features` and `visual`, the feed-forward matrices of a layer are those between `layers.{i}.mlp.in` and `layers.{i}.mlp.out`.
  */
 
-import type { Dim } from '../../graph/dim.ts';
 import { input, type Node, nameOf, parameter, parameterOp, type Tensor, topological } from '../../graph/index.ts';
 import { placeInputs, walk } from '../../models/forward.ts';
 import { Sites } from '../../models/sites.ts';
+import { connector } from '../../models/vision.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import { Weights } from '../../nn/weights.ts';
 
@@ -16,18 +16,6 @@ export interface NamedWeight {
 }
 
 const named = (node: Node): NamedWeight => ({ name: nameOf(node), shape: node.shape as number[] });
-
-/**
- * Picture features [b, n, e] of the frozen image encoder -> visual tokens [b, v, d], by weights of one's own. Inputs: `features`, and what of the
- * image encoder's own says how visual tokens are laid out.
- */
-export function connector(vlm: Vlm, weights: Weights): Node {
-  // What stands before the replaced site is no part of the program, and no number of tiles or patches is known from it.
-  const count = (dim: Dim): Dim => (typeof dim === 'number' ? dim : 'n');
-  const features = (x: Node): Node => input('features', [x.dim(0), count(x.dim(1)), x.dim(2)]);
-  const sites = new Sites(new Map([['vision.features', features]]));
-  return vlm.architecture.vision(vlm.architecture.pixels(), weights, sites);
-}
 
 /** LLaVA: the projector. BLIP2-OPT and MiniGPT-4: the Q-Former with its query tokens, and the projection. */
 export function connectorWeights(vlm: Vlm): NamedWeight[] {

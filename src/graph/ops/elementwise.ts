@@ -110,6 +110,18 @@ export const gelu = unary(
   },
   'elementwise',
 );
+const SQRT_2_PI = Math.sqrt(2 / Math.PI);
+/** x/2 (1 + t) of every element, t = tanh(√(2/π) (x + 0.044715 x³)): d = ((1 + t)/2 + x/2 (1 − t²) √(2/π) (1 + 3 · 0.044715 x²)) dx */
+export const geluTanh = unary(
+  'geluTanh',
+  (e, x) => e.node('Gelu', [x], { approximate: 'tanh' }),
+  (dy, x) => {
+    const t = tanh(mul(mul(x, add(mul(square(x), 0.044715), 1)), SQRT_2_PI));
+    const inner = mul(add(mul(square(x), 3 * 0.044715), 1), SQRT_2_PI);
+    return mul(dy, mul(add(add(t, 1), mul(mul(x, sub(1, square(t))), inner)), 0.5));
+  },
+  'elementwise',
+);
 /** silu(x) = x s(x) of every element: d = s (1 + x (1 − s)) dx */
 export const silu = unary(
   'silu',

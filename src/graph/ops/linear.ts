@@ -1,10 +1,10 @@
 /** Products, reductions, softmax, norms, rotary embedding: the ops that carry the time. */
 
 import { type Dim, mulDim, showShape } from '../dim.ts';
-import { i64 } from '../dtype.ts';
+import { f32, i64 } from '../dtype.ts';
 import { apply, defineOp, type Emitter, float, type Node, ShapeError } from '../node.ts';
 import { add, broadcast, div, exp, log, mul, neg, sqrt, square, sub } from './elementwise.ts';
-import { expand, normalizeAxis, oneHot, reshape, takeLast, unsqueeze } from './shape.ts';
+import { expand, normalizeAxis, oneHot, reshape, takeLast, transpose, unsqueeze } from './shape.ts';
 
 const swap = (shape: readonly Dim[], on: boolean): Dim[] =>
   on ? [...shape.slice(0, -2), shape.at(-1)!, shape.at(-2)!] : [...shape];
@@ -251,3 +251,54 @@ export const klDivergence = (pLogits: Node, qLogits: Node): Node => {
 };
 
 export { log, takeLast };
+
+/** [b, l, h k] -> [b, h, l, k], and back. */
+const intoHeads = (x: Node, heads: number): Node =>
+  transpose(reshape(x, [x.dim(0), x.dim(1), heads, (x.dim(2) as number) / heads]), [0, 2, 1, 3]);
+const outOfHeads = (x: Node): Node =>
+  reshape(transpose(x, [0, 2, 1, 3]), [x.dim(0), x.dim(2), (x.dim(1) as number) * (x.dim(3) as number)]);
+
+const attentionOp = defineOp({
+  name: 'attention',
+  infer: ([q, k, v], { heads }) => {
+    const widths = [q!, k!, v!].map((x) => x.dim(-1));
+    if (
+      [q!, k!, v!].some((x) => x.rank !== 3) ||
+      widths.some((width) => typeof width !== 'number' || width % Number(heads) !== 0)
+    )
+      throw new ShapeError(`${heads} heads do not divide ${[q!, k!, v!].map(({ shape }) => showShape(shape)).join(', ')}`);
+    if (widths[0] !== widths[1] || k!.dim(1) !== v!.dim(1))
+      throw new ShapeError(
+        `queries, keys and values do not fit: ${[q!, k!, v!].map(({ shape }) => showShape(shape)).join(', ')}`,
+      );
+    return { dtype: q!.dtype, shape: [q!.dim(0), q!.dim(1), v!.dim(2)] };
+  },
+  onnx: (e, inputs, node) => {
+    const { heads, scale } = node.attributes as { heads: number; scale: number };
+    if (e.has('MultiHeadAttention'))
+      return e.node('MultiHeadAttention', inputs, { num_heads: heads, scale: float(scale) }, 'com.microsoft');
+    const [q, k, v] = inputs.map((x, i) => {
+      const [b, l, d] = node.inputs[i]!.shape as [Dim, Dim, number];
+      return e.node('Transpose', [e.reshape(x, [b, l, heads, d / heads])], { perm: i === 1 ? [0, 2, 3, 1] : [0, 2, 1, 3] });
+    }) as [string, string, string];
+    const scores = e.node('Mul', [e.node('MatMul', [q, k]), e.constant(f32([scale], []))]);
+    const seen = e.node('MatMul', [e.node('Softmax', [scores], { axis: -1 }), v]);
+    return e.reshape(e.node('Transpose', [seen], { perm: [0, 2, 1, 3] }), node.shape);
+  },
+  // P = softmax(s Q K^T), Y = P V: dV = P^T dY, dS = P (dP − sum(dP P)) with dP = dY V^T, dQ = s dS K, dK = s dS^T Q
+  vjp: (dy, y) => {
+    const { heads, scale } = y.attributes as { heads: number; scale: number };
+    const [q, k, v, g] = [...y.inputs, dy].map((x) => intoHeads(x!, heads)) as [Node, Node, Node, Node];
+    const shares = softmax(mul(matmul(q, k, false, true), scale));
+    const change = matmul(g, v, false, true);
+    const scores = mul(mul(shares, sub(change, sum(mul(change, shares), -1, true))), scale);
+    const [dq, dk, dv] = [matmul(scores, k), matmul(scores, q, true), matmul(shares, g, true)];
+    return [outOfHeads(dq), outOfHeads(dk), outOfHeads(dv)];
+  },
+});
+/**
+ * softmax(q k^T scale) v of each head, where every position sees all: q [b, l, h k], k [b, m, h k], v [b, m, h e] -> [b, l, h e]. Scores are
+ * computed run by run where the device can, so that long inputs need no memory for all of them.
+ */
+export const attention = (q: Node, k: Node, v: Node, heads: number, scale: number): Node =>
+  apply(attentionOp, [q, k, v], { heads, scale });
