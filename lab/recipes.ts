@@ -30,6 +30,12 @@ export interface Sizes {
 const slow = { hold: 0.5, lastRate: 0.05 };
 
 const minis: Readonly<Record<EditorId, Partial<EditorRecipe>>> = {
+  'dual-edit': {
+    train: {
+      ...{ textLayer: 1, visionLayer: 2, width: 128, steps: 1500, batch: 16, rate: 3e-3, muonRate: 5e-3, valueCopy: true },
+      ...{ hold: 0.5, lastRate: 0.02, clip: 1, routing: 1000 },
+    },
+  },
   'ft-l': {},
   // Higher rates change other pictures, too.
   'ft-v': { edit: { rate: 3e-4 } },

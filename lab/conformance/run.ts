@@ -2,6 +2,7 @@
 import type { CompileOptions } from '../../src/runtime/program.ts';
 import { checkModules, checkVisual } from './attribution.ts';
 import { type Check, Checks } from './checks.ts';
+import { checkDualEdit } from './dual-edit.ts';
 import { checkEvaluation } from './evaluation.ts';
 import { fixtureModels, openFixture } from './fixture.ts';
 import { checkForward, checkGreedy, checkMasks } from './forward.ts';
@@ -44,6 +45,7 @@ const parts: Record<string, (subject: Subject) => void | Promise<void>> = {
   evaluation: checkEvaluation,
   training: checkTraining,
   'live-edit': checkLiveEdit,
+  'dual-edit': checkDualEdit,
 };
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

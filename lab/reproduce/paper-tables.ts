@@ -14,7 +14,7 @@ export type PaperFigures = readonly [number, number, number, number, number, num
 type WithDeviation = readonly [...PaperFigures, number];
 
 /** Editors that came after the paper. */
-const later = ['live-edit', 'm-ore'] as const satisfies readonly EditorId[];
+const later = ['dual-edit', 'live-edit', 'm-ore'] as const satisfies readonly EditorId[];
 
 export type PaperEditor = Exclude<EditorId, (typeof later)[number]>;
 

@@ -2,6 +2,7 @@
 import type { Editor } from './editor.ts';
 
 export const editors = {
+  'dual-edit': async () => (await import('./dual-edit/dual-edit.ts')).dualEdit,
   'ft-l': async () => (await import('./ft-l.ts')).ftL,
   'ft-v': async () => (await import('./ft-v.ts')).ftV,
   ike: async () => (await import('./ike.ts')).ike,
@@ -25,6 +26,7 @@ export const trainingTimes: Readonly<Partial<Record<EditorId, string>>> = {
   ke: '3 minutes',
   mend: '5 minutes',
   vead: '8 minutes',
+  'dual-edit': '10 minutes',
   'live-edit': '10 minutes',
   lte: '13 minutes',
 };

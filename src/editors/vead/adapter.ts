@@ -144,6 +144,34 @@ export function allGates(w: Weights, shape: AdapterShape, mapped: Node, ends: No
 }
 
 /**
+ * ḣ (Eq. 14) mapped back to the width of the states x [b, n, d].
+ * @param names what stands before the names of the weights, and the norm of x
+ */
+export function attendedChange(
+  w: Weights,
+  { hidden: d, width: m, heads }: Pick<AdapterShape, 'hidden' | 'width' | 'heads'>,
+  x: Node,
+  edit: Pick<EditSignal, 'signal' | 'bias'>,
+  spread: Spread = (y) => y,
+  crossAttention = true,
+  names = { before: '', norm: 'ln_img_reps' },
+): Node {
+  const [e, n] = edit.signal.shape as [Dim, Dim, number];
+  const named = (name: string): string => names.before + name;
+  const map = (name: string, y: Node, from: number, to: number): Node => linear(w, named(name), y, from, to);
+  const query = map('cross_att_q_mlp', map('mlp_begin', norm(w, named(names.norm), x, d), d, m), m, m);
+  let mixed = query;
+  if (crossAttention) {
+    const signal = norm(w, named('ln_edit_reps'), edit.signal, d);
+    const key = spread(splitHeads(map('cross_att_k_mlp', signal, d, m), heads));
+    const value = spread(splitHeads(map('cross_att_v_mlp', signal, d, m), heads));
+    const scores = mul(matmul(splitHeads(query, heads), key, false, true), 1 / Math.sqrt(Math.floor(m / heads)));
+    mixed = mergeHeads(matmul(softmax(add(scores, spread(reshape(edit.bias, [e, 1, 1, n])))), value));
+  }
+  return map('mlp_end', mixed, m, d);
+}
+
+/**
  * ḧ_v, the gate's logits, and f_μ1(h_v).
  * @param visual h_v [b, v, d] @param spread repeats what belongs to an edit for the rows of the batch (identity for one edit per row)
  */
@@ -155,22 +183,13 @@ export function visualEditAdapter(
   parts: AdapterParts = { influenceMapper: true, crossAttention: true },
   spread: Spread = (x) => x,
 ): { output: Node; gate: Node; mapped: Node } {
-  const { hidden: d, width: m, heads } = shape;
+  const { hidden: d } = shape;
   return scope('vead', () => {
     const [e, n] = edit.signal.shape as [Dim, Dim, number];
     const end = gather(reshape(edit.signal, [mulDim(e, n), d]), edit.ends);
     const mapped = mappedImage(w, shape, visual);
     const gate = influenceMapper(w, shape, visual, spread(end), mapped);
-    const query = linear(w, 'cross_att_q_mlp', linear(w, 'mlp_begin', norm(w, 'ln_img_reps', visual, d), d, m), m, m);
-    let mixed = query;
-    if (parts.crossAttention) {
-      const signal = norm(w, 'ln_edit_reps', edit.signal, d);
-      const key = spread(splitHeads(linear(w, 'cross_att_k_mlp', signal, d, m), heads));
-      const value = spread(splitHeads(linear(w, 'cross_att_v_mlp', signal, d, m), heads));
-      const scores = mul(matmul(splitHeads(query, heads), key, false, true), 1 / Math.sqrt(Math.floor(m / heads)));
-      mixed = mergeHeads(matmul(softmax(add(scores, spread(reshape(edit.bias, [e, 1, 1, n])))), value));
-    }
-    const change = linear(w, 'mlp_end', mixed, m, d);
+    const change = attendedChange(w, shape, visual, edit, spread, parts.crossAttention);
     const b = visual.dim(0);
     const gated = parts.influenceMapper ? mul(change, reshape(sigmoid(gate), [b, visual.dim(1), 1])) : change;
     return { output: add(visual, gated), gate, mapped };
