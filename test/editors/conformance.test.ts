@@ -26,7 +26,7 @@ for (const id of editorIds)
   });
 
 // Of a training as short as the easy case's; the default is for thousands of edits.
-const quicker: Partial<Record<EditorId, Settings>> = { vead: { muonRate: 0.02 } };
+const quicker: Partial<Record<EditorId, Settings>> = { 'dual-edit': { muonRate: 0.02 }, vead: { muonRate: 0.02 } };
 
 const answering = (await Promise.all(editorIds.map((id) => editorNamed(id)))).filter(
   ({ promises }) => promises.answersTarget !== false,
