@@ -7,7 +7,7 @@
 import type { Activation } from '../files/config.ts';
 import { type Dim, mulDim } from '../graph/dim.ts';
 import { i64, type Tensor } from '../graph/dtype.ts';
-import { add, input, matmul, type Node, pad, range, reshape, rotary, slice, transpose } from '../graph/index.ts';
+import { add, input, matmul, type Node, range, reshape, rotary, slice, transpose } from '../graph/index.ts';
 import { attend, linear, mergeHeads, splitHeads } from '../nn/layers.ts';
 import type { Weights } from '../nn/weights.ts';
 import { axialTables, rotaryFrequencies } from './rotary.ts';
@@ -68,9 +68,8 @@ export type BlockAttention = (x: Node, block: string, w: Weights) => Node;
 /**
  * Attention within each picture, with rotary positions: the first half of a head's pairs turns by the row, the second by the column.
  * @param places int64 [b, 2, v, n / v]
- * @param room patches of a part: the kernel takes no sequence that is longer than its tables, and a small picture has fewer patches than a part has room for
  */
-export function pictureAttention(config: QwenVisionConfig, places: Node, room = 0): { whole: BlockAttention; within: Within } {
+export function pictureAttention(config: QwenVisionConfig, places: Node): { whole: BlockAttention; within: Within } {
   const { hidden_size: d, num_heads: heads } = config;
   const k = d / heads;
   const { turns, attention } = rotaryFrequencies(k / 2, config.rope_parameters.rope_theta);
@@ -78,8 +77,7 @@ export function pictureAttention(config: QwenVisionConfig, places: Node, room = 
   const tables = axialTables(2, (pair) => (pair < turns.length ? 0 : 1), { turns: both, attention });
   const [b, , v, each] = places.shape as [Dim, number, Dim, number];
   const n = mulDim(v, each);
-  const turned = tables(transpose(places, [1, 0, 2, 3]));
-  const [cos, sin] = [turned.cos, turned.sin].map((table) => (room === 0 ? table : pad(table, 0, 0, room))) as [Node, Node];
+  const { cos, sin } = tables(transpose(places, [1, 0, 2, 3]));
   const qkv = (x: Node, block: string, w: Weights): Node => linear(w, `${block}.attn.qkv`, x, d, 3 * d);
   /** @param all queries, keys and values [.., 3 d] @param rows of the tables */
   const seen = (all: Node, rows: Node, bias?: Node): Node => {

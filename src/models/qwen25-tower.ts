@@ -111,7 +111,7 @@ export function qwen25Tower(
   const [b, , v] = places.shape as [Dim, number, Dim];
   const each = perToken(config);
   const n = mulDim(v, each);
-  const { whole, within } = pictureAttention(config, places, roomOf(config));
+  const { whole, within } = pictureAttention(config, places);
   const windows = windowParts(inputs, b, n);
   const full = new Set(config.fullatt_block_indexes);
   const patches = qwenPatches(inputs.pixels!, config, prefix, w, false);

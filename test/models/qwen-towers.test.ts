@@ -7,7 +7,8 @@ import { qwen3VlConfig, qwen25VlConfig } from '../../src/models/configs/qwen-vl.
 import { qwen3Inputs, qwen3Merger, qwen3Places, qwen3Tower } from '../../src/models/qwen3-tower.ts';
 import { qwen25Inputs, qwen25Merger, qwen25Places, qwen25Tower, windowsOf } from '../../src/models/qwen25-tower.ts';
 import { Sites } from '../../src/models/sites.ts';
-import { stackInputs } from '../../src/models/vlm.ts';
+
+import { stackInputs } from '../../src/models/vision.ts';
 import { Weights } from '../../src/nn/weights.ts';
 import { Random } from '../../src/random.ts';
 import { compileRandom, randomWeights } from '../attribution/direct.ts';
