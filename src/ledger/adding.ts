@@ -1,7 +1,7 @@
 /** Adding an edit to a set: contradictions are found first, then it is made on the model under the set's edits, checked and stored. */
 
 import { editedModel } from '../editors/apply.ts';
-import type { Edit, Editor, EditorWeights, Settings } from '../editors/editor.ts';
+import type { Edit, Editor, EditorWeights, EditSequence, Settings } from '../editors/editor.ts';
 import { writeEdit } from '../editors/files.ts';
 import { editorNamed } from '../editors/index.ts';
 import { askCard, type CheckOptions, cardOf, type EditCheck } from '../evaluation/scope-card.ts';
@@ -43,6 +43,8 @@ export class Additions {
   /** of the set, on or off: a new one must combine with all of them */
   readonly #members: Map<string, Edit>;
   readonly #claims: Claim[] = [];
+  /** makes the next edit on the model under those that are on; forgotten when what it made was not stored */
+  #next: EditSequence | undefined;
 
   private constructor(
     readonly vlm: Vlm,
@@ -82,12 +84,17 @@ export class Additions {
     return claimOf({ id, prompt, target, given }, picture && pictureKey(picture));
   }
 
-  /** @throws Error when the question does not fit the model, or the edit does not combine with the others; nothing is stored then */
+  /**
+   * @param maker the same in all calls
+   * @throws Error when the question does not fit the model, or the edit does not combine with the others; nothing is stored then
+   */
   async add(correction: Correction, maker: Maker, options: CheckOptions = {}): Promise<StoredEdit> {
     const { vlm, ledger, name } = this;
     const { picture, prompt, target, rephrasings = [], samePictures = [], otherPictures = [], note } = correction;
     const questions = picture && cardQuestions(vlm, { prompt, target, picture }, { rephrasings, samePictures, otherPictures });
     const edit = 'edit' in maker ? maker.edit : await this.#make(maker, questions!);
+    const next = this.#next;
+    this.#next = undefined;
     const editor = await editorNamed(edit.editor);
     if (this.#members.size > 0) await editedModel(vlm, [...this.#members.values(), edit]);
     const alone = editor.with(vlm, [edit]);
@@ -111,13 +118,17 @@ export class Additions {
     );
     this.#members.set(id, edit);
     this.#claims.push(this.#claim(id, correction));
+    if (!('edit' in maker)) this.#next = next;
     return stored;
   }
 
   /** An edit that stays is made on the model under those before it, where its editor can. */
   async #make({ editor, weights, settings }: ByEditor, { request }: CardQuestions): Promise<Edit> {
     const { vlm, edits } = this;
-    if (editor.sequence !== undefined && edits.length > 0) return editor.sequence(vlm, weights, settings, edits)(request);
+    if (editor.sequence !== undefined) {
+      this.#next ??= editor.sequence(vlm, weights, settings, edits);
+      return this.#next(request);
+    }
     const [edit] = await editor.edit(vlm, [request], weights, settings);
     return edit!;
   }

@@ -47,8 +47,22 @@ describe('as a process', () => {
     expect(after.json.choices).toEqual(before.json.choices);
     expect(after.json.choices[0].message.content).toBe(edit.target);
     expect((await ask(second.url, 'GET', `/v1/edits/${made.json.id}`)).json).toEqual(made.json);
+    // Its sets are ledgers: looked at beside the server, changed when it is gone.
+    const set = `${join(folder, 'data')}#kept`;
+    const edits = async (word: string, ...more: string[]) => visedit(['edits', word, set, ...more, '--json', '--quiet']);
+    const listed = JSON.parse((await edits('list')).stdout);
+    expect(listed.sets[0].edits).toMatchObject([{ id: made.json.id, form: 'bare', enabled: true }]);
+    const tested = JSON.parse((await edits('test')).stdout);
+    expect([tested.failed, tested.edits.length]).toEqual([0, 1]);
+    const refused = await edits('disable', '1');
+    expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining(`in use by process ${second.child.pid}`)]);
     second.child.kill('SIGTERM');
     expect(await second.end).toBe(0);
+    expect(JSON.parse((await edits('disable', '1')).stdout).entries).toEqual([{ id: made.json.id, enabled: false }]);
+    const third = await start();
+    expect((await ask(third.url, 'GET', '/v1/sets/mini-llava@kept')).json).toMatchObject({ revision: 2 });
+    third.child.kill('SIGTERM');
+    await third.end;
   }, 180_000);
 });
 

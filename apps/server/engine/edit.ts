@@ -42,7 +42,7 @@ export async function edit(models: Models, order: EditOrder, { signal }: Work<ne
   const check = await checkEdit(asked, request, order.card ? probes() : [], { signal });
   const warnings = [...wordWarnings(vlm.codec, 'the prompt', prompt), ...wordWarnings(vlm.codec, 'the target', target)];
   writeEdit(out, result!);
-  return { ...made(result!, { check, warnings }), prompt };
+  return { ...made(result!, { check, warnings }), prompt, form: messages === undefined ? 'bare' : 'chat' };
 }
 
 export async function adopt(models: Models, { model, path, beside }: AdoptOrder): Promise<EditMade> {

@@ -124,6 +124,8 @@ export interface EditMade {
   readonly fingerprint: string;
   /** null for an edit from a file */
   readonly check: EditCheck | null;
+  /** how the prompt was put: as it is, or by the model's chat template */
+  readonly form?: 'bare' | 'chat';
   readonly warnings: readonly string[];
 }
 
