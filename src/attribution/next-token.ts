@@ -3,12 +3,15 @@
 import { i64, type Tensor } from '../graph/dtype.ts';
 import { type Batch, rowOf } from '../models/batch.ts';
 import { argMaxOf } from '../models/generate.ts';
+import { logOdds } from '../models/ranked-tokens.ts';
 import type { Rewrite } from '../models/rewrite.ts';
 import type { Vlm } from '../models/vlm.ts';
 
 export interface NextToken {
   predicted: number;
   probability(id: number): number;
+  /** log p / (1 − p) */
+  logOdds(id: number): number;
 }
 
 export async function nextToken(vlm: Vlm, batch: Batch, rewrite?: Rewrite): Promise<NextToken> {
@@ -23,5 +26,5 @@ export async function nextToken(vlm: Vlm, batch: Batch, rewrite?: Rewrite): Prom
   const predicted = argMaxOf(data);
   const top = data[predicted]!;
   const total = data.reduce((sum, x) => sum + Math.exp(x - top), 0);
-  return { predicted, probability: (id) => Math.exp(data[id]! - top) / total };
+  return { predicted, probability: (id) => Math.exp(data[id]! - top) / total, logOdds: (id) => logOdds(data, id) };
 }

@@ -5,6 +5,7 @@ export { drawFigure, type Figure, type FigurePanel, figureJson, type PanelKind }
 export { type HeatMap, type HeatMapRow, type HeatMaps, heatMaps, type PictureOf } from './heat-maps.ts';
 export type { Box } from './heat-panel.ts';
 export { type LineChart, type LineSeries, lineChart } from './line-chart.ts';
+export { type MatrixFigure, matrix } from './matrix.ts';
 export { type ModuleBars, moduleBars } from './module-bars.ts';
 export { arrange, textWidthOfPage } from './panels.ts';
 export type { Pixels } from './raster.ts';

@@ -5,6 +5,7 @@
 import { type BeforeAfter, beforeAfter } from './before-after.ts';
 import { type HeatMaps, heatMaps } from './heat-maps.ts';
 import { type LineChart, lineChart } from './line-chart.ts';
+import { type MatrixFigure, matrix } from './matrix.ts';
 import { type ModuleBars, moduleBars } from './module-bars.ts';
 import { arrange, type Panels } from './panels.ts';
 import { toBase64 } from './png.ts';
@@ -14,6 +15,7 @@ const kinds = {
   'module-bars': (data: ModuleBars) => moduleBars(data),
   'heat-maps': (data: HeatMaps) => heatMaps(data),
   'line-chart': (data: LineChart) => lineChart(data),
+  matrix: (data: MatrixFigure) => matrix(data),
   'before-after': (data: BeforeAfter) => beforeAfter(data),
 };
 

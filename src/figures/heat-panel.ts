@@ -119,9 +119,16 @@ export interface ColourBar extends Look {
   ends: readonly [number, number] | undefined;
   scaleTitle: string;
   labelSize: number;
+  /** Colours cover all of the ground. */
+  solid?: boolean;
 }
 
-export function colourBar(x: number, top: number, width: number, { ends, colours, opacity, scaleTitle, labelSize }: ColourBar) {
+export function colourBar(
+  x: number,
+  top: number,
+  width: number,
+  { ends, colours, opacity, scaleTitle, labelSize, solid }: ColourBar,
+) {
   const title = ends ? scaleTitle : `${scaleTitle} (each map on its own scale)`;
   const length = Math.min(150, width);
   const stops = Array.from({ length: 17 }, (_, i) => {
@@ -129,7 +136,7 @@ export function colourBar(x: number, top: number, width: number, { ends, colours
     return element('stop', {
       offset: i / 16,
       'stop-color': `rgb(${r},${g},${b})`,
-      'stop-opacity': covers({ colours, opacity }, i / 16),
+      'stop-opacity': solid ? 1 : covers({ colours, opacity }, i / 16),
     });
   });
   // Over mid grey and as much covering as in the maps, so that the bar has the colours that are seen there.

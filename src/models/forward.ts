@@ -75,7 +75,10 @@ export interface SplitContext {
 /** Layers [from, to) over whole inputs. */
 export function walk(decoder: Decoder, from: number, to: number, x: Node, context: LayerContext): Node {
   let h = x;
-  for (let i = from; i < to; i++) h = decoder.layer(i, entering(i, h, context.deep), context);
+  for (let i = from; i < to; i++) {
+    const bias = context.sites.change(`layers.${i}.attn.bias`, context.bias);
+    h = decoder.layer(i, entering(i, h, context.deep), { ...context, bias });
+  }
   return h;
 }
 

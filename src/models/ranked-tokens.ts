@@ -16,6 +16,15 @@ export function logProbabilities(scores: Float32Array): (id: number) => number {
   return (id) => scores[id]! - log;
 }
 
+/** log p / (1 − p) of a token, which says how sure a model is where p is nearly 1, too. */
+export function logOdds(scores: Float32Array, id: number): number {
+  let top = Number.NEGATIVE_INFINITY;
+  for (let i = 0; i < scores.length; i++) if (i !== id) top = Math.max(top, scores[i]!);
+  let total = 0;
+  for (let i = 0; i < scores.length; i++) if (i !== id) total += Math.exp(scores[i]! - top);
+  return scores[id]! - top - Math.log(total);
+}
+
 /** The `count` largest of scores [n], the largest first; of equals the smaller id. */
 export function rankedTokens(scores: Float32Array, count: number): RankedToken[] {
   if (count === 0) return [];

@@ -1,7 +1,7 @@
 /**
  * Sites: the named places of a model. A program may read any site as an output and may replace any site by a function of its
  * value; nothing is monkey-patched, and the unedited program still exists. Names: `layers.{i}.attn.in`, `layers.{i}.attn.out`,
- * `layers.{i}.mlp.out`, `layers.{i}.out`, `visual`, `logits`, ...
+ * `layers.{i}.mlp.out`, `layers.{i}.out`, `visual`, `logits`, ... A patch may also change `layers.{i}.attn.bias` [b, kinds, l, keys], which no program reads.
  */
 
 import type { Node } from '../graph/node.ts';
@@ -27,6 +27,11 @@ export class Sites {
     const used = this.#patches.get(name)?.(value, this.#spans) ?? value;
     this.#values.set(name, used);
     return used;
+  }
+
+  /** What patches make of a value that is no site: programs do not read it. */
+  change(name: string, value: Node): Node {
+    return this.#patches.get(name)?.(value, this.#spans) ?? value;
   }
 
   names(): string[] {

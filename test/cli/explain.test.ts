@@ -168,3 +168,13 @@ test('attribute visual: a converged map is sure of itself, and says so when the 
   const later = await json([...words, '--token', '2']);
   expect(later.layers[0].values).not.toEqual(map.values);
 });
+
+test('attribute knockout: the edges cut in each window of layers', async () => {
+  const out = join(dir, 'knockout.svg');
+  const data = await json(['attribute', 'knockout', ...asked, '--window', '1', '--out', out]);
+  expect(data.windows).toEqual([[0], [1], [2], [3]]);
+  expect(data.cut.map(({ edges }: { edges: string }) => edges)).toContain('picture → last');
+  expect(readFileSync(out, 'utf8')).toMatch(/^<svg/);
+  const wrong = await visedit(['attribute', 'knockout', ...asked, '--layers', '7']);
+  expect(wrong.stderr).toMatch(/layers '7' is out of range: there are layers 0 to 3/);
+});

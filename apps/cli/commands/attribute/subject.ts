@@ -1,6 +1,6 @@
 /** What an attribution looks at: a question to a model, under edits where some are given, and the token of the answer that is explained. */
+import type { Subject as Looked } from '../../../../src/attribution/tools/tool.ts';
 import type { Asked, RgbImage } from '../../../../src/input/segments.ts';
-import type { Reading } from '../../../../src/models/answer.ts';
 import type { Vlm } from '../../../../src/models/vlm.ts';
 import { editorModules, loadEditors } from '../../editor-option.ts';
 import type { CommandContext } from '../../frame/context.ts';
@@ -19,45 +19,65 @@ export const subjectOptions = {
   ...modelOptions,
 };
 
-export interface Subject {
+type Given = ParsedValues<typeof subjectOptions>;
+
+/** A model under edits, ready to be looked into. */
+export interface OpenModel {
   readonly vlm: Vlm;
-  readonly asked: Asked;
-  readonly prompt: string;
-  readonly images: readonly RgbImage[];
-  /** the question and the answer up to the explained token, and what the edits change */
-  readonly reading: Reading;
-  /** the key token, where it is given */
-  readonly keyId: number | undefined;
-  readonly warnings: readonly string[];
+  /** @param token of the answer, from 1 @param key the explained token as text; absent: what the model says */
+  look(asked: Asked, token: number, key: string | undefined): Promise<Looked>;
 }
 
-/** @throws Error when the edits act where attribution does not look, or the answer has no such token */
-export async function openSubject(
-  { model, edit: paths, editor: modules, token, key, dtype, maxMemory, ...question }: ParsedValues<typeof subjectOptions>,
+/** @throws Error when the edits act where attribution does not look */
+export async function openModel(
+  { model, edit: paths, editor: modules, dtype, maxMemory }: Given,
   context: CommandContext,
-): Promise<Subject> {
-  const [{ loadModel }, { imagesOf, textOf }, { keyTokenId }, { editedModel, readEdits }, { warnOfWords }] = await Promise.all([
+): Promise<OpenModel> {
+  const [{ loadModel }, { keyTokenId }, { editedModel, readEdits }] = await Promise.all([
     import('../../../../src/models/load.ts'),
-    import('../../../../src/input/segments.ts'),
     import('../../../../src/attribution/key-token.ts'),
     import('../../../../src/editors/apply.ts'),
-    import('../../unknown-words.ts'),
   ]);
   await loadEditors(modules);
   const edits = readEdits(paths);
   const vlm = loadModel(model, { dtype, maxMemory });
   announceMemory(vlm, context);
-  const { asked, words } = await readQuestion(vlm, question);
-  const warnings = warnOfWords(vlm.codec, { 'the prompt': words }, context);
   const edited = await editedModel(vlm, edits);
-  if (edited.read === undefined)
+  const { read } = edited;
+  if (read === undefined)
     throw new Error(`edits of ${edits[0]!.editor} act outside of what attribution looks at; leave out --edit`);
-  const [said] = token === 1 ? [] : await edited.generate([asked], { maxNewTokens: token - 1 });
-  const answer = said?.tokenIds ?? [];
-  if (answer.length < token - 1) throw new Error(`the answer has ${answer.length} tokens; --token ${token} is behind its end`);
   return {
-    ...{ vlm, asked, prompt: textOf(asked.prompt), images: imagesOf(asked), warnings },
-    reading: await edited.read({ ...asked, answer }),
-    keyId: key === undefined ? undefined : keyTokenId(vlm, asked, key),
+    vlm,
+    async look(asked, token, key) {
+      const [said] = token === 1 ? [] : await edited.generate([asked], { maxNewTokens: token - 1 });
+      const answer = said?.tokenIds ?? [];
+      if (answer.length < token - 1)
+        throw new Error(`the answer has ${answer.length} tokens; --token ${token} is behind its end`);
+      return {
+        ...{ vlm, asked },
+        reading: await read({ ...asked, answer }),
+        keyId: key === undefined ? undefined : keyTokenId(vlm, asked, key),
+        read: (other) => read({ ...other, answer }),
+      };
+    },
   };
+}
+
+export interface Subject extends Looked {
+  readonly prompt: string;
+  readonly images: readonly RgbImage[];
+  readonly warnings: readonly string[];
+}
+
+/** @throws Error when the edits act where attribution does not look, or the answer has no such token */
+export async function openSubject(given: Given, context: CommandContext): Promise<Subject> {
+  const [{ imagesOf, textOf }, { warnOfWords }] = await Promise.all([
+    import('../../../../src/input/segments.ts'),
+    import('../../unknown-words.ts'),
+  ]);
+  const model = await openModel(given, context);
+  const { asked, words } = await readQuestion(model.vlm, given);
+  const warnings = warnOfWords(model.vlm.codec, { 'the prompt': words }, context);
+  const looked = await model.look(asked, given.token, given.key);
+  return { ...looked, prompt: textOf(asked.prompt), images: imagesOf(asked), warnings };
 }
