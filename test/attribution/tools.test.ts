@@ -195,8 +195,8 @@ test('every tool runs on a later token of the answer and under its own options',
   const later: Subject = { ...subject, reading: await readInput(vlm, { ...subject.asked, answer: ids }) };
   for (const tool of tools) {
     const options = tool.options.parse(tool.id === 'steer' ? { toward: 'a cat', away: 'a dog' } : {});
-    const run = tool.compares === true ? { against: { image: randomPicture(2) } } : {};
-    const found = await tool.run(later, options, tool.compares === true ? run : {}).catch((error: Error) => error);
+    const run = tool.compares === 'must' ? { against: { image: randomPicture(2) } } : {};
+    const found = await tool.run(later, options, tool.compares === 'must' ? run : {}).catch((error: Error) => error);
     // Patching asks about the other picture without the later tokens, unless its reader knows them.
     if (tool.id === 'patch') expect(found).toBeInstanceOf(Error);
     else {

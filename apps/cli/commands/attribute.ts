@@ -18,6 +18,7 @@ export const command: CommandGroup = {
     trace: entry('causal tracing: which states bring the answer back under noise', () => import('./attribute/trace.ts')),
     patch: entry('activation patching: which states carry the answer into another input', () => import('./attribute/patch.ts')),
     knockout: entry('which way the answer flows: attention edges are cut', () => import('./attribute/knockout.ts')),
+    check: entry('whether maps name what the answer hangs on', () => import('./attribute/check.ts')),
     steer: entry('what the model answers when the difference of two prompts is added', () => import('./attribute/steer.ts')),
   },
 };

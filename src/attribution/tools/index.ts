@@ -1,6 +1,7 @@
 /** The tools that explain an answer, one line each. */
 
 import { attention } from './attention.ts';
+import { check } from './check.ts';
 import { heads } from './heads.ts';
 import { knockout } from './knockout.ts';
 import { lens } from './lens.ts';
@@ -10,7 +11,7 @@ import { patch, trace } from './trace.ts';
 import { words } from './words.ts';
 
 /** All tools that explain an answer, in the order of their pages. */
-export const tools = [lens, attention, heads, words, trace, patch, knockout, steer] as unknown as readonly Tool[];
+export const tools = [lens, attention, heads, words, trace, patch, knockout, steer, check] as unknown as readonly Tool[];
 
 /** A tool by its name. @throws Error that names the tools there are */
 export function toolNamed(id: string): Tool {

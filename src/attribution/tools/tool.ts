@@ -72,8 +72,8 @@ export interface Tool<S extends z.ZodObject = z.ZodObject> {
   readonly summary: string;
   readonly details: string;
   readonly options: S;
-  /** whether it compares with a second picture or prompt */
-  readonly compares?: boolean;
+  /** whether it must, or may, be given a second picture or prompt to compare with */
+  readonly compares?: 'must' | 'may';
   /** whether it needs a picture */
   readonly picture?: boolean;
   run(subject: Subject, options: z.output<S>, run: ToolRun): Promise<Found>;

@@ -234,7 +234,7 @@ export const patch = defineTool({
   summary: 'activation patching: which states carry the answer from one picture or prompt into another',
   details:
     'Asks about another picture (--against-image) or in other words (--against-prompt), where the answer is different. Then states of the first run are put into the other one, one layer and one part of the input at a time, and the value is the share of the probability of the first answer that comes with them. Both inputs must have the same number of tokens.',
-  compares: true,
+  compares: 'must',
   options: z.object(common),
   async run(subject, options, run) {
     const { asked, reading } = subject;

@@ -29,7 +29,7 @@ export function toolCommand(tool: Tool, examples: readonly string[], averages = 
     options: {
       ...subjectOptions,
       ...own,
-      ...(tool.compares === true ? againstOptions : {}),
+      ...(tool.compares !== undefined ? againstOptions : {}),
       ...(averages ? dataOptions : {}),
       seed: seed(),
       out: picture,
@@ -80,7 +80,7 @@ async function explainOne(
   if (tool.picture === true && images.length === 0) throw new Error('there is no picture to look at; give --image FILE');
   const [imagePath, otherPrompt] = [values.againstImage, values.againstPrompt] as [string | undefined, string | undefined];
   const against = { image: imagePath === undefined ? undefined : await decodeImage(imagePath), prompt: otherPrompt };
-  if (tool.compares === true && against.image === undefined && otherPrompt === undefined)
+  if (tool.compares === 'must' && against.image === undefined && otherPrompt === undefined)
     throw new Error('there is nothing to compare with; give --against-image FILE or --against-prompt TEXT');
   let bar: ReturnType<typeof context.progress> | undefined;
   const found = await tool.run(subject, options, {
@@ -121,7 +121,7 @@ async function explainAll(
     const image = await decodeImage(request.image);
     const subject: Looked = await model.look({ prompt: request.prompt, image }, given.token, undefined);
     const other = records[(i + 1) % records.length]!.request;
-    const against = tool.compares === true ? { image: await decodeImage(other.image) } : undefined;
+    const against = tool.compares !== undefined ? { image: await decodeImage(other.image) } : undefined;
     last = await tool.run(subject, options, { against, averaged: true, seed: given.seed, signal: context.signal });
     const { matrix, key } = last;
     if (matrix === undefined) throw new Error(`${tool.id} cannot be averaged over a data set; leave out --data`);
