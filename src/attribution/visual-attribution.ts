@@ -449,6 +449,18 @@ function judged({ total, totalError, ...map }: MapEstimate, draws: number, bound
 }
 
 /**
+ * One map of several layers: the mean of their maps, each with the sum 1, of the layers that carry weight. On the minis it names what the answer hangs on
+ * better than any one layer's map, and than the sum of all.
+ */
+export function combinedMap(maps: readonly Pick<VisualAttribution, 'values' | 'carriesWeight'>[]): number[] {
+  const read = maps.filter(({ carriesWeight }) => carriesWeight);
+  const totals = read.map(({ values }) => values.reduce((a, b) => a + b, 0));
+  return (maps[0]?.values ?? []).map(
+    (_, i) => read.reduce((sum, { values }, n) => sum + values[i]! / totals[n]!, 0) / Math.max(1, read.length),
+  );
+}
+
+/**
  * Attribution of every visual token [v] of one sequence at one layer, in [0, 1] (Eq. 6-8).
  * @param batch one sequence with a picture
  * @param options.layer decoder layer, from 0

@@ -15,17 +15,17 @@ import { headParts } from '../head-parts.ts';
 import { hideCells } from '../hide.ts';
 import { nextToken } from '../next-token.ts';
 import { onPictures, type PatchValues } from '../on-pictures.ts';
-import { visualAttributions } from '../visual-attribution.ts';
+import { combinedMap, visualAttributions } from '../visual-attribution.ts';
 import { defineTool, endOf, fixed, keyOf, type Subject } from './tool.ts';
 
 /** How a value is given to each visual token. */
 const methods = {
-  /** maps of all layers, added: converged, noise after the norm */
-  norm: (subject: Subject, random: Random) => added(subject, { random, noiseAt: 'norm', error: 0.1, budget: 2048 }),
+  /** the combined map of all layers: converged, noise after the norm */
+  norm: (subject: Subject, random: Random) => combined(subject, { random, noiseAt: 'norm', error: 0.1, budget: 2048 }),
   /** the same with noise before the norm */
-  hidden: (subject: Subject, random: Random) => added(subject, { random, noiseAt: 'hidden', error: 0.1, budget: 2048 }),
+  hidden: (subject: Subject, random: Random) => combined(subject, { random, noiseAt: 'hidden', error: 0.1, budget: 2048 }),
   /** ten draws before the norm */
-  paper: (subject: Subject, random: Random) => added(subject, { random, protocol: 'paper' }),
+  paper: (subject: Subject, random: Random) => combined(subject, { random, protocol: 'paper' }),
   /** attention probabilities, over all heads and layers */
   attention: async ({ vlm, reading }: Subject) => {
     const layers = Array.from({ length: vlm.decoder.layers }, (_, i) => i);
@@ -45,14 +45,14 @@ const methods = {
 } as const;
 type Method = keyof typeof methods;
 
-async function added(
+async function combined(
   { vlm, reading }: Subject,
   options: Omit<Parameters<typeof visualAttributions>[3], 'rewrite'>,
 ): Promise<number[]> {
   const layers = Array.from({ length: vlm.decoder.layers }, (_, i) => i);
   const rewrite = reading.rewrite === undefined ? {} : { rewrite: reading.rewrite };
   const maps = await visualAttributions(vlm, reading.batch, layers, { ...options, ...rewrite });
-  return maps[0]!.values.map((_, i) => maps.reduce((sum, { values }) => sum + values[i]!, 0));
+  return combinedMap(maps);
 }
 
 /** The input with some of its visual tokens taken from another one. */
@@ -84,7 +84,7 @@ export const check = defineTool({
   id: 'check',
   summary: 'whether maps name what the answer hangs on: patches are hidden, and the answer is measured',
   details:
-    'Hides the patches that a map names, most first (deletion), or all but those (insertion), and measures the probability of the answer. A good map has a small deletion area and a large insertion area. Patches are hidden by grey, by blur, or by the visual tokens of another picture (--against-image; with --data the next record’s). The methods are norm (the default maps of all layers, added), hidden (noise before the norm), paper (ten draws), attention (raw probabilities), random.',
+    'Hides the patches that a map names, most first (deletion), or all but those (insertion), and measures the probability of the answer. A good map has a small deletion area and a large insertion area. Patches are hidden by grey, by blur, or by the visual tokens of another picture (--against-image; with --data the next record’s). The methods are norm (the default: the maps of all layers combined), hidden (noise before the norm), paper (ten draws), attention (raw probabilities), random.',
   compares: 'may',
   picture: true,
   options: z.object({

@@ -57,15 +57,21 @@ export const command = defineCommand({
   async run({ layers, protocol, error, budget, draws, sigma, noiseAt, seed, scale, out, ...given }, context) {
     if (draws !== undefined && protocol === 'converged')
       throw new Error('--draws is of --protocol paper; a converged map takes as many as it needs, up to --budget');
-    const [{ checkLayer, visualAttributions }, { onPictures, seenPart }, tokens, { nextToken }, { visualPlaces }, { Random }] =
-      await Promise.all([
-        import('../../../../src/attribution/visual-attribution.ts'),
-        import('../../../../src/attribution/on-pictures.ts'),
-        import('../../../../src/attribution/key-token.ts'),
-        import('../../../../src/attribution/next-token.ts'),
-        import('../../../../src/models/sequence.ts'),
-        import('../../../../src/random.ts'),
-      ]);
+    const [
+      { checkLayer, combinedMap, visualAttributions },
+      { onPictures, seenPart },
+      tokens,
+      { nextToken },
+      { visualPlaces },
+      { Random },
+    ] = await Promise.all([
+      import('../../../../src/attribution/visual-attribution.ts'),
+      import('../../../../src/attribution/on-pictures.ts'),
+      import('../../../../src/attribution/key-token.ts'),
+      import('../../../../src/attribution/next-token.ts'),
+      import('../../../../src/models/sequence.ts'),
+      import('../../../../src/random.ts'),
+    ]);
     const { vlm, prompt, images, reading, keyId, warnings } = await openSubject(given, context);
     const { batch, rewrite } = reading;
     const shown = layerList(layers, vlm.decoder.layers);
@@ -96,6 +102,7 @@ export const command = defineCommand({
       seen: seenPart(patches[0]![n]!, image),
       layers: found.map(({ layer }, i) => ({ layer, patches: patches[i]![n]!.values })),
     }));
+    const together = toPatches(combinedMap(found));
     const { grid, seen } = pictures[0]!;
     const keyText = tokens.tokenText(vlm, answer);
     if (out !== undefined) {
@@ -105,9 +112,15 @@ export const command = defineCommand({
         await heatMaps({
           normalise: scale,
           scaleTitle: 'Turn of the attention output, (1 − cos) / 2',
-          rows: pictures.map(({ image, grid, seen, layers }) => ({
+          rows: pictures.map(({ image, grid, seen, layers }, n) => ({
             ...{ image, grid, seen, prompt, answer: keyText },
-            maps: layers.map(({ layer, patches }, i) => ({ label: `Layer ${layer}`, ...drawnMap(found[i]!, patches, scale) })),
+            maps: [
+              ...layers.map(({ layer, patches }, i) => ({ label: `Layer ${layer}`, ...drawnMap(found[i]!, patches, scale) })),
+              // Of another unit: it has no place on a scale of all maps.
+              ...(scale === 'each' && layers.length > 1
+                ? [{ label: 'Together', values: together[n]!.values, note: 'share of the weight' }]
+                : []),
+            ],
           })),
         }),
       );
@@ -128,7 +141,15 @@ export const command = defineCommand({
         model: vlm.name,
         prompt,
         key: { id: answer, text: keyText, predicted: keyId === undefined, probability: next.probability(answer) },
-        ...{ protocol, grid, seen, noiseAt: noiseAt ?? (protocol === 'paper' ? 'hidden' : 'norm'), seed, layers: maps },
+        ...{
+          protocol,
+          grid,
+          seen,
+          together: together[0]!.values,
+          noiseAt: noiseAt ?? (protocol === 'paper' ? 'hidden' : 'norm'),
+          seed,
+          layers: maps,
+        },
         ...(pictures.length === 1 ? {} : { pictures: pictures.map(({ grid, seen, layers }) => ({ grid, seen, layers })) }),
         ...(out === undefined ? {} : { out }),
         warnings,
