@@ -94,6 +94,8 @@ export interface Cell {
 export interface CellPoint extends SequentialPoint {
   /** as of a cell */
   readonly records: string;
+  /** of the runs of this length */
+  readonly costs: Costs;
 }
 
 const ending = '.cells.jsonl';

@@ -306,8 +306,9 @@ async function evaluated(job: Job, lifelong: Lifelong | undefined, options: RunO
   }
   const { edits, moments } = lifelong;
   const found = await runSequential(job, edits, { ...options, restarts: true, moments });
-  const points = found.points.map((point) => ({
+  const points = found.points.map((point, i) => ({
     ...point,
+    costs: found.costs[i]!.costs,
     records: packRecords(readResults(join(options.out, sequentialFolder(point.edits)))),
   }));
   const { evaluation, records } = points.at(-1)!;

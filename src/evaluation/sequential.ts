@@ -38,8 +38,19 @@ export interface SequentialPoint {
   readonly own?: Evaluation;
 }
 
+/** What runs of one length took: machines differ, so it stands beside the results. */
+export interface SequentialCosts {
+  /** edits in the model */
+  readonly length: number;
+  readonly costs: Costs;
+}
+
+const costsFile = 'costs.json';
+
 export interface SequentialRun {
   readonly points: readonly SequentialPoint[];
+  /** by the number of edits in the model */
+  readonly costs: readonly SequentialCosts[];
   readonly manifest: Manifest<SequentialIdentity>;
 }
 
@@ -138,7 +149,8 @@ export async function runSequential(job: Job, count: number, options: Sequential
     };
   });
   writeFileAtomic(join(out, summaryFile), `${JSON.stringify({ points }, null, 2)}\n`);
-  return { points, manifest: keeper.write(progress.asked, true, progress.costs) };
+  const costs = lengths.map((length) => ({ length, costs: costsOf(join(out, sequentialFolder(length))) }));
+  return { points, costs, manifest: keeper.write(progress.asked, true, progress.costs) };
 }
 
 /** Runs of one length, asked at their end or at each edit's own moment. */
@@ -147,6 +159,9 @@ interface Work {
   readonly runs: readonly (readonly EditRecord[])[];
   readonly own: boolean;
 }
+
+/** Of a finished length. */
+const costsOf = (folder: string): Costs => readJsonAs(join(folder, costsFile), anyObject) as unknown as Costs;
 
 const folderOf = ({ length, own }: Pick<Work, 'length' | 'own'>): string => sequentialFolder(length, own);
 
@@ -159,6 +174,7 @@ class SequentialProgress {
   /** records asked in this session */
   asked = 0;
   costs = noCosts;
+  #fresh = noCosts;
 
   constructor(
     works: readonly Work[],
@@ -179,6 +195,14 @@ class SequentialProgress {
 
   add(costs: Costs): void {
     this.costs = addCosts(this.costs, costs);
+    this.#fresh = addCosts(this.#fresh, costs);
+  }
+
+  /** Costs since this was asked before. */
+  takeCosts(): Costs {
+    const taken = this.#fresh;
+    this.#fresh = noCosts;
+    return taken;
   }
 }
 
@@ -235,6 +259,8 @@ async function doWork(
     }
   }
   file.close();
+  const before = existsSync(join(folder, costsFile)) ? costsOf(folder) : noCosts;
+  writeFileAtomic(join(folder, costsFile), `${JSON.stringify(addCosts(before, progress.takeCosts()), null, 2)}\n`);
   // Lines stand in the order of the records, whatever a stop has left.
   gather(folder, indices);
   writeFileAtomic(join(folder, summaryFile), `${JSON.stringify(summarize(readResults(folder)), null, 2)}\n`);

@@ -43,6 +43,12 @@ test('every length is measured over all records that it divides, and is kept in 
   expect((await visedit(words())).stderr).toContain('All 2 cells are finished');
   expect((await visedit(['reproduce', 'table5', '--finished', '--out', at('table5'), '--json'])).code).toBe(0);
   expect(readFileSync(at('table5', 'table5.md'), 'utf8')).toBe(markdown);
+  const costs = ['reproduce', 'sequential-costs', '--from', at('table5'), '--model', 'tiny', '--out', at('costs'), '--json'];
+  const drawn = JSON.parse((await visedit(costs)).stdout) as {
+    measures: { rows: { edits: number; editSeconds: number; editBytes: number }[] };
+  };
+  expect(drawn.measures.rows.map(({ edits }) => edits)).toEqual([1, 2]);
+  for (const row of drawn.measures.rows) expect(Math.min(row.editSeconds, row.editBytes)).toBeGreaterThan(0);
   const other = await visedit(words('--moments', '0'));
   expect(other.stderr).toContain('lifelong.moments: there 2, here 0');
 }, 120_000);

@@ -12,6 +12,7 @@ export const paperFigures = {
   figure8: async () => (await import('./figure3.ts')).figure8,
   figure9: async () => (await import('./figure4.ts')).figure9,
   'layer-sweep': async () => (await import('./layer-sweep.ts')).layerSweep,
+  'sequential-costs': async () => (await import('./sequential-costs.ts')).sequentialCosts,
   'training-curves': async () => (await import('./training-curves.ts')).trainingCurves,
 } satisfies Record<string, () => Promise<PaperFigure>>;
 
