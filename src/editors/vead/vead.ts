@@ -297,6 +297,7 @@ export const vead: Editor = {
   with: rewritten,
   chain: (vlm, edits) => {
     checkEdits(id, vlm, edits, forms);
+    if (edits.length === 1) return rewritten(vlm, edits);
     return routingOf(edits[0]!.weights!) === undefined ? chained(vlm, edits) : routed(vlm, edits);
   },
 };
