@@ -2,7 +2,8 @@
  * A model folder of a published shape with random weights: for measuring what real sizes take, without a download. It says nothing sensible. The
  * weights differ from layer to layer (equal ones would be held once), and are scaled so that activations stay finite; the tokenizer is the mini
  * world's, filled up to the published vocabulary.
- *   node --import tsx scripts/random-checkpoint.ts llava-1.5-7b|blip2-opt-2.7b|minigpt4-7b --out DIR [--dtype float16|float32] [--seed S]
+ *   node --import tsx scripts/random-checkpoint.ts llava-1.5-7b|blip2-opt-2.7b|minigpt4-7b|qwen3-vl-2b|… --out DIR [--dtype float16|float32] [--seed S]
+ * The shapes of modern families are those of modern-shapes.ts.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -20,11 +21,11 @@ import { llava } from '../src/models/llava.ts';
 import { weightShapes } from '../src/models/load.ts';
 import { miniGpt4, miniGpt4Config } from '../src/models/minigpt4.ts';
 import { Random } from '../src/random.ts';
+import { type ModernModel, modernShapes } from './modern-shapes.ts';
 
-export interface RandomModel {
-  readonly config: Record<string, unknown>;
-  readonly architecture: Architecture;
-}
+/** Modern families say themselves what their folders hold beside configuration and weights. */
+export type RandomModel = Pick<ModernModel, 'config' | 'architecture'> &
+  Partial<Pick<ModernModel, 'processor' | 'tokens' | 'picture'>>;
 
 const ids = { bos_token_id: bosId, eos_token_id: eosId, pad_token_id: padId };
 
@@ -78,16 +79,48 @@ export const shapes = {
     const config = { model_type: 'minigpt4', text_config: { model_type: 'llama', vocab_size: 32000, ...ids } };
     return { config, architecture: miniGpt4(miniGpt4Config.parse(config)) };
   },
+  ...modernShapes,
 } satisfies Readonly<Record<string, () => RandomModel>>;
 
 /**
  * Everything of a model folder but its weights.
  * @param vocabulary tokens that the tokenizer is filled up to
  */
-export function writeCompanions(dir: string, { config, architecture }: RandomModel, vocabulary = 0): void {
+export function writeCompanions(dir: string, model: RandomModel, vocabulary = 0): void {
+  const { config, architecture, tokens = {}, picture } = model;
+  mkdirSync(dir, { recursive: true });
+  const json = (name: string, value: unknown): void => writeFileSync(join(dir, name), `${JSON.stringify(value, null, 2)}\n`);
+  json('config.json', config);
+  json('preprocessor_config.json', model.processor ?? olderProcessor(architecture));
+  json('generation_config.json', ids);
+  if (picture !== undefined) writeFileSync(join(dir, 'chat_template.jinja'), chatTemplate(picture));
+  const files = tokenizerFiles(
+    picture === undefined ? { bos: architecture.name === 'blip2-opt' ? '</s>' : '<s>' } : { bos: null, image: '<unused>' },
+  );
+  const { model: pieces, added_tokens: added } = files['tokenizer.json'] as {
+    model: { vocab: [string, number][] };
+    added_tokens: { id: number; content: string }[];
+  };
+  for (let id = pieces.vocab.length; id < vocabulary; id++) pieces.vocab.push([`▁filler${id}`, -100]);
+  for (const [content, id] of Object.entries(tokens)) {
+    pieces.vocab[id] = [content, 0];
+    added.push({ ...added[0]!, id, content });
+  }
+  for (const [name, content] of Object.entries(files)) json(name, content);
+}
+
+const chatTemplate = (picture: string): string =>
+  [
+    '{%- for m in messages -%}{{ m.role + ": " }}',
+    `{%- for c in m.content -%}{%- if c.type == "image" -%}{{ ${JSON.stringify(picture)} }}{%- else -%}{{ c.text }}{%- endif -%}{%- endfor -%}{{ " " }}`,
+    '{%- endfor -%}{%- if add_generation_prompt -%}{{ "assistant:" }}{%- endif -%}',
+  ].join('');
+
+/** preprocessor_config.json of families of fixed pictures. */
+function olderProcessor(architecture: Architecture): unknown {
   const [height, width] = architecture.fixed!.size;
   const clip = architecture.name === 'llava';
-  const preprocessor = {
+  return {
     do_convert_rgb: true,
     do_normalize: true,
     do_rescale: true,
@@ -101,18 +134,9 @@ export function writeCompanions(dir: string, { config, architecture }: RandomMod
       ? { do_center_crop: true, crop_size: { height, width }, size: { shortest_edge: height } }
       : { size: { height, width } }),
   };
-  mkdirSync(dir, { recursive: true });
-  const json = (name: string, value: unknown): void => writeFileSync(join(dir, name), `${JSON.stringify(value, null, 2)}\n`);
-  json('config.json', config);
-  json('preprocessor_config.json', preprocessor);
-  json('generation_config.json', ids);
-  const files = tokenizerFiles({ bos: architecture.name === 'blip2-opt' ? '</s>' : '<s>' });
-  const { model } = files['tokenizer.json'] as { model: { vocab: [string, number][] } };
-  for (let id = model.vocab.length; id < vocabulary; id++) model.vocab.push([`▁filler${id}`, -100]);
-  for (const [name, content] of Object.entries(files)) json(name, content);
 }
 
-const isNorm = (name: string): boolean => /norm|layrnorm/i.test(name);
+const isNorm = (name: string): boolean => /norm|layrnorm|\.ln_q\./i.test(name);
 
 /** Standard deviation of random weights: 1/sqrt(fan-in), norms near one. Large embeddings make answers depend on the words. */
 export function weightScale(name: string, shape: readonly number[]): number {

@@ -6,7 +6,7 @@ import { cpuEngine } from '../../src/runtime/node.ts';
 import { shapes } from '../random-checkpoint.ts';
 
 /** A model that can be asked for its sizes and for what editors take by default, and never run. */
-function sizesOnly(name: string, architecture: Architecture): Vlm {
+export function sizesOnly(name: string, architecture: Architecture): Vlm {
   const none = (): never => {
     throw new Error(`${name} stands for its sizes and has no weights`);
   };

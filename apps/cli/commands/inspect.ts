@@ -19,6 +19,7 @@ export const command = defineCommand({
       needs,
       { gigabytes },
       { storedTypeOf },
+      { usualTokens },
     ] = await Promise.all([
       import('../../../src/models/load.ts'),
       import('../../../src/editors/vead/vead.ts'),
@@ -27,6 +28,7 @@ export const command = defineCommand({
       import('../../../src/editors/needs.ts'),
       import('../../../src/models/memory.ts'),
       import('../../../src/models/quantized.ts'),
+      import('../../../src/models/architecture.ts'),
     ]);
     // Looking at a model takes no memory, however large it is.
     const vlm = loadModel(model, { maxMemory: Number.POSITIVE_INFINITY, device: 'cpu' });
@@ -66,7 +68,7 @@ export const command = defineCommand({
       ],
       ['vocabulary', data.vocabulary],
       ['longest input', `${data.maxPositions} tokens`],
-      ['visual tokens', data.visualTokens ?? 'as many as the picture needs'],
+      ['visual tokens', data.visualTokens ?? `as many as the picture needs, ${usualTokens(architecture)} of a usual one`],
       ['patch grid', data.patchGrid?.join(' x ') ?? 'of the picture'],
       ['picture size', data.imageSize?.join(' x ') ?? 'of the picture'],
       ['parameters', data.parameters.toLocaleString('en')],

@@ -256,6 +256,7 @@ export const dualEdit: Editor = {
   promises: { textUntouched: false, batchEqualsSingles: true },
   settings: { train: dualSchema },
   forms,
+  layersTrained: (vlm) => vlm.decoder.layers - 1 - dualConfig(vlm).textLayer,
   train: trainDual,
   trainingSettings: (vlm, options) => trainingSettings(dualConfig(vlm, options)),
   edit,

@@ -315,6 +315,7 @@ export const liveEdit: Editor = {
   promises: { textUntouched: true, batchEqualsSingles: true },
   settings: { train: liveEditSchema },
   forms,
+  layersTrained: (vlm) => vlm.decoder.layers - 1 - liveEditConfig(vlm).layer,
   train: trainLiveEdit,
   trainingSettings: (vlm, options) => trainingSettings(liveEditConfig(vlm, options)),
   edit,

@@ -251,7 +251,7 @@ export function gemmaProcessor(given: ImageSettings, side: number, pixels?: numb
   };
 }
 
-const largest = edge.max(4096);
+const largest = wholeNumber.max(4096, 'expected at most 4096 pixels');
 const oneVisionSettings = z.looseObject({
   image_processor_type: typed('LlavaOnevision'),
   ...shared,
