@@ -1,9 +1,8 @@
 /** `visedit generate`: an answer, with corrections applied when edit files are given. */
 
-import { editorModules, loadEditors } from '../editor-option.ts';
 import { defineCommand } from '../frame/command.ts';
-import { file, integer, number, repeatable, seed, text } from '../frame/values.ts';
-import { editsOption } from '../ledger.ts';
+import { integer, number, seed, text } from '../frame/values.ts';
+import { editOptions, readGivenEdits } from '../given-edits.ts';
 import { announceMemory, modelOptions } from '../model-options.ts';
 import { questionOptions, readQuestion } from '../question.ts';
 
@@ -13,9 +12,7 @@ export const command = defineCommand({
   options: {
     model: text('model folder or built-in name', { required: true, placeholder: 'MODEL' }),
     ...questionOptions,
-    edit: repeatable(file('edit file to apply')),
-    edits: editsOption,
-    editor: editorModules,
+    ...editOptions,
     maxNewTokens: integer('longest answer, in tokens (default: what the generation_config.json of the model says, or 32)', {
       min: 1,
       max: 100_000,
@@ -35,22 +32,19 @@ export const command = defineCommand({
     'generate --model mini-llava --image scene.png --prompt "What is at the top left? The answer is:" --edits corrections',
   ],
   async run(
-    { model, edit: paths, edits: ledgers, editor: modules, maxNewTokens, temperature, topP, seed, dtype, maxMemory, ...question },
+    { model, edit, edits: ledgers, editor, maxNewTokens, temperature, topP, seed, dtype, maxMemory, ...question },
     context,
   ) {
-    const [{ loadModel }, { stopAt }, { editedModel, readEdits }, { Random }, { warnOfWords }, { activeEdits }] =
-      await Promise.all([
-        import('../../../src/models/load.ts'),
-        import('../../../src/models/chat.ts'),
-        import('../../../src/editors/apply.ts'),
-        import('../../../src/random.ts'),
-        import('../unknown-words.ts'),
-        import('../../../src/ledger/reference.ts'),
-      ]);
-    await loadEditors(modules);
-    const given = readEdits(paths);
+    const [{ loadModel }, { stopAt }, { editedModel }, { Random }, { warnOfWords }] = await Promise.all([
+      import('../../../src/models/load.ts'),
+      import('../../../src/models/chat.ts'),
+      import('../../../src/editors/apply.ts'),
+      import('../../../src/random.ts'),
+      import('../unknown-words.ts'),
+    ]);
+    const editsFor = await readGivenEdits({ edit, edits: ledgers, editor });
     const vlm = loadModel(model, { dtype, maxMemory });
-    const edits = [...given, ...ledgers.flatMap((ledger) => activeEdits(vlm, ledger))];
+    const edits = editsFor(vlm);
     announceMemory(vlm, context);
     const { asked: put, words, stop } = await readQuestion(vlm, question);
     const warnings = warnOfWords(vlm.codec, { 'the prompt': words }, context);

@@ -2,9 +2,9 @@
 import type { Subject as Looked } from '../../../../src/attribution/tools/tool.ts';
 import type { Asked, RgbImage } from '../../../../src/input/segments.ts';
 import type { Vlm } from '../../../../src/models/vlm.ts';
-import { editorModules, loadEditors } from '../../editor-option.ts';
 import type { CommandContext } from '../../frame/context.ts';
-import { file, integer, type ParsedValues, repeatable } from '../../frame/values.ts';
+import { integer, type ParsedValues } from '../../frame/values.ts';
+import { editOptions, readGivenEdits } from '../../given-edits.ts';
 import { announceMemory, modelOptions } from '../../model-options.ts';
 import { questionOptions, readQuestion } from '../../question.ts';
 import { key, model } from './values.ts';
@@ -12,8 +12,7 @@ import { key, model } from './values.ts';
 export const subjectOptions = {
   model,
   ...questionOptions,
-  edit: repeatable(file('edit file to apply')),
-  editor: editorModules,
+  ...editOptions,
   token: integer('which token of the answer is explained, from 1; the model itself says those before it', { default: 1, min: 1 }),
   key,
   ...modelOptions,
@@ -30,22 +29,22 @@ export interface OpenModel {
 
 /** @throws Error when the edits act where attribution does not look */
 export async function openModel(
-  { model, edit: paths, editor: modules, dtype, maxMemory }: Given,
+  { model, edit, edits: ledgers, editor, dtype, maxMemory }: Given,
   context: CommandContext,
 ): Promise<OpenModel> {
-  const [{ loadModel }, { keyTokenId }, { editedModel, readEdits }] = await Promise.all([
+  const [{ loadModel }, { keyTokenId }, { editedModel }] = await Promise.all([
     import('../../../../src/models/load.ts'),
     import('../../../../src/attribution/key-token.ts'),
     import('../../../../src/editors/apply.ts'),
   ]);
-  await loadEditors(modules);
-  const edits = readEdits(paths);
+  const editsFor = await readGivenEdits({ edit, edits: ledgers, editor });
   const vlm = loadModel(model, { dtype, maxMemory });
+  const edits = editsFor(vlm);
   announceMemory(vlm, context);
   const edited = await editedModel(vlm, edits);
   const { read } = edited;
   if (read === undefined)
-    throw new Error(`edits of ${edits[0]!.editor} act outside of what attribution looks at; leave out --edit`);
+    throw new Error(`edits of ${edits[0]!.editor} act outside of what attribution looks at; leave out --edit and --edits`);
   return {
     vlm,
     async look(asked, token, key) {
