@@ -16,6 +16,7 @@ import { addChat } from './routes/chat.ts';
 import { addComparisons } from './routes/comparisons.ts';
 import { addDatasets } from './routes/datasets.ts';
 import { addEdits } from './routes/edits.ts';
+import { addExplanations } from './routes/explanations.ts';
 import { addJobs } from './routes/jobs.ts';
 import { addModels } from './routes/models.ts';
 import { addRuns } from './routes/runs.ts';
@@ -24,7 +25,18 @@ import type { Services } from './services.ts';
 import { addStudio } from './studio.ts';
 
 /** One line for each group of routes. */
-const groups = [addService, addModels, addChat, addEdits, addAttributions, addComparisons, addDatasets, addRuns, addJobs];
+const groups = [
+  addService,
+  addModels,
+  addChat,
+  addEdits,
+  addAttributions,
+  addExplanations,
+  addComparisons,
+  addDatasets,
+  addRuns,
+  addJobs,
+];
 
 /** Answers run no scripts and are shown in no other page. An SVG that is opened by itself may use its own styles and pictures. */
 const policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; frame-ancestors 'none'; sandbox";

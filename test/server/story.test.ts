@@ -196,6 +196,33 @@ describe('why', () => {
     expect(json.visual.layers[5].patches).not.toEqual(json.before.visual.layers[5].patches);
   });
 
+  test('every tool explains the answer of the edited model, as numbers and as a drawing', async () => {
+    const body = { model: 'mini-llava@story', prompt: edit.prompt, image: edit.image };
+    for (const [tool, options, own] of [
+      ['lens', { positions: 'picture', top: 2 }, {}],
+      ['attention', { layers: '5-6' }, {}],
+      ['heads', {}, {}],
+      ['words', {}, {}],
+      ['trace', { parts: 'groups', modules: 'out', draws: 1 }, {}],
+      ['patch', { parts: 'groups', modules: 'out' }, { against_image: edit.image }],
+      ['knockout', { layers: 'all' }, {}],
+      ['steer', { toward: 'What is at the top left?', away: 'How many are there?', strengths: '0', maxNewTokens: 2 }, {}],
+      ['check', { methods: 'attention', hide: 'grey', steps: 2 }, {}],
+    ] as const) {
+      const { status, json } = await ask('POST', '/v1/explanations', { ...body, tool, options, ...own });
+      expect({ tool, status, json: status === 200 ? '' : json }).toEqual({ tool, status: 200, json: '' });
+      expect(json).toMatchObject({ object: 'explanation', tool });
+      expect(json.table.rows.length).toBeGreaterThan(0);
+    }
+    const drawing = { ...body, tool: 'knockout', options: { window: 2 } };
+    const svg = await harness.ask('POST', '/v1/explanations', drawing, { ...headers, accept: 'image/svg+xml' });
+    expect(svg.text).toContain('picture → last');
+    const wrong = await ask('POST', '/v1/explanations', { ...body, tool: 'lens', options: { top: 900 } });
+    expect(wrong).toMatchObject({ status: 400, json: { error: { param: 'options.top' } } });
+    const none = await ask('POST', '/v1/explanations', { ...body, tool: 'lenses' });
+    expect(none).toMatchObject({ status: 400, json: { error: { param: 'tool' } } });
+  });
+
   test('as a drawing, and only what is asked for', async () => {
     const body = {
       model: 'mini-llava@story',

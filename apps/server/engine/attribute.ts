@@ -47,7 +47,13 @@ export async function attribute(models: Models, order: AttributionOrder, work: W
   return { layers, ...now, before: await view(vlm, plain, looked, { ...order, layers }, now.key.id, step), warnings };
 }
 
-function keyOf(vlm: Vlm, looked: Asked, key: string | number | undefined, answered: number | undefined): number | undefined {
+/** The explained token: what is asked for, or what was answered. */
+export function keyOf(
+  vlm: Vlm,
+  looked: Asked,
+  key: string | number | undefined,
+  answered: number | undefined,
+): number | undefined {
   if (key === undefined) return answered;
   if (typeof key === 'string') return keyTokenId(vlm, looked, key);
   if (key >= vlm.decoder.vocabulary) throw new Error(`there is no token ${key}; ids go up to ${vlm.decoder.vocabulary - 1}`);

@@ -1,5 +1,6 @@
 /** Orders to the engine's thread and their results: plain values that can be sent between threads. */
 
+import type { Found } from '../../../src/attribution/tools/tool.ts';
 import type { EditCheck } from '../../../src/evaluation/scope-card.ts';
 import type { Message } from '../../../src/input/chat/chat.ts';
 import type { RgbImage } from '../../../src/input/segments.ts';
@@ -198,6 +199,23 @@ export interface Attribution extends AttributionView {
   readonly warnings: readonly string[];
 }
 
+/** One of the tools that explain an answer. */
+export interface ExplanationOrder extends Question {
+  readonly under: ModelUnder;
+  readonly tool: string;
+  /** of the tool, as they were given */
+  readonly options: Readonly<Record<string, string | number | boolean>>;
+  readonly answer: readonly number[];
+  readonly position: number;
+  readonly key: string | number | undefined;
+  readonly against: { readonly image?: RgbImage | undefined; readonly prompt?: string | undefined };
+  readonly seed: number;
+}
+
+export interface Explanation extends Found {
+  readonly tool: string;
+}
+
 export interface ComparisonOrder {
   readonly before: ModelUnder;
   readonly after: ModelUnder;
@@ -226,6 +244,7 @@ export interface Tasks {
   edit: { order: EditOrder; result: EditMade; news: never };
   adopt: { order: AdoptOrder; result: EditMade; news: never };
   attribution: { order: AttributionOrder; result: Attribution; news: Progress };
+  explanation: { order: ExplanationOrder; result: Explanation; news: Progress };
   comparison: { order: ComparisonOrder; result: ComparedQuery[]; news: Progress };
 }
 

@@ -7,6 +7,7 @@ import { attribute } from './attribute.ts';
 import { chat } from './chat.ts';
 import { compare } from './compare.ts';
 import { adopt, edit } from './edit.ts';
+import { explain } from './explain.ts';
 import type { FromEngine, ToEngine } from './messages.ts';
 import { Models } from './models.ts';
 import { Steps } from './steps.ts';
@@ -32,6 +33,7 @@ const does: Does = {
   edit,
   adopt,
   attribution: attribute,
+  explanation: explain,
   comparison: compare,
 };
 
