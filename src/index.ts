@@ -2,6 +2,7 @@
 
 export { averageModuleContribution } from './attribution/dataset-average.ts';
 export { type ModuleContribution, moduleContribution } from './attribution/module-contribution.ts';
+export { type EditPlan, type PlanInput, planEdit } from './attribution/plan.ts';
 export { toolNamed, tools } from './attribution/tools/index.ts';
 export type { Found, Matrix, Subject, Tool, ToolRun } from './attribution/tools/tool.ts';
 export { type VisualAttribution, type VisualAttributionOptions, visualAttribution } from './attribution/visual-attribution.ts';

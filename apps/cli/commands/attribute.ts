@@ -19,6 +19,7 @@ export const command: CommandGroup = {
     patch: entry('activation patching: which states carry the answer into another input', () => import('./attribute/patch.ts')),
     knockout: entry('which way the answer flows: attention edges are cut', () => import('./attribute/knockout.ts')),
     check: entry('whether maps name what the answer hangs on', () => import('./attribute/check.ts')),
+    plan: entry('where to insert an editor, with the evidence', () => import('./attribute/plan.ts')),
     steer: entry('what the model answers when the difference of two prompts is added', () => import('./attribute/steer.ts')),
   },
 };

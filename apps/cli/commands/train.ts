@@ -2,11 +2,19 @@
 import { trainingTimeList } from '../../../src/editors/index.ts';
 import { editorOption } from '../editor-option.ts';
 import { defineCommand } from '../frame/command.ts';
-import { file, flag, folder, integer, number, outFolder, seed, text } from '../frame/values.ts';
-import { announceMemory, modelOptions } from '../model-options.ts';
+import type { CommandContext } from '../frame/context.ts';
+import { file, flag, folder, integer, number, outFolder, seed, text, type Value } from '../frame/values.ts';
+import { announceMemory, type ModelOptions, modelOptions } from '../model-options.ts';
 import { protocol } from '../protocol.ts';
 import { settings, toSettings } from '../settings.ts';
 import { stoppable } from '../stoppable.ts';
+
+const whole = integer('', { min: 0 });
+const layerOption: Value<number | 'auto' | undefined> = {
+  ...whole,
+  help: 'decoder layer to edit at, counted from 0, or auto: planned from the data, as `attribute plan` does (default: chosen for the model)',
+  parse: (given) => (given.trim() === 'auto' ? 'auto' : whole.parse(given)),
+};
 
 export const command = defineCommand({
   details: `The default settings are the published ones; models of the size of the mini world have settings of their own (lab/recipes.ts).
@@ -20,7 +28,7 @@ ft-l and ft-v need no training. For mini-llava and the 12,000 questions of the m
     data: file('records to train on (E-VQA or E-IC JSON)', { required: true }),
     images: folder('folder that their image paths start from', { required: true }),
     out: outFolder('folder to write', { required: true }),
-    layer: integer('decoder layer to edit at, counted from 0 (default: chosen for the model)', { min: 0 }),
+    layer: layerOption,
     steps: integer('number of optimizer steps', { min: 1 }),
     batch: integer('number of records per step', { min: 1 }),
     microBatch: integer(
@@ -53,6 +61,8 @@ ft-l and ft-v need no training. For mini-llava and the 12,000 questions of the m
     ]);
     const editor = await findEditor(given);
     const { id } = editor;
+    const layer =
+      rest.layer === 'auto' ? await plannedLayer({ model, data, images, limit, dtype, maxMemory }, context) : rest.layer;
     let bar: ReturnType<typeof context.progress> | undefined;
     const trained = await stoppable(context, 'Run the same command with --resume to go on.', () =>
       trainEditor(
@@ -66,7 +76,7 @@ ft-l and ft-v need no training. For mini-llava and the 12,000 questions of the m
           onOpen: (vlm) => announceMemory(vlm, context),
         },
         {
-          ...withRecipe(sizesOf(model), id, { ...rest, rate: lr, settings: toSettings(set) }, how),
+          ...withRecipe(sizesOf(model), id, { ...rest, layer, rate: lr, settings: toSettings(set) }, how),
           protocol: how,
           out,
           resume,
@@ -91,3 +101,20 @@ ft-l and ft-v need no training. For mini-llava and the 12,000 questions of the m
     };
   },
 });
+
+/** Plans where to edit, and says why. */
+async function plannedLayer(
+  given: { model: string; data: string; images: string; limit: number | undefined } & ModelOptions,
+  context: CommandContext,
+): Promise<number> {
+  const [{ loadModel }, { planFrom, planHead, planRecords, planRows }] = await Promise.all([
+    import('../../../src/models/load.ts'),
+    import('./attribute/plan.ts'),
+  ]);
+  const vlm = loadModel(given.model, { dtype: given.dtype, maxMemory: given.maxMemory });
+  const plan = await planFrom(vlm, given.data, given.images, Math.min(planRecords, given.limit ?? planRecords), context);
+  await vlm.release();
+  context.log(`Planned layer: ${plan.layer}, from ${plan.evidence.pairs} pairs of pictures with different answers.`);
+  context.log(context.table({ head: planHead, rows: planRows(plan) }));
+  return plan.layer;
+}
