@@ -23,9 +23,11 @@ const indexSchema = z.looseObject({ weight_map: z.record(z.string(), z.string(),
 export class Checkpoint {
   private hash: string | undefined;
 
+  /** @param original the same tensors without second names, which the fingerprint is of */
   constructor(
     readonly dir: string,
     private readonly places: ReadonlyMap<string, TensorPlace>,
+    private readonly original?: Checkpoint,
   ) {}
 
   names(): string[] {
@@ -73,6 +75,11 @@ export class Checkpoint {
     return new Checkpoint(this.dir, places);
   }
 
+  /** The same tensors, one of which has a second name. */
+  withSecondName(of: string, name: string): Checkpoint {
+    return new Checkpoint(this.dir, new Map([...this.places, [name, this.place(of)]]), this.original ?? this);
+  }
+
   /** Throws one error that lists all of `names` that are missing. */
   require(names: Iterable<string>): void {
     const missing = [...names].filter((name) => !this.has(name));
@@ -84,6 +91,7 @@ export class Checkpoint {
    * ranges spread over every tensor are read: enough to tell models apart, not a proof against forgery.
    */
   fingerprint(): string {
+    if (this.original) return this.original.fingerprint();
     if (this.hash) return this.hash;
     const hash = createHash('sha256');
     let total = 0;

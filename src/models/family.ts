@@ -19,6 +19,8 @@ export interface Folder<C> {
   readonly config: C;
   /** weights by the names that the architecture reads */
   readonly checkpoint: Checkpoint;
+  /** whether matrices are to be rounded to whole numbers */
+  readonly rounded?: boolean | undefined;
 }
 
 /** What a folder becomes. */
@@ -62,14 +64,21 @@ export function fixedProcessor(
   return processor;
 }
 
-/** Whether the head is the embedding: the folder has none of its own, and a part of its configuration says that they are one. */
-export function hasTiedHead(
-  checkpoint: Checkpoint,
-  head: string,
+/**
+ * The head of a folder: the embedding, where it has none of its own and a part of its configuration says that they are one. Where matrices are
+ * rounded, such a head is a weight of its own, since embeddings are not.
+ * @returns `tie_word_embeddings` of the decoder, and the weights that it reads
+ */
+export function headOf(
+  { checkpoint, rounded = false }: Pick<Folder<unknown>, 'checkpoint' | 'rounded'>,
+  { head, embedding }: { head: string; embedding: string },
   ...parts: readonly { readonly tie_word_embeddings: boolean }[]
-): boolean {
+): { tie_word_embeddings: boolean; checkpoint: Checkpoint } {
   const hasHead = checkpoint.has(head) || checkpoint.has(blockName(head, 'data'));
-  return !hasHead && parts.some(({ tie_word_embeddings }) => tie_word_embeddings);
+  const tied = !hasHead && parts.some(({ tie_word_embeddings }) => tie_word_embeddings);
+  return tied && rounded && checkpoint.has(embedding)
+    ? { tie_word_embeddings: false, checkpoint: checkpoint.withSecondName(embedding, head) }
+    : { tie_word_embeddings: tied, checkpoint };
 }
 
 /** The id of the token that stands for a picture, which configuration and tokenizer must agree about. @throws Error when they do not */

@@ -13,7 +13,7 @@ import { loadTokenizer } from '../input/text/tokenizer.ts';
 import type { Architecture, FixedPictures } from './architecture.ts';
 import { patchesOf } from './clip-vit.ts';
 import { type Gemma3Config, gemma3Layout } from './configs/gemma3.ts';
-import { type Family, hasTiedHead, imageToken } from './family.ts';
+import { type Family, headOf, imageToken } from './family.ts';
 import { gemma3Decoder, gemmaNorm } from './gemma3-decoder.ts';
 import { fixedPixels, prepareViews } from './pictures.ts';
 import { siglip } from './siglip.ts';
@@ -62,10 +62,13 @@ export function gemma3(config: Gemma3Config): Architecture {
   };
 }
 
+const headNames = { head: 'language_model.lm_head.weight', embedding: 'language_model.model.embed_tokens.weight' };
+
 export const gemma3Family: Family<Gemma3Config> = {
   layout: gemma3Layout,
-  open: ({ dir, config, checkpoint }) => {
-    const tie_word_embeddings = hasTiedHead(checkpoint, 'language_model.lm_head.weight', config, config.text_config);
+  open: (folder) => {
+    const { dir, config } = folder;
+    const { tie_word_embeddings, checkpoint } = headOf(folder, headNames, config, config.text_config);
     const tokenizer = loadTokenizer(dir);
     const imageId = imageToken(dir, tokenizer, tokens.image, 'image_token_index', config.image_token_index);
     imageToken(dir, tokenizer, tokens.begin, 'boi_token_index', config.boi_token_index);

@@ -15,7 +15,7 @@ import { linear } from '../nn/layers.ts';
 import type { Architecture } from './architecture.ts';
 import { patchesOf, withoutClassToken } from './clip-vit.ts';
 import { type InternVlConfig, internVlLayout } from './configs/internvl.ts';
-import { type Family, hasTiedHead, imageToken } from './family.ts';
+import { type Family, headOf, imageToken } from './family.ts';
 import { internVit } from './intern-vit.ts';
 import { llama } from './llama.ts';
 import { joinPatches, prepareViews, tiledPixels } from './pictures.ts';
@@ -67,10 +67,13 @@ export function internVl(config: InternVlConfig): Architecture {
   };
 }
 
+const headNames = { head: 'language_model.lm_head.weight', embedding: 'language_model.model.embed_tokens.weight' };
+
 export const internVlFamily: Family<InternVlConfig> = {
   layout: internVlLayout,
-  open: ({ dir, config, checkpoint }) => {
-    const tie_word_embeddings = hasTiedHead(checkpoint, 'language_model.lm_head.weight', config, config.text_config);
+  open: (folder) => {
+    const { dir, config } = folder;
+    const { tie_word_embeddings, checkpoint } = headOf(folder, headNames, config, config.text_config);
     const tokenizer = loadTokenizer(dir);
     const imageId = imageToken(dir, tokenizer, tokens.image, 'image_token_id', config.image_token_id);
     for (const text of [tokens.begin, tokens.end]) requireToken(tokenizer, text);

@@ -15,7 +15,7 @@ import { linear } from '../nn/layers.ts';
 import type { Architecture } from './architecture.ts';
 import { patchesOf } from './clip-vit.ts';
 import { type LlavaOneVisionConfig, llavaOneVisionLayout } from './configs/llava-onevision.ts';
-import { type Family, hasTiedHead, imageToken } from './family.ts';
+import { type Family, headOf, imageToken } from './family.ts';
 import { llama } from './llama.ts';
 import { prepareViews, tiledPixels } from './pictures.ts';
 import { siglip } from './siglip.ts';
@@ -78,11 +78,14 @@ export function llavaOneVision(config: LlavaOneVisionConfig): Architecture {
   };
 }
 
+const headNames = { head: 'language_model.lm_head.weight', embedding: 'language_model.model.embed_tokens.weight' };
+
 export const llavaOneVisionFamily: Family<LlavaOneVisionConfig> = {
   layout: llavaOneVisionLayout,
-  open: ({ dir, config, checkpoint }) => {
+  open: (folder) => {
+    const { dir, config } = folder;
     const { image_size, patch_size } = config.vision_config;
-    const tie_word_embeddings = hasTiedHead(checkpoint, 'language_model.lm_head.weight', config, config.text_config);
+    const { tie_word_embeddings, checkpoint } = headOf(folder, headNames, config, config.text_config);
     const tokenizer = loadTokenizer(dir);
     const imageId = imageToken(dir, tokenizer, image, 'image_token_index', config.image_token_index);
     const side = patchesOf(image_size, patch_size);

@@ -12,7 +12,7 @@ import { linear } from '../nn/layers.ts';
 import type { Architecture, FixedPictures, TextCodec } from './architecture.ts';
 import { type ClipVisionConfig, clipVit, patchesOf, withoutClassToken } from './clip-vit.ts';
 import { type LlavaConfig as LlavaFileConfig, llavaLayout } from './configs/llava.ts';
-import { type Family, fixedProcessor, hasTiedHead, imageToken } from './family.ts';
+import { type Family, fixedProcessor, headOf, imageToken } from './family.ts';
 import { type LlamaConfig, llama } from './llama.ts';
 import { fixedPixels, prepareFixed, withPictures } from './pictures.ts';
 
@@ -62,10 +62,12 @@ export function llava(config: LlavaConfig): Architecture {
   };
 }
 
+const headNames = { head: 'language_model.lm_head.weight', embedding: 'language_model.model.embed_tokens.weight' };
+
 export const llavaFamily: Family<LlavaFileConfig> = {
   layout: llavaLayout,
   open: ({ dir, config, checkpoint }) => {
-    const tie_word_embeddings = hasTiedHead(checkpoint, 'language_model.lm_head.weight', config.text_config, config);
+    const { tie_word_embeddings } = headOf({ checkpoint }, headNames, config.text_config, config);
     const architecture = llava({ ...config, text_config: { ...config.text_config, tie_word_embeddings } });
     const fixed = architecture.fixed!;
     const tokenizer = loadTokenizer(dir);

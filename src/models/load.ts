@@ -21,7 +21,7 @@ import { checkType, quantizedFrom, storedTypeOf } from './quantized.ts';
 import { modelSize } from './size.ts';
 import { tokenRules } from './token-rules.ts';
 import { Vlm } from './vlm.ts';
-import type { WeightType } from './weight-types.ts';
+import { isRounded, type WeightType } from './weight-types.ts';
 import { blocksOf, checkWeights, isLarge, storedBlocks, weightsOf, weightUses } from './weights.ts';
 
 export { weightShapes } from './weights.ts';
@@ -72,7 +72,8 @@ export function loadModel(model: string, options: LoadOptions = {}): Vlm {
   const dir = modelFolder(model);
   if (!existsSync(join(dir, 'config.json')) && isMiniGpt4Folder(dir)) return loadPublishedMiniGpt4(dir, options);
   const described = describeFolder(dir);
-  return assemble(dir, described.open({ dir, checkpoint: openNamed(dir, described) }), options);
+  const rounded = isRounded(options.dtype) && storedTypeOf(dir) === undefined;
+  return assemble(dir, described.open({ dir, checkpoint: openNamed(dir, described), rounded }), options);
 }
 
 /** Weights stay mapped from disk and are widened at each use. */

@@ -39,10 +39,12 @@ export async function quantize(model: string, { out, dtype, signal, onPlan, onPr
     throw new Error(`${from} is stored in ${before.dtype} already; round the model that it was made from`);
   // Opening checks the whole model; nothing is run, so memory is no concern.
   const vlm = loadModel(from, { maxMemory: Number.POSITIVE_INFINITY });
-  const uses = weightUses(vlm.architecture);
   const { fingerprint } = vlm;
   await vlm.release();
-  const checkpoint = openNamed(from, describeFolder(from));
+  const described = describeFolder(from);
+  const opened = described.open({ dir: from, checkpoint: openNamed(from, described), rounded: true });
+  const { checkpoint } = opened;
+  const uses = weightUses(opened.architecture);
   const words: Piece[] = [];
   const blocks: Piece[] = [];
   const halves: Piece[] = [];

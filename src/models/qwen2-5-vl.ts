@@ -7,7 +7,7 @@ import { scope } from '../graph/index.ts';
 import { loadTokenizer } from '../input/text/tokenizer.ts';
 import type { Architecture } from './architecture.ts';
 import { type Qwen25VlConfig, qwen25VlLayout } from './configs/qwen-vl.ts';
-import { type Family, hasTiedHead } from './family.ts';
+import { type Family, headOf } from './family.ts';
 import { llama } from './llama.ts';
 import { openQwen, qwenText } from './qwen-vl.ts';
 import { qwen25Inputs, qwen25Merger, qwen25Places, qwen25Tower } from './qwen25-tower.ts';
@@ -27,10 +27,13 @@ export function qwen25Vl(config: Qwen25VlConfig): Architecture {
   };
 }
 
+const headNames = { head: 'lm_head.weight', embedding: 'model.embed_tokens.weight' };
+
 export const qwen25VlFamily: Family<Qwen25VlConfig> = {
   layout: qwen25VlLayout,
-  open: ({ dir, config, checkpoint }) => {
-    const tie_word_embeddings = hasTiedHead(checkpoint, 'lm_head.weight', config, config.text_config);
+  open: (folder) => {
+    const { dir, config } = folder;
+    const { tie_word_embeddings, checkpoint } = headOf(folder, headNames, config, config.text_config);
     const tokenizer = loadTokenizer(dir);
     return {
       ...{ checkpoint, tokenizer, eosIds: config.text_config.eos_token_id },

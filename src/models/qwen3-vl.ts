@@ -8,7 +8,7 @@ import { scope } from '../graph/index.ts';
 import { loadTokenizer } from '../input/text/tokenizer.ts';
 import type { Architecture } from './architecture.ts';
 import { type Qwen3VlConfig, qwen3VlLayout } from './configs/qwen-vl.ts';
-import { type Family, hasTiedHead } from './family.ts';
+import { type Family, headOf } from './family.ts';
 import { llama } from './llama.ts';
 import { openQwen, qwenText } from './qwen-vl.ts';
 import { deepCount, qwen3Inputs, qwen3Merger, qwen3Places, qwen3Tower } from './qwen3-tower.ts';
@@ -29,10 +29,13 @@ export function qwen3Vl(config: Qwen3VlConfig): Architecture {
   };
 }
 
+const headNames = { head: 'lm_head.weight', embedding: 'model.language_model.embed_tokens.weight' };
+
 export const qwen3VlFamily: Family<Qwen3VlConfig> = {
   layout: qwen3VlLayout,
-  open: ({ dir, config, checkpoint }) => {
-    const tie_word_embeddings = hasTiedHead(checkpoint, 'lm_head.weight', config, config.text_config);
+  open: (folder) => {
+    const { dir, config } = folder;
+    const { tie_word_embeddings, checkpoint } = headOf(folder, headNames, config, config.text_config);
     const tokenizer = loadTokenizer(dir);
     return {
       ...{ checkpoint, tokenizer, eosIds: config.text_config.eos_token_id },

@@ -16,7 +16,7 @@ import { linear } from '../nn/layers.ts';
 import type { Architecture } from './architecture.ts';
 import { patchesOf } from './clip-vit.ts';
 import { type SmolVlmConfig, smolVlmLayout } from './configs/smolvlm.ts';
-import { type Family, hasTiedHead, imageToken } from './family.ts';
+import { type Family, headOf, imageToken } from './family.ts';
 import { llama } from './llama.ts';
 import { joinPatches, prepareViews, tiledPixels } from './pictures.ts';
 import { siglip } from './siglip.ts';
@@ -66,10 +66,13 @@ export function smolVlm(config: SmolVlmConfig): Architecture {
   };
 }
 
+const headNames = { head: 'lm_head.weight', embedding: 'model.text_model.embed_tokens.weight' };
+
 export const smolVlmFamily: Family<SmolVlmConfig> = {
   layout: smolVlmLayout,
-  open: ({ dir, config, checkpoint }) => {
-    const tie_word_embeddings = hasTiedHead(checkpoint, 'lm_head.weight', config, config.text_config);
+  open: (folder) => {
+    const { dir, config } = folder;
+    const { tie_word_embeddings, checkpoint } = headOf(folder, headNames, config, config.text_config);
     const tokenizer = loadTokenizer(dir);
     const imageId = imageToken(dir, tokenizer, tokens.image, 'image_token_id', config.image_token_id);
     for (const text of [tokens.around, tokens.whole, '<row_1_col_1>']) requireToken(tokenizer, text);

@@ -17,7 +17,7 @@ import type { BlockWeight, WeightLocation, WeightSource } from '../onnx/emit.ts'
 import type { Architecture } from './architecture.ts';
 import { placeInputs, walk } from './forward.ts';
 import { Sites } from './sites.ts';
-import type { WeightType } from './weight-types.ts';
+import { isRounded, type WeightType } from './weight-types.ts';
 
 export type Part = 'vision' | 'embedding' | 'layers' | 'head';
 
@@ -82,7 +82,7 @@ export interface BlockShape {
  * encoder to 8 bits. Undefined: this weight keeps its floats.
  */
 export function blocksOf(type: WeightType, { shape, part, linear }: WeightUse): BlockShape | undefined {
-  if ((type !== 'int4' && type !== 'int8') || !linear) return undefined;
+  if (!isRounded(type) || !linear) return undefined;
   const bits = type === 'int4' && part === 'layers' ? 4 : 8;
   const block = blockFor(shape[1]!, bits, BLOCK);
   return block === undefined ? undefined : { bits, block };
