@@ -17,6 +17,7 @@ import { explainLens, explainMaps, explainModules, loudestLayer } from './explai
 import { Lens } from './lens.tsx';
 import { Looking } from './looking.tsx';
 import { Modules } from './modules.tsx';
+import { Tools } from './tools.tsx';
 
 /** Maps of more tokens than these are not asked for ahead. */
 const linkedTokens = 8;
@@ -126,6 +127,7 @@ export function Why() {
           <div className="column">
             {found?.modules && <Modules found={found} modules={found.modules} />}
             {found?.lens && <Lens keyToken={found.key} lens={found.lens} />}
+            {question && <Tools question={question} />}
           </div>
         </div>
       )}
