@@ -3,9 +3,9 @@
  * modules are each scaled by a learned vector, queries and keys normalised over their whole width in some sizes.
  */
 
-import { add, concat, expand, layerNorm, mul, type Node, rmsNorm, scope } from '../graph/index.ts';
+import { add, attention, concat, expand, layerNorm, mul, type Node, rmsNorm, scope } from '../graph/index.ts';
 import { activations } from '../nn/activations.ts';
-import { attend, linear, mergeHeads, splitHeads } from '../nn/layers.ts';
+import { linear } from '../nn/layers.ts';
 import type { Weights } from '../nn/weights.ts';
 import { patchEmbedding, patchesOf } from './clip-vit.ts';
 import type { InternVitConfig } from './configs/internvl.ts';
@@ -43,8 +43,8 @@ export function internVit(pixels: Node, config: InternVitConfig, layers: number,
       const part = (name: string): Node => linear(w, `${prefix}${at}.attention.${name}_proj`, y, d, d, config.attention_bias);
       const normal = (name: string): Node =>
         config.use_qk_norm ? rmsNorm(part(name), vector(`${at}.attention.${name}_norm.weight`), QK_EPSILON) : part(name);
-      const [q, k, v] = [normal('q'), normal('k'), part('v')].map((x) => splitHeads(x, heads)) as [Node, Node, Node];
-      const a = linear(w, `${prefix}${at}.attention.projection_layer`, mergeHeads(attend(q, k, v, (d / heads) ** -0.5)), d, d);
+      const seen = attention(normal('q'), normal('k'), part('v'), heads, (d / heads) ** -0.5);
+      const a = linear(w, `${prefix}${at}.attention.projection_layer`, seen, d, d);
       const middle = add(x, mul(a, vector(`${at}.lambda_1`)));
       const z = act(linear(w, `${prefix}${at}.mlp.fc1`, norm(`${at}.layernorm_after`, middle), d, width));
       const m = linear(w, `${prefix}${at}.mlp.fc2`, z, width, d);

@@ -7,7 +7,7 @@
 import type { Activation } from '../files/config.ts';
 import { type Dim, mulDim } from '../graph/dim.ts';
 import { i64, type Tensor } from '../graph/dtype.ts';
-import { add, input, matmul, type Node, range, reshape, rotary, slice, transpose } from '../graph/index.ts';
+import { add, attention, input, matmul, type Node, range, reshape, rotary, slice, transpose } from '../graph/index.ts';
 import { attend, linear, mergeHeads, splitHeads } from '../nn/layers.ts';
 import type { Weights } from '../nn/weights.ts';
 import { axialTables, rotaryFrequencies } from './rotary.ts';
@@ -72,17 +72,21 @@ export type BlockAttention = (x: Node, block: string, w: Weights) => Node;
 export function pictureAttention(config: QwenVisionConfig, places: Node): { whole: BlockAttention; within: Within } {
   const { hidden_size: d, num_heads: heads } = config;
   const k = d / heads;
-  const { turns, attention } = rotaryFrequencies(k / 2, config.rope_parameters.rope_theta);
+  const { turns } = rotaryFrequencies(k / 2, config.rope_parameters.rope_theta);
   const both = Float32Array.from([...turns, ...turns]);
-  const tables = axialTables(2, (pair) => (pair < turns.length ? 0 : 1), { turns: both, attention });
+  const tables = axialTables(2, (pair) => (pair < turns.length ? 0 : 1), { turns: both, attention: 1 });
   const [b, , v, each] = places.shape as [Dim, number, Dim, number];
   const n = mulDim(v, each);
   const { cos, sin } = tables(transpose(places, [1, 0, 2, 3]));
   const qkv = (x: Node, block: string, w: Weights): Node => linear(w, `${block}.attn.qkv`, x, d, 3 * d);
   /** @param all queries, keys and values [.., 3 d] @param rows of the tables */
   const seen = (all: Node, rows: Node, bias?: Node): Node => {
-    const [q, key, value] = [0, 1, 2].map((i) => splitHeads(slice(all, 2, i * d, (i + 1) * d), heads)) as [Node, Node, Node];
-    return mergeHeads(attend(rotary(q, rows, cos, sin), rotary(key, rows, cos, sin), value, k ** -0.5, bias));
+    const [q, key, value] = [0, 1, 2].map((i) => slice(all, 2, i * d, (i + 1) * d)) as [Node, Node, Node];
+    const turn = (x: Node): Node => rotary(splitHeads(x, heads), rows, cos, sin);
+    // Windows are small. A whole picture may have so many patches that the scores of all pairs do not fit.
+    return bias === undefined
+      ? attention(mergeHeads(turn(q)), mergeHeads(turn(key)), value, heads, k ** -0.5)
+      : mergeHeads(attend(turn(q), turn(key), splitHeads(value, heads), k ** -0.5, bias));
   };
   const out = (x: Node, block: string, w: Weights): Node => linear(w, `${block}.attn.proj`, x, d, d);
   const rows = reshape(range(mulDim(b, n)), [b, n]);
