@@ -2,12 +2,14 @@
  * Features that are added behind the first layers (DeepStack) act in every way that a model runs: whole, layer by layer, with rewrites at and above the
  * layers where they are added, over inputs of several shapes.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { visualAttribution } from '../../src/attribution/visual-attribution.ts';
+import { editorNamed } from '../../src/editors/index.ts';
 import { add, f32, input, mul, type Tensor } from '../../src/graph/index.ts';
 import { decodeImage } from '../../src/input/image/decode.ts';
+import { loadRecords } from '../../src/input/records.ts';
 import type { RgbImage } from '../../src/input/segments.ts';
 import { type Query, unedited } from '../../src/models/answer.ts';
 import { loadModel } from '../../src/models/load.ts';
@@ -16,6 +18,7 @@ import { type Sequence, visualPlaces } from '../../src/models/sequence.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import { Random } from '../../src/random.ts';
 import { sharedDir } from '../shared.ts';
+import { temporaryFolder } from '../tiny-world.ts';
 import { difference } from './difference.ts';
 
 const modern = join(sharedDir, 'fixtures-modern');
@@ -106,5 +109,43 @@ describe.skipIf(!existsSync(modern)).each(['tiny-qwen2_5_vl', 'tiny-qwen3_vl'])(
       const expected = (1 - dot(clean, dirty) / Math.sqrt(dot(clean, clean) * dot(dirty, dirty))) / 2;
       expect(Math.abs(values[token]! - expected)).toBeLessThan(1e-5);
     }
+  });
+
+  test('an edit before the last addition is the same through what pictures share and layer by layer', async () => {
+    const folder = temporaryFolder();
+    const files = ['landscape.png', 'portrait.png', 'square.png', 'thin.png'];
+    const list = files.map((file, i) => ({
+      ...{
+        src: 'What is it?',
+        pred: 'a',
+        rephrase: 'Which is it?',
+        alt: ['cat', 'dog'][i % 2],
+        loc: 'Is a cat red',
+        loc_ans: 'no',
+      },
+      ...{ image: file, image_rephrase: files[(i + 1) % 4], m_loc: files[(i + 2) % 4], m_loc_q: 'Is it red?', m_loc_a: 'yes' },
+    }));
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, 'vqa.json'), JSON.stringify(list));
+    const records = loadRecords(join(folder, 'vqa.json'), join(modern, 'images'));
+    const vead = await editorNamed('vead');
+    const settings = { width: 16, heads: 2, influenceWidth: 16, sampled: 4, traced: [2] };
+    const weights = await vead.train!(whole, records, {
+      out: join(folder, 'vead'),
+      seed: 1,
+      steps: 2,
+      batch: 2,
+      layer: 1,
+      settings,
+    });
+    const queries: Query[] = images.map((image) => ({ prompt: 'What is it?', image, target: 'cat' }));
+    const edits = await vead.edit(whole, queries.slice(0, 1), weights);
+    const answers = async (vlm: Vlm): Promise<number[]> =>
+      (await vead.with(vlm, edits).answerTargets(queries)).flatMap(({ logProbs }) => [...logProbs]);
+    const [shared, own] = [await answers(whole), await answers(layered)];
+    expect(difference(Float32Array.from(own), shared)).toBeLessThan(1e-4);
+    const plain = (await unedited(whole).answerTargets(queries)).flatMap(({ logProbs }) => [...logProbs]);
+    expect(difference(Float32Array.from(plain), shared)).toBeGreaterThan(1e-5);
+    rmSync(folder, { recursive: true });
   });
 });
