@@ -99,7 +99,7 @@ export function miniQwen3Vl(epsilon = 1e-5, layers = 7): Mini {
       qwen3Places(vision, grid),
     ),
     visionWidth: merge * merge * width * (1 + vision.deepstack_visual_indexes.length),
-    vision: { steps: 700, batch: 32 },
+    vision: { batch: 32 },
     isVision: (name) => /^model\.visual\.(patch_embed|pos_embed|blocks)\b/.test(name),
     mimetic: (name) => (/language_model.*k_proj\.weight$/.test(name) ? name.replace('k_proj', 'q_proj') : undefined),
     writesResidual: (name) =>
@@ -111,8 +111,8 @@ export function miniQwen3Vl(epsilon = 1e-5, layers = 7): Mini {
     withLayers: (n) => miniQwen3Vl(epsilon, n),
     decoderLayer: 'model.language_model.layers.',
     lessons: [
-      { name: 'decoder', layers: 7, settings: { ...rereadStage, scenes: 8, steps: 900 } },
-      { name: 'settle', layers: 7, settings: { ...settleStage, scenes: 8, steps: 500 } },
+      { name: 'decoder', layers: 7, settings: rereadStage },
+      { name: 'settle', layers: 7, settings: settleStage },
     ],
     parts: [{ model: 'mini-llava', take: fromLlava }],
   };
