@@ -24,10 +24,10 @@ export const trainingTimes: Readonly<Partial<Record<EditorId, string>>> = {
   tp: '3 seconds',
   serac: '1 minute',
   ke: '3 minutes',
+  'live-edit': '5 minutes',
   mend: '5 minutes',
   vead: '8 minutes',
   'dual-edit': '10 minutes',
-  'live-edit': '10 minutes',
   lte: '13 minutes',
 };
 

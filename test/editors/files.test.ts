@@ -189,7 +189,7 @@ test('settings of files that do not exist in the model are refused in words', as
       'edit',
       'promptEnd',
       1e6,
-      'the setting promptEnd must be a whole number from 0 to 22, the last position of the signal, got',
+      'the setting promptEnd must be a whole number from 0 to 23, the last position of the signal, got',
     ],
     ['tp', 'edit', 'layer', undefined, 'the setting layer must be a whole number from 3 to 3'],
     ['ke', 'edit', 'from', 1e9, 'the setting from must be a whole number from 0 to 3'],
