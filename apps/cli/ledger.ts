@@ -49,7 +49,7 @@ export const measureOption = choice(
 /** Opens the model that a set's edits are for. @throws Error when it is another one */
 export async function openModel(
   { model, editor }: Pick<StoredEdit, 'model' | 'editor'>,
-  given: ModelOptions & { model: string | undefined },
+  given: Partial<ModelOptions> & { model: string | undefined },
   context: CommandContext,
 ): Promise<Vlm> {
   const [{ builtInModels, loadModel }, { existsSync }] = await Promise.all([

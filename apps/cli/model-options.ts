@@ -3,7 +3,7 @@ import { gigabytes, type MemoryEstimate, parseBytes } from '../../src/models/mem
 import { type WeightType, weightTypes } from '../../src/models/weight-types.ts';
 import type { Engine } from '../../src/runtime/program.ts';
 import type { CommandContext } from './frame/context.ts';
-import { choice, text, type Value } from './frame/values.ts';
+import { choice, integer, text, type Value } from './frame/values.ts';
 
 const bytes: Value<number | undefined> = {
   ...text('largest memory of the model, such as 8GB (default: what the machine has)'),
@@ -11,18 +11,31 @@ const bytes: Value<number | undefined> = {
   parse: parseBytes,
 } as Value<number | undefined>;
 
+const pixels = (help: string) => integer(help, { min: 1, max: 2 ** 26 });
+
 export const modelOptions = {
   dtype: choice(
     'type of the weights in memory (default: as they are stored); `visedit quantize` writes a rounded model once',
     weightTypes,
   ),
   maxMemory: bytes,
+  maxPixels: pixels(
+    'most pixels of a picture for the image encoder: time and memory follow them (default: what the model was published with)',
+  ),
+  minPixels: pixels('fewest pixels of a picture for the image encoder (default: what the model was published with)'),
 };
 
 export interface ModelOptions {
   dtype: WeightType | undefined;
   maxMemory: number | undefined;
+  maxPixels: number | undefined;
+  minPixels: number | undefined;
 }
+
+/** Of a command's values those that say how its model is opened. */
+export const openingOf = ({ dtype, maxMemory, maxPixels, minPixels }: ModelOptions): ModelOptions => ({
+  ...{ dtype, maxMemory, maxPixels, minPixels },
+});
 
 /** Small models need no announcement. */
 const WORTH_SAYING = 1e9;

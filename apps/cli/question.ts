@@ -1,8 +1,9 @@
 /** What a command asks a model: a bare prompt, or a conversation in the form of the model's chat template; with pictures. */
 import { dirname } from 'node:path';
 import type { Message } from '../../src/input/chat/chat.ts';
-import type { Asked } from '../../src/input/segments.ts';
+import { type Asked, imagesOf } from '../../src/input/segments.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
+import type { CommandContext } from './frame/context.ts';
 import { file, repeatable, text } from './frame/values.ts';
 
 export const questionOptions = {
@@ -30,7 +31,27 @@ export interface Question {
 }
 
 /** @throws Error when there is no question or two, or a picture has no place */
-export async function readQuestion(vlm: Vlm, { prompt, image: paths, system, messages }: GivenQuestion): Promise<Question> {
+export async function readQuestion(vlm: Vlm, given: GivenQuestion, context: Pick<CommandContext, 'log'>): Promise<Question> {
+  const question = await writtenQuestion(vlm, given);
+  const scaled = scalingOf(vlm, question.asked);
+  if (scaled !== undefined) context.log(scaled);
+  return question;
+}
+
+/** What is said of pictures that have more pixels than the image encoder reads of them; undefined: there is none. */
+function scalingOf(vlm: Vlm, asked: Asked): string | undefined {
+  const images = imagesOf(asked);
+  const larger = images.flatMap((image) => {
+    const size = vlm.picture(image, images.length).prepared?.size;
+    return size !== undefined && size[0] * size[1] < image.width * image.height ? [{ ...image, size }] : [];
+  });
+  const [first, ...more] = larger;
+  if (first === undefined) return undefined;
+  const others = more.length === 0 ? '' : more.length === 1 ? ', another one too' : `, ${more.length} others too`;
+  return `A picture of ${first.width} by ${first.height} pixels is scaled to ${first.size[1]} by ${first.size[0]} for the model${others}; --max-pixels changes the limit.`;
+}
+
+async function writtenQuestion(vlm: Vlm, { prompt, image: paths, system, messages }: GivenQuestion): Promise<Question> {
   if (prompt !== undefined && messages !== undefined)
     throw new Error('--prompt and --messages both say what to ask; give one of them');
   const [{ decodeImage }, { barePrompt, conversation }, { wordsOf }] = await Promise.all([

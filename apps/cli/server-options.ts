@@ -38,7 +38,7 @@ export const serverOptions = {
     min: 0,
     max: 3600,
   }),
-  maxPixels: integer('largest picture, in pixels', { default: 16_000_000, min: 1, max: 1_000_000_000 }),
+  maxUploadPixels: integer('largest picture that is taken, in pixels', { default: 16_000_000, min: 1, max: 1_000_000_000 }),
   maxBody: integer('largest body of a request, in bytes', { default: 33_554_432, min: 1024, max: 1_073_741_824 }),
   maxTokens: integer('longest answer, in tokens', { default: 4096, min: 1, max: 1_000_000 }),
   seed: integer('seed of the mini world', { default: 1, min: 0 }),
@@ -64,7 +64,7 @@ export async function toServerOptions(
     allowOrigin,
     allowImageHost,
     key,
-    maxPixels,
+    maxUploadPixels,
     maxBody,
     maxTokens,
     seed,
@@ -84,7 +84,7 @@ export async function toServerOptions(
     allowOrigins: allowOrigin,
     allowImageHosts: allowImageHost,
     worldSeed: seed,
-    limits: { pixels: maxPixels, bodyBytes: maxBody, maxTokens },
+    limits: { pixels: maxUploadPixels, bodyBytes: maxBody, maxTokens },
     // Stdout belongs to the result.
     logger: pino({ level: quiet ? 'warn' : 'info' }, destination({ fd: 2, sync: true })),
   };

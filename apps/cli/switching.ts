@@ -15,6 +15,8 @@ interface Given {
   readonly editor: readonly string[];
   readonly dtype: Parameters<typeof openModel>[1]['dtype'];
   readonly maxMemory: number | undefined;
+  readonly maxPixels: number | undefined;
+  readonly minPixels: number | undefined;
 }
 
 /** Measures a set that was changed, and says what of its edits changed. */

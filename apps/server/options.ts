@@ -89,6 +89,9 @@ export interface ServerOptions {
   readonly dtype?: WeightType | undefined;
   /** bytes that each model may take */
   readonly maxMemory?: number | undefined;
+  /** pixels that a picture has at least and at most for the image encoders, where their processors scale by such limits */
+  readonly minPixels?: number | undefined;
+  readonly maxPixels?: number | undefined;
   /** folder of the built web app */
   readonly studio?: string | undefined;
 }

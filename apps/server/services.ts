@@ -72,14 +72,14 @@ export class Services {
     readonly options: ServerOptions,
     readonly logger: Logger,
   ) {
-    const { dataDir, models, weights = [], editors = [], threads, dtype, maxMemory } = options;
+    const { dataDir, models, weights = [], editors = [], threads, dtype, maxMemory, minPixels, maxPixels } = options;
     this.limits = { ...defaultLimits, ...options.limits };
     // As many as there are streams and requests.
     setMaxListeners(0, this.watching.signal, this.hurry.signal);
     mkdirSync(dataDir, { recursive: true });
     this.store = new Ledger(dataDir, this.limits);
     this.uploads = new Uploads(join(dataDir, 'uploads'));
-    this.engine = new Engine({ models, weights, editors, threads, dtype, maxMemory }, (error) =>
+    this.engine = new Engine({ models, weights, editors, threads, dtype, maxMemory, minPixels, maxPixels }, (error) =>
       this.logger.error({ err: error }, 'the engine failed; it starts again with the next request'),
     );
     this.queue = new Queue(options.concurrency ?? 4, options.queue ?? 32);

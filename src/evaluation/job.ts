@@ -5,6 +5,7 @@ import type { Settings } from '../editors/editor.ts';
 import { findEditor, moduleOf } from '../editors/outside.ts';
 import { parseSettings } from '../editors/settings.ts';
 import { shippedWeights, weightsFor } from '../editors/shipped.ts';
+import type { PixelLimits } from '../input/image/config.ts';
 import { type DatasetKind, type EditRecord, openRecords } from '../input/records.ts';
 import { loadModel } from '../models/load.ts';
 import type { WeightType } from '../models/weight-types.ts';
@@ -37,13 +38,21 @@ export interface Job {
   readonly dtype?: WeightType | undefined;
   /** bytes of memory that the model may take in each process */
   readonly maxMemory?: number | undefined;
+  /** pixels of a picture for the image encoder, where not as the model was published */
+  readonly minPixels?: number | undefined;
+  readonly maxPixels?: number | undefined;
   /** folder of unedited answers that several evaluations share */
   readonly unedited?: string | undefined;
 }
 
 /** What the results depend on: a resumed run must agree in all of it. */
 export interface JobIdentity {
-  readonly model: { readonly name: string; readonly fingerprint: string; readonly dtype?: WeightType };
+  readonly model: {
+    readonly name: string;
+    readonly fingerprint: string;
+    readonly dtype?: WeightType;
+    readonly pixels?: PixelLimits;
+  };
   readonly editor: {
     readonly id: string;
     readonly weights: FileId | null;
@@ -89,8 +98,13 @@ export interface OpenJob {
 export async function openJob(job: Job, options: { threads?: number | undefined; check?: boolean } = {}): Promise<OpenJob> {
   const editor = await findEditor(job.editor);
   const { kind, total, records: chosen } = openRecords(job.data, job.images, { limit: job.limit, seed: job.seed });
-  const { dtype, maxMemory } = job;
-  const vlm = loadModel(job.model, { dtype, maxMemory, ...(options.threads === undefined ? {} : { threads: options.threads }) });
+  const { dtype, maxMemory, minPixels, maxPixels } = job;
+  const pixels: PixelLimits | undefined =
+    minPixels === undefined && maxPixels === undefined ? undefined : { minPixels, maxPixels };
+  const vlm = loadModel(job.model, {
+    ...{ dtype, maxMemory, ...pixels },
+    ...(options.threads === undefined ? {} : { threads: options.threads }),
+  });
   const path = job.weights ?? (editor.trained ? shippedWeights(job.model, editor.id, kind) : undefined);
   const weights = weightsFor(vlm, editor, path);
   const { settings = {} } = job;
@@ -102,7 +116,7 @@ export async function openJob(job: Job, options: { threads?: number | undefined;
   for (let at = 0; at < chosen.length; at += job.batch) batches.push(chosen.slice(at, at + job.batch));
   const module = moduleOf(editor);
   const identity: JobIdentity = {
-    model: { name: vlm.name, fingerprint: vlm.fingerprint, ...(dtype === undefined ? {} : { dtype }) },
+    model: { name: vlm.name, fingerprint: vlm.fingerprint, ...(dtype && { dtype }), ...(pixels && { pixels }) },
     editor: {
       id: editor.id,
       weights: path === undefined ? null : fileId(path),

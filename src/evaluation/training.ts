@@ -23,7 +23,7 @@ export interface TrainingJob {
   /** only the first so many records */
   readonly limit?: number | undefined;
   /** how the model's weights are kept, and what memory it may take */
-  readonly opening?: Pick<LoadOptions, 'dtype' | 'maxMemory'>;
+  readonly opening?: Pick<LoadOptions, 'dtype' | 'maxMemory' | 'maxPixels' | 'minPixels'>;
   /** told what opening the model takes, before the work */
   readonly onOpen?: (vlm: Vlm) => void;
 }

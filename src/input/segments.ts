@@ -49,6 +49,8 @@ export interface PreparedPicture extends VisualGrid {
   readonly count: number;
   /** what its visual tokens show, in their order; absent: they are the cells of `grid`, or no part of the picture by themselves */
   readonly views?: readonly View[];
+  /** height and width that the picture is scaled to, where they depend on it */
+  readonly size?: readonly [number, number];
 }
 
 /** A picture in a model's input: how many visual tokens it has, and what they are. */

@@ -5,7 +5,7 @@ import { blockName } from '../files/blocks.ts';
 import { parseConfig } from '../files/config.ts';
 import type { Checkpoint } from '../files/folder.ts';
 import type { Tensor } from '../graph/dtype.ts';
-import { preprocessorConfig, readImageSettings } from '../input/image/config.ts';
+import { type PixelLimits, preprocessorConfig, readImageSettings } from '../input/image/config.ts';
 import { type ImageProcessor, imageProcessor } from '../input/image/processor.ts';
 import type { PreparedPicture, RgbImage } from '../input/segments.ts';
 import { requireToken, type Tokenizer } from '../input/text/tokenizer.ts';
@@ -21,6 +21,8 @@ export interface Folder<C> {
   readonly checkpoint: Checkpoint;
   /** whether matrices are to be rounded to whole numbers */
   readonly rounded?: boolean | undefined;
+  /** of pictures, where the family's processor has such limits */
+  readonly limits?: PixelLimits | undefined;
 }
 
 /** What a folder becomes. */

@@ -77,7 +77,7 @@ export const internVlFamily: Family<InternVlConfig> = {
     const tokenizer = loadTokenizer(dir);
     const imageId = imageToken(dir, tokenizer, tokens.image, 'image_token_id', config.image_token_id);
     for (const text of [tokens.begin, tokens.end]) requireToken(tokenizer, text);
-    const processor = internVlProcessor(readImageSettings(dir), sideOf(config), config.vision_config.image_size);
+    const processor = internVlProcessor(readImageSettings(dir, folder.limits), sideOf(config), config.vision_config.image_size);
     return {
       ...{ checkpoint, tokenizer, eosIds: config.text_config.eos_token_id, prompt: { imageId } },
       architecture: internVl({ ...config, text_config: { ...config.text_config, tie_word_embeddings } }),

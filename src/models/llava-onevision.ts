@@ -89,7 +89,7 @@ export const llavaOneVisionFamily: Family<LlavaOneVisionConfig> = {
     const tokenizer = loadTokenizer(dir);
     const imageId = imageToken(dir, tokenizer, image, 'image_token_index', config.image_token_index);
     const side = patchesOf(image_size, patch_size);
-    const processor = oneVisionProcessor(readImageSettings(dir), side, mostTiles(config), image_size);
+    const processor = oneVisionProcessor(readImageSettings(dir, folder.limits), side, mostTiles(config), image_size);
     return {
       ...{ checkpoint, tokenizer, eosIds: config.text_config.eos_token_id, prompt: { imageId } },
       architecture: llavaOneVision({ ...config, text_config: { ...config.text_config, tie_word_embeddings } }),

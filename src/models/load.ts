@@ -55,6 +55,9 @@ export interface LoadOptions extends CompileOptions {
   dtype?: WeightType | undefined;
   /** bytes of private memory that answering may take; what the machine has when left out */
   maxMemory?: number | undefined;
+  /** pixels that a picture has at least and at most for the image encoder, where its processor scales by such limits; its own when left out */
+  minPixels?: number | undefined;
+  maxPixels?: number | undefined;
   /** how the model is run; chosen by its size and the memory when left out */
   residency?: Residency | undefined;
   /** where it runs; default: VISEDIT_DEVICE, or `auto`: CUDA where it works and the model is large, otherwise the processor */
@@ -73,7 +76,9 @@ export function loadModel(model: string, options: LoadOptions = {}): Vlm {
   if (!existsSync(join(dir, 'config.json')) && isMiniGpt4Folder(dir)) return loadPublishedMiniGpt4(dir, options);
   const described = describeFolder(dir);
   const rounded = isRounded(options.dtype) && storedTypeOf(dir) === undefined;
-  return assemble(dir, described.open({ dir, checkpoint: openNamed(dir, described), rounded }), options);
+  const { minPixels, maxPixels } = options;
+  const folder = { dir, checkpoint: openNamed(dir, described), rounded, limits: { minPixels, maxPixels } };
+  return assemble(dir, described.open(folder), options);
 }
 
 /** Weights stay mapped from disk and are widened at each use. */
@@ -84,8 +89,12 @@ const packedOptions: CompileOptions = { arena: false };
 /** Checks the weights and chooses how the model is run. */
 function assemble(dir: string, opened: Opened, options: LoadOptions): Vlm {
   const { architecture, checkpoint, derived, tokenizer, processor } = opened;
-  const { dtype, maxMemory, residency, device, training, behind, ...compileOptions } = options;
+  const { dtype, maxMemory, minPixels, maxPixels, residency, device, training, behind, ...compileOptions } = options;
   const name = basename(dir);
+  if (architecture.fixed !== undefined && (minPixels ?? maxPixels) !== undefined) {
+    const [height, width] = architecture.fixed.size;
+    throw new Error(`${name} reads every picture as ${width} by ${height} pixels; leave --max-pixels and --min-pixels out`);
+  }
   checkType(name, dtype, storedTypeOf(dir));
   const uses = weightUses(architecture);
   checkWeights(checkpoint, uses, derived);

@@ -31,9 +31,9 @@ export function prepareFixed({ count, grid }: FixedPictures, processor: ImagePro
 }
 
 /** A picture for a family whose pictures differ in their visual tokens; heat maps are drawn on its tiles where it has some. */
-export function prepareViews({ pixels, count, views }: ProcessedPicture): PreparedPicture {
+export function prepareViews({ pixels, count, views, size }: ProcessedPicture): PreparedPicture {
   const { region, grid } = finestView(views);
-  return { pixels, count, views, grid, regionOf: (cell) => cellOf(region, grid, cell) };
+  return { pixels, count, views, size, grid, regionOf: (cell) => cellOf(region, grid, cell) };
 }
 
 /** Tokens of a text in which one token stands for a whole picture. */

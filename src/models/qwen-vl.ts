@@ -9,7 +9,7 @@ import { encodeWithPictures, oneRun } from '../input/picture-text.ts';
 import type { Picture } from '../input/segments.ts';
 import { requireToken, type Tokenizer } from '../input/text/tokenizer.ts';
 import type { Architecture, PromptPart } from './architecture.ts';
-import { imageToken, type Opened } from './family.ts';
+import { type Folder, imageToken, type Opened } from './family.ts';
 import { prepareViews } from './pictures.ts';
 import type { QwenVisionConfig } from './qwen-vit.ts';
 
@@ -53,7 +53,7 @@ export const qwenText = (
  * @throws Error when tokenizer, processor and configuration are not of one model
  */
 export function openQwen(
-  dir: string,
+  { dir, limits }: Pick<Folder<unknown>, 'dir' | 'limits'>,
   tokenizer: Tokenizer,
   config: { image_token_id: number; vision_config: QwenVisionConfig },
   places: (grid: readonly [number, number]) => Record<string, Tensor>,
@@ -61,15 +61,11 @@ export function openQwen(
   const { image_token_id: id, vision_config: vision } = config;
   const imageId = imageToken(dir, tokenizer, tokens.image, 'image_token_id', id);
   for (const text of [tokens.begin, tokens.end]) requireToken(tokenizer, text);
-  const processor = qwenProcessor(
-    readImageSettings(dir),
-    {},
-    {
-      patch_size: vision.patch_size,
-      merge_size: vision.spatial_merge_size,
-      temporal_patch_size: vision.temporal_patch_size,
-    },
-  );
+  const processor = qwenProcessor(readImageSettings(dir, limits), {
+    patch_size: vision.patch_size,
+    merge_size: vision.spatial_merge_size,
+    temporal_patch_size: vision.temporal_patch_size,
+  });
   return {
     prompt: { imageId },
     processor: (image) => {

@@ -37,7 +37,7 @@ export const qwen25VlFamily: Family<Qwen25VlConfig> = {
     const tokenizer = loadTokenizer(dir);
     return {
       ...{ checkpoint, tokenizer, eosIds: config.text_config.eos_token_id },
-      ...openQwen(dir, tokenizer, config, (grid) => qwen25Places(config.vision_config, grid)),
+      ...openQwen(folder, tokenizer, config, (grid) => qwen25Places(config.vision_config, grid)),
       architecture: qwen25Vl({ ...config, text_config: { ...config.text_config, tie_word_embeddings } }),
     };
   },

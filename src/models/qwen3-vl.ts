@@ -39,7 +39,7 @@ export const qwen3VlFamily: Family<Qwen3VlConfig> = {
     const tokenizer = loadTokenizer(dir);
     return {
       ...{ checkpoint, tokenizer, eosIds: config.text_config.eos_token_id },
-      ...openQwen(dir, tokenizer, config, (grid) => qwen3Places(config.vision_config, grid)),
+      ...openQwen(folder, tokenizer, config, (grid) => qwen3Places(config.vision_config, grid)),
       architecture: qwen3Vl({ ...config, text_config: { ...config.text_config, tie_word_embeddings } }),
     };
   },

@@ -76,7 +76,7 @@ export const smolVlmFamily: Family<SmolVlmConfig> = {
     const tokenizer = loadTokenizer(dir);
     const imageId = imageToken(dir, tokenizer, tokens.image, 'image_token_id', config.image_token_id);
     for (const text of [tokens.around, tokens.whole, '<row_1_col_1>']) requireToken(tokenizer, text);
-    const processor = smolVlmProcessor(readImageSettings(dir), sideOf(config), config.vision_config.image_size);
+    const processor = smolVlmProcessor(readImageSettings(dir, folder.limits), sideOf(config), config.vision_config.image_size);
     return {
       ...{ checkpoint, tokenizer, eosIds: config.text_config.eos_token_id, prompt: { imageId } },
       architecture: smolVlm({ ...config, text_config: { ...config.text_config, tie_word_embeddings } }),

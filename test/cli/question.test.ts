@@ -22,7 +22,7 @@ beforeAll(async () => {
 });
 
 const ask = (given: Partial<GivenQuestion>) =>
-  readQuestion(vlm, { prompt: undefined, system: undefined, messages: undefined, image: [], ...given });
+  readQuestion(vlm, { prompt: undefined, system: undefined, messages: undefined, image: [], ...given }, { log: () => {} });
 
 test('a prompt is bare; with a system text it is a conversation', async () => {
   const bare = await ask({ prompt: 'What?', image: [picture] });

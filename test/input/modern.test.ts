@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { openSafetensors } from '../../src/files/safetensors.ts';
 import type { Tensor } from '../../src/graph/dtype.ts';
-import { type ImageSettings, readImageSettings } from '../../src/input/image/config.ts';
+import { type ImageSettings, type PixelLimits, readImageSettings } from '../../src/input/image/config.ts';
 import { decodeImage } from '../../src/input/image/decode.ts';
 import {
   gemmaProcessor,
@@ -106,10 +106,35 @@ describe.skipIf(!existsSync(modern))('processors from their folders', () => {
     );
   });
 
+  test.each(['qwen3_vl', 'smolvlm', 'internvl', 'llava_onevision'])('%s: limits of pixels that are given', (family) => {
+    const settings = readImageSettings(join(modern, `tiny-${family}`));
+    const of = (limits: PixelLimits): PictureProcessor => processors[family]!({ ...settings, limits });
+    const sides = fc.integer({ min: 20, max: 300 });
+    fc.assert(
+      fc.property(sides, sides, fc.integer({ min: 2048, max: 20_000 }), (width, height, maxPixels) => {
+        fc.pre(Math.max(width, height) < 8 * Math.min(width, height));
+        const image = blank(width, height);
+        const [limited, usual] = [of({ maxPixels }).process(image), processors[family]!(settings).process(image)];
+        expect(limited.size[0] * limited.size[1]).toBeLessThanOrEqual(maxPixels);
+        if (usual.size[0] * usual.size[1] <= maxPixels && family === 'smolvlm')
+          expect(limited.size).toEqual(usual.size);
+        expect(limited.pixels().pixels!.shape.slice(-1)).toEqual(usual.pixels().pixels!.shape.slice(-1));
+      }),
+      { numRuns: 40, seed: 3 },
+    );
+    expect(() => of({ maxPixels: 8 })).toThrow(/--max-pixels is 8, but the smallest picture that the model reads has \d+ pixels/);
+    const lower = (): PictureProcessor => of({ minPixels: 5000, maxPixels: 4000 });
+    if (family === 'qwen3_vl' || family === 'internvl') {
+      expect(lower).toThrow(/--min-pixels is 5000 and --max-pixels is 4000/);
+      const { size } = of({ minPixels: 5000 }).process(blank(64, 64));
+      expect(size[0] * size[1]).toBeGreaterThanOrEqual(5000);
+    } else expect(lower).toThrow(/this processor has no lower limit of pixels; leave --min-pixels out/);
+  });
+
   test('limits of the area, settings that nobody can hold, and other processors', () => {
     const settings = readImageSettings(join(modern, 'tiny-qwen3_vl'));
     const image = blank(640, 320);
-    expect(qwenProcessor(settings, { maxPixels: 2000, minPixels: 1 }).process(image).size).toEqual([16, 48]);
+    expect(qwenProcessor({ ...settings, limits: { maxPixels: 2000, minPixels: 1 } }).process(image).size).toEqual([16, 48]);
     expect(qwenProcessor(settings).process(image).size).toEqual([48, 96]);
     const given = (change: object): ImageSettings => ({
       ...settings,

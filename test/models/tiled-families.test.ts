@@ -142,6 +142,20 @@ describe.skipIf(!existsSync(modern)).each([...tiled, 'tiny-qwen2_5_vl', 'tiny-qw
     }
   });
 
+  test('--max-pixels makes fewer visual tokens where pictures have no fixed size', async () => {
+    const open = (): Vlm => loadModel(join(modern, name), { threads: 1, maxPixels: 2048 });
+    if (vlm.architecture.fixed !== undefined) {
+      expect(open).toThrow(/reads every picture as \d+ by \d+ pixels; leave --max-pixels and --min-pixels out/);
+      return;
+    }
+    const limited = open();
+    const query = { prompt: 'what is it?', image: images[0] };
+    const count = (of: Vlm): number => of.layout(query).pictures[0]!.count;
+    expect(count(limited)).toBeLessThan(count(vlm));
+    expect((await unedited(limited).generate([query], { maxNewTokens: 2 }))[0]!.tokenIds).toHaveLength(2);
+    await limited.release();
+  });
+
   test('both pictures of a prompt have maps', async () => {
     const batch = await vlm.batch([vlm.layout({ prompt: both })]);
     const { values } = await visualAttribution(vlm, batch, { layer: 1, draws: 2, random: new Random(1) });

@@ -6,7 +6,7 @@ import { editorOption } from '../editor-option.ts';
 import { defineCommand } from '../frame/command.ts';
 import type { CommandContext } from '../frame/context.ts';
 import { choice, file, flag, integer, outFile, repeatable, text } from '../frame/values.ts';
-import { announceMemory, modelOptions } from '../model-options.ts';
+import { announceMemory, modelOptions, openingOf } from '../model-options.ts';
 import { questionOptions, readQuestion } from '../question.ts';
 import { settings, toSettings } from '../settings.ts';
 
@@ -70,12 +70,12 @@ ft-l, ft-v and m-ore need no training. vead comes with weights for the built-in 
     ]);
     const editor = await findEditor(reference);
     const { id } = editor;
-    const vlm = loadModel(model, { dtype: given.dtype, maxMemory: given.maxMemory });
+    const vlm = loadModel(model, openingOf(given));
     announceMemory(vlm, context);
     const path = given.weights ?? (editor.trained ? shippedWeights(model, id, given.for) : undefined);
     const weights = weightsFor(vlm, editor, path);
     const pictures = (paths: readonly string[]) => Promise.all(paths.map((path) => decodeImage(path)));
-    const { asked, messages, words } = await readQuestion(vlm, given);
+    const { asked, messages, words } = await readQuestion(vlm, given, context);
     const request = { ...asked, target };
     const prompt = textOf(asked.prompt);
     if (imagesOf(asked).length === 0) throw new Error('an edit is about a picture; give --image FILE');

@@ -3,7 +3,7 @@
 import { defineCommand } from '../frame/command.ts';
 import { integer, number, seed, text } from '../frame/values.ts';
 import { editOptions, readGivenEdits } from '../given-edits.ts';
-import { announceMemory, modelOptions } from '../model-options.ts';
+import { announceMemory, modelOptions, openingOf } from '../model-options.ts';
 import { questionOptions, readQuestion } from '../question.ts';
 
 export const command = defineCommand({
@@ -31,10 +31,7 @@ export const command = defineCommand({
     'generate --model mini-llava --image scene.png --prompt "What is at the top left? The answer is:" --edit cat.safetensors',
     'generate --model mini-llava --image scene.png --prompt "What is at the top left? The answer is:" --edits corrections',
   ],
-  async run(
-    { model, edit, edits: ledgers, editor, maxNewTokens, temperature, topP, seed, dtype, maxMemory, ...question },
-    context,
-  ) {
+  async run({ model, edit, edits: ledgers, editor, maxNewTokens, temperature, topP, seed, ...question }, context) {
     const [{ loadModel }, { stopAt }, { editedModel }, { Random }, { warnOfWords }] = await Promise.all([
       import('../../../src/models/load.ts'),
       import('../../../src/models/chat.ts'),
@@ -43,10 +40,10 @@ export const command = defineCommand({
       import('../unknown-words.ts'),
     ]);
     const editsFor = await readGivenEdits({ edit, edits: ledgers, editor });
-    const vlm = loadModel(model, { dtype, maxMemory });
+    const vlm = loadModel(model, openingOf(question));
     const edits = editsFor(vlm);
     announceMemory(vlm, context);
-    const { asked: put, words, stop } = await readQuestion(vlm, question);
+    const { asked: put, words, stop } = await readQuestion(vlm, question, context);
     const warnings = warnOfWords(vlm.codec, { 'the prompt': words }, context);
     const asked = await editedModel(vlm, edits);
     const sampling = temperature === 0 ? {} : { temperature, topP, random: new Random(seed) };

@@ -18,7 +18,7 @@ export const command = defineCommand({
     'trace --model mini-llava --image scene.png --prompt "What is at the top left?" --out trace.safetensors',
     'trace --model mini-llava --prompt "Hello" --sites "layers.*.attn.out,logits" --out trace.safetensors',
   ],
-  async run({ model, sites, out, dtype, maxMemory, ...question }, context) {
+  async run({ model, sites, out, dtype, maxMemory, maxPixels, minPixels, ...question }, context) {
     const [{ loadModel }, { textOf }, { trace }, { writeSafetensors }, { modelId }] = await Promise.all([
       import('../../../src/models/load.ts'),
       import('../../../src/input/segments.ts'),
@@ -30,9 +30,9 @@ export const command = defineCommand({
       .split(',')
       .map((one) => one.trim())
       .filter(Boolean);
-    const vlm = loadModel(model, { dtype, maxMemory });
+    const vlm = loadModel(model, { dtype, maxMemory, maxPixels, minPixels });
     announceMemory(vlm, context);
-    const { asked } = await readQuestion(vlm, question);
+    const { asked } = await readQuestion(vlm, question, context);
     const prompt = textOf(asked.prompt);
     const { activations, tokenIds, spans } = await trace(vlm, asked, patterns);
     const id = modelId(vlm);

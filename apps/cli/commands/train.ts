@@ -4,7 +4,7 @@ import { editorOption } from '../editor-option.ts';
 import { defineCommand } from '../frame/command.ts';
 import type { CommandContext } from '../frame/context.ts';
 import { file, flag, folder, integer, number, outFolder, seed, text, type Value } from '../frame/values.ts';
-import { announceMemory, type ModelOptions, modelOptions } from '../model-options.ts';
+import { announceMemory, type ModelOptions, modelOptions, openingOf } from '../model-options.ts';
 import { protocol } from '../protocol.ts';
 import { settings, toSettings } from '../settings.ts';
 import { stoppable } from '../stoppable.ts';
@@ -51,7 +51,24 @@ ft-l and ft-v need no training. For mini-llava and the 12,000 questions of the m
     'train vead --model mini-llava --data vqa_train.json --images images --layer 3 --set lossDown=false --out runs/no-down',
   ],
   async run(
-    { editor: given, model, data, images, out, lr, set, protocol: how, limit, threads, resume, dtype, maxMemory, ...rest },
+    {
+      editor: given,
+      model,
+      data,
+      images,
+      out,
+      lr,
+      set,
+      protocol: how,
+      limit,
+      threads,
+      resume,
+      dtype,
+      maxMemory,
+      maxPixels,
+      minPixels,
+      ...rest
+    },
     context,
   ) {
     const [{ findEditor }, { trainEditor }, { sizesOf, withRecipe }] = await Promise.all([
@@ -62,7 +79,9 @@ ft-l and ft-v need no training. For mini-llava and the 12,000 questions of the m
     const editor = await findEditor(given);
     const { id } = editor;
     const layer =
-      rest.layer === 'auto' ? await plannedLayer({ model, data, images, limit, dtype, maxMemory }, context) : rest.layer;
+      rest.layer === 'auto'
+        ? await plannedLayer({ model, data, images, limit, dtype, maxMemory, maxPixels, minPixels }, context)
+        : rest.layer;
     let bar: ReturnType<typeof context.progress> | undefined;
     const trained = await stoppable(context, 'Run the same command with --resume to go on.', () =>
       trainEditor(
@@ -72,7 +91,7 @@ ft-l and ft-v need no training. For mini-llava and the 12,000 questions of the m
           data,
           images,
           limit,
-          opening: { dtype, maxMemory },
+          opening: { dtype, maxMemory, maxPixels, minPixels },
           onOpen: (vlm) => announceMemory(vlm, context),
         },
         {
@@ -111,7 +130,7 @@ async function plannedLayer(
     import('../../../src/models/load.ts'),
     import('./attribute/plan.ts'),
   ]);
-  const vlm = loadModel(given.model, { dtype: given.dtype, maxMemory: given.maxMemory });
+  const vlm = loadModel(given.model, openingOf(given));
   const plan = await planFrom(vlm, given.data, given.images, Math.min(planRecords, given.limit ?? planRecords), context);
   await vlm.release();
   context.log(`Planned layer: ${plan.layer}, from ${plan.evidence.pairs} pairs of pictures with different answers.`);

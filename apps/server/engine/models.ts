@@ -53,9 +53,12 @@ export class Models {
     readonly options: EngineOptions,
     behind: (engine: Engine) => Engine,
   ) {
-    const { models, weights, threads, dtype, maxMemory } = options;
+    const { models, weights, threads, dtype, maxMemory, minPixels, maxPixels } = options;
     for (const given of models) {
-      const vlm = loadModel(given, { dtype, maxMemory, behind, ...(threads === undefined ? {} : { threads }) });
+      const vlm = loadModel(given, {
+        ...{ dtype, maxMemory, minPixels, maxPixels, behind },
+        ...(threads === undefined ? {} : { threads }),
+      });
       if (this.#vlms.has(vlm.name)) throw new Error(`two models are called ${vlm.name}; serve one of them, or rename its folder`);
       this.#vlms.set(vlm.name, vlm);
       this.#given.set(vlm.name, given);

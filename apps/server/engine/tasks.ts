@@ -14,6 +14,8 @@ export interface EngineOptions {
   readonly threads?: number | undefined;
   readonly dtype?: WeightType | undefined;
   readonly maxMemory?: number | undefined;
+  readonly minPixels?: number | undefined;
+  readonly maxPixels?: number | undefined;
 }
 
 export interface EditFile {

@@ -71,6 +71,32 @@ export interface ImageSettings {
   readonly settings: Json;
   /** of the transformers that wrote the folder, as far as processors differ */
   readonly version: 4 | 5;
+  /** limits that take the place of the settings' */
+  readonly limits?: PixelLimits | undefined;
+}
+
+/** How many pixels a picture may have for the image encoder, where its processor scales by such limits; tiles together, without the whole picture beside them. */
+export interface PixelLimits {
+  readonly minPixels?: number | undefined;
+  readonly maxPixels?: number | undefined;
+}
+
+/**
+ * Limits that were given, of a processor that takes them.
+ * @param least pixels of the smallest picture that it makes @param lower whether it has a lower limit
+ * @throws Error when they cannot be held
+ */
+export function limitsOf({ name, limits = {} }: ImageSettings, least: number, lower: boolean): PixelLimits {
+  const { minPixels: min, maxPixels: max } = limits;
+  if (min !== undefined && !lower)
+    throw new Error(`${name}: this processor has no lower limit of pixels; leave --min-pixels out`);
+  if (max !== undefined && max < least)
+    throw new Error(
+      `${name}: --max-pixels is ${max}, but the smallest picture that the model reads has ${least} pixels; give at least ${least}`,
+    );
+  if (min !== undefined && max !== undefined && min > max)
+    throw new Error(`--min-pixels is ${min} and --max-pixels is ${max}; give a lower --min-pixels, or a higher --max-pixels`);
+  return limits;
 }
 
 /** Who resizes: the processor's name says it, or else the version, which changed it. */
@@ -81,19 +107,20 @@ export function resizerOf(processor: string, version: 4 | 5): Resizer {
 
 /**
  * The settings of a folder's image processor. As in transformers, those inside processor_config.json come first.
+ * @param limits that take the place of the settings'
  */
-export function readImageSettings(dir: string): ImageSettings {
+export function readImageSettings(dir: string, limits?: PixelLimits): ImageSettings {
   const [nested, path, config] = ['processor_config.json', 'preprocessor_config.json', 'config.json'].map((name) =>
     join(dir, name),
   ) as [string, string, string];
   if (existsSync(nested)) {
     const { image_processor: settings } = parseConfig(nested, processorConfig, readJson(nested));
-    if (settings != null) return { name: `${nested} (image_processor)`, settings: withoutNulls(settings), version: 5 };
+    if (settings != null) return { name: `${nested} (image_processor)`, settings: withoutNulls(settings), version: 5, limits };
   }
   if (existsSync(path)) {
     const { transformers_version: version } = existsSync(config) ? parseConfig(config, versionConfig, readJson(config)) : {};
     const major = Number.parseInt(version ?? '4', 10);
-    return { name: path, settings: withoutNulls(readJson(path)), version: major >= 5 ? 5 : 4 };
+    return { name: path, settings: withoutNulls(readJson(path)), version: major >= 5 ? 5 : 4, limits };
   }
   throw new Error(
     `${dir} says nothing about pictures: it has neither preprocessor_config.json nor a processor_config.json with image_processor; copy that file from the place where the model was published`,

@@ -9,7 +9,7 @@ import { exactly, flag, parseConfig, positive, count as wholeNumber } from '../.
 import type { Json } from '../../files/json.ts';
 import type { Tensor } from '../../graph/dtype.ts';
 import type { Region, RgbImage, View } from '../segments.ts';
-import { edge, type ImageSettings, resizerOf, rgb } from './config.ts';
+import { edge, type ImageSettings, limitsOf, resizerOf, rgb } from './config.ts';
 import { onWhite } from './decode.ts';
 import { anyRes, type Size, smartSize, smolTiles, tiledCanvas } from './grids.ts';
 import { packed, packedAlone } from './packing.ts';
@@ -125,13 +125,11 @@ const qwenSettings = z.preprocess(
 
 /**
  * Qwen2.5-VL and Qwen3-VL: [rows columns, 3 frames patch²].
- * @param limits of the picture's area that take the place of the settings'
  * @param reads what the image encoder reads
  * @throws Error when the settings are for an image encoder that reads other patches
  */
 export function qwenProcessor(
   given: ImageSettings,
-  limits: { minPixels?: number; maxPixels?: number } = {},
   reads: { patch_size?: number; merge_size?: number; temporal_patch_size?: number } = {},
 ): PictureProcessor {
   const config = parseConfig(given.name, qwenSettings, given.settings);
@@ -141,7 +139,9 @@ export function qwenProcessor(
       throw new Error(
         `${given.name}: ${field} is ${config[field]}, but the image encoder of config.json reads ${reads[field]}; use the processor's file that was published with this model`,
       );
-  const { minPixels = size.shortest_edge, maxPixels = size.longest_edge } = limits;
+  const limits = limitsOf(given, (patch * merge) ** 2, true);
+  const { minPixels = Math.min(size.shortest_edge, limits.maxPixels ?? size.shortest_edge) } = limits;
+  const { maxPixels = Math.max(size.longest_edge, minPixels) } = limits;
   const settings = pixelSettings(config);
   return {
     process(image) {
@@ -178,13 +178,23 @@ export function smolVlmProcessor(given: ImageSettings, side: number, size?: numb
   const config = parseConfig(given.name, smolSettings, given.settings);
   const [longest, tile] = [config.size.longest_edge, config.max_image_size.longest_edge];
   checkTile(given, tile, size ?? tile);
+  const { maxPixels = Number.POSITIVE_INFINITY } = limitsOf(given, tile ** 2, false);
   // transformers takes Pillow for its Lanczos filter, which torchvision has since 0.27 only.
   const settings = pixelSettings(config, 'pillow');
+  /** The longest side, some tiles shorter where the picture would have more pixels than it may. */
+  const sideWithin = (shape: Size): number => {
+    for (let side = longest; ; side = (Math.ceil(side / tile) - 1) * tile) {
+      const { cut } = smolTiles(shape, side, tile);
+      if (cut[0] * cut[1] <= maxPixels || side <= tile) return side;
+    }
+  };
   return {
     process(image) {
-      const { tiles, cut } = smolTiles([image.height, image.width], longest, tile);
+      const shape: Size = [image.height, image.width];
+      const within = sideWithin(shape);
+      const { tiles, cut } = smolTiles(shape, within, tile);
       return {
-        pixels: () => ({ pixels: pixelValues(smolVlmTiles(onWhite(image), longest, tile, settings), settings.values) }),
+        pixels: () => ({ pixels: pixelValues(smolVlmTiles(onWhite(image), within, tile, settings), settings.values) }),
         ...seenBy(tileViews(image, tiles, side), (tiles[0] * tiles[1] + 1) * side ** 2),
         grid: tiles,
         size: cut,
@@ -208,7 +218,9 @@ export function internVlProcessor(given: ImageSettings, side: number, size?: num
   const tile = config.size.height;
   checkTile(given, tile, size ?? tile);
   // Tiles are always made: the processor around this one says so, whatever `crop_to_patches` is in the file (`processing_internvl.py`).
-  const { min_patches: least, max_patches: most } = config;
+  const { minPixels, maxPixels } = limitsOf(given, tile ** 2, true);
+  const most = maxPixels === undefined ? config.max_patches : Math.min(64, Math.floor(maxPixels / tile ** 2));
+  const least = Math.min(most, minPixels === undefined ? config.min_patches : Math.ceil(minPixels / tile ** 2));
   const settings = pixelSettings(config);
   return {
     process(image) {
@@ -273,12 +285,14 @@ export function oneVisionProcessor(given: ImageSettings, side: number, most: num
   const config = parseConfig(given.name, oneVisionSettings, given.settings);
   const tile = config.size.height;
   checkTile(given, tile, size ?? tile);
-  const resolutions = config.image_grid_pinpoints;
-  for (const size of resolutions)
+  for (const size of config.image_grid_pinpoints)
     if (size.some((length) => length % tile !== 0))
       throw new Error(
         `${given.name}: image_grid_pinpoints has ${size.join(' x ')}, which is not a number of tiles of ${tile} pixels`,
       );
+  const areaOf = ([height, width]: Size): number => height * width;
+  const { maxPixels = Number.POSITIVE_INFINITY } = limitsOf(given, Math.min(...config.image_grid_pinpoints.map(areaOf)), false);
+  const resolutions = config.image_grid_pinpoints.filter((size) => areaOf(size) <= maxPixels);
   const settings = pixelSettings(config);
   return {
     process(image, together = 1) {
@@ -318,7 +332,7 @@ export function oneVisionProcessor(given: ImageSettings, side: number, most: num
           count,
         ),
         grid: tiles,
-        size: resolution,
+        size: fit.size,
       };
     },
   };

@@ -55,9 +55,9 @@ export const command = defineCommand({
     ...modelOptions,
   },
   examples: ['attribute plan --model mini-llava --data vqa_test.json --images images --out plan.svg'],
-  async run({ model, data, images, limit, out, dtype, maxMemory }, context) {
+  async run({ model, data, images, limit, out, dtype, maxMemory, maxPixels, minPixels }, context) {
     const { loadModel } = await import('../../../../src/models/load.ts');
-    const vlm = loadModel(model, { dtype, maxMemory });
+    const vlm = loadModel(model, { dtype, maxMemory, maxPixels, minPixels });
     announceMemory(vlm, context);
     const plan = await planFrom(vlm, data, images, limit, context);
     await vlm.release();

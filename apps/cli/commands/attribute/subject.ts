@@ -5,7 +5,7 @@ import type { Vlm } from '../../../../src/models/vlm.ts';
 import type { CommandContext } from '../../frame/context.ts';
 import { integer, type ParsedValues } from '../../frame/values.ts';
 import { editOptions, readGivenEdits } from '../../given-edits.ts';
-import { announceMemory, modelOptions } from '../../model-options.ts';
+import { announceMemory, modelOptions, openingOf } from '../../model-options.ts';
 import { questionOptions, readQuestion } from '../../question.ts';
 import { key, model } from './values.ts';
 
@@ -29,7 +29,7 @@ export interface OpenModel {
 
 /** @throws Error when the edits act where attribution does not look */
 export async function openModel(
-  { model, edit, edits: ledgers, editor, dtype, maxMemory }: Given,
+  { model, edit, edits: ledgers, editor, ...given }: Given,
   context: CommandContext,
 ): Promise<OpenModel> {
   const [{ loadModel }, { keyTokenId }, { editedModel }] = await Promise.all([
@@ -38,7 +38,7 @@ export async function openModel(
     import('../../../../src/editors/apply.ts'),
   ]);
   const editsFor = await readGivenEdits({ edit, edits: ledgers, editor });
-  const vlm = loadModel(model, { dtype, maxMemory });
+  const vlm = loadModel(model, openingOf(given));
   const edits = editsFor(vlm);
   announceMemory(vlm, context);
   const edited = await editedModel(vlm, edits);
@@ -75,7 +75,7 @@ export async function openSubject(given: Given, context: CommandContext): Promis
     import('../../unknown-words.ts'),
   ]);
   const model = await openModel(given, context);
-  const { asked, words } = await readQuestion(model.vlm, given);
+  const { asked, words } = await readQuestion(model.vlm, given, context);
   const warnings = warnOfWords(model.vlm.codec, { 'the prompt': words }, context);
   const looked = await model.look(asked, given.token, given.key);
   return { ...looked, prompt: textOf(asked.prompt), images: imagesOf(asked), warnings };

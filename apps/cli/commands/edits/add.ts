@@ -14,7 +14,7 @@ import {
   measureOption,
   scopeLegend,
 } from '../../ledger.ts';
-import { announceMemory, modelOptions } from '../../model-options.ts';
+import { announceMemory, modelOptions, openingOf } from '../../model-options.ts';
 import { settings, toSettings } from '../../settings.ts';
 
 export const command = defineCommand({
@@ -61,7 +61,7 @@ Then its scope card is measured, and those of the set's other edits again. Quest
       import('../../../../src/ledger/ledger.ts'),
       import('../../../../src/ledger/scope.ts'),
     ]);
-    const vlm = loadModel(model, { dtype: given.dtype, maxMemory: given.maxMemory });
+    const vlm = loadModel(model, openingOf(given));
     announceMemory(vlm, context);
     const { maker, editor, corrections } = await whatToAdd(vlm, model, given);
     const ledger = openLedger(reference, 'make');

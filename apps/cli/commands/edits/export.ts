@@ -44,7 +44,7 @@ merged: the whole model with the changes in its weights, which this program and 
       throw new Error(
         `edits of ${editor.id} act beside the model's weights, so they cannot be written into weights; \`visedit serve\` and \`visedit generate --edits\` answer with them`,
       );
-    const vlm = await openModel(first, { model, dtype: undefined, maxMemory: undefined }, context);
+    const vlm = await openModel(first, { model }, context);
     const edits = stored.map(({ id }) => ledger.read(id));
     editor.with(vlm, edits.slice(0, 1));
     const changes = await editor.changes(vlm, edits);
