@@ -116,9 +116,9 @@ describe.skipIf(!existsSync(modern))('processors from their folders', () => {
         const image = blank(width, height);
         const [limited, usual] = [of({ maxPixels }).process(image), processors[family]!(settings).process(image)];
         // Qwen's sides are never shorter than one token, and small pictures are rounded up, as in the reference.
-        const [height, across] = limited.size;
-        const rounded = family === 'qwen3_vl' ? 16 * (height + across) : 0;
-        expect(height * across).toBeLessThanOrEqual(maxPixels + rounded);
+        const [down, across] = limited.size;
+        const rounded = family === 'qwen3_vl' ? 16 * (down + across) : 0;
+        expect(down * across).toBeLessThanOrEqual(maxPixels + rounded);
         if (usual.size[0] * usual.size[1] <= maxPixels && family === 'smolvlm') expect(limited.size).toEqual(usual.size);
         expect(limited.pixels().pixels!.shape.slice(-1)).toEqual(usual.pixels().pixels!.shape.slice(-1));
       }),
