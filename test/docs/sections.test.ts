@@ -32,8 +32,10 @@ const read = (path: string): string => readFileSync(join(root, 'docs', path), 'u
 test('every editor has a page with its record and its settings, and every page an editor', () => {
   const pages = markdownFiles(join(root, 'docs', 'editors')).filter((path) => path !== 'README.md');
   expect(pages).toEqual(editorIds.map((id) => `${id}.md`).sort());
-  for (const id of editorIds)
+  for (const id of editorIds) {
     for (const kind of ['EDITOR', 'SETTINGS']) expect(read(`editors/${id}.md`)).toContain(`<!-- ${kind} ${id} -->`);
+    expect(read(`editors/${id}.md`)).toContain('\n## Published and here\n');
+  }
 });
 
 test('every family of models has a page with its sizes', () => {
