@@ -25,7 +25,6 @@ import {
   sqrt,
   square,
   sub,
-  subDim,
   sum,
   type Tensor,
   topological,
@@ -132,7 +131,7 @@ const keysOf = (tensors: Edit['tensors'], name: string, rank: number): Float32Ar
 
 /**
  * One step on every matrix: `b` after it, the gradient's `norm`, and the `key` z [r]. Inputs beside those of `tailLogits`: a, b and p of each matrix, the
- * rate, and `own` [b, 1, l − prefix], which averages over the target's own tokens.
+ * rate, and `own` [b, 1, words], which averages over the target's own tokens.
  */
 function stepGraph(
   vlm: Vlm,
@@ -142,7 +141,6 @@ function stepGraph(
   rank: number,
   scale: number,
 ): Record<string, Node> {
-  const own = input('own', ['b', 1, subDim('l', prefix)]);
   const sides = matrices.map(({ name, shape }) => {
     const [out, width] = shape as [number, number];
     return {
@@ -154,21 +152,22 @@ function stepGraph(
   });
   const changes = new Map(sides.map(({ name, a, b }) => [name, { left: mul(b, scale), right: a }]));
   const loss = targetLoss(tailLogits(vlm, from, prefix, new Weights(new Map(), changes)));
-  const read = topological([loss]).filter(({ op }) => op.name === 'matmul');
+  // The picture and the words pass a layer apart; the target is among the words.
+  const products = topological([loss]).filter(({ op }) => op.name === 'matmul');
+  const words = sides.map(({ a }) => products.find(({ inputs, shape }) => inputs[1] === a && shape[1] !== prefix)!);
+  const own = input('own', ['b', 1, words[0]!.dim(1)]);
   const gradients = gradient(
     loss,
     sides.map(({ b }) => b),
   );
   return Object.fromEntries([
     ['loss', loss] as const,
-    ...sides.flatMap(({ name, a, b, p }, i) => {
-      // The picture and the words pass a layer apart; the target is among the words.
-      const words = read.find(({ inputs, shape }) => inputs[1] === a && shape[1] !== prefix)!;
+    ...sides.flatMap(({ name, b, p }, i) => {
       const g = gradients[i]!;
       return [
         [`b:${name}`, sub(b, mul(matmul(g, p), input('rate', [])))] as const,
         [`norm:${name}`, sqrt(sum(square(g)))] as const,
-        [`key:${name}`, matmul(own, words)] as const,
+        [`key:${name}`, matmul(own, words[i]!)] as const,
       ];
     }),
   ]);

@@ -82,6 +82,19 @@ describe.each(writing)('%s', (id) => {
   });
 });
 
+test("names of modules are those of transformers' classes", () => {
+  const names = {
+    'language_model.model.layers.0.mlp.down_proj.weight': 'model.language_model.layers.0.mlp.down_proj',
+    'language_model.model.decoder.layers.0.fc2.weight': 'language_model.model.decoder.layers.0.fc2',
+    'multi_modal_projector.linear_1.bias': 'model.multi_modal_projector.linear_1',
+    'model.layers.0.mlp.up_proj.weight': 'model.language_model.layers.0.mlp.up_proj',
+    'visual.merger.mlp.0.weight': 'model.visual.merger.mlp.0',
+    'model.language_model.layers.0.mlp.up_proj.weight': 'model.language_model.layers.0.mlp.up_proj',
+    'model.text_model.layers.0.mlp.up_proj.weight': 'model.text_model.layers.0.mlp.up_proj',
+  };
+  expect(Object.fromEntries(Object.keys(names).map((name) => [name, moduleOf(name)]))).toEqual(names);
+});
+
 test('weights that transformers has no class for are refused with what to do', async () => {
   expect(() => moduleOf('llama_model.model.layers.0.mlp.down_proj.weight')).toThrow('export merged weights instead');
   const { dtype, shape, data } = { dtype: 'float32' as const, shape: [2], data: new Float32Array(2) };

@@ -173,6 +173,7 @@ describe.skipIf(!existsSync(modern)).each([...tiled, 'tiny-qwen2_5_vl', 'tiny-qw
   const editors = [
     'vead',
     'live-edit',
+    'm-ore',
     'mend',
     'ke',
     ...(name === 'tiny-smolvlm' ? ['serac'] : []),

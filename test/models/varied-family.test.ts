@@ -216,7 +216,7 @@ describe.each(['causal', 'sighted'] as const)('%s', (kind) => {
   });
 
   // SERAC answers edited questions by a model of its own, whose decoder is always the same.
-  const editors = ['vead', 'mend', 'ke', 'lte', 'tp', 'ike', 'ft-l', 'ft-v', ...(kind === 'causal' ? ['serac'] : [])];
+  const editors = ['vead', 'mend', 'm-ore', 'ke', 'lte', 'tp', 'ike', 'ft-l', 'ft-v', ...(kind === 'causal' ? ['serac'] : [])];
   test.each(editors)('%s trains, edits and is evaluated', async (id) => {
     const editor = await editorNamed(id);
     const settings: Record<string, Record<string, number | boolean | number[]>> = {

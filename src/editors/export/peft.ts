@@ -15,7 +15,8 @@ import { type Factored, joined, type WeightChange, type WeightChanges, wholeChan
 const modules: readonly (readonly [pattern: RegExp, replacement: string])[] = [
   [/^language_model\.model\.decoder\./, 'language_model.model.decoder.'],
   [/^language_model\.model\./, 'model.language_model.'],
-  [/^(multi_modal_projector|connector)\./, 'model.$1.'],
+  [/^model\.layers\./, 'model.language_model.layers.'],
+  [/^(multi_modal_projector|connector|visual)\./, 'model.$1.'],
   [/^(language_projection\.)/, '$1'],
   [/^(qformer\.)/, '$1'],
   [/^(model\.language_model\.|model\.multi_modal_projector\.|model\.visual\.|model\.connector\.|model\.text_model\.)/, '$1'],
