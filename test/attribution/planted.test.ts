@@ -89,6 +89,23 @@ describe.each([
     });
   });
 
+  test('hiding the patches that the map names takes the answer away at once, and showing them is enough', async () => {
+    const subject = await subjectOf(markedCell());
+    const options = { methods: 'norm,attention', hide: 'grey,blur,states', steps: 4 };
+    const found = await toolNamed('check').run(subject, options, { against: { image: marked(width, height) } });
+    const areas = Object.fromEntries(found.matrix!.rows.map((row, i) => [row, found.matrix!.values[i]!]));
+    for (const way of ['grey', 'states'])
+      for (const method of ['norm', 'attention']) {
+        const [deletion, insertion] = areas[`${way}: ${method}`]!;
+        expect(deletion).toBeCloseTo(1 / 8, 2);
+        expect(insertion).toBeCloseTo(7 / 8, 2);
+      }
+    expect(() => toolNamed('check').options.parse({ steps: 1 })).toThrow();
+    await expect(toolNamed('check').run(subject, { ...options, methods: 'best' }, {})).rejects.toThrow(
+      /'best' is not one of: norm, /,
+    );
+  });
+
   test('the head and the attention that read it are named', async () => {
     const subject = await subjectOf(markedCell());
     const looked = await toolNamed('attention').run(subject, { layers: 'all', each: false }, {});
