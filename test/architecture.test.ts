@@ -24,7 +24,7 @@ const layers = [
   ['lab/pretraining'],
   ['lab/conformance', 'lab/reproduce', 'lab/contract.ts'],
   ['lab/index.ts'],
-  ['apps/server'],
+  ['apps/server', 'apps/queue'],
   ['apps/cli'],
 ];
 
@@ -42,7 +42,7 @@ function importsOf(path: string): string[] {
 }
 
 const nameOf = (path: string) => relative(root, path).split(sep).join('/');
-const sources = ['src', 'lab', 'apps/server', 'apps/cli']
+const sources = ['src', 'lab', 'apps/server', 'apps/queue', 'apps/cli']
   .flatMap((folder) => files(join(root, folder)))
   .map((path) => ({ path, name: nameOf(path), imports: importsOf(path) }));
 const roomOf = (name: string) => name.split('/').slice(0, 2).join('/');

@@ -4,6 +4,7 @@ import type { DatasetKind } from '../../src/input/records.ts';
 import type { ReproduceOptions } from './commands/reproduce.ts';
 import type { CommandResult } from './frame/command.ts';
 import type { CommandContext } from './frame/context.ts';
+import { handsOf } from './queue-option.ts';
 import { stoppable } from './stoppable.ts';
 
 export const tableNames = ['table1', 'table2', 'table3', 'table4', 'table5'] as const;
@@ -66,6 +67,7 @@ export async function reproduceTable(what: TableName, given: ReproduceOptions, c
     limit: given.limit ?? sizes.limit,
     trainLimit: given.trainLimit ?? sizes.trainLimit,
     jobs,
+    hands: await handsOf(given.queue, context),
     threads,
     dtype,
     redo,

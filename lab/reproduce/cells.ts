@@ -15,7 +15,7 @@ import { findShippedWeights } from '../../src/editors/shipped.ts';
 import { noCosts } from '../../src/evaluation/costs.ts';
 import { type Job, protocolOf } from '../../src/evaluation/job.ts';
 import { differences, fileId, type Manifest, manifestFile, versions } from '../../src/evaluation/manifest.ts';
-import { type RunOptions, runEvaluation } from '../../src/evaluation/runner.ts';
+import { type Hands, type RunOptions, runEvaluation } from '../../src/evaluation/runner.ts';
 import { runSequential, sequentialFolder } from '../../src/evaluation/sequential.ts';
 import { readResults } from '../../src/evaluation/store.ts';
 import { trainEditor } from '../../src/evaluation/training.ts';
@@ -69,6 +69,8 @@ export interface CellsOptions {
   /** records trained on: the first so many; all when absent */
   readonly trainLimit?: number | undefined;
   readonly jobs?: number | undefined;
+  /** evaluates records in the place of this machine */
+  readonly hands?: Hands | undefined;
   readonly threads?: number | undefined;
   readonly dtype?: WeightType | undefined;
   /** how editors are set; `tuned` when absent */
@@ -238,7 +240,7 @@ function isFinished(
 
 async function work(plan: Planned, options: CellsOptions, progress: WorkProgress): Promise<void> {
   const { identity, request, place, shipped, settings, perEdit } = plan;
-  const { out, data, jobs, threads, signal, command, limit, dtype } = options;
+  const { out, data, jobs, hands, threads, signal, command, limit, dtype } = options;
   const home = join(out, workFolder);
   const name = place.replaceAll('/', '_');
   const training =
@@ -265,6 +267,7 @@ async function work(plan: Planned, options: CellsOptions, progress: WorkProgress
     out: evaluating,
     resume: existsSync(join(evaluating, manifestFile)),
     jobs,
+    hands,
     threads,
     command,
     signal,

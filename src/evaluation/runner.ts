@@ -12,13 +12,26 @@ import { evaluateBatch } from './asking.ts';
 import { addCosts, type Costs, noCosts } from './costs.ts';
 import { closeJob, type Job, type JobIdentity, type OpenJob, openJob } from './job.ts';
 import { type Manifest, ManifestKeeper } from './manifest.ts';
-import { type Evaluation, summarize } from './metrics.ts';
+import { type Evaluation, type RecordResult, summarize } from './metrics.ts';
 import { Appender, gather, hasResults, partFile, readResults, recordsFile } from './store.ts';
-import { Worker } from './worker.ts';
+import { type Finished, Worker } from './worker.ts';
 
 export { evaluateRecords } from './asking.ts';
 
 export const summaryFile = 'summary.json';
+
+/** Work that is given away. */
+export interface HandedWork {
+  readonly job: Job;
+  readonly identity: JobIdentity;
+  readonly batches: readonly number[];
+  /** puts a batch's results on disk */
+  readonly finished: (batch: number, results: readonly RecordResult[], took: Finished) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Has batches evaluated elsewhere, in any order. @throws Error that says why some were not; Stopped when the signal asks */
+export type Hands = (work: HandedWork) => Promise<void>;
 
 export interface RunOptions {
   out: string;
@@ -26,6 +39,8 @@ export interface RunOptions {
   resume?: boolean | undefined;
   /** processes that share the work, one thread each; 1 works in this process with all threads */
   jobs?: number | undefined;
+  /** evaluates batches in the place of this process and of `jobs` */
+  hands?: Hands | undefined;
   signal?: AbortSignal | undefined;
   /** for the manifest */
   command?: string | undefined;
@@ -46,11 +61,15 @@ export interface EvaluationRun {
  * @throws Stopped when the signal asks; what was finished is kept
  */
 export async function runEvaluation(job: Job, options: RunOptions): Promise<EvaluationRun> {
-  const { out, resume = false, jobs = 1, threads, signal, command = '', onProgress, onWarn } = options;
+  const { out, resume = false, jobs = 1, hands, threads, signal, command = '', onProgress, onWarn } = options;
   if (!resume && hasResults(out))
     throw new Error(`${out} holds results already; go on with --resume, or name another folder with --out`);
   const open = await openJob(job, { threads });
-  const machine = { threads: jobs > 1 ? 1 : (threads ?? defaultThreads()), device: open.subject.vlm.engine.device.name };
+  const alone = jobs === 1 && hands === undefined;
+  const machine: { readonly threads: number; device: string } = {
+    threads: alone ? (threads ?? defaultThreads()) : 1,
+    device: open.subject.vlm.engine.device.name,
+  };
   const keeper = new ManifestKeeper(out, command, open.identity, resume, jobs, machine);
   if (keeper.mixed !== undefined) onWarn?.(keeper.mixed);
   const { batches } = open;
@@ -71,7 +90,16 @@ export async function runEvaluation(job: Job, options: RunOptions): Promise<Eval
     onProgress?.(done, total);
   };
   try {
-    if (missing.length > 0)
+    if (missing.length > 0 && hands !== undefined) {
+      const devices = new Set<string>();
+      const file = new Appender(join(out, recordsFile));
+      const finished: HandedWork['finished'] = (i, results, { costs, device }) => {
+        file.append(results);
+        machine.device = [...devices.add(device)].sort().join(' and ');
+        onBatch(i, costs);
+      };
+      await hands({ job, identity: open.identity, batches: missing, finished, signal }).finally(() => file.close());
+    } else if (missing.length > 0)
       await (jobs > 1 ? inProcesses(job, out, missing, jobs, onBatch, signal) : here(open, out, missing, onBatch, signal));
   } catch (error) {
     keeper.write(done - start, false, costs);
@@ -115,14 +143,17 @@ async function inProcesses(
   signal?: AbortSignal,
 ): Promise<void> {
   const queue = [...missing];
-  const workers = Array.from({ length: Math.min(jobs, queue.length) }, (_, n) => new Worker(job, join(out, partFile(n))));
+  const workers = Array.from(
+    { length: Math.min(jobs, queue.length) },
+    (_, n) => new Worker({ job, file: join(out, partFile(n)), threads: 1 }),
+  );
   const stop = (): void => {
     for (const worker of workers) worker.stop();
   };
   signal?.addEventListener('abort', stop);
   const work = async (worker: Worker): Promise<void> => {
     for (let i = queue.shift(); i !== undefined; i = queue.shift()) {
-      onBatch(i, await worker.run(i));
+      onBatch(i, (await worker.run(i)).costs);
     }
   };
   try {

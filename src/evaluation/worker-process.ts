@@ -1,10 +1,10 @@
 /** The program of a worker process; worker.ts starts it and talks to it. */
 
 import { evaluateBatch } from './asking.ts';
-import type { Costs } from './costs.ts';
 import { type OpenJob, openJob } from './job.ts';
+import { differences } from './manifest.ts';
 import { Appender } from './store.ts';
-import type { FromChild, Order } from './worker.ts';
+import { type Finished, type FromChild, type Order, otherJob } from './worker.ts';
 
 interface Working {
   readonly open: OpenJob;
@@ -13,18 +13,21 @@ interface Working {
 
 let working: Promise<Working> | undefined;
 
-async function begin({ job, file }: Order): Promise<Working> {
+async function begin({ job, file, threads, identity }: Order): Promise<Working> {
   // The parent has checked the records.
-  return { open: await openJob(job, { threads: 1, check: false }), file: new Appender(file) };
+  const open = await openJob(job, { threads, check: false });
+  const different = identity === undefined ? [] : differences(identity, open.identity);
+  if (different.length > 0) throw new Error(`${otherJob}:\n  ${different.join('\n  ')}`);
+  return { open, file: new Appender(file) };
 }
 
-async function evaluate(batch: number): Promise<Costs> {
+async function evaluate(batch: number): Promise<Finished> {
   if (working === undefined) throw new Error('a batch came before the order');
   const { open, file } = await working;
   const { maxNewTokens } = open.identity.protocol;
   const { results, costs } = await evaluateBatch(open.subject, open.batches[batch]!, { maxNewTokens }, open.before);
   file.append(results);
-  return costs;
+  return { costs, device: open.subject.vlm.engine.device.name };
 }
 
 const tell = (message: FromChild): void => void process.send?.(message);
@@ -36,7 +39,7 @@ process.on('message', (message: Order | number) => {
     return;
   }
   evaluate(message).then(
-    (costs) => tell({ finished: message, costs }),
+    (finished) => tell(finished),
     (error: Error) => tell({ error: error.message }),
   );
 });

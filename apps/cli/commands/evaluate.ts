@@ -5,6 +5,7 @@ import { defineCommand } from '../frame/command.ts';
 import { file, flag, folder, integer, outFolder, text } from '../frame/values.ts';
 import { modelOptions } from '../model-options.ts';
 import { protocol } from '../protocol.ts';
+import { handsOf, queueOption } from '../queue-option.ts';
 import { settings, toSettings } from '../settings.ts';
 import { stoppable } from '../stoppable.ts';
 
@@ -29,6 +30,7 @@ export const command = defineCommand({
     maxNewTokens: integer('longest free answer, in tokens', { default: 32, min: 1, max: 4096 }),
     jobs: integer('number of processes', { default: 1, min: 1, max: 256 }),
     threads: integer('number of threads, with one process (default: all cores)', { min: 1 }),
+    queue: queueOption,
     unedited: outFolder("folder for the unedited model's answers; evaluations that name the same folder ask that model once"),
     ...modelOptions,
     resume: flag('continue with the results in --out'),
@@ -40,7 +42,7 @@ export const command = defineCommand({
     'evaluate --model mini-llava --editor vead --sequential 1000 --restarts --moments 10 --data vqa_test.json --images images --out runs/lifelong',
     'evaluate --model mini-llava --editor ft-l --sequential 100 --data vqa_test.json --images images --out runs/sequential',
   ],
-  async run({ out, jobs, threads, sequential, restarts, moments, set, resume, maxMemory, ...rest }, context) {
+  async run({ out, jobs, queue, threads, sequential, restarts, moments, set, resume, maxMemory, ...rest }, context) {
     const [{ recipeOf, sizesOf }, { findEditor }] = await Promise.all([
       import('../../../lab/recipes.ts'),
       import('../../../src/editors/outside.ts'),
@@ -48,8 +50,8 @@ export const command = defineCommand({
     const { id } = await findEditor(rest.editor);
     const ofEdits = { ...recipeOf(sizesOf(rest.model), id, rest.protocol).edit, ...toSettings(set) };
     const job = { ...rest, settings: ofEdits, maxMemory: maxMemory === undefined ? undefined : maxMemory / jobs };
-    if (sequential !== undefined && jobs > 1)
-      throw new Error('--sequential works in one process, since all edits are in one model; leave out --jobs');
+    if (sequential !== undefined && (jobs > 1 || queue !== undefined))
+      throw new Error('--sequential works in one process, since all edits are in one model; leave out --jobs and --queue');
     if (sequential === undefined && (restarts || moments !== undefined))
       throw new Error(`${restarts ? '--restarts' : '--moments'} is about edits that stay in the model; give --sequential N too`);
     let bar: ReturnType<typeof context.progress> | undefined;
@@ -82,7 +84,9 @@ export const command = defineCommand({
         text: `${context.table(tables.sequentialRows(points))}\n\nWith so many edits in the model, over all records asked. Results in ${out}.`,
       };
     }
-    const { evaluation, manifest } = await stoppable(context, goesOn, () => runEvaluation(job, { ...options, jobs }));
+    const { evaluation, manifest } = await stoppable(context, goesOn, async () =>
+      runEvaluation(job, { ...options, jobs, hands: await handsOf(queue, context) }),
+    );
     bar?.finish();
     const costs = perEdit(manifest.costs);
     return {

@@ -22,5 +22,6 @@ export const commands: Record<string, CommandEntry> = {
   quantize: entry('write a model rounded to 4 or 8 bits', () => import('./quantize.ts')),
   studio: entry('open the web app: ask, see why, correct, compare', () => import('./studio.ts')),
   serve: entry('serve models and edits over HTTP, for OpenAI clients', () => import('./serve.ts')),
+  worker: entry('evaluate records that other machines hand out', () => import('./worker.ts')),
   world: entry('make the mini world, a data set that needs no download', () => import('./world.ts')),
 };

@@ -17,6 +17,7 @@ import {
   text,
 } from '../frame/values.ts';
 import { protocol } from '../protocol.ts';
+import { queueOption } from '../queue-option.ts';
 import { comparePaper } from '../reproduce-compare.ts';
 import { isFigure, reproduceFigure } from '../reproduce-figure.ts';
 import { reproduceTable, tableNames } from '../reproduce-table.ts';
@@ -55,6 +56,7 @@ const values = {
   moments: integer('table5: in runs up to N edits, ask for each edit at its own moment, too (default: 10)', { min: 0 }),
   trainLimit: integer('tables: records to train on: the first N (default: all)', { min: 1 }),
   jobs: integer('number of processes', { min: 1, max: 256 }),
+  queue: queueOption,
   threads: integer('number of threads (default: all cores)', { min: 1 }),
   dtype: choice('tables: type of the model weights in memory (default: as they are stored)', weightTypes),
   protocol,
