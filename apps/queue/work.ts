@@ -4,8 +4,9 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker as Taker } from 'bullmq';
-import type { RecordResult } from '../../src/evaluation/metrics.ts';
+import { recordResult } from '../../src/evaluation/metrics.ts';
 import { otherJob, Worker } from '../../src/evaluation/worker.ts';
+import { parseJsonLines } from '../../src/files/schema.ts';
 import { type Batch, connect, type Evaluated, queueName, shownUrl } from './redis.ts';
 
 /** A batch whose worker was not heard of for so long is given to another one. */
@@ -30,9 +31,9 @@ class Bench {
     }
     try {
       const finished = await this.#worker.run(batch);
-      const lines = readFileSync(file, 'utf8').split('\n').slice(0, -1);
-      const results = lines.slice(this.#read).map((line) => JSON.parse(line) as RecordResult);
-      this.#read = lines.length;
+      const all = parseJsonLines(readFileSync(file, 'utf8'), file, recordResult);
+      const results = all.slice(this.#read);
+      this.#read = all.length;
       return { ...finished, results };
     } catch (error) {
       await this.end();
