@@ -47,3 +47,37 @@ function biasesOf(decoder: Pick<Decoder, 'sight'>, reach: Node, rows: Dim): Node
   );
   return kinds.length === 1 ? kinds[0]! : concat(kinds, 1);
 }
+
+/** What the tokens of one layer see, in words and numbers: for readers of maps, where it is not simply all that stands before them. */
+export interface LayerSight {
+  /** tokens that one sees, itself and those before it; null: all */
+  readonly window: number | null;
+  /** whether tokens of one picture see each other in both directions */
+  readonly bothDirections: boolean;
+}
+
+/** Undefined where a layer is causal: every token sees all that stands before it, and itself. */
+export function layerSight(decoder: Pick<Decoder, 'sight'>, layer: number): LayerSight | undefined {
+  const { sight } = decoder;
+  if (sight === undefined) return undefined;
+  const window = windowOf(decoder, layer);
+  if (window === Number.POSITIVE_INFINITY && !sight.wholePictures) return undefined;
+  return { window: Number.isFinite(window) ? window : null, bothDirections: sight.wholePictures };
+}
+
+/** A sentence for the reader of a map of these layers, where they are not causal. */
+export function sightNote(decoder: Pick<Decoder, 'sight'>, layers: readonly number[]): string | undefined {
+  const windows = new Map<number, number[]>();
+  for (const layer of layers) {
+    const window = windowOf(decoder, layer);
+    if (Number.isFinite(window)) windows.set(window, [...(windows.get(window) ?? []), layer]);
+  }
+  const narrow = [...windows].map(
+    ([window, of]) => `layer ${of.join(', ')} sees the last ${window} tokens only: what stands further back has the value 0`,
+  );
+  const both = decoder.sight?.wholePictures
+    ? ['the tokens of one picture see each other in both directions: a patch holds what it read of the whole picture']
+    : [];
+  const notes = [...both, ...narrow];
+  return notes.length === 0 ? undefined : `Not causal: ${notes.join('; ')}.`;
+}

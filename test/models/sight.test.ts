@@ -1,8 +1,9 @@
 /** What tokens see where that is not all that stands before them: in every part of a program, and by every way to an answer. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
+import { openCheckpoint } from '../../src/files/folder.ts';
 import { openSafetensors } from '../../src/files/safetensors.ts';
 import type { Tensor } from '../../src/graph/dtype.ts';
 import { decodeImage } from '../../src/input/image/decode.ts';
@@ -12,12 +13,14 @@ import type { Sight } from '../../src/models/architecture.ts';
 import { batchShape, columnOf, type Part, sightFeeds } from '../../src/models/batch.ts';
 import { generate } from '../../src/models/generate.ts';
 import { type LoadOptions, loadModel } from '../../src/models/load.ts';
+import { quantize } from '../../src/models/quantize.ts';
 import type { Run, Sequence } from '../../src/models/sequence.ts';
-import { biasInput, windowsOf } from '../../src/models/sight.ts';
+import { biasInput, layerSight, sightNote, windowsOf } from '../../src/models/sight.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import { devices } from '../../src/onnx/device.ts';
 import { compile, engineFor } from '../../src/runtime/node.ts';
 import { sharedDir } from '../shared.ts';
+import { temporaryFolder } from '../tiny-world.ts';
 
 /** An input of words and pictures in turn. */
 function sequenceOf(parts: readonly (readonly [words: number, picture: number])[], words: number): Sequence {
@@ -84,12 +87,16 @@ const modern = join(sharedDir, 'fixtures-modern');
 describe.skipIf(!existsSync(modern))('Gemma 3', () => {
   const folder = join(modern, 'tiny-gemma3');
   const models: Vlm[] = [];
+  const rounding = temporaryFolder();
   const opened = (options: LoadOptions = {}): Vlm => {
     const vlm = loadModel(folder, { device: 'cpu', threads: 1, ...options });
     models.push(vlm);
     return vlm;
   };
-  afterAll(() => Promise.all(models.map((vlm) => vlm.release())));
+  afterAll(async () => {
+    for (const vlm of models) await vlm.release();
+    rmSync(rounding, { recursive: true });
+  });
 
   const pictures = async (): Promise<RgbImage[]> =>
     Promise.all(['photo.jpg', 'grey.png', 'thin.png'].map((file) => decodeImage(join(modern, 'images', file))));
@@ -125,6 +132,33 @@ describe.skipIf(!existsSync(modern))('Gemma 3', () => {
     const sequences = queries.map(({ prompt, image }) => steps.layout({ prompt, image }));
     for (const [i, sequence] of sequences.entries())
       expect((await generate(steps, await steps.batch([sequence]), options))[0]).toEqual(alone[i]!.tokenIds);
+  });
+
+  test('a reader of its maps is told what its layers see', () => {
+    const { decoder } = opened();
+    expect(layerSight(decoder, 2)).toEqual({ window: null, bothDirections: true });
+    expect(layerSight(decoder, 3)).toEqual({ window: 20, bothDirections: true });
+    expect(sightNote(decoder, [0, 2, 3])).toMatch(/^Not causal: .*both directions.*; layer 0, 3 sees the last 20 tokens only/);
+    expect([layerSight({}, 0), sightNote({}, [0])]).toEqual([undefined, undefined]);
+  });
+
+  test('its head, which is the embedding, is rounded as a weight of its own; the embedding keeps its floats', async () => {
+    const out = join(rounding, 'rounded');
+    await quantize(folder, { out, dtype: 'int8' });
+    const names = openCheckpoint(out).names();
+    const head = 'language_model.lm_head.weight';
+    expect(names.filter((name) => name.startsWith(head))).toHaveLength(3);
+    expect(names).toContain('language_model.model.embed_tokens.weight');
+    const queries = (await asked()).slice(0, 2);
+    const [floats, stored, atLoad] = [opened(), loadModel(out, { threads: 1 }), opened({ dtype: 'int8' })];
+    models.push(stored);
+    expect(stored.fingerprint).toBe(floats.fingerprint);
+    expect(atLoad.fingerprint).toBe(floats.fingerprint);
+    const probabilities = async (vlm: Vlm) =>
+      (await unedited(vlm).answerTargets(queries)).flatMap(({ logProbs }) => [...logProbs]);
+    const [exact, rounded] = [await probabilities(floats), await probabilities(stored)];
+    expect(await probabilities(atLoad)).toEqual(rounded);
+    expect(Math.max(...rounded.map((value, i) => Math.abs(value - exact[i]!)))).toBeLessThan(0.5);
   });
 
   test('masks are those of the reference', async () => {

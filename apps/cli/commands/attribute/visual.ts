@@ -63,6 +63,7 @@ export const command = defineCommand({
       tokens,
       { nextToken },
       { visualPlaces },
+      { layerSight, sightNote },
       { Random },
     ] = await Promise.all([
       import('../../../../src/attribution/visual-attribution.ts'),
@@ -70,6 +71,7 @@ export const command = defineCommand({
       import('../../../../src/attribution/key-token.ts'),
       import('../../../../src/attribution/next-token.ts'),
       import('../../../../src/models/sequence.ts'),
+      import('../../../../src/models/sight.ts'),
       import('../../../../src/random.ts'),
     ]);
     const { vlm, prompt, images, reading, keyId, warnings } = await openSubject(given, context);
@@ -95,7 +97,12 @@ export const command = defineCommand({
     await vlm.release();
     const patches = found.map(({ values }) => toPatches(values));
     const errors = found.map(({ errors }) => toPatches(errors));
-    const maps = found.map((map, i) => ({ ...map, patches: patches[i]![0]!.values, patchErrors: errors[i]![0]!.values }));
+    const maps = found.map((map, i) => {
+      const sees = layerSight(vlm.decoder, map.layer);
+      const [own, patchErrors] = [patches[i]![0]!.values, errors[i]![0]!.values];
+      return { ...map, patches: own, patchErrors, ...(sees === undefined ? {} : { sees }) };
+    });
+    const note = sightNote(vlm.decoder, shown);
     const pictures = images.map((image, n) => ({
       image,
       grid: patches[0]![n]!.grid,
@@ -160,6 +167,7 @@ export const command = defineCommand({
         ...(unsure.length === 0
           ? []
           : ['', `Not sure: layer ${unsure.join(', ')}. Another seed may give another map; ${advice}.`]),
+        ...(note === undefined ? [] : ['', note]),
         ...(out === undefined ? [] : ['', `Picture in ${out}.`]),
       ].join('\n'),
     };
