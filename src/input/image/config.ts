@@ -15,9 +15,10 @@ export const edge = z
   .max(2048, 'expected at most 2048 pixels');
 
 /**
- * Who resizes: Pillow, or torchvision, whose weights have fewer bits. The pixels differ by one grey level here and there.
+ * Who resizes: Pillow up to 12, Pillow 13, which takes the passes in another order for some sizes, or torchvision, whose weights have fewer bits. The
+ * pixels differ by one grey level here and there.
  */
-export type Resizer = 'pillow' | 'torchvision';
+export type Resizer = 'pillow' | 'pillow-13' | 'torchvision';
 
 const length = z.union(
   [edge.transform((n) => ({ height: n, width: n })), z.looseObject({ height: edge, width: edge })],

@@ -93,11 +93,15 @@ const seenBy = (views: readonly View[], count: number): Pick<ProcessedPicture, '
   };
 };
 
-/** How the settings' pixels are made. Whichever version wrote a folder, transformers 5 reads it, whose processors resize by torchvision. */
+/**
+ * How the settings' pixels are made. Whichever version wrote a folder, transformers 5 reads it, whose processors resize by torchvision, or by the
+ * Pillow of its time.
+ */
 function pixelSettings(
   settings: Parameters<typeof valuesOf>[0] & { image_processor_type: string; resample: 1 | 2 | 3 },
-  resizer = resizerOf(settings.image_processor_type, 5),
+  given = resizerOf(settings.image_processor_type, 5),
 ): PixelSettings {
+  const resizer = given === 'pillow' ? 'pillow-13' : given;
   return { resample: settings.resample, resizer, values: valuesOf(settings, resizer) };
 }
 
