@@ -7,7 +7,7 @@ import type { Scope, Share } from '../../src/ledger/scope.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import type { CommandContext } from './frame/context.ts';
 import { choice, integer, repeatable, text, type Value } from './frame/values.ts';
-import { announceMemory, type ModelOptions, modelOptions } from './model-options.ts';
+import { announceMemory, type ModelOptions, modelOptions, openingOf } from './model-options.ts';
 
 const reference = <T extends string>(help: string, required: boolean): Value<T> =>
   ({
@@ -58,7 +58,7 @@ export async function openModel(
   ]);
   if (given.model === undefined && !(builtInModels as readonly string[]).includes(model) && !existsSync(model))
     throw new Error(`the edits of ${editor} are for the model ${model}; say where it is with --model`);
-  const vlm = loadModel(given.model ?? model, given);
+  const vlm = loadModel(given.model ?? model, openingOf(given));
   announceMemory(vlm, context);
   return vlm;
 }
