@@ -117,8 +117,14 @@ test('no threshold tells two sets apart better than the fitted one', () => {
         inScope.filter((s) => s >= t).length / inScope.length + outOfScope.filter((s) => s < t).length / outOfScope.length;
       expect(right(fitThreshold(inScope, outOfScope))).toBeGreaterThanOrEqual(right(other) - 1e-9);
     }),
-    // neighbours among the doubles, whose middle rounds to the lower one
-    { examples: [[[11 * Number.MIN_VALUE, 0], [10 * Number.MIN_VALUE], 11 * Number.MIN_VALUE]] },
+    {
+      examples: [
+        // neighbours among the doubles, whose middle rounds to the lower one
+        [[11 * Number.MIN_VALUE, 0], [10 * Number.MIN_VALUE], 11 * Number.MIN_VALUE],
+        // the lowest score that there is
+        [[-1], [0], -1],
+      ],
+    },
   );
 });
 

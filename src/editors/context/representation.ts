@@ -119,8 +119,9 @@ export function fitThreshold(inScope: readonly number[], outOfScope: readonly nu
   let threshold = 0;
   all.forEach(({ score, gain }, i) => {
     right += gain;
-    const next = all[i + 1]?.score ?? -1;
-    if (next === score || right <= most) return;
+    const following = all[i + 1]?.score;
+    if (following === score || right <= most) return;
+    const next = following ?? -1;
     most = right;
     // Between neighbours among the doubles there is no middle.
     const middle = (score + next) / 2;
