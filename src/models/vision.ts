@@ -60,18 +60,17 @@ export async function connectorInputs(vlm: Vlm, picture: PreparedPicture): Promi
 /** Pixel values that one run reads of pictures of tiles: a larger one has no faster products, and takes more memory. */
 const PIXELS_OF_RUN = 2 ** 20;
 
-/** How many tiles a picture's `pixels` [1, tiles, 3, s, s] have in one run. */
-function tilesOfRun({ architecture }: Vlm, { shape }: Tensor): number {
-  const tiles = architecture.tiled === true ? shape[1]! : 0;
-  return tiles === 0 ? 0 : Math.max(1, Math.floor((PIXELS_OF_RUN * tiles) / shape.reduce((a, b) => a * b, 1)));
-}
+/** How many tiles `pixels` [1, tiles, 3, s, s] of a picture have in one run. */
+const tilesOfRun = ({ shape }: Tensor): number =>
+  Math.max(1, Math.floor((PIXELS_OF_RUN * shape[1]!) / shape.reduce((a, b) => a * b, 1)));
 
-/** The `pixels` of the runs in which a picture is looked at. */
-function tileRuns(vlm: Vlm, { pixels }: Feeds): { pixels: Tensor }[] {
-  const most = tilesOfRun(vlm, pixels!);
-  const [, tiles, ...rest] = pixels!.shape as [number, number, ...number[]];
-  if (most === 0 || tiles <= most) return [{ pixels: pixels! }];
-  const data = pixels!.data as Float32Array;
+/** The encoder's inputs that differ between the runs in which a picture is looked at: none where it is looked at in one. */
+function tileRuns({ architecture }: Vlm, { pixels }: Feeds): Feeds[] {
+  if (architecture.tiled !== true || pixels === undefined) return [{}];
+  const most = tilesOfRun(pixels);
+  const [, tiles, ...rest] = pixels.shape as [number, number, ...number[]];
+  if (tiles <= most) return [{}];
+  const data = pixels.data as Float32Array;
   const size = data.length / tiles;
   return Array.from({ length: Math.ceil(tiles / most) }, (_, i) => {
     const some = data.subarray(i * most * size, (i + 1) * most * size);
