@@ -76,6 +76,7 @@ const fields = (vlm: Vlm) => ({
   copyStart: flag(
     'beyond the paper: V starts as a copy of states, and the extractor of inputs as a copy of that of edits',
   ).default(false),
+  learnEnd: flag('beyond the paper: the end of the answer is learned, too, so that free answers end').default(false),
   localitySameImage: share('beyond the paper: share of draws with another question about the same picture'),
   localitySameQuestion: share('beyond the paper: share of draws with the same question about another picture'),
 });
@@ -196,6 +197,7 @@ export function liveEditFeeds(
   prepared: readonly PreparedRecord[],
   draws: readonly RecordDraw[],
   rank: number,
+  learnEnd = false,
 ): Record<string, Tensor> {
   const e = prepared.length;
   const all = groups.flatMap((_, g) => prepared.map(({ samples }) => samples[g]!));
@@ -214,10 +216,12 @@ export function liveEditFeeds(
   const locWeights: number[] = [];
   all.forEach(({ sequence: { targetIds, promptEnd } }, row) => {
     const g = Math.floor(row / e);
-    const weight = 1 / (e * targetIds.length);
-    targetIds.forEach((label, i) => {
+    const isLocality = groups[g] === 'modalLocality';
+    const ids = learnEnd && !isLocality ? [...targetIds, ...vlm.eosIds.slice(0, 1)] : targetIds;
+    const weight = 1 / (e * ids.length);
+    ids.forEach((label, i) => {
       const at = rowOf(batch, row, promptEnd + i);
-      if (groups[g] === 'modalLocality') {
+      if (isLocality) {
         locRows.push(at);
         locWeights.push(weight);
       } else {
@@ -341,6 +345,7 @@ export function trainLiveEdit(vlm: Vlm, records: readonly EditRecord[], options:
           part.map(({ record }) => record),
           part.map(({ draw }) => draw),
           rank,
+          config.learnEnd,
         ),
     },
     options,
