@@ -46,6 +46,8 @@ export const measureOption = choice(
   { default: 'all' },
 );
 
+const noOptions: ModelOptions = { dtype: undefined, maxMemory: undefined, maxPixels: undefined, minPixels: undefined };
+
 /** Opens the model that a set's edits are for. @throws Error when it is another one */
 export async function openModel(
   { model, editor }: Pick<StoredEdit, 'model' | 'editor'>,
@@ -58,7 +60,7 @@ export async function openModel(
   ]);
   if (given.model === undefined && !(builtInModels as readonly string[]).includes(model) && !existsSync(model))
     throw new Error(`the edits of ${editor} are for the model ${model}; say where it is with --model`);
-  const vlm = loadModel(given.model ?? model, openingOf(given));
+  const vlm = loadModel(given.model ?? model, openingOf({ ...noOptions, ...given }));
   announceMemory(vlm, context);
   return vlm;
 }
