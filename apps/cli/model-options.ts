@@ -33,7 +33,7 @@ export interface ModelOptions {
 }
 
 /** Of a command's values those that say how its model is opened. */
-export const openingOf = ({ dtype, maxMemory, maxPixels, minPixels }: ModelOptions): ModelOptions => ({
+export const openingOf = ({ dtype, maxMemory, maxPixels, minPixels }: Partial<ModelOptions>): ModelOptions => ({
   ...{ dtype, maxMemory, maxPixels, minPixels },
 });
 
