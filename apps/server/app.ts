@@ -65,6 +65,8 @@ export function buildApp(services: Services): App {
     metrics.request(c.req.method, route, c.res.status, seconds);
     logger.info({ id, method: c.req.method, route, status: c.res.status, ms: Math.round(seconds * 1000) }, 'request');
   });
+  // Around all that makes answers. Events, pictures and small answers stay as they are: it looks at type and length.
+  app.use('*', compress());
   app.use(
     '*',
     checkDraining(() => services.draining),
@@ -85,8 +87,6 @@ export function buildApp(services: Services): App {
         ),
     }),
   );
-  // Not events, pictures and small answers: the middleware looks at type and length.
-  app.use('*', compress());
   app.use('*', async (c, next) => {
     const path = c.req.path;
     // Only routes of the API read a body.

@@ -35,7 +35,9 @@ test('one script asks the edited and the unedited model and gets different answe
   expect(made.status).toBe(201);
   expect(made.json).toMatchObject({ object: 'edit', set: 'story', editor: 'vead', weights: 'vqa', enabled: true, position: 0 });
   expect(made.json).toMatchObject({ took: true, after: { text: edit.target }, warnings: [] });
-  expect(made.json.card).toHaveLength(7);
+  // A rephrasing is left out where no template fits the prompt.
+  const kinds = made.json.card.map(({ kind }: { kind: string }) => kind).filter((kind: string) => kind !== 'textGenerality');
+  expect(kinds).toEqual(['reliability', 'modalGenerality', 'textLocality', 'modalLocality', 'sameImage', 'sameQuestion']);
   expect((await ask('GET', `/v1/edits/${made.json.id}`)).json).toEqual(made.json);
 
   const names = [];
