@@ -60,7 +60,11 @@ beforeAll(async () => {
   vlm = loadModel(writeRandomLlava(join(root, 'model'), { positions: 256 }), { threads: 1 });
   const world = await writeTinyWorld(join(root, 'world'));
   records = loadRecords(world.train, world.images);
-  requests = await Promise.all(records.slice(0, 2).map(opened));
+  // Of different lengths, so that a batch of them is padded.
+  const lengthOf = ({ request: { prompt, target } }: (typeof records)[number]): number =>
+    vlm.codec.encode(`${prompt} ${target}`).length;
+  const other = records.find((record) => lengthOf(record) !== lengthOf(records[0]!))!;
+  requests = await Promise.all([records[0]!, other].map(opened));
 });
 afterAll(async () => {
   await vlm.release();
