@@ -52,7 +52,7 @@ const minis: Readonly<Record<EditorId, Partial<EditorRecipe>>> = {
     train: {
       width: 64,
       heads: 4,
-      steps: 600,
+      steps: 900,
       batch: 16,
       rate: 2e-3,
       hold: 0.5,
