@@ -70,8 +70,8 @@ test.each([
   ['./none.mjs', 'exports no editor, which is an object with id, summary,'],
   ['./broken.mjs', "cannot be loaded: Cannot find package 'nothing-of-that-name'"],
   ['./missing.mjs', 'there is no module ./missing.mjs'],
-  ['vaed', "'vaed' is not one of: ft-l"],
-  ['some-package', "'some-package' is not one of: ft-l"],
+  ['vaed', "'vaed' is not one of: dual-edit, ft-l"],
+  ['some-package', "'some-package' is not one of: dual-edit, ft-l"],
 ])('--editor %s is refused', async (reference, message) => {
   const { code, stderr } = await edit(reference, 'refused.safetensors');
   expect(stderr).toContain(message);

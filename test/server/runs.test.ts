@@ -110,7 +110,7 @@ test('runs are listed with what they are', async () => {
   ]);
   expect(by['runs~table1~mini-llava~vqa~mend~seed-1']).toMatchObject({
     ...{ kind: 'evaluation', state: 'finished', editor: 'mend', model: 'mini-llava', dataset: 'vqa_test' },
-    ...{ summary: { reliability: 0.7, average: 0.8 }, count: 3, loss: null },
+    ...{ summary: { reliability: 0.7, average: 0.8 }, count: 3, loss: 0.5 },
   });
   const curve = await get('/v1/runs/runs~table1~mini-llava~vqa~mend~seed-1/log');
   expect(curve.json.data.map(({ step }: { step: number }) => step)).toEqual([1, 2]);
