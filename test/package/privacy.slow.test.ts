@@ -53,7 +53,28 @@ const lines: readonly (readonly string[])[] = [
   ['generate', ...about, '--max-new-tokens', '3'],
   ['trace', ...about, '--out', 'trace.safetensors'],
   ['attribute', 'modules', ...about, '--out', 'modules.png'],
-  ['attribute', 'visual', ...about, '--draws', '2', '--out', 'maps.svg'],
+  ['attribute', 'visual', ...about, '--protocol', 'paper', '--draws', '2', '--out', 'maps.svg'],
+  ...['lens', 'attention', 'heads', 'words', 'trace', 'knockout'].map((tool) => [
+    'attribute',
+    tool,
+    ...about,
+    '--out',
+    `${tool}.svg`,
+  ]),
+  ['attribute', 'patch', ...about, '--against-prompt', 'What is at the top right? The answer is:'],
+  ['attribute', 'steer', ...about, '--toward', 'a cat', '--away', 'a dog', '--layer', '3'],
+  ['attribute', 'check', '--model', 'mini-llava', ...records, '--limit', '1', '--csv', 'check.csv'],
+  ['attribute', 'plan', '--model', 'mini-llava', ...records, '--limit', '2'],
+  ['edits', 'add', 'ledger', ...about, '--editor', 'ft-l', '--target', 'pizza', '--measure', 'none'],
+  ['edits', 'list', 'ledger'],
+  ['edits', 'show', 'ledger', '1'],
+  ['edits', 'conflicts', 'ledger'],
+  ['edits', 'test', 'ledger', '--update'],
+  ['edits', 'export', 'ledger', '--out', 'exported'],
+  ['edits', 'disable', 'ledger', '1'],
+  ['edits', 'enable', 'ledger', '1'],
+  ['edits', 'revert', 'ledger', '--measure', 'none'],
+  ['edits', 'merge', 'merged', 'ledger', '--measure', 'none'],
   ['edit', ...about, '--editor', 'vead', '--target', 'pizza', '--out', 'edit.safetensors'],
   ['generate', ...about, '--edit', 'edit.safetensors', '--max-new-tokens', '3'],
   ['world', 'build', '--out', 'world', '--seed', '2'],
@@ -74,6 +95,7 @@ const lines: readonly (readonly string[])[] = [
   ['quantize', 'mini-llava', '--out', 'quantized'],
   ['devices'],
   ['pull', 'org/model', '--out', 'pulled', '--endpoint', 'HUB'],
+  ['worker', '--queue', 'redis://127.0.0.1:9'],
   ['serve', '--model', 'mini-llava', '--port', '0'],
   ['studio', '--model', 'mini-llava', '--port', '0', '--browser', 'never'],
 ];
@@ -122,9 +144,11 @@ test.skipIf(!hasStrace).each(lines.map((words) => [words.join(' '), words] as co
     ...{ cwd: here, env, served },
     seconds: stopped ? 40 : undefined,
   });
-  if (words[0] !== 'conformance' && !stopped)
+  // Nothing listens where the worker asks.
+  if (words[0] === 'worker') expect([ran.code, ran.stderr]).toEqual([1, expect.stringContaining('no Redis answers')]);
+  else if (words[0] !== 'conformance' && !stopped)
     expect({ code: ran.code, stderr: ran.code === 0 ? '' : ran.stderr }).toEqual({ code: 0, stderr: '' });
-  check(ran, words[0] === 'pull' ? [new URL(hub.endpoint).host] : []);
+  check(ran, words[0] === 'pull' ? [new URL(hub.endpoint).host] : words[0] === 'worker' ? ['127.0.0.1:9'] : []);
 });
 
 test.skipIf(!hasStrace)('a program that imports the library', async () => {
