@@ -20,7 +20,7 @@ const client = new QueryClient({
       retry: (failures, error) => error instanceof ApiError && error.status === 429 && failures < 4,
       retryDelay: (attempt) => 1000 * 2 ** attempt,
       refetchOnWindowFocus: false,
-      // What could not be read while the server was away is read when it is back.
+      // While the server is away, what could not be read is asked for again until it answers.
       refetchInterval: ({ state }) => (isUnreachable(state.error) ? 3000 : false),
     },
   },
