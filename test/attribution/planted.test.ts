@@ -9,21 +9,25 @@ import { onPictures } from '../../src/attribution/on-pictures.ts';
 import { toolNamed } from '../../src/attribution/tools/index.ts';
 import type { Subject } from '../../src/attribution/tools/tool.ts';
 import { visualAttributions } from '../../src/attribution/visual-attribution.ts';
+import { finestView } from '../../src/input/image/views.ts';
 import { readInput } from '../../src/models/answer.ts';
 import { loadModel } from '../../src/models/load.ts';
 import { visualPlaces } from '../../src/models/sequence.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import { Random } from '../../src/random.ts';
-import { answers, marked, readingLayer, writePlanted } from './planted.ts';
+import { answers, marked, readingLayer, writePlanted, writePlantedTiles } from './planted.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'visedit-planted-'));
 const prompt = 'What is in the middle? The answer is:';
 let vlm: Vlm;
+let patches: Vlm;
+let tiles: Vlm;
 beforeAll(() => {
-  vlm = loadModel(writePlanted(join(dir, 'model')), { threads: 1 });
+  patches = loadModel(writePlanted(join(dir, 'patches')), { threads: 1 });
+  tiles = loadModel(writePlantedTiles(join(dir, 'tiles')), { threads: 1 });
 });
 afterAll(async () => {
-  await vlm.release();
+  await Promise.all([patches, tiles].map((one) => one.release()));
   rmSync(dir, { recursive: true });
 });
 
@@ -37,7 +41,17 @@ describe.each([
   ['square', 32, 32, 6],
   ['wide', 64, 32, 4],
   ['tall', 32, 80, 15],
-] as const)('%s picture', (_, width, height, cell) => {
+  ['tiled', 32, 32, 29],
+
+  ['tall tiled', 32, 64, 15],
+] as const)('%s picture', (shape, width, height, cell) => {
+  /** the visual token of the patch */
+  let token: number;
+  beforeAll(() => {
+    vlm = shape.includes('tiled') ? tiles : patches;
+    const { views } = vlm.processor(marked(width, height));
+    token = views === undefined ? cell : finestView(views).tokens[cell]!;
+  });
   const markedCell = () => marked(width, height, vlm.processor(marked(width, height)).regionOf(cell));
 
   test('the answer hangs on the patch', async () => {
@@ -65,11 +79,11 @@ describe.each([
     const traced = await toolNamed('trace').run(subject, { ...options, noise: 100, draws: 3 }, {});
     patched.matrix!.values.forEach((row, patch) => {
       row.forEach((share, layer) => {
-        expect(share).toBeCloseTo(patch === cell && layer < readingLayer ? 1 : 0, 3);
+        expect(share).toBeCloseTo(patch === token && layer < readingLayer ? 1 : 0, 3);
       });
     });
     const before = traced.matrix!.values.map((row) => row[readingLayer - 1]!);
-    expect(largest(before)).toBe(cell);
+    expect(largest(before)).toBe(token);
   });
 
   test('cut edges to it take the answer away, in the layer that reads, and others do not', async () => {
@@ -79,7 +93,7 @@ describe.each([
       for (const [i, place] of places.entries()) {
         const cut = cutEdges(vlm, reading, { queries: [end], keys: [place], layers: [layer] });
         const { predicted } = await nextToken(vlm, reading.batch, cut);
-        expect(predicted).toBe(i === cell && layer === readingLayer ? answers.none : answers.white);
+        expect(predicted).toBe(i === token && layer === readingLayer ? answers.none : answers.white);
       }
     }
     const found = await toolNamed('knockout').run(await subjectOf(markedCell()), { window: 1 }, {});
