@@ -4,9 +4,9 @@ import type { Region, RgbImage } from '../input/segments.ts';
 
 const grey = 128;
 
-/** Sums over every rectangle from the top left, one row and column more than the picture, three channels. */
-function sums({ width, height, data }: RgbImage): Float64Array {
-  const out = new Float64Array((width + 1) * (height + 1) * 3);
+/** Sums over every rectangle from the top left modulo 2^32, one row and column more than the picture, three channels. */
+function sums({ width, height, data }: RgbImage): Uint32Array {
+  const out = new Uint32Array((width + 1) * (height + 1) * 3);
   for (let y = 0; y < height; y++)
     for (let x = 0; x < width; x++)
       for (let c = 0; c < 3; c++) {
@@ -29,7 +29,9 @@ function blurred(image: RgbImage): Uint8Array {
       const area = (bottom - top) * (right - left);
       for (let c = 0; c < 3; c++) {
         const at = (row: number, column: number): number => table[(row * (width + 1) + column) * 3 + c]!;
-        out[(y * width + x) * 3 + c] = Math.round((at(bottom, right) - at(top, right) - at(bottom, left) + at(top, left)) / area);
+        // Of one square, so below 2^32 itself.
+        const sum = (at(bottom, right) - at(top, right) - at(bottom, left) + at(top, left)) >>> 0;
+        out[(y * width + x) * 3 + c] = Math.round(sum / area);
       }
     }
   return out;

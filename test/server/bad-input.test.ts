@@ -89,7 +89,11 @@ beforeAll(async () => {
         format: 'json',
       },
     },
-    picture: { method: 'POST', path: '/v1/pictures', body: { image: edit.image } },
+    picture: {
+      method: 'POST',
+      path: '/v1/pictures',
+      body: { image: edit.image, hide: { regions: [[0.1, 0.2, 0.5, 0.5]], by: 'grey' } },
+    },
     suggestion: { method: 'POST', path: '/v1/suggestions', body: { ...asked, target: 'pizza' } },
   };
 }, 120_000);

@@ -32,6 +32,20 @@ describe('pictures', () => {
       .toBuffer();
   const url = (bytes: Uint8Array) => `data:image/png;base64,${Buffer.from(bytes).toString('base64')}`;
 
+  test('parts of a picture are hidden in the file of its own, and only they; the same parts give the same name', async () => {
+    const source = { url: url(await png(20, 10)), param: 'image' };
+    const whole = await pictures.asPng(source, signal);
+    const hide = { regions: [[0.5, 0, 0.25, 1] as const], by: 'grey' as const };
+    const found = await pictures.asPng(source, signal, hide);
+    expect([found.width, found.height, found.id === whole.id]).toEqual([20, 10, false]);
+    expect((await pictures.asPng(source, signal, hide)).id).toBe(found.id);
+    const data = await sharp(found.data).raw().toBuffer();
+    const changed = Array.from({ length: 20 }, (_, x) => data[3 * x] === 128 && data[3 * (9 * 20 + x) + 2] === 128);
+    expect(changed).toEqual(Array.from({ length: 20 }, (_, x) => x >= 10 && x < 15));
+    // The blur of one colour is that colour.
+    expect((await pictures.asPng(source, signal, { ...hide, by: 'blur' })).id).toBe(whole.id);
+  });
+
   test('any text that is no picture is refused as the image, with the field named', async () => {
     await fc.assert(
       fc.asyncProperty(

@@ -1,10 +1,18 @@
 /** What a server and its process for pictures tell each other. */
 
+/** Parts of a picture to hide: each from the left, from the top, its width and height, as fractions of the picture. */
+export interface Hide {
+  readonly regions: readonly (readonly [number, number, number, number])[];
+  readonly by: 'grey' | 'blur';
+}
+
 export interface DecodeAsked {
   readonly bytes: Uint8Array;
   readonly maxPixels: number;
   /** `png`: the picture as the model sees it, in a file that holds nothing else */
   readonly want: 'size' | 'pixels' | 'png';
+  /** of a picture that is wanted as `png` */
+  readonly hide?: Hide | undefined;
 }
 
 export interface Decoded {

@@ -2,8 +2,10 @@
 
 import { createHash } from 'node:crypto';
 import sharp from 'sharp';
+import { hideCells } from '../../../src/attribution/hide.ts';
 import { openImage } from '../../../src/input/image/decode.ts';
-import { type DecodeAnswer, type DecodeAsked, tooMuchMemory } from './decode-messages.ts';
+import type { RgbImage } from '../../../src/input/segments.ts';
+import { type DecodeAnswer, type DecodeAsked, type Hide, tooMuchMemory } from './decode-messages.ts';
 
 // libvips chooses a loader by looking at the bytes. In this process only these loaders work.
 sharp.block({ operation: ['VipsForeignLoad'] });
@@ -16,11 +18,23 @@ setInterval(() => {
   if (process.memoryUsage.rss() > maxBytes) process.exit(tooMuchMemory);
 }, 20).unref();
 
-async function answer({ bytes, maxPixels, want }: DecodeAsked): Promise<DecodeAnswer> {
+const hidden = (image: RgbImage, { regions, by }: Hide): RgbImage => {
+  const { width, height } = image;
+  const parts = regions.map(([left, top, w, h]) => ({
+    left: left * width,
+    top: top * height,
+    width: w * width,
+    height: h * height,
+  }));
+  return hideCells(image, parts, by);
+};
+
+async function answer({ bytes, maxPixels, want, hide }: DecodeAsked): Promise<DecodeAnswer> {
   try {
     const opened = await openImage(bytes, { maxPixels });
     if (want === 'size') return { width: opened.width, height: opened.height, data: new Uint8Array(), id: '' };
-    const { width, height, data } = await opened.pixels();
+    const pixels = await opened.pixels();
+    const { width, height, data } = hide === undefined ? pixels : hidden(pixels, hide);
     if (want === 'pixels') return { width, height, data, id: '' };
     const id = createHash('sha256').update(`${width}x${height}`).update(data).digest('hex').slice(0, 32);
     const png = sharp(data, { raw: { width, height, channels: 3 } }).png({ compressionLevel: 6 });

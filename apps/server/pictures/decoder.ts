@@ -7,7 +7,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { ownProgram } from '../../../src/files/own-program.ts';
 import { Budget } from '../budget.ts';
 import { ApiError } from '../errors.ts';
-import { type DecodeAnswer, type DecodeAsked, type Decoded, tooMuchMemory } from './decode-messages.ts';
+import { type DecodeAnswer, type DecodeAsked, type Decoded, type Hide, tooMuchMemory } from './decode-messages.ts';
 
 /** Seconds that one picture may take. */
 const seconds = 20;
@@ -23,10 +23,16 @@ export class Decoder {
    * @param want the size is read from the head of the file
    * @throws ApiError 400 when it is no picture, damaged, has too many pixels, or takes too long or too much memory
    */
-  async decode(bytes: Uint8Array, want: DecodeAsked['want'], param: string | undefined, signal: AbortSignal): Promise<Decoded> {
+  async decode(
+    bytes: Uint8Array,
+    want: DecodeAsked['want'],
+    param: string | undefined,
+    signal: AbortSignal,
+    hide?: Hide,
+  ): Promise<Decoded> {
     const release = await this.#turns.take(1, signal);
     try {
-      const decoded = await this.#once({ bytes, maxPixels: this.maxPixels, want }, param, signal);
+      const decoded = await this.#once({ bytes, maxPixels: this.maxPixels, want, hide }, param, signal);
       if ('error' in decoded) throw new ApiError(400, 'invalid_image', decoded.error, { param });
       return decoded;
     } finally {

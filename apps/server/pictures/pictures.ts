@@ -6,6 +6,7 @@ import { Budget } from '../budget.ts';
 import { ApiError } from '../errors.ts';
 import type { HostName } from '../http/host.ts';
 import type { Limits } from '../options.ts';
+import type { Hide } from './decode-messages.ts';
 import { Decoder } from './decoder.ts';
 import { fetchPicture } from './remote.ts';
 
@@ -141,11 +142,11 @@ export class Pictures {
     }
   }
 
-  /** A picture as a file of its own. @throws ApiError 400 as `with` */
-  async asPng({ url, param }: Source, signal: AbortSignal): Promise<Png> {
+  /** A picture as a file of its own, with some parts hidden. @throws ApiError 400 as `with` */
+  async asPng({ url, param }: Source, signal: AbortSignal, hide?: Hide): Promise<Png> {
     const file = await this.#bytes(url, param, signal);
     await this.#measure(file, param, signal);
-    return this.#decoder.decode(file, 'png', param, signal);
+    return this.#decoder.decode(file, 'png', param, signal, hide);
   }
 
   async #measure(file: Uint8Array, param: string, signal: AbortSignal): Promise<number> {

@@ -35,6 +35,20 @@ const record = z
   })
   .openapi('Record');
 
+const fraction = z.number().min(0).max(1);
+const hide = z
+  .strictObject({
+    regions: z
+      .array(z.tuple([fraction, fraction, fraction, fraction]))
+      .min(1)
+      .max(64)
+      .openapi({
+        description: 'each from the left, from the top, its width and height, as fractions of the picture',
+      }),
+    by: z.enum(['grey', 'blur']).default('grey'),
+  })
+  .openapi('Hide', { description: 'parts of the picture to hide' });
+
 const id = z.string().max(200);
 const routes = {
   list: createRoute({
@@ -84,8 +98,8 @@ const routes = {
   keep: createRoute({
     method: 'post',
     path: '/v1/pictures',
-    summary: 'Keep a picture, so that requests and links can name it',
-    request: { body: body(z.strictObject({ image })) },
+    summary: 'Keep a picture, whole or with parts of it hidden, so that requests and links can name it',
+    request: { body: body(z.strictObject({ image, hide: hide.optional() })) },
     responses: answers(
       201,
       'where it is',
@@ -157,8 +171,9 @@ export const addDatasets: AddRoutes = (app, services) => {
   });
 
   app.openapi(routes.keep, async (c) => {
-    const source = { url: c.req.valid('json').image, param: 'image' };
-    const png = await services.inTurn('short', { signal: clientOf(c) }, (own) => services.pictures.asPng(source, own));
+    const { image: url, hide: parts } = c.req.valid('json');
+    const source = { url, param: 'image' };
+    const png = await services.inTurn('short', { signal: clientOf(c) }, (own) => services.pictures.asPng(source, own, parts));
     uploads.keep(png);
     const { id, width, height } = png;
     return c.json({ id, url: `/v1/pictures/${id}`, width, height }, 201);

@@ -3,6 +3,9 @@ import { useQuery } from '@tanstack/react-query';
 import type { Pixels } from 'visedit/figures';
 import { blob, json } from './client.ts';
 
+/** From the left, from the top, width, height, as fractions of a picture. */
+export type Region = readonly [number, number, number, number];
+
 export interface Picture {
   /** Address that the page can show. */
   url: string;
@@ -45,7 +48,9 @@ export async function keepPicture(file: Blob): Promise<string> {
   } catch {
     throw new Error('This file is not a picture that can be read. Use a PNG, JPEG, WebP, GIF or AVIF file.');
   }
-  const scale = Math.min(1, largestSide / Math.max(bitmap.width, bitmap.height));
+  const fits = Math.min(1, largestSide / Math.max(bitmap.width, bitmap.height));
+  // A picture that is too narrow for that goes to the server as it is, which says so.
+  const scale = fits * Math.min(bitmap.width, bitmap.height) < 1 ? 1 : fits;
   return upload(draw(bitmap, Math.round(bitmap.width * scale), Math.round(bitmap.height * scale)).canvas);
 }
 
@@ -75,6 +80,19 @@ function draw(bitmap: ImageBitmap, width: number, height: number): CanvasRenderi
   const context = canvas.getContext('2d', { willReadFrequently: true })!;
   context.drawImage(bitmap, 0, 0, width, height);
   return context;
+}
+
+/** A copy of a picture with some parts hidden; its reference, the same for the same parts. */
+export function useHidden(picture: string, regions: readonly Region[], by: string) {
+  return useQuery({
+    queryKey: ['hidden', picture, regions, by],
+    queryFn: async ({ signal }) => {
+      const body = { image: picture, hide: { regions, by } };
+      return (await json<{ url: string }>('/v1/pictures', { method: 'POST', body, signal })).url;
+    },
+    enabled: regions.length > 0,
+    staleTime: Number.POSITIVE_INFINITY,
+  });
 }
 
 async function upload(canvas: HTMLCanvasElement): Promise<string> {

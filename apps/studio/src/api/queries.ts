@@ -90,6 +90,19 @@ export function useReasons(question: WhyQuestion | undefined, revision: number) 
   });
 }
 
+/** The probability of the explained word alone. */
+export function useKeyProbability(question: WhyQuestion | undefined, revision: number) {
+  return useQuery({
+    queryKey: ['key probability', question, revision],
+    queryFn: async ({ signal }) => {
+      const body = { ...why(question!), parts: ['lens'], layers: [0], top: 1 };
+      return (await json<Attribution>('/v1/attributions', { method: 'POST', body, signal })).key.probability;
+    },
+    enabled: question !== undefined,
+    ...forever,
+  });
+}
+
 export const mapsKey = (question: WhyQuestion | undefined, revision: number) => ['maps', question, revision];
 
 /** One heat map for each layer: as many passes through its attention as noise is drawn, so it is followed as a job. */

@@ -14,6 +14,7 @@ import { Empty, Failed, Working } from '../../parts/states.tsx';
 import { SubjectCard } from '../../parts/subject-card.tsx';
 import { percent, tokenText } from '../../parts/words.ts';
 import { explainLens, explainMaps, explainModules, loudestLayer } from './explain.ts';
+import { Hiding } from './hiding.tsx';
 import { Lens } from './lens.tsx';
 import { Looking } from './looking.tsx';
 import { Modules } from './modules.tsx';
@@ -116,13 +117,22 @@ export function Why() {
       {question !== undefined && (
         <div className="two even">
           {subject.picture !== undefined && (
-            <Looking
-              picture={subject.picture}
-              maps={maps}
-              loudest={loudest}
-              position={position}
-              words={tokens?.map(({ text }) => tokenText(text)) ?? []}
-            />
+            <div className="column">
+              <Looking
+                picture={subject.picture}
+                maps={maps}
+                loudest={loudest}
+                position={position}
+                words={tokens?.map(({ text }) => tokenText(text)) ?? []}
+              />
+              <Hiding
+                question={question}
+                picture={subject.picture}
+                tokens={tokens ?? []}
+                keyToken={found?.key}
+                revision={subject.revision}
+              />
+            </div>
           )}
           <div className="column">
             {found?.modules && <Modules found={found} modules={found.modules} />}
