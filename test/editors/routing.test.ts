@@ -56,6 +56,15 @@ test('every request is about its own edit, and the order of edits gives no other
   );
 });
 
+test('an edit has the same key whatever is made beside it', async () => {
+  const three = requests.map((request, i) => (i % 2 === 0 ? request : { ...request, prompt: `the ${request.prompt}` }));
+  const together = await vead.edit(vlm, three, weights);
+  for (const [i, request] of three.entries()) {
+    const [alone] = await vead.edit(vlm, [request], weights);
+    expect(together[i]!.tensors.get('key')).toEqual(alone!.tensors.get('key'));
+  }
+});
+
 test('dropping an edit changes the routes of what it acted on alone', async () => {
   const before = await routes(edits);
   for (const dropped of edits) {

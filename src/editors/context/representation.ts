@@ -20,13 +20,27 @@ const parts = 3;
 /** The layer that is read when none is chosen: in the middle, where published models have met words and picture. */
 export const middleLayer = (vlm: Vlm): number => Math.max(0, Math.ceil(vlm.decoder.layers / 2) - 1);
 
-/** Descriptions [3 d] as they are, in the order of the queries. */
-export async function describe(vlm: Vlm, queries: readonly Asked[], layer: number): Promise<Float32Array[]> {
+/**
+ * Descriptions [3 d] as they are, in the order of the queries.
+ * @param alone only queries of one length run together: padding moves the last bits, and what is kept must not depend on what stands beside it
+ */
+export async function describe(vlm: Vlm, queries: readonly Asked[], layer: number, alone = false): Promise<Float32Array[]> {
   const d = vlm.decoder.hidden;
   const site = `layers.${layer}.out`;
   const sequences = queries.map((query) => vlm.layout(query));
   const out = new Array<Float32Array>(queries.length);
-  for (const rows of batchRows(sequences, Math.min(32, vlm.batchLimit))) {
+  const shapes = new Map<string, number[]>();
+  sequences.forEach((sequence, i) => {
+    const shape = alone ? `${prefixOf(sequence)} ${sequence.ids.length}` : '';
+    shapes.set(shape, [...(shapes.get(shape) ?? []), i]);
+  });
+  const batches = [...shapes.values()].flatMap((own) =>
+    batchRows(
+      own.map((i) => sequences[i]!),
+      Math.min(32, vlm.batchLimit),
+    ).map((rows) => rows.map((row) => own[row]!)),
+  );
+  for (const rows of batches) {
     const batch = await vlm.batch(rows.map((i) => sequences[i]!));
     const hidden = (await vlm.run({ from: 0, to: layer + 1, read: [site] }, batch))[site]!.data as Float32Array;
     for (const [n, i] of rows.entries()) {
@@ -82,13 +96,15 @@ export function keyOf(description: Float32Array, center: Tensor<'float32'>): Flo
   return key;
 }
 
+/** @param alone see `describe` */
 export async function keysOf(
   vlm: Vlm,
   queries: readonly Asked[],
   layer: number,
   center: Tensor<'float32'>,
+  alone = false,
 ): Promise<Float32Array[]> {
-  return (await describe(vlm, queries, layer)).map((description) => keyOf(description, center));
+  return (await describe(vlm, queries, layer, alone)).map((description) => keyOf(description, center));
 }
 
 /** Mean of the cosines, −1 to 1. */
@@ -98,11 +114,9 @@ export function similarity(a: Float32Array, b: Float32Array): number {
   return sum / parts;
 }
 
-/** Descriptions of requests, one record at a time: padding moves the last bits, and what is kept must not depend on what stands beside it. */
+/** Descriptions of requests, none of which depends on the others. */
 export async function describeRequests(vlm: Vlm, records: readonly EditRecord[], layer: number): Promise<Float32Array[]> {
-  const out: Float32Array[] = [];
-  for (const { request } of records) out.push((await describe(vlm, [await openQuery(request)], layer))[0]!);
-  return out;
+  return describe(vlm, await Promise.all(records.map(({ request }) => openQuery(request))), layer, true);
 }
 
 /**

@@ -34,7 +34,7 @@ import {
 } from '../editor.ts';
 import type { Forms } from '../forms.ts';
 import { routedModel } from '../routing/answering.ts';
-import { keyOfRequest, keyTensors, Routed, routingFields, routingOf, routingTensors } from '../routing/routing.ts';
+import { keysOfRequests, keyTensors, Routed, routingFields, routingOf, routingTensors } from '../routing/routing.ts';
 import { StoredKeys } from '../routing/stored-keys.ts';
 import { inFile, noSettings } from '../settings.ts';
 import { hiddenAt } from '../vead/prepare.ts';
@@ -86,7 +86,7 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWe
       tensors: new Map([
         ...signals,
         ['end', f32(ofLengthOne(end), [d])],
-        ...(routing === undefined ? [] : [await keyOfRequest(vlm, request, routing)]),
+        ...(routing === undefined ? [] : await keysOfRequests(vlm, [request], routing)),
       ]),
       weights,
     });

@@ -65,10 +65,14 @@ export const routingParts = ({
   tensors: [[CENTER, center]],
 });
 
-/** The key of a request as a tensor of its edit. One at a time: padding moves the last bits, and an edit must not depend on what is made beside it. */
-export async function keyOfRequest(vlm: Vlm, request: Asked, { layer, center }: Routing): Promise<[string, Tensor<'float32'>]> {
-  const [key] = await keysOf(vlm, [{ prompt: request.prompt, image: request.image }], layer, center);
-  return [KEY, f32(key!, [key!.length])];
+/** The keys of requests as tensors of their edits, none of which depends on the others. */
+export async function keysOfRequests(
+  vlm: Vlm,
+  requests: readonly Asked[],
+  { layer, center }: Routing,
+): Promise<[string, Tensor<'float32'>][]> {
+  const asked = requests.map(({ prompt, image }) => ({ prompt, image }));
+  return (await keysOf(vlm, asked, layer, center, true)).map((key) => [KEY, f32(key, [key.length])]);
 }
 
 /** Stored edits, and the one that each query is about. */

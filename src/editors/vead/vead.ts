@@ -6,7 +6,7 @@
 
 import { z } from 'zod';
 import { insertLayer } from '../../attribution/insert-layer.ts';
-import { f32, type Tensor } from '../../graph/index.ts';
+import { f32 } from '../../graph/index.ts';
 import { decodeImage } from '../../input/image/decode.ts';
 import type { EditRecord } from '../../input/records.ts';
 import { type AnsweringModel, answerTargets, generateAll, type RewriteRows, readInput } from '../../models/answer.ts';
@@ -32,7 +32,7 @@ import type { Forms } from '../forms.ts';
 import { routedModel } from '../routing/answering.ts';
 import {
   fitRouting,
-  keyOfRequest,
+  keysOfRequests,
   keyTensors,
   Routed,
   routingFields,
@@ -199,8 +199,7 @@ async function edit(vlm: Vlm, requests: readonly EditRequest[], given?: EditorWe
   const weights = needWeights(id, vlm, given, forms.weights);
   const made = await signals(vlm, requests, weights.settings.layer as number);
   const routing = routingOf(weights);
-  const keys: [string, Tensor<'float32'>][] = [];
-  if (routing !== undefined) for (const request of requests) keys.push(await keyOfRequest(vlm, request, routing));
+  const keys = routing === undefined ? [] : await keysOfRequests(vlm, requests, routing);
   return made.map(({ signal, length, promptEnd }, n) => ({
     editor: id,
     model: modelId(vlm),
