@@ -31,10 +31,12 @@ import { Sites } from '../../src/models/sites.ts';
 import { causalBlocks } from '../../src/nn/layers.ts';
 import { Trainer } from '../../src/nn/trainer.ts';
 import { Weights } from '../../src/nn/weights.ts';
+import { Random } from '../../src/random.ts';
 import { compile } from '../../src/runtime/node.ts';
 import type { Atlas } from '../world/atlas.ts';
 import { allConcepts, colors, concept } from '../world/concepts.ts';
 import { lessonScene } from '../world/lessons.ts';
+import { pairLessons } from '../world/pairs.ts';
 import { squareShape } from '../world/scene.ts';
 import { eosId, WorldEncoder } from '../world/vocabulary.ts';
 import { cellsOf, homeCells } from './homes.ts';
@@ -80,14 +82,24 @@ export async function decoderTrainer(
   const positions = input('positions', axes === 1 ? ['s', 'l'] : [axes, 's', 'l'], 'int64');
   const bias = input('bias', ['s', 1, 'l', 'l']);
   const words = decoder.embed(ids, w);
-  const start = prefixOf(pictures.gridOf(squareShape)).before.length;
-  const length = addDim(start, visualTokens);
+  const { before, second } = prefixOf(pictures.gridOf(squareShape));
+  const start = before.length;
+  const end = addDim(start, visualTokens);
+  const between = second?.between.length ?? 0;
+  const length = second === undefined ? end : addDim(end, between, visualTokens);
   const parts = decoder.deepLayers ?? 0;
   const visual = parts === 0 ? wide : slice(wide, 2, 0, d);
-  const deep = (layer: number): Node | undefined =>
-    layer < parts ? pad(slice(wide, 2, (layer + 1) * d, (layer + 2) * d), 1, start, subDim('l', length)) : undefined;
+  // The second picture of a scene is the next one's.
+  const next = (x: Node): Node => concat([slice(x, 0, 1, 's'), slice(x, 0, 0, 1)], 0);
+  const rest = subDim('l', length);
+  const deep = (layer: number): Node | undefined => {
+    if (layer >= parts) return undefined;
+    const own = slice(wide, 2, (layer + 1) * d, (layer + 2) * d);
+    return second === undefined ? pad(own, 1, start, rest) : concat([pad(own, 1, start, between), pad(next(own), 1, 0, rest)], 1);
+  };
   const begin = start === 0 ? [] : [slice(words, 1, 0, start)];
-  const entered = decoder.enter(concat([...begin, visual, slice(words, 1, length, 'l')], 1), positions, w);
+  const behind = second === undefined ? [] : [slice(words, 1, end, addDim(end, between)), next(visual)];
+  const entered = decoder.enter(concat([...begin, visual, ...behind, slice(words, 1, length, 'l')], 1), positions, w);
   // Text and picture as two parts: up to `rereadAfter`, the text of a scene may stand behind the picture of another.
   const order = input('order', ['s'], 'int64');
   let x = splitStates(entered, length);
@@ -127,7 +139,7 @@ export async function decoderTrainer(
     const at = input('saidRows', ['w'], 'int64');
     for (const i of lensLayers) {
       const itself = mean(crossEntropy(decoder.head(gather(flat(states[i]!), at), w), said));
-      const shown = visualSays(slice(states[i]!.prefix, 1, start, length));
+      const shown = visualSays(slice(states[i]!.prefix, 1, start, end));
       loss = add(loss, mul(add(itself, shown), stage.lens / lensLayers.length));
     }
   }
@@ -180,13 +192,19 @@ export async function decoderTrainer(
           shape,
         }),
       );
+      const pairs = stage.pairs ?? 0;
+      const taught = scenes.map((scene, i) => {
+        const random = new Random(`${seed}/decoder/pairs/${(step - 1) * stage.scenes + i}`);
+        const both = [scene.scene, scenes[(i + 1) % scenes.length]!.scene] as const;
+        return { ...scene, lessons: [...scene.lessons, ...pairLessons(random, both, pairs)] };
+      });
       const seen = await towerProgram.run(
         pictures.feeds(
           scenes.map((s) => s.image),
           shape,
         ),
       );
-      const packed = pack(scenes, prefixOf(grid));
+      const packed = pack(taught, prefixOf(grid));
       const r = packed.rows.length;
       const moved = Math.round(stage.reread * scenes.length);
       const isMoved = packed.rows.map((row) => Math.floor(row / packed.length) < moved);

@@ -18,6 +18,13 @@ export interface Prefix {
   places?: { readonly axes: readonly (readonly number[])[]; readonly next: number };
   /** tokens before a text without a picture */
   text?: readonly number[];
+  /** a second picture behind the first one, seen by questions about two pictures alone */
+  second?: {
+    /** tokens between the two: those after the first picture, and those before the second */
+    readonly between: readonly number[];
+    /** as `places`, of both pictures with all that stands around them */
+    readonly places?: NonNullable<Prefix['places']>;
+  };
 }
 
 export interface Packed {
@@ -33,23 +40,32 @@ export interface Packed {
 }
 
 export function pack(scenes: readonly LessonScene[], prefix: Prefix, weightOf: (kind: string) => number = () => 1): Packed {
-  const start = prefix.before.length + prefix.visualTokens + prefix.after.length;
+  const { before, after, second } = prefix;
+  const picture = new Array<number>(prefix.visualTokens).fill(0);
+  const framed = [...before, ...picture, ...(second ? [...second.between, ...picture] : []), ...after];
+  const start = framed.length;
+  // What questions about one picture see.
+  const single = before.length + prefix.visualTokens + after.length;
   const blocks = scenes.map((scene) => [
     ...scene.lessons.map((lesson) => ({
       ...encodeLesson(lesson, prefix.begins ?? false),
       kind: lesson.kind as string,
       text: false,
+      both: lesson.kind === 'pair',
     })),
     ...scene.facts.map((lesson) => {
       const { prompt, answer, loss } = encodeLesson(lesson, true);
-      return { prompt: [...(prefix.text ?? []), ...prompt], answer, loss, kind: 'fact', text: true };
+      return { prompt: [...(prefix.text ?? []), ...prompt], answer, loss, kind: 'fact', text: true, both: false };
     }),
   ]);
   const lengthOf = (block: { prompt: number[]; answer: number[] }): number => block.prompt.length + block.answer.length;
   const length = Math.max(...blocks.map((list) => list.reduce((sum, block) => sum + lengthOf(block), start)));
   const s = scenes.length;
   const ids = new BigInt64Array(s * length);
-  const { axes, next } = prefix.places ?? { axes: [Array.from({ length: start }, (_, i) => i)], next: start };
+  const inOrder = { axes: [Array.from({ length: start }, (_, i) => i)], next: start };
+  const whole = (second === undefined ? prefix.places : second.places) ?? inOrder;
+  const { axes } = whole;
+  const nextOf = (both: boolean): number => (both ? whole.next : (prefix.places?.next ?? single));
   const positions = new BigInt64Array(axes.length * s * length);
   const placeAt = (at: number, of: (axis: number) => number): void => {
     axes.forEach((_, axis) => {
@@ -66,21 +82,21 @@ export function pack(scenes: readonly LessonScene[], prefix: Prefix, weightOf: (
     const see = (i: number, from: number, to: number): void => {
       bias.fill(0, (at + i) * length + from, (at + i) * length + to);
     };
-    [...prefix.before, ...new Array<number>(prefix.visualTokens).fill(0), ...prefix.after].forEach((id, i) => {
+    framed.forEach((id, i) => {
       ids[at + i] = BigInt(id);
       placeAt(at + i, (axis) => axes[axis]![i]!);
       see(i, 0, i + 1);
     });
     let cursor = start;
-    for (const { prompt, answer, loss, kind, text } of list) {
+    for (const { prompt, answer, loss, kind, text, both } of list) {
       const tokens = [...prompt, ...answer];
       const weight = weightOf(kind);
       tokens.forEach((id, i) => {
         const p = cursor + i;
         ids[at + p] = BigInt(id);
-        placeAt(at + p, () => (text ? i : next + p - cursor));
+        placeAt(at + p, () => (text ? i : nextOf(both) + p - cursor));
         see(p, cursor, p + 1);
-        if (!text) see(p, 0, start);
+        if (!text) see(p, 0, both ? start : single);
         const learned = i + 1 - prompt.length;
         if (learned >= 0 && learned < answer.length && loss[learned] === 1) {
           rows.push(at + p);

@@ -156,7 +156,7 @@ async function lessonsStage(
     tower,
     initial,
     stage,
-    (grid) => miniPrefix(mini, grid),
+    (grid) => miniPrefix(mini, grid, (stage.pairs ?? 0) > 0),
     atlas,
     `${options.seed}${name === 'decoder' ? '' : `/${name}`}`,
     options.threads,
@@ -273,7 +273,7 @@ function codecOf({ bos, tokenizer }: Mini): TextCodec {
 }
 
 /** The tokens around a picture in every prompt that has one, and before a text without. @param grid of its visual tokens, where pictures differ */
-function promptPrefix(mini: Mini, grid: readonly [number, number]): Prefix {
+function promptPrefix(mini: Mini, grid: readonly [number, number], two: boolean): Prefix {
   const { architecture } = mini;
   const encoder = new WorldEncoder();
   const codec = codecOf(mini);
@@ -282,30 +282,51 @@ function promptPrefix(mini: Mini, grid: readonly [number, number]): Prefix {
     ...anyPicture,
     ...(architecture.fixed ?? { count: height * width, views: [rowView('whole', { left: 0, top: 0, width, height }, grid)] }),
   };
-  const laid = (prompt: string, seen: boolean): LaidToken[] =>
-    architecture.layout(seen ? [{ picture }, { text: architecture.afterPicture + prompt }] : [{ text: prompt }], codec);
-  const around = (prompt: string): { before: number[]; after: number[] } => {
-    const tokens = laid(prompt, true);
-    const at = tokens.findIndex((token) => typeof token !== 'number');
-    return { before: tokens.slice(0, at) as number[], after: tokens.slice(at + 1) as number[] };
+  const { count } = picture;
+  const laid = (prompt: string, pictures: number): LaidToken[] => {
+    const shown = new Array(pictures).fill({ picture });
+    return architecture.layout([...shown, { text: pictures > 0 ? architecture.afterPicture + prompt : prompt }], codec);
+  };
+  /** The tokens before, between and after the pictures. */
+  const around = (prompt: string, pictures: number): number[][] => {
+    const out: number[][] = [[]];
+    for (const token of laid(prompt, pictures))
+      if (typeof token === 'number') out.at(-1)!.push(token);
+      else out.push([]);
+    return out;
+  };
+  const placesOf = (parts: readonly (readonly number[])[]): Pick<Prefix, 'places'> => {
+    if (architecture.positions === undefined) return {};
+    const ids: number[] = [];
+    const spans = parts.slice(0, -1).map((part) => {
+      ids.push(...part);
+      const from = ids.length;
+      ids.push(...new Array<number>(count).fill(-1));
+      return [[from, ids.length] as const];
+    });
+    ids.push(...parts.at(-1)!);
+    const { positions, positionDelta = 0 } = architecture.positions({ ids, pictures: spans.map(() => picture), spans });
+    return { places: { axes: positions!, next: ids.length + positionDelta } };
   };
   // What follows the picture and does not come from the prompt is what an empty prompt leaves.
-  const { before, after } = around('');
+  const parts = around('', 1);
+  const [before, after] = parts as [number[], number[]];
   const word = 'Which';
-  const ids = around(word).after.join();
+  const ids = around(word, 1)[1]!.join();
   const begins = [true, false].find((start) => ids === [...after, ...encoder.encode(word, start)].join());
   if (begins === undefined) throw new Error(`${architecture.name} does not end its input with the prompt`);
-  const prefix = { before, after, visualTokens: picture.count, begins, text: laid('', false) as number[] };
-  if (architecture.positions === undefined) return prefix;
-  const all = [...before, ...new Array<number>(picture.count).fill(-1), ...after];
-  const spans = [[[before.length, before.length + picture.count] as const]];
-  const { positions, positionDelta = 0 } = architecture.positions({ ids: all, pictures: [picture], spans });
-  return { ...prefix, places: { axes: positions!, next: all.length + positionDelta } };
+  const prefix = { before, after, visualTokens: count, begins, text: laid('', 0) as number[], ...placesOf(parts) };
+  if (!two) return prefix;
+  const both = around('', 2);
+  return { ...prefix, second: { between: both[1]!, ...placesOf(both) } };
 }
 
-/** The prefix that a mini's lessons are packed with. @param grid of the visual tokens, where pictures differ */
-export function miniPrefix(mini: Mini, grid: readonly [number, number] = [1, 1]): Prefix {
-  const prefix = promptPrefix(mini, grid);
+/**
+ * The prefix that a mini's lessons are packed with.
+ * @param grid of the visual tokens, where pictures differ @param two whether a second picture stands behind the first
+ */
+export function miniPrefix(mini: Mini, grid: readonly [number, number] = [1, 1], two = false): Prefix {
+  const prefix = promptPrefix(mini, grid, two);
   return mini.bareFacts ? { ...prefix, text: [] } : prefix;
 }
 

@@ -34,7 +34,9 @@ export interface DecoderStage {
   /** share of the count lessons that ask for a thing that is there more than once, where there is one */
   doubles: number;
   /** relative frequency of lesson kinds */
-  lessonWeights: Partial<Record<Exclude<LessonKind, 'fact'>, number>>;
+  lessonWeights: Partial<Record<Exclude<LessonKind, 'fact' | 'pair'>, number>>;
+  /** questions about each scene and the next one as two pictures; absent: one picture stands in every input */
+  pairs?: number;
 }
 
 export const decoderStage: DecoderStage = {

@@ -8,7 +8,7 @@ import type { Atlas } from './atlas.ts';
 import { concept, misnamedConcepts, plainConcepts } from './concepts.ts';
 import { sampleFact } from './facts.ts';
 import { answerTo, prompt, type QuestionKind, questionKinds, sampleQuestion, templateCount } from './questions.ts';
-import { cellCount, render, type Scene, sampleScene } from './scene.ts';
+import { cellCount, render, type Scene, type Shape, sampleScene, squareShape } from './scene.ts';
 
 export interface ExamQuestion {
   readonly kind: QuestionKind | 'misnamed' | 'fact';
@@ -22,12 +22,12 @@ export interface ExamQuestion {
 export interface ExamScene {
   readonly index: number;
   readonly scene: Scene;
-  /** 72 x 72 x 3. */
+  /** height x width x 3 */
   readonly image: Uint8Array;
   readonly questions: readonly ExamQuestion[];
 }
 
-export function examScene(atlas: Atlas, seed: string | number, index: number): ExamScene {
+export function examScene(atlas: Atlas, seed: string | number, index: number, shape: Shape = squareShape): ExamScene {
   const random = new Random(`${seed}/exam/${index}`);
   const scene = sampleScene(random, { pool: plainConcepts });
   const questions: ExamQuestion[] = [];
@@ -36,16 +36,26 @@ export function examScene(atlas: Atlas, seed: string | number, index: number): E
     const answer = question && answerTo(scene, question);
     if (question && answer !== undefined) questions.push({ kind, prompt: prompt(question, random.int(templateCount)), answer });
   }
-  return { index, scene, image: render(atlas, scene), questions };
+  return { index, scene, image: render(atlas, scene, shape), questions };
 }
 
 /** `scenes` exam scenes, each with up to nine questions. */
-export function* examQuestions(atlas: Atlas, seed: string | number, scenes: number): Generator<ExamScene> {
-  for (let index = 0; index < scenes; index++) yield examScene(atlas, seed, index);
+export function* examQuestions(
+  atlas: Atlas,
+  seed: string | number,
+  scenes: number,
+  shape: Shape = squareShape,
+): Generator<ExamScene> {
+  for (let index = 0; index < scenes; index++) yield examScene(atlas, seed, index, shape);
 }
 
 /** Scenes with one misnamed thing; its place is asked for. */
-export function* examMisnamed(atlas: Atlas, seed: string | number, scenes: number): Generator<ExamScene> {
+export function* examMisnamed(
+  atlas: Atlas,
+  seed: string | number,
+  scenes: number,
+  shape: Shape = squareShape,
+): Generator<ExamScene> {
   const wrong = [...misnamedConcepts('train'), ...misnamedConcepts('test')];
   for (let index = 0; index < scenes; index++) {
     const random = new Random(`${seed}/exam-misnamed/${index}`);
@@ -56,7 +66,7 @@ export function* examMisnamed(atlas: Atlas, seed: string | number, scenes: numbe
     yield {
       index,
       scene,
-      image: render(atlas, scene),
+      image: render(atlas, scene, shape),
       questions: [{ kind: 'misnamed', prompt: text, answer: asked.name, taught: asked.word }],
     };
   }

@@ -21,7 +21,7 @@ import { render, type Scene, type Shape, sampleScene } from './scene.ts';
 import { eosId, WorldEncoder } from './vocabulary.ts';
 import { pickWeighted } from './weighted.ts';
 
-export type LessonKind = QuestionKind | DrillKind | 'fact';
+export type LessonKind = QuestionKind | DrillKind | 'fact' | 'pair';
 
 export interface Lesson {
   readonly kind: LessonKind;

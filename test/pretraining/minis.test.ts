@@ -3,15 +3,18 @@ import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { decoderTrainer } from '../../lab/pretraining/decoder.ts';
 import { rescaleResidual, writeMini } from '../../lab/pretraining/finish.ts';
 import { cellsOf, homeCells, homeShares } from '../../lab/pretraining/homes.ts';
 import { initialWeights } from '../../lab/pretraining/initial.ts';
 import { minis } from '../../lab/pretraining/minis.ts';
-import { pack } from '../../lab/pretraining/pack.ts';
+import { type Prefix, pack } from '../../lab/pretraining/pack.ts';
 import { scenePictures } from '../../lab/pretraining/pictures.ts';
 import { miniNamed, miniPrefix } from '../../lab/pretraining/pretrain.ts';
+import { decoderStage } from '../../lab/pretraining/stages.ts';
 import { Atlas } from '../../lab/world/atlas.ts';
 import { type LessonScene, lessonScene } from '../../lab/world/lessons.ts';
+import { pairLessons } from '../../lab/world/pairs.ts';
 import { eosId } from '../../lab/world/vocabulary.ts';
 import { f32, type Tensor } from '../../src/graph/dtype.ts';
 import type { RgbImage } from '../../src/input/segments.ts';
@@ -138,6 +141,59 @@ describe.each(Object.keys(minis))('%s', (name) => {
           expect(2 * Number(y >= height / 2) + Number(x >= width / 2)).toBe(cell);
       });
     }
+  });
+
+  test.runIf(mini.architecture.fixed === undefined)('lessons about two pictures are learned as they are asked', async () => {
+    const pictures = scenePictures(mini);
+    const atlas = await Atlas.load();
+    const none = { patchWord: 0, attributes: 0, lens: 0, reread: 0, early: 0 };
+    const stage = {
+      ...decoderStage,
+      ...none,
+      scenes: 2,
+      lessons: 0,
+      drills: 0,
+      facts: 0,
+      pairs: 2,
+      rate: 0,
+      muonRate: 0,
+      decay: 0,
+    };
+    const prefixOf = (grid: readonly [number, number]): Prefix => miniPrefix(mini, grid, true);
+    const learned = new Map([...weights].filter(([key]) => !mini.isVision(key)));
+    // A step with a picture that is no square.
+    const step = 2;
+    const { trainer, feeds } = await decoderTrainer(mini, weights, learned, stage, prefixOf, atlas, 'two', 1);
+    const { metrics } = await trainer.run(await feeds(step), 0);
+    await trainer.release();
+    const shape = pictures.shapeOf(step);
+    const [height, width] = shape;
+    const drawn = [0, 1].map((i) => lessonScene(atlas, 'two/decoder', 2 * (step - 1) + i, { perScene: 0, facts: 0, shape }));
+    const losses: number[] = [];
+    for (const [i, own] of drawn.entries()) {
+      const both = [own, drawn[1 - i]!] as const;
+      const random = new Random(`two/decoder/pairs/${2 * (step - 1) + i}`);
+      for (const lesson of pairLessons(random, [both[0].scene, both[1].scene], 2)) {
+        const shown = both.map(({ image }) => ({ picture: { height, width, data: image } }));
+        const prompt = [...shown, { text: lesson.prompt }];
+        const laid = vlm.layout({ prompt }, lesson.answer);
+        const { feeds: packed } = pack([{ ...own, lessons: [lesson], facts: [] }], prefixOf(pictures.gridOf(shape)));
+        const axes = laid.positions!.map((axis) => [...axis, axis.length + laid.positionDelta!]);
+        expect(Array.from(packed.positions!.data as BigInt64Array, Number)).toEqual(axes.flat());
+        expect(Array.from(packed.ids!.data as BigInt64Array, Number)).toEqual([...laid.ids.map((id) => Math.max(0, id)), eosId]);
+        const { data, shape: of } = await vlm.logits(await vlm.batch([laid]));
+        const classes = of.at(-1)!;
+        [...laid.targetIds, eosId].forEach((id, t) => {
+          const row = data.subarray((laid.promptEnd + t) * classes, (laid.promptEnd + t + 1) * classes);
+          const most = Math.max(...row);
+          losses.push(most + Math.log(row.reduce((sum, x) => sum + Math.exp(x - most), 0)) - row[id]!);
+        });
+      }
+    }
+    expect(losses.length).toBeGreaterThanOrEqual(4);
+    const mean = losses.reduce((sum, x) => sum + x, 0) / losses.length;
+    // The folder holds the weights in half precision.
+    expect(Math.abs((metrics.answers!.data as Float32Array)[0]! - mean)).toBeLessThan(2e-3 * mean);
   });
 
   test.runIf(mini.architecture.fixed !== undefined)('every visual token has a home', async () => {

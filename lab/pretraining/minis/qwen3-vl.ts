@@ -111,8 +111,9 @@ export function miniQwen3Vl(epsilon = 1e-5, layers = 7): Mini {
     withLayers: (n) => miniQwen3Vl(epsilon, n),
     decoderLayer: 'model.language_model.layers.',
     lessons: [
-      { name: 'decoder', layers: 7, settings: rereadStage },
-      { name: 'settle', layers: 7, settings: settleStage },
+      // The decoder knows the words already: at the full rate it learns to see with the new image encoder, and the second stage is the longer one.
+      { name: 'decoder', layers: 7, settings: { ...rereadStage, steps: 300, hold: 1 } },
+      { name: 'settle', layers: 7, settings: { ...settleStage, steps: 500, lessons: 7, pairs: 3 } },
     ],
     parts: [{ model: 'mini-llava', take: fromLlava }],
   };

@@ -1,6 +1,7 @@
 /** `visedit world pretrain`: trains a mini backbone on the mini world, from nothing to a published-layout folder. */
 import { defineCommand } from '../../frame/command.ts';
 import { flag, integer, outFolder, seed, text } from '../../frame/values.ts';
+import { stoppable } from '../../stoppable.ts';
 
 export const command = defineCommand({
   details:
@@ -18,27 +19,29 @@ export const command = defineCommand({
   async run({ model, out, seed, visionSteps, decoderSteps, threads, resume }, context) {
     const { pretrain } = await import('../../../../lab/pretraining/pretrain.ts');
     const bars = new Map<string, ReturnType<typeof context.progress>>();
-    const result = await pretrain({
-      model,
-      seed,
-      out,
-      threads,
-      resume: resume || undefined,
-      signal: context.signal,
-      settings: {
-        ...(visionSteps === undefined ? {} : { vision: { steps: visionSteps } }),
-        ...(decoderSteps === undefined ? {} : { decoder: { steps: decoderSteps } }),
-      },
-      onStep: (stage, step, steps, { loss }) => {
-        let bar = bars.get(stage);
-        if (bar === undefined) {
-          bar = context.progress(steps, `Stage ${stage}`, { unit: 'steps', start: step - 1 });
-          bars.set(stage, bar);
-        }
-        bar.update(step, { note: `loss ${loss.toFixed(3)}` });
-        if (step === steps) bar.finish();
-      },
-    });
+    const start = () =>
+      pretrain({
+        model,
+        seed,
+        out,
+        threads,
+        resume: resume || undefined,
+        signal: context.signal,
+        settings: {
+          ...(visionSteps === undefined ? {} : { vision: { steps: visionSteps } }),
+          ...(decoderSteps === undefined ? {} : { decoder: { steps: decoderSteps } }),
+        },
+        onStep: (stage, step, steps, { loss }) => {
+          let bar = bars.get(stage);
+          if (bar === undefined) {
+            bar = context.progress(steps, `Stage ${stage}`, { unit: 'steps', start: step - 1 });
+            bars.set(stage, bar);
+          }
+          bar.update(step, { note: `loss ${loss.toFixed(3)}` });
+          if (step === steps) bar.finish();
+        },
+      });
+    const result = await stoppable(context, 'Give the same command again to go on.', start);
     return {
       data: result,
       text: `Written to ${result.folder} in ${Math.round(result.seconds)} s. Next: visedit world exam ${result.folder}`,
