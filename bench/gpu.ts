@@ -7,14 +7,22 @@
  *   weights DIR   its weights, where no PyTorch makes them
  *   ask DIR       forward of 620 positions, generation, memory
  *   step DIR      a training step of VEAD over four records, layer 18
+ *   copies DIR    on the processor: memory of a model whose programs are in one session, next to a session for each
  *   profile DIR   the same step with kernels one at a time: time by operator
  * Lines are printed as they come, and as one JSON document at the end.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { randomModelOf, weightMean, weightScale, writeCompanions, writeRandomCheckpoint } from '../scripts/random-checkpoint.ts';
+import {
+  randomLlava,
+  randomModelOf,
+  weightMean,
+  weightScale,
+  writeCompanions,
+  writeRandomCheckpoint,
+} from '../scripts/random-checkpoint.ts';
 import { initialAdapter } from '../src/editors/vead/adapter.ts';
 import type { PreparedRecord } from '../src/editors/vead/prepare.ts';
 import { stepFeeds, veadTrainer } from '../src/editors/vead/train.ts';
@@ -25,10 +33,10 @@ import { usualTokens } from '../src/models/architecture.ts';
 import { type LoadOptions, loadModel, weightShapes } from '../src/models/load.ts';
 import { gigabytes } from '../src/models/memory.ts';
 import type { Vlm } from '../src/models/vlm.ts';
-import type { DeviceName } from '../src/onnx/device.ts';
+import { type DeviceName, devices } from '../src/onnx/device.ts';
 import { Random } from '../src/random.ts';
 import { installCuda } from '../src/runtime/install-cuda.ts';
-
+import { engineFor } from '../src/runtime/node.ts';
 import { tryDevice } from '../src/runtime/try-device.ts';
 import { checks } from '../test/devices/checks.ts';
 import { randomPicture } from '../test/tiny-model.ts';
@@ -143,6 +151,37 @@ async function step(options: LoadOptions = {}, runs = 6): Promise<void> {
   await vlm.release();
 }
 
+/** The programs of some questions on the processor, in one session or in several. */
+async function ofQuestions(oneSession: boolean): Promise<void> {
+  const own = { ...devices.cpu, wholeAnswers: true, oneSession };
+  const vlm = loadModel(dir, { device: 'cpu', threads: 1, prepack: false, behind: () => engineFor(own) });
+  const asked = [{ image: randomPicture('copies', 96), prompt: 'What is in the middle?' }];
+  const tokens: number[][] = [];
+  for (const share of [undefined, vlm.decoder.layers >> 1]) {
+    const [answer] = await unedited(vlm, share).generate(asked, { maxNewTokens: 8, eosIds: [] });
+    const [forced] = await unedited(vlm, share).answerTargets(asked.map((one) => ({ ...one, target: 'a tree' })));
+    tokens.push(answer!.tokenIds, [...forced!.predictedIds]);
+  }
+  say('tokens', tokens.join(' '));
+  const kilobytes = /^RssAnon:\s+(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
+  say(`memory, ${oneSession ? 'one session' : 'a session for each program'}`, gigabytes(Number(kilobytes) * 1024));
+}
+
+async function copies(): Promise<void> {
+  const ways = ['copies-one', 'copies-each'];
+  if (!existsSync(dir)) {
+    const text = { hidden_size: 1024, intermediate_size: 2752, num_hidden_layers: 12, num_attention_heads: 16, vocab_size: 4000 };
+    const vision = { hidden_size: 64, intermediate_size: 128, num_hidden_layers: 2, num_attention_heads: 2, image_size: 96 };
+    const model = randomLlava(
+      { ...text, num_key_value_heads: 16, max_position_embeddings: 512 },
+      { ...vision, patch_size: 14 },
+      { vision_feature_layer: -2 },
+    );
+    await writeRandomCheckpoint(dir, model);
+  }
+  for (const way of ways) execFileSync(process.execPath, [...process.execArgv, process.argv[1]!, way, dir], { stdio: 'inherit' });
+}
+
 /** Time by operator and provider of every program that ran. */
 async function profile(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'visedit-profile-'));
@@ -215,6 +254,9 @@ const parts: Record<string, () => Promise<void> | void> = {
   ask,
   step: () => step(),
   profile,
+  copies,
+  'copies-one': () => ofQuestions(true),
+  'copies-each': () => ofQuestions(false),
 };
 
 const run = parts[part];

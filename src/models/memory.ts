@@ -89,7 +89,7 @@ export function estimateMemory(size: ModelSize, residency: Residency): MemoryEst
   return { residency, bytes, mapped, perInput, perTrained };
 }
 
-/** Bytes that a model takes on a card: every program of the whole decoder holds the weights as they are stored, and one has to fit; others leave for it. */
+/** Bytes that a model takes on a card, where all its programs hold the weights once, as they are stored. */
 export const bytesOnCard = (size: ModelSize): number => BASE + size.vision.bytes + size.decoder.bytes + workOf(size) / 2;
 
 /**

@@ -103,7 +103,7 @@ export class Vlm {
     this.processor = parts.processor;
     this.eosIds = parts.eosIds;
     this.rules = parts.rules;
-    this.compileOptions = parts.compileOptions ?? {};
+    this.compileOptions = { ...parts.compileOptions, together: {} };
     this.layered = parts.layered;
     this.memory = parts.memory;
     this.memoryBudget = parts.memoryBudget ?? Number.POSITIVE_INFINITY;

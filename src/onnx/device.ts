@@ -17,21 +17,26 @@ export interface Device {
   readonly causalRuns: boolean;
   /** greedy answers are one run, prompt and steps, whose keys and values stay there */
   readonly wholeAnswers: boolean;
+  /** programs of a model are branches of one session, so that its memory holds each weight once; otherwise a session for each */
+  readonly oneSession: boolean;
   /** the card, where it has a name */
   readonly card?: { readonly name: string; readonly memory: number } | undefined;
 }
 
 /** One line per device. */
 export const devices: Readonly<Record<DeviceName, Device>> = {
-  cpu: { name: 'cpu', half: false, float16: true, lacks: new Set(), emptyAxes: true, causalRuns: true, wholeAnswers: false },
+  cpu: {
+    ...{ name: 'cpu', half: false, float16: true, lacks: new Set(), emptyAxes: true },
+    ...{ causalRuns: true, wholeAnswers: false, oneSession: false },
+  },
   // Pad of [4, 32, 577, 128] takes 2.4 ms on an H200, Concat of that size 0.14 ms.
   cuda: {
     ...{ name: 'cuda', half: true, float16: true, lacks: new Set(['Pad', 'MultiHeadAttention']), emptyAxes: true },
-    ...{ causalRuns: false, wholeAnswers: true },
+    ...{ causalRuns: false, wholeAnswers: true, oneSession: true },
   },
   // A product over an empty axis ends the process there.
   webgpu: {
     ...{ name: 'webgpu', half: true, float16: true, lacks: new Set(['FusedMatMul', 'MultiHeadAttention']), emptyAxes: false },
-    ...{ causalRuns: true, wholeAnswers: false },
+    ...{ causalRuns: true, wholeAnswers: false, oneSession: true },
   },
 };

@@ -9,7 +9,14 @@ import { type Device, devices } from './device.ts';
 import { GraphEmitter, type Scope } from './graph-emitter.ts';
 import { halfNodes, type WeightKind } from './precision.ts';
 import { encodeModel, type NodeProto, type ValueProto } from './proto.ts';
-import { type BlockWeight, type EmitOptions, WeightEmitter, type WeightLocation, type WeightSource } from './weights.ts';
+import {
+  type BlockWeight,
+  checkShape,
+  type EmitOptions,
+  WeightEmitter,
+  type WeightLocation,
+  type WeightSource,
+} from './weights.ts';
 
 export type { BlockWeight, EmitOptions, WeightLocation, WeightSource };
 
@@ -24,11 +31,11 @@ export interface Emitted {
   outputs: Map<string, { dtype: DType; shape: readonly Dim[] }>;
 }
 
-type Weight = WeightLocation | Tensor | BlockWeight;
+export type Weight = WeightLocation | Tensor | BlockWeight;
 type Symbols = Map<string, { value: string; axis: number }>;
 
 /** Weights are kept in half precision where they are stored so, in bfloat16 or in whole numbers. */
-const kindOf = (weight: Weight | undefined): WeightKind =>
+export const kindOf = (weight: Weight | undefined): WeightKind =>
   weight === undefined ? 'given' : 'parts' in weight || weight.dtype !== 'float32' ? 'half' : 'float';
 
 const isLeaf = (node: Node): boolean => node.op === inputOp || node.op === parameterOp;
@@ -37,14 +44,23 @@ const isLeaf = (node: Node): boolean => node.op === inputOp || node.op === param
 const HALF_LIMITS = [-32768, 32768] as const;
 
 /** Lowers nodes one after the other, each value in the type that its use asks for. */
-class Lowering {
+export class Lowering {
   readonly #values = new Map<Node, string>();
   readonly #emitter: GraphEmitter;
   readonly #weights: WeightEmitter;
   readonly #halves: ReadonlySet<Node>;
   readonly #float16: boolean;
+  readonly #nameOf: (leaf: Node) => string;
 
-  constructor(emitter: GraphEmitter, weights: WeightEmitter, halves: ReadonlySet<Node>, float16: boolean) {
+  /** @param named what an input or a weight is called in the written program */
+  constructor(
+    emitter: GraphEmitter,
+    weights: WeightEmitter,
+    halves: ReadonlySet<Node>,
+    float16: boolean,
+    named: (name: string) => string = (name) => name,
+  ) {
+    this.#nameOf = (leaf) => named(nameOf(leaf));
     this.#float16 = float16;
     this.#emitter = emitter;
     this.#weights = weights;
@@ -55,8 +71,8 @@ class Lowering {
   value(node: Node, half = false): string {
     const wanted = half && node.dtype === 'float32';
     if (isLeaf(node)) {
-      if (wanted && this.#weights.has(nameOf(node))) return this.#weights.half(nameOf(node), node);
-      const own = this.#weights.value(nameOf(node), node);
+      if (wanted && this.#weights.has(this.#nameOf(node))) return this.#weights.half(this.#nameOf(node), node);
+      const own = this.#weights.value(this.#nameOf(node), node);
       return wanted ? this.#emitter.node('Cast', [own], { to: onnxType.float16 }) : own;
     }
     const own = this.#values.get(node)!;
@@ -67,7 +83,12 @@ class Lowering {
   /** An operand in half precision that broadcasts, such as a mask, within what half precision holds. */
   #operand(node: Node, x: Node): string {
     const smaller = node.op.half === 'elementwise' && showShape(x.shape) !== showShape(node.shape);
-    if (!smaller || x.dtype !== 'float32' || this.#halves.has(x) || this.#weights.has(x.op === parameterOp ? nameOf(x) : ''))
+    if (
+      !smaller ||
+      x.dtype !== 'float32' ||
+      this.#halves.has(x) ||
+      this.#weights.has(x.op === parameterOp ? this.#nameOf(x) : '')
+    )
       return this.value(x, true);
     const [least, most] = HALF_LIMITS.map((limit) =>
       this.#emitter.constant({ dtype: 'float32', shape: [], data: Float32Array.of(limit) }),
@@ -77,7 +98,7 @@ class Lowering {
 
   lower(order: readonly Node[]): void {
     for (const node of order) {
-      if (isLeaf(node)) this.#weights.check(nameOf(node), node);
+      if (isLeaf(node)) this.#weights.check(this.#nameOf(node), node);
       else if (node.op === loopOp) this.#loop(node);
       else if (node.op === loopResultOp) {
         const name = this.#results.get(node.inputs[0]!)![node.attributes.index as number]!;
@@ -95,7 +116,7 @@ class Lowering {
       value: (i) => given(node.inputs[i]!),
       stored: (i) => {
         const x = node.inputs[i]!;
-        const form = isLeaf(x) ? this.#weights.stored(nameOf(x), x, half) : undefined;
+        const form = isLeaf(x) ? this.#weights.stored(this.#nameOf(x), x, half) : undefined;
         return form?.form === 'half' && !this.#float16 ? undefined : form;
       },
     };
@@ -147,7 +168,7 @@ class Lowering {
 }
 
 /** The inputs that a graph asks for, the weights that are bound, and where symbols are read. */
-function leaves(
+export function leaves(
   order: readonly Node[],
   weights: WeightSource,
 ): { inputs: Emitted['inputs']; bound: Map<string, Weight>; symbols: Symbols } {
@@ -172,6 +193,17 @@ function leaves(
     });
   }
   return { inputs, bound, symbols };
+}
+
+/**
+ * Inputs and outputs of the program that named outputs become.
+ * @throws Error when a weight has another shape than a node declares
+ */
+export function interfaceOf(outputs: Readonly<Record<string, Node>>, weights: WeightSource): Pick<Emitted, 'inputs' | 'outputs'> {
+  const order = topological(Object.values(outputs));
+  const { inputs, bound } = leaves(order, weights);
+  for (const node of order) if (isLeaf(node)) checkShape(nameOf(node), bound.get(nameOf(node)), node);
+  return { inputs, outputs: new Map(Object.entries(outputs).map(([name, { dtype, shape }]) => [name, { dtype, shape }])) };
 }
 
 export function emit(

@@ -19,12 +19,13 @@ export class GraphEmitter implements Emitter {
   readonly root: Scope = { nodes: [], depth: 0 };
   readonly #device: Device;
   /** where symbols are read at run time */
-  readonly #symbols: Map<string, { value: string; axis: number }>;
+  #symbols: Map<string, { value: string; axis: number }>;
   /** the graph that computes a value; values that are not here are the program's */
   readonly #scopes = new Map<string, Scope>();
   readonly #constants = new Map<string, string>();
   readonly #shapes = new Map<string, string>();
   readonly #memo = new Map<string, string>();
+  #branch = this.root;
   #count = 0;
 
   constructor(device: Device, symbols: Map<string, { value: string; axis: number }>) {
@@ -42,6 +43,15 @@ export class GraphEmitter implements Emitter {
 
   fresh(hint: string): string {
     return `${hint}_${this.#count++}`;
+  }
+
+  /** Begins a graph beside others within the program, with symbols of its own. */
+  begin(): Scope {
+    this.#symbols = new Map();
+    this.#shapes.clear();
+    for (const [key, value] of this.#memo) if (this.#scopes.has(value)) this.#memo.delete(key);
+    this.#branch = { nodes: [], depth: this.root.depth + 1 };
+    return this.#branch;
   }
 
   /** Says which graph gives a value, and reads the symbols of its shape there. */
@@ -75,7 +85,10 @@ export class GraphEmitter implements Emitter {
   /** A node of its own, even where an equal one exists. */
   freshNode(op: string, inputs: readonly string[], attributes: NodeProto['attributes'] = {}, domain = ''): string {
     const output = this.fresh(op);
-    this.write({ op, domain, inputs, outputs: [output], attributes }, this.scopeOf(inputs));
+    const scope = this.scopeOf(inputs);
+    // Of weights alone, the engine computes everything else once, when the program is opened.
+    const own = op === 'DequantizeLinear' && scope === this.root ? this.#branch : scope;
+    this.write({ op, domain, inputs, outputs: [output], attributes }, own);
     return output;
   }
 

@@ -43,6 +43,12 @@ const UINT4 = 21;
 
 const isBlocks = (source: WeightLocation | Tensor | BlockWeight): source is BlockWeight => 'parts' in source;
 
+/** @throws Error when a weight has another shape than a node declares */
+export function checkShape(name: string, source: WeightLocation | Tensor | BlockWeight | undefined, node: Node): void {
+  if (source === undefined || showShape(source.shape) === showShape(node.shape)) return;
+  throw new Error(`weight ${name}: the model needs ${showShape(node.shape)}, the checkpoint has ${showShape(source.shape)}`);
+}
+
 /** The innermost folder that holds all of these absolute paths: the engine takes one folder and paths below it. */
 function commonFolder(files: readonly string[]): string | undefined {
   let common: string[] | undefined;
@@ -89,9 +95,7 @@ export class WeightEmitter {
 
   /** @throws Error when the weight has another shape than the node declares */
   check(name: string, node: Node): void {
-    const source = this.#bound.get(name);
-    if (source === undefined || showShape(source.shape) === showShape(node.shape)) return;
-    throw new Error(`weight ${name}: the model needs ${showShape(node.shape)}, the checkpoint has ${showShape(source.shape)}`);
+    checkShape(name, this.#bound.get(name), node);
   }
 
   /** As the node declares it. */

@@ -13,6 +13,7 @@ import type { Emitted } from '../onnx/emit.ts';
 import { DeviceError, sharingMemory } from './card-memory.ts';
 import { cards, cudaFault, cudaFolder, explainCuda, installedCuda, loadLibrary, NO_MEMORY } from './cuda.ts';
 import { type Backend, type CompileOptions, compileWith, type Engine, type Program, type Session } from './program.ts';
+import { compilesTogether } from './together.ts';
 
 export function defaultThreads(): number {
   const named = process.env.VISEDIT_THREADS;
@@ -92,20 +93,25 @@ export function engineFor(device: Device): Engine {
     const opened: Backend['open'] = (emitted, options) => open(own, emitted, options);
     return { device: own, open: own.name === 'cpu' ? opened : sharingMemory(opened) };
   };
-  if (device.name !== 'webgpu') {
-    const backend = backendOf(device);
-    return { device, compile: (outputs, options) => compileWith(backend, outputs, options) };
-  }
+  type Compile = (outputs: Readonly<Record<string, Node>>, options?: CompileOptions) => Promise<Program>;
+  const compiler = (backend: Backend): Compile => {
+    const together = compilesTogether(backend);
+    return async (outputs, options) =>
+      backend.device.oneSession && options?.together !== undefined
+        ? together(outputs, options)
+        : compileWith(backend, outputs, options);
+  };
+  if (device.name !== 'webgpu') return { device, compile: compiler(backendOf(device)) };
   // Only a program can tell whether the adapter has half-precision numbers.
   const tried = { ...device, half: false };
-  let known: Promise<Backend> | undefined;
-  const find = async (): Promise<Backend> =>
-    backendOf((await takesHalf(backendOf(tried))) ? device : { ...tried, float16: false });
+  let known: Promise<Compile> | undefined;
+  const find = async (): Promise<Compile> =>
+    compiler(backendOf((await takesHalf(backendOf(tried))) ? device : { ...tried, float16: false }));
   return {
     device,
     compile: async (outputs, options) => {
       known ??= find();
-      return compileWith(await known, outputs, options);
+      return (await known)(outputs, options);
     },
   };
 }

@@ -28,6 +28,8 @@ export interface CompileOptions {
   silent?: boolean;
   /** given the outputs of every run; what it throws fails the run */
   afterRun?: (outputs: Readonly<Record<string, Tensor>>) => void;
+  /** programs with the same object here hold each weight once, on devices where a session may hold several programs */
+  together?: object;
   /** settings of the device's own, by the engine's name of the device */
   providerOptions?: Record<string, Record<string, string>>;
 }
@@ -62,7 +64,12 @@ export class Program {
   readonly #checks: Emitted['checks'];
   readonly #afterRun: CompileOptions['afterRun'];
 
-  constructor(emitted: Emitted, session: Session, device: Device = devices.cpu, { afterRun }: CompileOptions = {}) {
+  constructor(
+    emitted: Pick<Emitted, 'inputs' | 'outputs' | 'checks'>,
+    session: Session,
+    device: Device = devices.cpu,
+    { afterRun }: CompileOptions = {},
+  ) {
     this.#device = device;
     this.#checks = emitted.checks;
     this.#afterRun = afterRun;
