@@ -47,6 +47,8 @@ export interface Lifelong {
   readonly edits: number;
   /** longest runs in which each edit is asked for at its own moment, too */
   readonly moments: number;
+  /** records asked at each length, chosen at random; absent: all */
+  readonly sample?: number;
 }
 
 export interface CellManifest {

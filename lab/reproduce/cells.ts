@@ -307,8 +307,8 @@ async function evaluated(job: Job, lifelong: Lifelong | undefined, options: RunO
     const { evaluation, manifest } = await runEvaluation(job, options);
     return { evaluation, manifest, records: packRecords(readResults(options.out)) };
   }
-  const { edits, moments } = lifelong;
-  const found = await runSequential(job, edits, { ...options, restarts: true, moments });
+  const { edits, ...asking } = lifelong;
+  const found = await runSequential(job, edits, { ...options, restarts: true, ...asking });
   const points = found.points.map((point, i) => ({
     ...point,
     costs: found.costs[i]!.costs,

@@ -119,6 +119,11 @@ export function scoreRecord(
 
 /** The five metrics as fractions from 0 to 1, and their mean. */
 export type FiveMetrics = Readonly<Record<QueryKind, number>> & { readonly average: number };
+
+/** The mean of a record's five accuracies. */
+export const averageOf = ({ queries }: RecordResult): number =>
+  queryKinds.reduce((sum, kind) => sum + (queries[kind]?.accuracy ?? 0), 0) / queryKinds.length;
+
 export type HardMetrics = Readonly<Record<HardKind, number | null>>;
 
 /** Fractions over some records. */

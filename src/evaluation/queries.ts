@@ -51,6 +51,18 @@ export async function load(records: readonly EditRecord[]): Promise<Loaded[]> {
   );
 }
 
+/** What records ask an editor for, with its picture in memory and no other. */
+export const openRequests = (records: readonly EditRecord[]): Promise<EditRequest[]> =>
+  Promise.all(
+    records.map(async ({ index, request: { image, prompt, target } }) => {
+      try {
+        return { image: await decodeImage(image), prompt, target };
+      } catch (error) {
+        throw new Error(`record ${index}: ${(error as Error).message}`, { cause: error });
+      }
+    }),
+  );
+
 /** Answers of a model to flat queries, dealt out to their records again. */
 export async function askAll(
   model: AnsweringModel,

@@ -7,6 +7,7 @@
  * There is one run, of the first N records; or, with `restarts`, runs of each length over all records, each of which begins with the unedited model:
  * LiveEdit's lifelong protocol (Chen et al. 2025), in which each length is measured over as many records as it divides.
  * `moments` also asks for an edit right after it was made, under those before (`own`): what later edits did to it is the difference.
+ * With `sample` every length asks for so many of its edits, chosen at random; all edits are in the model all the same.
  *
  * A folder holds `after-<n>/` and `own-<n>/` (records.jsonl, summary.json) for each length, summary.json over all of them, and manifest.json.
  */
@@ -19,14 +20,16 @@ import { anyObject, readJsonAs } from '../files/schema.ts';
 import type { EditRecord } from '../input/records.ts';
 import type { AnsweringModel } from '../models/answer.ts';
 import type { Vlm } from '../models/vlm.ts';
+import { Random } from '../random.ts';
 import { defaultThreads } from '../runtime/node.ts';
 import { type BatchEvaluation, evaluateBatch } from './asking.ts';
 import { addCosts, bytesOfEdits, type Costs, noCosts, privateMemory, timed } from './costs.ts';
 import { closeJob, type Job, type JobIdentity, type OpenJob, openJob } from './job.ts';
 import { type Manifest, ManifestKeeper, manifestFile } from './manifest.ts';
-import { type Evaluation, scoreRecord, summarize } from './metrics.ts';
-import { type AskOptions, askAll, load, requestOf, stopIfAsked } from './queries.ts';
+import { averageOf, type Evaluation, scoreRecord, summarize } from './metrics.ts';
+import { type AskOptions, askAll, load, openRequests, stopIfAsked } from './queries.ts';
 import { type RunOptions, summaryFile } from './runner.ts';
+import { type Interval, twoWayInterval } from './statistics.ts';
 import { Appender, gather, readResults, recordsFile } from './store.ts';
 
 export interface SequentialPoint {
@@ -34,6 +37,8 @@ export interface SequentialPoint {
   readonly edits: number;
   /** over all records of all runs */
   readonly evaluation: Evaluation;
+  /** of the mean of the five metrics over these records, 95 %; null for one record */
+  readonly interval: Interval | null;
   /** of each edit right after it was made */
   readonly own?: Evaluation;
 }
@@ -63,6 +68,8 @@ export interface SequentialIdentity extends JobIdentity {
     readonly restarts?: true;
     /** the longest runs in which each edit is asked for at its own moment, too */
     readonly moments?: number;
+    /** records asked at each length, chosen at random; absent: all */
+    readonly sample?: number;
   };
 }
 
@@ -70,6 +77,8 @@ export interface SequentialOptions extends Omit<RunOptions, 'jobs'> {
   readonly restarts?: boolean | undefined;
   /** longest runs in which each edit is asked for at its own moment; 0 when absent */
   readonly moments?: number | undefined;
+  /** the most records asked at each length; all when absent */
+  readonly sample?: number | undefined;
 }
 
 /** 1, 10, 100, ... below `count`, and `count`. */
@@ -94,7 +103,7 @@ function chainOf(editor: Editor): NonNullable<Editor['chain']> {
 
 /** @param count N, the most edits in the model @throws Stopped when the signal asks; what is finished is kept */
 export async function runSequential(job: Job, count: number, options: SequentialOptions): Promise<SequentialRun> {
-  const { out, resume = false, threads, command = '', onWarn, restarts = false, moments = 0 } = options;
+  const { out, resume = false, threads, command = '', onWarn, restarts = false, moments = 0, sample } = options;
   if (!resume && existsSync(join(out, manifestFile)))
     throw new Error(`${out} holds results already; go on with --resume, or name another folder with --out`);
   const open = await openJob(job, { threads });
@@ -114,6 +123,7 @@ export async function runSequential(job: Job, count: number, options: Sequential
       madeOn: open.subject.editor.sequence === undefined ? 'the unedited model' : 'the model under the edits before',
       ...(restarts ? { restarts } : {}),
       ...(moments > 1 ? { moments } : {}),
+      ...(sample === undefined ? {} : { sample }),
     },
   };
   const machine = { threads: threads ?? defaultThreads(), device: open.subject.vlm.engine.device.name };
@@ -123,8 +133,9 @@ export async function runSequential(job: Job, count: number, options: Sequential
   const lengths = sequentialPoints(count);
   const works = lengths.flatMap((length) => {
     const runs = restarts ? chunks(records, length).filter((run) => run.length === length) : [records.slice(0, length)];
-    const asked = (own: boolean): Work => ({ length, runs, own });
-    return length > 1 && length <= moments ? [asked(false), asked(true)] : [asked(false)];
+    const asked = chosenOf(runs.flat(), sample);
+    const work = (own: boolean): Work => ({ length, runs, asked, own });
+    return length > 1 && length <= moments ? [work(false), work(true)] : [work(false)];
   });
   const progress = new SequentialProgress(works, options);
   // One run of the first records is the beginning of the longer ones.
@@ -141,10 +152,12 @@ export async function runSequential(job: Job, count: number, options: Sequential
   const evaluationOf = (work: Pick<Work, 'length' | 'own'>): Evaluation =>
     readJsonAs(join(out, folderOf(work), summaryFile), anyObject) as unknown as Evaluation;
   const points = lengths.map((length): SequentialPoint => {
+    const results = readResults(join(out, sequentialFolder(length)));
     const own = works.some((work) => work.own && work.length === length);
     return {
       edits: length,
       evaluation: evaluationOf({ length, own: false }),
+      interval: results.length < 2 ? null : twoWayInterval([results.map(averageOf)]),
       ...(own ? { own: evaluationOf({ length, own }) } : {}),
     };
   });
@@ -157,7 +170,15 @@ export async function runSequential(job: Job, count: number, options: Sequential
 interface Work {
   readonly length: number;
   readonly runs: readonly (readonly EditRecord[])[];
+  /** the records of the runs that are asked for */
+  readonly asked: ReadonlySet<EditRecord>;
   readonly own: boolean;
+}
+
+/** The same records for every editor. */
+function chosenOf(records: readonly EditRecord[], sample = records.length): ReadonlySet<EditRecord> {
+  const order = sample < records.length ? new Random(`sequential/${records.length}`).shuffle(records) : records;
+  return new Set(order.slice(0, sample));
 }
 
 /** Of a finished length. */
@@ -180,7 +201,7 @@ class SequentialProgress {
     works: readonly Work[],
     readonly options: Pick<RunOptions, 'signal' | 'onProgress'>,
   ) {
-    this.#total = works.reduce((sum, { runs, length }) => sum + runs.length * length, 0);
+    this.#total = works.reduce((sum, { asked }) => sum + asked.size, 0);
   }
 
   pass(records: number): void {
@@ -208,7 +229,7 @@ class SequentialProgress {
 
 async function doWork(
   open: OpenJob,
-  { length, runs, own }: Work,
+  { length, runs, asked, own }: Work,
   folder: string,
   size: number,
   prefix: SequentialEdits | undefined,
@@ -216,12 +237,16 @@ async function doWork(
 ): Promise<void> {
   const { signal } = progress.options;
   // At their own moments edits are asked for one by one; runs of one edit are as many edits side by side.
-  const batched = (records: readonly EditRecord[]): EditRecord[][] => chunks(records, own ? 1 : size);
+  const batched = (records: readonly EditRecord[]): EditRecord[][] =>
+    chunks(
+      records.filter((record) => asked.has(record)),
+      own ? 1 : size,
+    );
   const parts = length === 1 ? [runs.flat()] : runs;
   const batches = parts.map(batched);
   const indices = batches.flat().map((batch) => batch.map(({ index }) => index));
   const finished = gather(folder, indices);
-  if (finished.size === indices.length && existsSync(join(folder, summaryFile))) return progress.pass(runs.length * length);
+  if (finished.size === indices.length && existsSync(join(folder, summaryFile))) return progress.pass(asked.size);
   const file = new Appender(join(folder, recordsFile));
   const { maxNewTokens } = open.identity.protocol;
   const asking = { maxNewTokens, ...(signal === undefined ? {} : { signal }) };
@@ -230,7 +255,7 @@ async function doWork(
     const missing = batches[r]!.map((_, i) => !finished.has(at + i));
     at += missing.length;
     if (!missing.includes(true)) {
-      progress.pass(run.length);
+      progress.pass(batches[r]!.flat().length);
       continue;
     }
     if (length === 1 && prefix === undefined) {
@@ -251,7 +276,8 @@ async function doWork(
     const whole = own ? undefined : underAll(editor, vlm, made.edits);
     for (const [i, batch] of batches[r]!.entries()) {
       if (missing[i]) {
-        const answered = await askUnder(open, whole ?? underAll(editor, vlm, made.edits.slice(0, i + 1)), batch, asking);
+        const model = whole ?? underAll(editor, vlm, made.edits.slice(0, run.indexOf(batch[0]!) + 1));
+        const answered = await askUnder(open, model, batch, asking);
         file.append(answered.results);
         progress.ask(batch.length, answered.costs);
       }
@@ -306,7 +332,7 @@ class SequentialEdits {
       while (this.#made.length < n) {
         stopIfAsked(signal);
         const at = this.#made.length;
-        const batch = (await load(this.records.slice(at, Math.min(n, at + this.batch)))).map(requestOf);
+        const batch = await openRequests(this.records.slice(at, Math.min(n, at + this.batch)));
         if (this.#next === undefined) this.#made.push(...(await editor.edit(vlm, batch, weights, settings)));
         else for (const request of batch) this.#made.push(await this.#next(request));
       }

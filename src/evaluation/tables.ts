@@ -2,6 +2,7 @@
 
 import { queryKinds } from '../input/records.ts';
 import { type AskedKind, type Evaluation, type Figures, hardKinds } from './metrics.ts';
+import type { Interval } from './statistics.ts';
 
 export const columnNames = {
   reliability: 'Rel',
@@ -60,23 +61,33 @@ export function evaluationRows(evaluation: Evaluation): Rows {
 
 /** Teacher-forced metrics after so many edits that stay, the average by free generation, and that of each edit at its own moment. */
 export function sequentialRows(
-  points: readonly { readonly edits: number; readonly evaluation: Figures; readonly own?: Figures | undefined }[],
+  points: readonly {
+    readonly edits: number;
+    readonly evaluation: Figures;
+    readonly interval?: Interval | null | undefined;
+    readonly own?: Figures | undefined;
+  }[],
 ): Rows {
   const own = points.some((point) => point.own !== undefined);
+  const between = points.some(({ interval }) => interval != null);
   const head = [
     'edits',
     ...five.map((name) => columnNames[name]),
+    ...(between ? ['95 %'] : []),
     'Average, free generation',
     ...(own ? ['Average, own moment'] : []),
+    'records',
   ];
   return {
     head,
     align: head.map(() => 'right'),
-    rows: points.map(({ edits, evaluation, own: then }) => [
+    rows: points.map(({ edits, evaluation, interval, own: then }) => [
       edits,
       ...five.map((metric) => percent(evaluation[metric])),
+      ...(between ? [interval == null ? '' : `${percent(interval.low)} to ${percent(Math.min(1, interval.high))}`] : []),
       percent(evaluation.generation.average),
       ...(own ? [percent(then?.average ?? null)] : []),
+      evaluation.count,
     ]),
   };
 }

@@ -128,12 +128,15 @@ test('no threshold tells two sets apart better than the fitted one', () => {
   );
 });
 
-test('each query is under its own edit; of stored ones the best, and of equals the newer', async () => {
-  const edits = ['a', 'b', 'a'].map((prompt, i) => ({ request: { prompt, target: `${i}` } }) as Edit);
+test('each query is under its own edit; of stored ones the best, and of equals the last by content', async () => {
+  const edits = ['a', 'b', 'a'].map(
+    (prompt, i) => ({ request: { prompt, target: `${i}` }, tensors: new Map() }) as unknown as Edit,
+  );
   expect(own(edits)(3).map(([edit]) => edit)).toEqual(edits);
   expect(own(edits.slice(0, 1))(2)).toEqual([[edits[0]], [edits[0]]]);
   expect(() => own(edits)(2)).toThrow('3 edits for 2 queries');
-  expect(best(edits, ({ request }) => (request.prompt === 'a' ? 1 : 0)).edit).toBe(edits[2]);
+  for (const some of [edits, edits.toReversed()])
+    expect(best(some, ({ request }) => (request.prompt === 'a' ? 1 : 0)).edit).toBe(edits[2]);
   expect(await inGroups(['x', 'y', 'x'], async (rows) => rows.map((row) => `${row} of ${rows.length}`))).toEqual([
     '0 of 2',
     '1 of 1',

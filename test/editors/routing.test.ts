@@ -7,7 +7,7 @@ import { recipeOf } from '../../lab/recipes.ts';
 import { shared } from '../../src/editors/context/memory.ts';
 import type { Edit, EditorWeights, EditRequest } from '../../src/editors/editor.ts';
 import { Routed, routingOf } from '../../src/editors/routing/routing.ts';
-import { StoredKeys } from '../../src/editors/routing/stored-keys.ts';
+import { highest, StoredKeys } from '../../src/editors/routing/stored-keys.ts';
 import { vead } from '../../src/editors/vead/vead.ts';
 import { f32 } from '../../src/graph/dtype.ts';
 import { decodeImage } from '../../src/input/image/decode.ts';
@@ -81,6 +81,33 @@ test('a query that is about no stored edit gets the bits of the unedited model',
   const [query] = requests;
   expect(await vead.chain!(vlm, far).answerTargets([query!])).toEqual(await unedited(vlm).answerTargets([query!]));
 });
+
+test('dropping any of a thousand stored edits leaves the routes of all queries but its own', async () => {
+  const width = routingOf(weights)!.center.data.length;
+  const random = new Random('thousand');
+  const many = Array.from({ length: 1000 }, (_, i): Edit => {
+    return { ...edits[0]!, tensors: new Map([['key', f32(random.fork(i).normals(width, 1), [width])]]) };
+  });
+  const queries = Array.from({ length: 200 }, (_, q) => {
+    const noise = random.fork(`query ${q}`).normals(width, 1);
+    return many[5 * q]!.tensors.get('key')!.data.map((x, i) => (x + noise[i]!) as number) as Float32Array;
+  });
+  const routesOf = async (some: readonly Edit[]): Promise<Edit[]> => {
+    const stored = new StoredKeys(vlm, some);
+    return (await stored.products('key', queries)).map((scores) => stored.edits[highest(scores)]!);
+  };
+  const before = await routesOf(many);
+  await fc.assert(
+    fc.asyncProperty(fc.nat(many.length - 1), async (place) => {
+      const after = await routesOf(many.toSpliced(place, 1));
+      before.forEach((edit, q) => {
+        if (edit !== many[place]) expect(after[q]).toBe(edit);
+        else expect(after[q]).not.toBe(edit);
+      });
+    }),
+    { numRuns: 20 },
+  );
+}, 60_000);
 
 test('ten thousand stored edits are compared in less than 5 ms a query', async () => {
   const width = routingOf(weights)!.center.data.length;

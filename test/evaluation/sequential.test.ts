@@ -129,6 +129,21 @@ test.each(['ft-l', 'vead'])(
     }
     await vlm.release();
 
+    // A sample asks for some records of every length; what they answer is what they answered beside all others, and the interval is over them.
+    const sampled = await runSequential(asked, 3, { ...options, out: at(`${id}-sample`), sample: 2 });
+    expect(sampled.points.map(({ edits, evaluation, own }) => [edits, evaluation.count, own?.count])).toEqual([
+      [1, 2, undefined],
+      [3, 2, 2],
+    ]);
+    expect(sampled.manifest.identity.sequential).toMatchObject({ sample: 2 });
+    for (const { edits, evaluation, interval } of sampled.points) {
+      const all = new Map(readResults(at(`${id}-restarts`, `after-${edits}`)).map((one) => [one.index, one]));
+      for (const { index, queries } of readResults(at(`${id}-sample`, `after-${edits}`)))
+        expect(queries.reliability!.text).toBe(all.get(index)!.queries.reliability!.text);
+      expect(interval!.low).toBeLessThanOrEqual(evaluation.average);
+      expect(interval!.high).toBeGreaterThanOrEqual(evaluation.average);
+    }
+
     // What a stop leaves: one batch of the second run, and nothing of the moments.
     const whole = readFileSync(at(`${id}-restarts`, 'after-3', 'records.jsonl'), 'utf8');
     const lines = whole.split('\n');

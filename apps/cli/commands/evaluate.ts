@@ -11,7 +11,7 @@ import { stoppable } from '../stoppable.ts';
 
 export const command = defineCommand({
   details:
-    "Makes one edit per record, asks its queries before and after, and writes records.jsonl (one line per record), summary.json and manifest.json to --out. The average is that of the five metrics. Beside them stand two localities close to the edit (same image, same question), free generation, and the probability of the target. manifest.json holds seconds, bytes and memory per edit, and the protocol. After Ctrl-C, a crash or a power cut the same command with --resume continues, and its results have the same bytes.\n\n--sequential N keeps N edits in the model, one after the other. After 1, 10, 100, 1000 and N edits, the queries of all edits made so far are asked again. With --restarts the records are cut into runs of 1, 10, 100, 1000 and N edits, and each run begins with the unedited model: all its edits first, then all its queries, as in LiveEdit's lifelong evaluation (a last run that is too short is left out). --moments adds what each edit did at its own moment, before later ones.\n\nFT-L, FT-V, MEND, KE and TP make each edit on the model with the earlier edits; the other editors make it on the unedited model.",
+    "Makes one edit per record, asks its queries before and after, and writes records.jsonl (one line per record), summary.json and manifest.json to --out. The average is that of the five metrics. Beside them stand two localities close to the edit (same image, same question), free generation, and the probability of the target. manifest.json holds seconds, bytes and memory per edit, and the protocol. After Ctrl-C, a crash or a power cut the same command with --resume continues, and its results have the same bytes.\n\n--sequential N keeps N edits in the model, one after the other. After 1, 10, 100, 1000 and N edits, the queries of all edits made so far are asked again. With --restarts the records are cut into runs of 1, 10, 100, 1000 and N edits, and each run begins with the unedited model: all its edits first, then all its queries, as in LiveEdit's lifelong evaluation (a last run that is too short is left out). --moments adds what each edit did at its own moment, before later ones. --sample asks for a random choice of the edits and gives the interval of the average (95 %, over records).\n\nFT-L, FT-V, MEND, KE and TP make each edit on the model with the earlier edits; the other editors make it on the unedited model.",
   options: {
     model: text('model folder or built-in name', { required: true, placeholder: 'MODEL' }),
     editor: editorOption('editor to evaluate'),
@@ -26,6 +26,7 @@ export const command = defineCommand({
     sequential: integer('number of edits that stay in the model', { min: 1 }),
     restarts: flag('with --sequential: all records at every length, in runs that each begin with the unedited model'),
     moments: integer('with --sequential: in runs up to N edits, ask for each edit right after it was made, too', { min: 0 }),
+    sample: integer('with --sequential: at each length, ask for N of the edits, chosen at random (default: all)', { min: 1 }),
     batch: integer('number of records asked together', { default: 16, min: 1, max: 4096 }),
     maxNewTokens: integer('longest free answer, in tokens', { default: 32, min: 1, max: 4096 }),
     jobs: integer('number of processes', { default: 1, min: 1, max: 256 }),
@@ -42,7 +43,7 @@ export const command = defineCommand({
     'evaluate --model mini-llava --editor vead --sequential 1000 --restarts --moments 10 --data vqa_test.json --images images --out runs/lifelong',
     'evaluate --model mini-llava --editor ft-l --sequential 100 --data vqa_test.json --images images --out runs/sequential',
   ],
-  async run({ out, jobs, queue, threads, sequential, restarts, moments, set, resume, maxMemory, ...rest }, context) {
+  async run({ out, jobs, queue, threads, sequential, restarts, moments, sample, set, resume, maxMemory, ...rest }, context) {
     const [{ recipeOf, sizesOf }, { findEditor }] = await Promise.all([
       import('../../../lab/recipes.ts'),
       import('../../../src/editors/outside.ts'),
@@ -52,8 +53,10 @@ export const command = defineCommand({
     const job = { ...rest, settings: ofEdits, maxMemory: maxMemory === undefined ? undefined : maxMemory / jobs };
     if (sequential !== undefined && (jobs > 1 || queue !== undefined))
       throw new Error('--sequential works in one process, since all edits are in one model; leave out --jobs and --queue');
-    if (sequential === undefined && (restarts || moments !== undefined))
-      throw new Error(`${restarts ? '--restarts' : '--moments'} is about edits that stay in the model; give --sequential N too`);
+    const ofSequential = { '--restarts': restarts || undefined, '--moments': moments, '--sample': sample };
+    const [needless] = Object.entries(ofSequential).flatMap(([name, value]) => (value === undefined ? [] : [name]));
+    if (sequential === undefined && needless !== undefined)
+      throw new Error(`${needless} is about edits that stay in the model; give --sequential N too`);
     let bar: ReturnType<typeof context.progress> | undefined;
     const options = {
       out,
@@ -76,12 +79,12 @@ export const command = defineCommand({
     ]);
     if (sequential !== undefined) {
       const { points, manifest } = await stoppable(context, goesOn, () =>
-        runSequential(job, sequential, { ...options, restarts, moments }),
+        runSequential(job, sequential, { ...options, restarts, moments, sample }),
       );
       bar?.finish();
       return {
         data: { points, out, seconds: manifest.timings.seconds, perEdit: perEdit(manifest.costs) },
-        text: `${context.table(tables.sequentialRows(points))}\n\nWith so many edits in the model, over all records asked. Results in ${out}.`,
+        text: `${context.table(tables.sequentialRows(points))}\n\nWith so many edits in the model, over all records asked; 95 % is the average's interval over records. Results in ${out}.`,
       };
     }
     const { evaluation, manifest } = await stoppable(context, goesOn, async () =>

@@ -26,14 +26,27 @@ export interface Found {
   readonly score: number;
 }
 
-/** The stored edit that scores highest; the later one of equals, which is the newer. */
+/** The stored edit that scores highest; of equals the last by content, so that the order in which they were made does not matter. */
 export function best(edits: readonly Edit[], score: (edit: Edit) => number): Found {
   let found: Found | undefined;
   for (const edit of edits) {
     const value = score(edit);
-    if (found === undefined || value >= found.score) found = { edit, score: value };
+    if (found === undefined || value > found.score || (value === found.score && byContent(edit, found.edit) > 0))
+      found = { edit, score: value };
   }
   return found!;
+}
+
+/** A fixed order of edits by their tensors, and by their words where those are the same; edits that hold the same are equal. */
+export function byContent(a: Edit, b: Edit): number {
+  if (a === b) return 0;
+  for (const name of [...a.tensors.keys()].sort()) {
+    const [x, y] = [tensorOf(a, name).data, tensorOf(b, name).data];
+    if (x.length !== y.length) return x.length - y.length;
+    for (let i = 0; i < x.length; i++) if (x[i] !== y[i]) return x[i]! < y[i]! ? -1 : 1;
+  }
+  const [left, right] = [a, b].map(({ request }) => JSON.stringify([request.prompt, request.target])) as [string, string];
+  return left < right ? -1 : Number(left > right);
 }
 
 /** A tensor that an edit of this kind has. */

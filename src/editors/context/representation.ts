@@ -15,7 +15,8 @@ import { visualWidth } from '../../models/deep.ts';
 import { beginLength, prefixOf } from '../../models/sequence.ts';
 import type { Vlm } from '../../models/vlm.ts';
 
-const parts = 3;
+/** Vectors of a key, each of length 1: the mean of their cosines is the product of two keys over their number. */
+export const parts = 3;
 
 /** The layer that is read when none is chosen: in the middle, where published models have met words and picture. */
 export const middleLayer = (vlm: Vlm): number => Math.max(0, Math.ceil(vlm.decoder.layers / 2) - 1);

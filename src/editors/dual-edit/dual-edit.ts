@@ -35,7 +35,7 @@ import {
 import type { Forms } from '../forms.ts';
 import { routedModel } from '../routing/answering.ts';
 import { keysOfRequests, keyTensors, Routed, routingFields, routingOf, routingTensors } from '../routing/routing.ts';
-import { StoredKeys } from '../routing/stored-keys.ts';
+import { highest, type StoredKeys, storedKeys } from '../routing/stored-keys.ts';
 import { inFile, noSettings } from '../settings.ts';
 import { hiddenAt } from '../vead/prepare.ts';
 import { changeBy, type DualShape, dualShapes, type Side, sides } from './adapters.ts';
@@ -133,18 +133,16 @@ async function gated(
   sequences: readonly Sequence[],
   weights: EditorWeights,
   memory: Memory,
+  storedOf: (edits: readonly Edit[]) => StoredKeys,
 ): Promise<(Edit | undefined)[]> {
   const ends = await promptEnds(vlm, sequences, weights);
   const threshold = weights.settings.threshold as number;
   const memories = memory(sequences.length);
-  const known = new Map<readonly Edit[], StoredKeys>();
   const out: (Edit | undefined)[] = [];
   for (const [i, edits] of memories.entries()) {
-    const stored = known.get(edits) ?? new StoredKeys(vlm, edits);
-    known.set(edits, stored);
+    const stored = storedOf(edits);
     const [products] = await stored.products('end', [ends[i]!]);
-    let best = 0;
-    for (let e = 1; e < products!.length; e++) if (products![e]! > products![best]!) best = e;
+    const best = highest(products!);
     out.push(products![best]! >= threshold ? stored.edits[best] : undefined);
   }
   return out;
@@ -206,9 +204,10 @@ export const textStart = (sequence: Sequence): number => (sequence.pictures.leng
 
 function under(vlm: Vlm, weights: EditorWeights, memory: Memory): AnsweringModel {
   const routed = routingOf(weights) === undefined ? undefined : new Routed(vlm, weights, memory);
+  const storedOf = storedKeys(vlm);
   const route = async (queries: readonly Asked[]): Promise<(Under | undefined)[]> => {
     const sequences = queries.map((query) => vlm.layout(query));
-    const edits = (await routed?.routes(queries)) ?? (await gated(vlm, sequences, weights, memory));
+    const edits = (await routed?.routes(queries)) ?? (await gated(vlm, sequences, weights, memory, storedOf));
     return edits.map((edit, i) => edit && { edit, promptEnd: sequences[i]!.promptEnd });
   };
   return routedModel<Under>(

@@ -34,7 +34,7 @@ import {
 } from '../editor.ts';
 import type { Forms } from '../forms.ts';
 import { routedModel } from '../routing/answering.ts';
-import { StoredKeys } from '../routing/stored-keys.ts';
+import { type StoredKeys, storedKeys } from '../routing/stored-keys.ts';
 import { inFile, noSettings } from '../settings.ts';
 import { hiddenAt } from '../vead/prepare.ts';
 import { experts, extract, type LiveEditShape, liveEditShapeOf, liveEditShapes, residual, similarityScale } from './modules.ts';
@@ -233,15 +233,7 @@ export function expertRewrite(rows: readonly (readonly Routed[])[], weights: Edi
 
 function under(vlm: Vlm, weights: EditorWeights, memory: Memory): AnsweringModel {
   const shape = shapeOf(weights);
-  const known = new Map<readonly Edit[], StoredKeys>();
-  const storedOf = (edits: readonly Edit[]): StoredKeys => {
-    let stored = known.get(edits);
-    if (stored === undefined) {
-      stored = new StoredKeys(vlm, edits);
-      known.set(edits, stored);
-    }
-    return stored;
-  };
+  const storedOf = storedKeys(vlm);
   /** Edits that act on each query; none on inputs without a picture. */
   const route = async (queries: readonly Asked[]): Promise<Routed[][]> => {
     const memories = memory(queries.length);

@@ -22,8 +22,8 @@ import { type Asked, changeQuestion, type Prompt } from '../../input/segments.ts
 import { type AnsweringModel, answerTargets, generateAll, readInput } from '../../models/answer.ts';
 import type { Rewrite } from '../../models/rewrite.ts';
 import type { Vlm } from '../../models/vlm.ts';
-import { best, type Memory, own, shared, tensorOf } from '../context/memory.ts';
-import { keysOf, similarity } from '../context/representation.ts';
+import { type Memory, own, shared } from '../context/memory.ts';
+import { keysOf, parts } from '../context/representation.ts';
 import { trainingSettings } from '../context/training.ts';
 import {
   checkEdits,
@@ -39,6 +39,7 @@ import {
 import type { Forms } from '../forms.ts';
 import { layerMatrices } from '../gradients/chosen-weights.ts';
 import { addDeltas, type Deltas, denseShapes, lowRankShapes, sumDeltas } from '../gradients/deltas.ts';
+import { highest, type StoredKeys, storedKeys } from '../routing/stored-keys.ts';
 import { inFile, parseSettings, real } from '../settings.ts';
 import { lteConfig, lteSchema, promptBehind, trainLte } from './train.ts';
 
@@ -83,19 +84,22 @@ function changesOf(vlm: Vlm, weights: EditorWeights): Promise<Deltas> {
 }
 
 /** The query's prompt, behind the most similar edit where it is in its scope. */
-async function route(vlm: Vlm, query: Asked, edits: readonly Edit[]): Promise<Prompt> {
-  const weights = edits[0]!.weights!;
-  const [key] = await keysOf(vlm, [query], layerFor(weights), weights.tensors.get('center')!);
-  const { edit, score } = best(edits, (e) => similarity(key!, tensorOf(e, 'key').data));
-  const inScope = score >= (edit.settings.threshold as number);
+async function route(vlm: Vlm, query: Asked, stored: StoredKeys): Promise<Prompt> {
+  const weights = stored.edits[0]!.weights!;
+  const keys = await keysOf(vlm, [query], layerFor(weights), weights.tensors.get('center')!);
+  const [products] = await stored.products('key', keys);
+  const place = highest(products!);
+  const edit = stored.edits[place]!;
+  const inScope = products![place]! / parts >= (edit.settings.threshold as number);
   return inScope ? changeQuestion(query.prompt, (text) => promptBehind(vlm, edit.request, text)) : query.prompt;
 }
 
 function under(vlm: Vlm, weights: EditorWeights, memory: Memory): AnsweringModel {
+  const storedOf = storedKeys(vlm);
   const routed = async <Q extends Asked>(queries: readonly Q[]): Promise<{ asked: Q[]; rewrite: Rewrite }> => {
     const asked: Q[] = [];
     for (const [i, edits] of memory(queries.length).entries())
-      asked.push({ ...queries[i]!, prompt: await route(vlm, queries[i]!, edits) });
+      asked.push({ ...queries[i]!, prompt: await route(vlm, queries[i]!, storedOf(edits)) });
     return { asked, rewrite: addDeltas(await changesOf(vlm, weights)) };
   };
   return {

@@ -10,18 +10,15 @@ import type { EditRecord, RecordQuery } from '../../input/records.ts';
 import { type Asked, pictureCount } from '../../input/segments.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import type { Memory } from '../context/memory.ts';
-import { centerOf, describe, fitThreshold, keyOf, keysOf, openQuery } from '../context/representation.ts';
+import { centerOf, describe, fitThreshold, keyOf, keysOf, openQuery, parts } from '../context/representation.ts';
 import type { Edit, EditorWeights, Settings } from '../editor.ts';
 import type { Made } from '../forms.ts';
 import { layerOf, real } from '../settings.ts';
-import { keyRows, StoredKeys } from './stored-keys.ts';
+import { highest, keyRows, type StoredKeys, storedKeys } from './stored-keys.ts';
 
 /** An edit's key among its tensors, and what keys are taken from among those of the weights. */
 const KEY = 'key';
 const CENTER = 'routing.center';
-
-/** Parts of a key, each of length 1: their mean cosine is the product over their number. */
-const parts = 3;
 
 /** What routing reads of an editor's weights: they hold it, or edits of theirs are not routed. */
 export interface Routing {
@@ -78,7 +75,7 @@ export async function keysOfRequests(
 /** Stored edits, and the one that each query is about. */
 export class Routed {
   readonly #routing: Routing;
-  readonly #stored = new Map<readonly Edit[], StoredKeys>();
+  readonly #storedOf: (edits: readonly Edit[]) => StoredKeys;
 
   constructor(
     readonly vlm: Vlm,
@@ -86,6 +83,7 @@ export class Routed {
     readonly memory: Memory,
   ) {
     this.#routing = routingOf(weights)!;
+    this.#storedOf = storedKeys(vlm);
   }
 
   /** The edit that acts on each query; undefined: none does. Inputs without a picture are about none. */
@@ -118,20 +116,10 @@ export class Routed {
     }
     return out;
   }
-
-  #storedOf(edits: readonly Edit[]): StoredKeys {
-    let stored = this.#stored.get(edits);
-    if (stored === undefined) {
-      stored = new StoredKeys(this.vlm, edits);
-      this.#stored.set(edits, stored);
-    }
-    return stored;
-  }
 }
 
 function mostSimilar(products: Float32Array): { place: number; score: number } {
-  let place = 0;
-  for (let i = 1; i < products.length; i++) if (products[i]! > products[place]!) place = i;
+  const place = highest(products);
   return { place, score: products[place]! / parts };
 }
 

@@ -6,19 +6,8 @@
 import { f32, type Tensor } from '../../graph/dtype.ts';
 import { input, matmul, type Node } from '../../graph/index.ts';
 import type { Vlm } from '../../models/vlm.ts';
-import { tensorOf } from '../context/memory.ts';
+import { byContent, tensorOf } from '../context/memory.ts';
 import type { Edit } from '../editor.ts';
-
-/** A fixed order of edits by their tensors; equal edits are equal. */
-export function byContent(a: Edit, b: Edit): number {
-  if (a === b) return 0;
-  for (const name of [...a.tensors.keys()].sort()) {
-    const [x, y] = [tensorOf(a, name).data, tensorOf(b, name).data];
-    if (x.length !== y.length) return x.length - y.length;
-    for (let i = 0; i < x.length; i++) if (x[i] !== y[i]) return x[i]! < y[i]! ? -1 : 1;
-  }
-  return 0;
-}
 
 /** Rows [r, n] of the same length as one tensor. */
 export function keyRows(keys: readonly Float32Array[]): Tensor<'float32'> {
@@ -58,4 +47,21 @@ export class StoredKeys {
     const e = this.edits.length;
     return queries.map((_, i) => data.subarray(i * e, (i + 1) * e));
   }
+}
+
+/** The stored keys of lists of edits, each list put in order once for as long as it is used. */
+export function storedKeys(vlm: Vlm): (edits: readonly Edit[]) => StoredKeys {
+  const known = new WeakMap<readonly Edit[], StoredKeys>();
+  return (edits) => {
+    const stored = known.get(edits) ?? new StoredKeys(vlm, edits);
+    known.set(edits, stored);
+    return stored;
+  };
+}
+
+/** The place of the highest of some scores, the first of equals. */
+export function highest(scores: ArrayLike<number>): number {
+  let place = 0;
+  for (let i = 1; i < scores.length; i++) if (scores[i]! > scores[place]!) place = i;
+  return place;
 }
