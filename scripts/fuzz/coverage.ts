@@ -1,57 +1,52 @@
-/**
- * Which code an input reaches, from V8's own counters: no instrumented build, no native package. (Jazzer.js 4.0.0 needs glibc 2.38, its 2.x
- * downloads a binary when it is installed.)
- */
-import { Session } from 'node:inspector';
+/** Which code an input reaches, and how often: read after each input. */
+import { register } from 'node:module';
 
-interface Taken {
-  result: {
-    scriptId: string;
-    url: string;
-    functions: { ranges: { startOffset: number; endOffset: number; count: number }[] }[];
-  }[];
-}
+/** More than there are counters. */
+const MOST_COUNTERS = 2 ** 18;
 
-/** The readers, and the libraries that read for them. */
-const watched = /\/(src|apps)\/|node_modules\/(yaml|@huggingface)\//;
+/** Times that code ran: 1, 2, 3, 4-7, 8-15, 16-31, 32-127, more. */
+const classes = Uint8Array.from(
+  { length: 129 },
+  (_, n) => (1 << [0, 1, 2, 3, 7, 15, 31, 127].filter((most) => n > most).length) >> 1,
+);
 
 export class Coverage {
-  readonly #session = new Session();
-  readonly #seen = new Set<string>();
+  readonly #shared = { count: new Uint32Array(MOST_COUNTERS), reached: [] as number[], words: [] as string[] };
+  readonly #seen = new Uint8Array(MOST_COUNTERS);
 
   /** Counts what is loaded after this. */
   constructor() {
-    this.#session.connect();
-    this.#post('Profiler.enable');
-    this.#post('Profiler.startPreciseCoverage', { callCount: true, detailed: true });
+    Object.assign(globalThis, { [Symbol.for('visedit.fuzz')]: this.#shared });
+    register('./instrument.ts', import.meta.url);
   }
 
-  /** Blocks reached since the last call that were never reached before. @param keep whether they count as reached from now on */
-  fresh(keep: boolean): number {
-    let found = 0;
-    for (const { scriptId, url, functions } of (this.#post('Profiler.takePreciseCoverage') as Taken).result) {
-      if (!watched.test(url)) continue;
-      for (const { ranges } of functions)
-        for (const { startOffset, endOffset, count } of ranges) {
-          const key = `${scriptId}:${startOffset}:${endOffset}`;
-          if (count === 0 || this.#seen.has(key)) continue;
-          found++;
-          if (keep) this.#seen.add(key);
-        }
+  /** Forgets what ran before the next input. */
+  begin(): void {
+    const { count, reached } = this.#shared;
+    for (const counter of reached) count[counter] = 0;
+    reached.length = 0;
+  }
+
+  /** Whether the code that ran since `begin` reached something new, or something known another number of times. */
+  end(): boolean {
+    const { count, reached } = this.#shared;
+    let isNew = false;
+    for (const counter of reached) {
+      const times = classes[Math.min(count[counter]!, 128)]!;
+      if ((this.#seen[counter]! & times) !== 0) continue;
+      this.#seen[counter]! |= times;
+      isNew = true;
     }
-    return found;
+    return isNew;
   }
 
+  /** Blocks of code that any input reached. */
   get blocks(): number {
-    return this.#seen.size;
+    return this.#seen.reduce((sum, times) => sum + (times === 0 ? 0 : 1), 0);
   }
 
-  #post(method: string, parameters: object = {}): unknown {
-    let answer: unknown;
-    this.#session.post(method as never, parameters as never, (error: Error | null, result: unknown) => {
-      if (error) throw error;
-      answer = result;
-    });
-    return answer;
+  /** Words that the loaded code knows. */
+  get words(): readonly string[] {
+    return [...new Set(this.#shared.words)];
   }
 }

@@ -1,14 +1,14 @@
 /**
  * Fuzzes one reader for some seconds: run.ts TARGET SECONDS SEED CORPUS FINDINGS. Inputs that reach new code join the corpus. Prints one JSON line.
- * A batch is on disk before it runs, so that the input that ends the process is not lost.
+ * An input is in a file, behind its length, before it runs, so that the one that ends the process is not lost.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync, writevSync } from 'node:fs';
 import { join } from 'node:path';
 import { Random } from '../../src/random.ts';
 import { Coverage } from './coverage.ts';
 import { faultOf } from './judge.ts';
-import { mutated } from './mutate.ts';
+import { Mutations } from './mutate.ts';
 import type { Target } from './targets.ts';
 
 const [name, seconds, seed, corpusFolder, findings] = process.argv.slice(2) as [string, string, string, string, string];
@@ -25,21 +25,34 @@ function nameOf(input: Uint8Array): string {
 // Libraries that print.
 for (const method of ['log', 'info', 'warn', 'error', 'debug'] as const) console[method] = () => {};
 
-const BATCH = 256;
-const MOST_FINDINGS = 20;
-const kept = existsSync(corpusFolder) ? readdirSync(corpusFolder).map((file) => readFileSync(join(corpusFolder, file))) : [];
-mkdirSync(corpusFolder, { recursive: true });
-const corpus: Uint8Array[] = [...target.seeds, ...kept];
-const told = new Set<string>();
-const known = new Set(corpus.map(nameOf));
-let executions = 0;
-const until = performance.now() + Number(seconds) * 1000;
-const isOver = (): boolean => performance.now() > until;
+/** Where an error began; the libraries make thousands for one input, and a whole trace of each takes most of the time. */
+Error.stackTraceLimit = 2;
 
-async function tryOut(input: Uint8Array): Promise<void> {
+const MOST_FINDINGS = 20;
+/** Inputs between two looks at the clock, which let what the reader left for later run. */
+const BATCH = 64;
+
+mkdirSync(corpusFolder, { recursive: true });
+const pending = join(corpusFolder, '..', `${name}.${seed}.pending`);
+const file = openSync(pending, 'w');
+const corpus: Uint8Array[] = [];
+const told = new Set<string>();
+let executions = 0;
+const lengthOf = new DataView(new ArrayBuffer(4));
+
+/** @returns whether it reached something new */
+async function tryOut(input: Uint8Array): Promise<boolean> {
   executions++;
+  lengthOf.setUint32(0, input.length, true);
+  writevSync(file, [lengthOf, input], 0);
+  coverage.begin();
   const fault = await faultOf(target, input);
-  if (fault === undefined) return;
+  const isNew = coverage.end();
+  if (fault !== undefined) tell(fault, input);
+  return isNew && fault === undefined;
+}
+
+function tell(fault: string, input: Uint8Array): void {
   // One of each kind: its first line and place.
   const kind = fault.split('\n').slice(0, 3).join('\n').replace(/\d+/g, '#');
   if (told.has(kind) || told.size >= MOST_FINDINGS) return;
@@ -49,37 +62,35 @@ async function tryOut(input: Uint8Array): Promise<void> {
   process.stderr.write(`${name}: ${join(findings, nameOf(input))}: ${fault}\n`);
 }
 
-const pending = join(corpusFolder, '..', `${name}.${seed}.pending`);
-async function tryAll(batch: readonly Uint8Array[]): Promise<void> {
-  writeFileSync(pending, JSON.stringify(batch.map((input) => Buffer.from(input).toString('base64'))));
-  for (const input of batch) if (!isOver()) await tryOut(input);
-  if (coverage.fresh(batch.length === 1) > 0) await keepNew(batch);
+// What was kept, the small ones first: those that now reach nothing of their own go.
+for (const seed of target.seeds) {
+  corpus.push(seed);
+  await tryOut(seed);
 }
+const kept = readdirSync(corpusFolder).map((one) => ({
+  path: join(corpusFolder, one),
+  input: readFileSync(join(corpusFolder, one)),
+}));
+for (const { path, input } of kept.sort((a, b) => a.input.length - b.input.length))
+  if (await tryOut(input)) corpus.push(input);
+  else rmSync(path);
 
-/** Finds by halves which inputs of a batch reach new code: counters are read seldom, since that takes as long as hundreds of inputs. */
-async function keepNew(batch: readonly Uint8Array[]): Promise<void> {
-  if (batch.length === 1) {
-    const [input] = batch as [Uint8Array];
-    if (known.has(nameOf(input))) return;
-    known.add(nameOf(input));
+const mutations = new Mutations(corpus, coverage.words, random);
+const until = performance.now() + Number(seconds) * 1000;
+while (performance.now() < until) {
+  for (let n = 0; n < BATCH; n++) {
+    const input = mutations.next();
+    if (!(await tryOut(input))) continue;
     corpus.push(input);
     writeFileSync(join(corpusFolder, nameOf(input)), input);
-    return;
   }
-  const middle = batch.length >> 1;
-  for (const half of [batch.slice(0, middle), batch.slice(middle)]) {
-    if (isOver()) return;
-    for (const input of half) await faultOf(target, input);
-    if (coverage.fresh(half.length === 1) > 0) await keepNew(half);
-  }
+  await new Promise(setImmediate);
 }
-
-await tryAll(corpus);
-while (!isOver()) await tryAll(Array.from({ length: BATCH }, () => mutated(corpus, random)));
 rmSync(pending, { force: true });
 await target.close?.();
 cleanUp();
+const { user, system } = process.cpuUsage();
 process.stdout.write(
-  `${JSON.stringify({ target: name, executions, corpus: corpus.length, blocks: coverage.blocks, findings: told.size })}\n`,
+  `${JSON.stringify({ target: name, executions, seconds: (user + system) / 1e6, corpus: corpus.length, blocks: coverage.blocks, findings: told.size })}\n`,
 );
 process.exit(0);

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { faultOf } from '../../scripts/fuzz/judge.ts';
-import { mutated } from '../../scripts/fuzz/mutate.ts';
+import { Mutations } from '../../scripts/fuzz/mutate.ts';
 import { cleanUp, type Target, type TargetName, targets } from '../../scripts/fuzz/targets.ts';
 import { Random } from '../../src/random.ts';
 import { root } from '../cli/start.ts';
@@ -19,22 +19,18 @@ afterAll(() => {
   process.env.HOME = HOME;
 });
 
-/** Inputs that were found; a batch that ended the process is a list of them. */
+/** Inputs that were found. */
 function findings(name: string): Uint8Array[] {
   const folder = join(root, 'test/fuzz/findings', name);
   if (!existsSync(folder)) return [];
-  return readdirSync(folder).flatMap((file) => {
-    const content = readFileSync(join(folder, file));
-    if (!file.startsWith('ended-')) return [content];
-    return (JSON.parse(content.toString('utf8')) as string[]).map((input) => Buffer.from(input, 'base64'));
-  });
+  return readdirSync(folder).map((file) => readFileSync(join(folder, file)));
 }
 
 test.each(Object.keys(targets) as TargetName[])('%s', async (name) => {
   const target: Target = await targets[name]();
-  const random = new Random(`fuzz ${name}`);
+  const mutations = new Mutations(target.seeds, [], new Random(`fuzz ${name}`));
   const count = name === 'requests' ? 100 : 400;
-  const inputs = [...target.seeds, ...findings(name), ...Array.from({ length: count }, () => mutated(target.seeds, random))];
+  const inputs = [...target.seeds, ...findings(name), ...Array.from({ length: count }, () => mutations.next())];
   for (const input of inputs) {
     const fault = await faultOf({ ...target, milliseconds: 20_000 }, input);
     // Vitest holds more than a reader may.
