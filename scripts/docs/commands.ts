@@ -107,7 +107,7 @@ function index(all: readonly NamedCommand[]): string {
       ['option', 'meaning'],
       globalOptions.map(({ flags, help }) => [code(flags), prose(help)]),
     ),
-    'The exit code is 0 when all went well and 1 otherwise. The result is on stdout, everything else on stderr. Ctrl-C saves what is done before it stops.',
+    'The exit code is 0 when all went well, 2 when an edit did not take, and 1 otherwise. The result is on stdout, everything else on stderr. Ctrl-C, SIGTERM and a terminal that closes save what is done before the program stops. One process at a time works in an `--out` folder. Control characters in names and answers are shown as `\\u001b`.',
     'How a command is written: [command-line.md](../command-line.md).',
   ].join('\n\n')}\n`;
 }

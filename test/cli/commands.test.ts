@@ -70,8 +70,3 @@ test('an unknown command is refused', async () => {
   expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
   expect(stderr).toBe("visedit: unknown command 'no-such-command'\nSee: visedit --help\n");
 });
-
-test('the README names every command', () => {
-  const readme = readFileSync(`${root}README.md`, 'utf8');
-  for (const { words } of all) expect(readme, words.join(' ')).toMatch(new RegExp(`\`(visedit )?${words.join(' ')}[\` ]`));
-});
