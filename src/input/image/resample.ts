@@ -79,44 +79,48 @@ function shortPrecision(weights: Float64Array): number {
   return precision;
 }
 
-/** One pass over `lines` lines; `step` lies between neighbouring pixels of a line, `next` between lines, in pixels. */
-function pass(
-  source: Uint8Array,
-  from: number,
-  lines: number,
-  to: number,
-  vertical: boolean,
-  filter: Filter,
-  resizer: Resizer,
-): Uint8Array {
-  const { starts, weights, size, precision } = tapsOf(from, to, filter, resizer);
-  const out = new Uint8Array(lines * to * 3);
-  const [step, next] = vertical ? [lines * 3, 3] : [3, from * 3];
-  const [outStep, outNext] = vertical ? [lines * 3, 3] : [3, to * 3];
-  for (let i = 0; i < to; i++) {
-    const start = starts[i]!;
-    const used = Math.min(size, from - start);
-    for (let line = 0; line < lines; line++) {
-      let red = 1 << (precision - 1);
-      let green = red;
-      let blue = red;
-      let at = line * next + start * step;
-      for (let k = i * size; k < i * size + used; k++, at += step) {
+/** Rows of `width` pixels, each from `from` pixels. */
+function across(source: Uint8Array, from: number, rows: number, width: number, filter: Filter, resizer: Resizer): Uint8Array {
+  const { starts, weights, size, precision } = tapsOf(from, width, filter, resizer);
+  const out = new Uint8ClampedArray(rows * width * 3);
+  const half = 1 << (precision - 1);
+  for (let row = 0, to = 0; row < rows; row++) {
+    for (let i = 0; i < width; i++, to += 3) {
+      const start = starts[i]!;
+      const end = i * size + Math.min(size, from - start);
+      let [red, green, blue] = [half, half, half];
+      for (let k = i * size, at = (row * from + start) * 3; k < end; k++, at += 3) {
         const weight = weights[k]!;
         red += source[at]! * weight;
         green += source[at + 1]! * weight;
         blue += source[at + 2]! * weight;
       }
-      const to = line * outNext + i * outStep;
-      out[to] = byte(red >> precision);
-      out[to + 1] = byte(green >> precision);
-      out[to + 2] = byte(blue >> precision);
+      out[to] = red >> precision;
+      out[to + 1] = green >> precision;
+      out[to + 2] = blue >> precision;
     }
   }
-  return out;
+  return new Uint8Array(out.buffer);
 }
 
-const byte = (value: number) => Math.max(0, Math.min(255, value));
+/** `height` rows of a picture of `from` rows. */
+function down(source: Uint8Array, from: number, width: number, height: number, filter: Filter, resizer: Resizer): Uint8Array {
+  const { starts, weights, size, precision } = tapsOf(from, height, filter, resizer);
+  const length = width * 3;
+  const out = new Uint8ClampedArray(height * length);
+  const sums = new Int32Array(length);
+  for (let i = 0; i < height; i++) {
+    const start = starts[i]!;
+    sums.fill(1 << (precision - 1));
+    for (let k = 0; k < Math.min(size, from - start); k++) {
+      const weight = weights[i * size + k]!;
+      const row = (start + k) * length;
+      if (weight !== 0) for (let j = 0; j < length; j++) sums[j]! += source[row + j]! * weight;
+    }
+    for (let j = 0, to = i * length; j < length; j++) out[to + j] = sums[j]! >> precision;
+  }
+  return new Uint8Array(out.buffer);
+}
 
 export function resize(
   image: RgbImage,
@@ -125,20 +129,12 @@ export function resize(
   filter: Filter = filters[3],
   resizer: Resizer = 'pillow',
 ): RgbImage {
-  let data = image.data;
+  const { data } = image;
   const [shorter, narrower] = [image.height - height, image.width - width];
-  const across = (rows: number): void => {
-    if (narrower !== 0) data = pass(data, image.width, rows, width, false, filter, resizer);
-  };
-  const down = (columns: number): void => {
-    if (shorter !== 0) data = pass(data, image.height, columns, height, true, filter, resizer);
-  };
-  if (resizer === 'pillow-13' && shorter > 0 && shorter > 2 * narrower) {
-    down(image.width);
-    across(height);
-  } else {
-    across(image.height);
-    down(width);
-  }
-  return { width, height, data };
+  const wide = (from: Uint8Array, rows: number): Uint8Array =>
+    narrower === 0 ? from : across(from, image.width, rows, width, filter, resizer);
+  const high = (from: Uint8Array, columns: number): Uint8Array =>
+    shorter === 0 ? from : down(from, image.height, columns, height, filter, resizer);
+  const heightFirst = resizer === 'pillow-13' && shorter > 0 && shorter > 2 * narrower;
+  return { width, height, data: heightFirst ? wide(high(data, image.width), height) : high(wide(data, image.height), width) };
 }

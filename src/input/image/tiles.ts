@@ -21,11 +21,11 @@ export interface PixelSettings {
 const resized = (image: RgbImage, [height, width]: Size, { resample, resizer }: PixelSettings): RgbImage =>
   resize(image, width, height, filters[resample], resizer);
 
-const canvas = ([height, width]: Size, colour: readonly number[] = [0, 0, 0]): RgbImage => ({
-  height,
-  width,
-  data: Uint8Array.from({ length: 3 * height * width }, (_, i) => colour[i % 3]!),
-});
+function canvas([height, width]: Size, colour: readonly number[] = [0, 0, 0]): RgbImage {
+  const data = new Uint8Array(3 * height * width);
+  if (colour.some((value) => value !== 0)) for (let i = 0; i < data.length; i++) data[i] = colour[i % 3]!;
+  return { height, width, data };
+}
 
 /** Tiles row by row; the picture's sides are multiples of theirs. */
 function cut(image: RgbImage, tile: number): RgbImage[] {
@@ -43,7 +43,8 @@ export function pixelValues(pictures: readonly RgbImage[], values: PixelSettings
   for (const [n, { data: bytes }] of pictures.entries())
     for (let c = 0; c < 3; c++) {
       const table = values[c]!;
-      for (let i = 0; i < plane; i++) data[(n * 3 + c) * plane + i] = table[bytes[3 * i + c]!]!;
+      const first = (n * 3 + c) * plane;
+      for (let i = 0, at = c; i < plane; i++, at += 3) data[first + i] = table[bytes[at]!]!;
     }
   return f32(data, [pictures.length, 3, height, width]);
 }
