@@ -31,7 +31,8 @@ export interface CellIdentity {
     readonly seed: number | null;
     /** sha256 of weights that come with the model */
     readonly shipped?: string;
-    readonly training?: Recipe & { readonly data: DataIdentity; readonly limit: number | null };
+    /** `start`: sha256 of the weights that it goes on from */
+    readonly training?: Recipe & { readonly data: DataIdentity; readonly limit: number | null; readonly start?: string };
     /** settings of each edit that are asked for beyond the protocol's */
     readonly edit?: Settings;
   };

@@ -11,7 +11,7 @@ import type { Editor, Settings, TrainOptions } from '../../src/editors/editor.ts
 import { readEditorWeights, trainedWeights } from '../../src/editors/files.ts';
 import { findEditor } from '../../src/editors/outside.ts';
 import { namedSettings, trainOptionNames } from '../../src/editors/settings.ts';
-import { findShippedWeights } from '../../src/editors/shipped.ts';
+import { findShippedWeights, shippedWeights } from '../../src/editors/shipped.ts';
 import { noCosts } from '../../src/evaluation/costs.ts';
 import { type Job, protocolOf } from '../../src/evaluation/job.ts';
 import { differences, fileId, type Manifest, manifestFile, versions } from '../../src/evaluation/manifest.ts';
@@ -178,6 +178,8 @@ async function planned(requests: readonly CellRequest[], options: CellsOptions):
       throw new Error(
         `${editor.id} has to be trained and there are no training records of ${datasets[dataset]}; name a second file with --data-${dataset}`,
       );
+    const start =
+      seed === null || shipped !== undefined || !training?.fromShipped ? undefined : shippedWeights(model, editor.id, dataset);
     const test = identities.of(files.test, limit);
     const identity: CellIdentity = {
       model: { name, fingerprint, ...(dtype === undefined ? {} : { dtype }) },
@@ -187,7 +189,14 @@ async function planned(requests: readonly CellRequest[], options: CellsOptions):
         ...(shipped === undefined ? {} : { shipped: fileId(shipped).sha256 }),
         ...(seed === null || shipped !== undefined
           ? {}
-          : { training: { ...training, data: identities.of(files.train!, trainLimit), limit: trainLimit ?? null } }),
+          : {
+              training: {
+                ...training,
+                data: identities.of(files.train!, trainLimit),
+                limit: trainLimit ?? training?.records ?? null,
+                ...(start === undefined ? {} : { start: fileId(start).sha256 }),
+              },
+            }),
         ...(request.edit === undefined ? {} : { edit: request.edit }),
       },
       data: { ...test, kind: dataset, evaluated: Math.min(limit ?? test.records, test.records) },
@@ -197,7 +206,7 @@ async function planned(requests: readonly CellRequest[], options: CellsOptions):
         : { lifelong: { ...lifelong, edits: Math.min(lifelong.edits, test.records, limit ?? Infinity) } }),
     };
     const place = cellPlace(request, identity.editor);
-    const how = identity.editor.training === undefined ? undefined : trainingOf(vlm, editor, training ?? {}, protocol);
+    const how = identity.editor.training === undefined ? undefined : trainingOf(vlm, editor, training ?? {}, start, protocol);
     const settings = how && editor.trainingSettings?.(vlm, how);
     const perEdit = { ...recipeOf(vlm.decoder, editor.id, protocol).edit, ...request.edit };
     plans.set(place, { request, place, identity, shipped, training: how, settings, perEdit });
@@ -207,10 +216,17 @@ async function planned(requests: readonly CellRequest[], options: CellsOptions):
 }
 
 /** Options of a training: those of the recipe for the model's size, and what is asked for of them that this editor has. */
-function trainingOf(vlm: Vlm, { id, settings }: Editor, asked: Recipe, protocol: Protocol): Partial<TrainOptions> {
+function trainingOf(
+  vlm: Vlm,
+  { id, settings }: Editor,
+  { fromShipped: _, records: __, ...asked }: Recipe,
+  startWeights: string | undefined,
+  protocol: Protocol,
+): Partial<TrainOptions> {
   const { missing } = namedSettings(settings?.train?.(vlm) ?? z.object({}), asked);
   const own = Object.entries(asked).filter(([name]) => !missing.includes(trainOptionNames[name as 'steps' | 'layer']));
-  return withRecipe(vlm.decoder, id, Object.fromEntries(own) as Recipe, protocol);
+  const options = { ...(Object.fromEntries(own) as Partial<TrainOptions>), ...(startWeights === undefined ? {} : { startWeights }) };
+  return withRecipe(vlm.decoder, id, options, protocol);
 }
 
 /** Weights that come with a model count for the seed that they were trained with. */
@@ -337,7 +353,7 @@ async function trained(
         editor,
         data: data.files[request.dataset]!.train!,
         images: data.images,
-        limit: trainLimit,
+        limit: trainLimit ?? request.training?.records,
         opening: { dtype },
       },
       {

@@ -54,7 +54,7 @@ export const worldSeed = 1;
  */
 export async function tableData(
   { folder, vqa = [], caption = [], images }: DataOptions,
-  draw: { readonly out: string; readonly sizes?: Partial<WorldSizes> },
+  draw: { readonly out: string; readonly sizes?: Partial<WorldSizes>; readonly hard?: boolean },
   log: (text: string) => void,
 ): Promise<TableData> {
   if (vqa.length + caption.length > 0) {

@@ -10,6 +10,10 @@ export interface Recipe {
   readonly steps?: number;
   readonly layer?: number;
   readonly settings?: Settings;
+  /** records to train on: the first so many; all when absent */
+  readonly records?: number;
+  /** the training goes on from the weights that come with the model */
+  readonly fromShipped?: boolean;
 }
 
 const recipes: Readonly<Record<string, Recipe>> = {
@@ -24,6 +28,7 @@ const recipes: Readonly<Record<string, Recipe>> = {
   'mini-minigpt4/vqa/mend': { steps: 1500 },
   'mini-minigpt4/caption/vead': { steps: 1200 },
   'mini-minigpt4/caption/mend': { steps: 1500 },
+  'hard/mini-llava/vqa/vead': { steps: 2600, records: 4000, fromShipped: true, settings: { routing: 0 } },
 };
 
 /** @param model the name of its folder @param own what is asked for instead of the recipe's */

@@ -26,6 +26,8 @@ export interface Table1Options extends CellsOptions {
   readonly steps?: number | undefined;
   /** train on the given records even where weights come with the model */
   readonly ownTraining?: boolean | undefined;
+  /** whether the records are of the hard world, which has recipes of its own */
+  readonly hard?: boolean | undefined;
   readonly warn: (text: string) => void;
 }
 
@@ -39,7 +41,7 @@ export interface Table1 {
  * @throws Stopped when the signal asks; the same call goes on. Error when cells failed; the table of the finished ones is written
  */
 export async function table1(options: Table1Options, name = 'table1'): Promise<Table1> {
-  const { models, datasets, editors, seeds, steps, command, ownTraining = false, protocol = 'tuned' } = options;
+  const { models, datasets, editors, seeds, steps, command, ownTraining = false, hard = false, protocol = 'tuned' } = options;
   const requests = models.flatMap((model) =>
     datasets.flatMap((dataset) =>
       editors.flatMap((editor) =>
@@ -48,7 +50,7 @@ export async function table1(options: Table1Options, name = 'table1'): Promise<T
             ? steps === undefined
               ? {}
               : { steps }
-            : recipeFor(modelName(model), dataset, editor, { steps });
+            : recipeFor(`${hard ? 'hard/' : ''}${modelName(model)}`, dataset, editor, { steps });
           const request: CellRequest = { model, dataset, editor, seed, training, shipped: !ownTraining };
           const shorter = protocol === 'published' && fineTuning.includes(editor) ? fewerSteps : [];
           return [...shorter.map((n) => ({ ...request, variant: `steps-${n}`, edit: { steps: n } })), request];

@@ -67,6 +67,8 @@ export interface TrainOptions {
   /** records of a batch whose gradients are computed at once: the same gradients in less memory */
   microBatch?: number;
   rate?: number;
+  /** weights file of an earlier training, on whatever records, that this one goes on from */
+  startWeights?: string;
   resume?: boolean;
   threads?: number;
   signal?: AbortSignal;

@@ -87,6 +87,10 @@ export const recordTraining = (defaults: {
   hold: real('share of the steps at the constant rate, before it falls to `lastRate`', { min: 0, max: 1 }).default(defaults.hold),
   lastRate: real('share of the rate that is left at the end').default(defaults.lastRate),
   budget: real('bytes of frozen states kept in memory').default(defaults.budget),
+  startWeights: z
+    .string({ error: 'must be the path of a weights file' })
+    .meta(about('weights of an earlier training that this one goes on from', '--start'))
+    .optional(),
 });
 
 /** The largest norm of a step's gradient, with its default. */
@@ -191,6 +195,7 @@ export const trainOptionNames = {
   batch: '--batch',
   microBatch: '--micro-batch',
   rate: '--lr',
+  startWeights: '--start',
 } as const;
 
 /** Options of `train` as the settings that they are, and the options that this editor has not. */

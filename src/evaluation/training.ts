@@ -91,7 +91,7 @@ export async function trainEditor(
     data: { ...fileId(data), kind, records: records.length },
     seed: String(seed),
     protocol: { name: protocol },
-    options: { ...given },
+    options: { ...given, ...(given.startWeights === undefined ? {} : { startWeights: fileId(given.startWeights) }) },
     versions: versions(),
   };
   const machine = { threads: threads ?? defaultThreads(), device: vlm.engine.device.name };

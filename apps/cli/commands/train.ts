@@ -38,6 +38,7 @@ ft-l and ft-v need no training. For mini-llava and the 12,000 questions of the m
       },
     ),
     lr: number('learning rate', { above: 0 }),
+    start: file('weights of an earlier training to go on from, with the same widths; the records may be others'),
     seed: seed(),
     limit: integer('train on the first N records only', { min: 1 }),
     threads: integer('number of threads (default: all cores)', { min: 1 }),
@@ -49,6 +50,7 @@ ft-l and ft-v need no training. For mini-llava and the 12,000 questions of the m
   examples: [
     'train vead --model mini-llava --data runs/world/vqa_train.json --images runs/world/images --out runs/vead',
     'train vead --model mini-llava --data vqa_train.json --images images --layer 3 --set lossDown=false --out runs/no-down',
+    'train vead --model mini-llava --start models/mini-llava/editors/vead-vqa.safetensors --data runs/hard/vqa_train.json --images runs/hard/images --out runs/vead-hard',
   ],
   async run(
     {
@@ -58,6 +60,7 @@ ft-l and ft-v need no training. For mini-llava and the 12,000 questions of the m
       images,
       out,
       lr,
+      start,
       set,
       protocol: how,
       limit,
@@ -95,7 +98,7 @@ ft-l and ft-v need no training. For mini-llava and the 12,000 questions of the m
           onOpen: (vlm) => announceMemory(vlm, context),
         },
         {
-          ...withRecipe(sizesOf(model), id, { ...rest, layer, rate: lr, settings: toSettings(set) }, how),
+          ...withRecipe(sizesOf(model), id, { ...rest, layer, rate: lr, startWeights: start, settings: toSettings(set) }, how),
           protocol: how,
           out,
           resume,

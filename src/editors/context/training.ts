@@ -11,7 +11,7 @@ import type { OptimizerRule } from '../../nn/optimizers.ts';
 import { Trainer } from '../../nn/trainer.ts';
 import { Random } from '../../random.ts';
 import type { Feeds } from '../../runtime/program.ts';
-import { type EditorWeights, modelId, type Settings, type TrainOptions } from '../editor.ts';
+import { checkModel, type EditorWeights, fingerprintOf, modelId, type Settings, type TrainOptions } from '../editor.ts';
 import { readEditorWeights, trainedWeights, writeEditorWeights } from '../files.ts';
 
 export interface RecordTrainingConfig {
@@ -24,6 +24,8 @@ export interface RecordTrainingConfig {
   hold: number;
   lastRate: number;
   clip: number | null;
+  /** weights file that the training goes on from */
+  startWeights?: string | undefined;
 }
 
 export interface RecordTraining<T> {
@@ -72,6 +74,7 @@ export const trainingRandom = (editor: string, { seed }: Pick<TrainOptions, 'see
 export function trainingSettings({
   budget: _,
   microBatch: __,
+  startWeights: ___,
   ...settings
 }: RecordTrainingConfig & { budget: number }): Settings {
   return { ...settings } as Settings;
@@ -85,11 +88,12 @@ export async function trainOnRecords<T>(
 ): Promise<EditorWeights> {
   const { editor, config, metrics, fixed } = training;
   const { steps, batch, microBatch, rate, hold, lastRate } = config;
+  const start = config.startWeights === undefined ? undefined : startOf(config.startWeights, vlm, editor, training.initial);
   const random = trainingRandom(editor, options);
   const trainer = await Trainer.create({
     loss: training.loss,
     metrics,
-    initial: training.initial,
+    initial: start?.initial ?? training.initial,
     rule: training.rule ?? (() => ({ rule: 'adam' })),
     ...(config.clip === null ? {} : { clip: config.clip }),
     parts: microBatch < batch,
@@ -106,7 +110,12 @@ export async function trainOnRecords<T>(
   let order: number[] = [];
   let smoothed = Number.NaN;
   let best = Number.POSITIVE_INFINITY;
-  const settings = { ...training.settings, seed: String(options.seed), records: records.length };
+  const settings = {
+    ...training.settings,
+    seed: String(options.seed),
+    records: records.length,
+    ...(start === undefined ? {} : { startWeights: start.fingerprint }),
+  };
   const path = trainedWeights(options.out);
   const keep = (): void =>
     writeEditorWeights(path, { editor, model: modelId(vlm), settings, tensors: new Map([...fixed, ...trainer.weights]) });
@@ -159,6 +168,31 @@ export async function trainOnRecords<T>(
   if (best === Number.POSITIVE_INFINITY) keep();
   await trainer.release();
   return readEditorWeights(path);
+}
+
+/**
+ * What a training goes on from.
+ * @throws Error that says why the file's weights are not what this training learns
+ */
+function startOf(
+  path: string,
+  vlm: Vlm,
+  editor: string,
+  initial: RecordTraining<unknown>['initial'],
+): { initial: RecordTraining<unknown>['initial']; fingerprint: string } {
+  const weights = readEditorWeights(path);
+  if (weights.editor !== editor) throw new Error(`${path} holds weights of the editor ${weights.editor}, not of ${editor}`);
+  checkModel(path, weights.model, vlm);
+  const tensors = [...initial].map(([name, { shape }]): [string, Tensor<'float32'>] => {
+    const found = weights.tensors.get(name);
+    const form = found === undefined ? 'none' : `[${found.shape.join(', ')}]`;
+    if (found?.dtype !== 'float32' || form !== `[${shape.join(', ')}]`)
+      throw new Error(
+        `${path} cannot be gone on from: its ${name} has the shape ${form}, this training's [${shape.join(', ')}]; give the settings that it was trained with`,
+      );
+    return [name, found as Tensor<'float32'>];
+  });
+  return { initial: new Map(tensors), fingerprint: fingerprintOf(weights) };
 }
 
 /** Places in a seeded order of their own for every epoch. */

@@ -34,6 +34,7 @@ export interface VeadConfig {
   hold: number;
   lastRate: number;
   clip: number | null;
+  startWeights?: string | undefined;
   /** visual positions drawn per step, |N_s| */
   sampled: number;
   draws: number;

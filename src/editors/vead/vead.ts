@@ -146,6 +146,7 @@ export function veadConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): VeadC
     hold: s.hold,
     lastRate: s.lastRate,
     clip: s.clip,
+    startWeights: s.startWeights,
     sampled: Math.min(s.sampled, usualTokens(vlm.architecture)),
     draws: s.draws,
     sigma: s.sigma,
@@ -159,7 +160,8 @@ export function veadConfig(vlm: Vlm, options: Partial<TrainOptions> = {}): VeadC
     },
     parts: { influenceMapper: s.influenceMapper, crossAttention: s.crossAttention },
     hint: {
-      bias: s.hintBias,
+      // Weights that were trained attend to what they should.
+      bias: s.startWeights === undefined ? s.hintBias : 0,
       until: s.hintUntil ?? Math.round(s.steps / 30),
       end: s.hintEnd ?? Math.round((2 * s.steps) / 15),
     },
