@@ -1,4 +1,4 @@
-/** `visedit reproduce table1..5`: gathers what the tables have in common and shows their progress. */
+/** `visedit reproduce table1..5` and `hard`: gathers what the tables have in common and shows their progress. */
 
 import type { DatasetKind } from '../../src/input/records.ts';
 import type { ReproduceOptions } from './commands/reproduce.ts';
@@ -129,7 +129,7 @@ export async function reproduceTable(what: TableName, given: ReproduceOptions, c
     import('../../lab/reproduce/table1.ts'),
     import('../../lab/reproduce/paper-tables.ts'),
   ]);
-  const editors = given.editor.length > 0 ? given.editor : paperEditors;
+  const editors = given.editor.length > 0 ? given.editor : hard ? [...paperEditors, 'live-edit'] : paperEditors;
   const { columns } = await stoppable(context, goesOn, () =>
     table1({ ...common, models, datasets, editors, warn, ownTraining: given.ownTraining || hard, hard }, what),
   );

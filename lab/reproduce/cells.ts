@@ -225,7 +225,10 @@ function trainingOf(
 ): Partial<TrainOptions> {
   const { missing } = namedSettings(settings?.train?.(vlm) ?? z.object({}), asked);
   const own = Object.entries(asked).filter(([name]) => !missing.includes(trainOptionNames[name as 'steps' | 'layer']));
-  const options = { ...(Object.fromEntries(own) as Partial<TrainOptions>), ...(startWeights === undefined ? {} : { startWeights }) };
+  const options = {
+    ...(Object.fromEntries(own) as Partial<TrainOptions>),
+    ...(startWeights === undefined ? {} : { startWeights }),
+  };
   return withRecipe(vlm.decoder, id, options, protocol);
 }
 

@@ -77,7 +77,11 @@ const percentages = (row: Readonly<Record<keyof RowFigures, number>>): RowFigure
   average: 100 * row.average,
 });
 
-export function columnFigures({ model, dataset, entries }: Column): ColumnFigures {
+/** @param variants for some editors, the variant that stands for them */
+export function columnFigures(
+  { model, dataset, entries }: Column,
+  variants: Readonly<Record<string, string | undefined>> = {},
+): ColumnFigures {
   const rowOf = ({ forced }: Column['entries'][number]): RowFigures => ({
     reliability: 100 * forced.reliability.mean,
     textGenerality: 100 * forced.textGenerality.mean,
@@ -90,7 +94,9 @@ export function columnFigures({ model, dataset, entries }: Column): ColumnFigure
     name: `${model} ${datasets[dataset]}`,
     model,
     dataset,
-    editors: new Map(entries.filter(({ variant }) => variant === undefined).map((entry) => [entry.editor, rowOf(entry)])),
+    editors: new Map(
+      entries.filter(({ editor, variant }) => variant === variants[editor]).map((entry) => [entry.editor, rowOf(entry)]),
+    ),
   };
 }
 export const layerFigures = ({ rows }: Pick<Table2, 'rows'>): LayerFigures[] =>

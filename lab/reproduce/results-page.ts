@@ -12,17 +12,9 @@ import { type Cell, readCells } from './cell-store.ts';
 import { type Column, columnsOf, entryName, significance, VEAD, veadIsBest } from './columns.ts';
 import { datasets } from './data.ts';
 import type { Claim } from './figures/figure.ts';
-import {
-  ablationFigures,
-  ablationFindings,
-  columnFigures,
-  editorFindings,
-  layerFigures,
-  layerFindings,
-  paperColumns,
-} from './findings.ts';
-import { ordering } from './orderings.ts';
-import { paperModelOf, paperTable1, paperTable2, paperTable3 } from './paper-tables.ts';
+import { ablationFigures, ablationFindings, columnFigures, editorFindings, layerFigures, layerFindings } from './findings.ts';
+import { orderSection } from './orderings.ts';
+import { paperTable2, paperTable3 } from './paper-tables.ts';
 import { averageRows, caption, detailRows, paperRows, pText } from './table-files.ts';
 import { isOfTable1 } from './table1.ts';
 import { type Table2, table2Rows } from './table2.ts';
@@ -43,15 +35,13 @@ export interface Results {
 /** Folders with cells as of Table 1, and the titles of their sections. */
 const otherTables = {
   published: 'Table 1 with published settings',
-  hard: 'Table 1 on a hard world',
-  'hard-published': 'Table 1 on a hard world with published settings',
+  hard: 'The hard world',
 } as const;
 type OtherTable = keyof typeof otherTables;
-const sectionOf = (name: OtherTable): string => name.toUpperCase().replace('-', '_');
+const sectionOf = (name: OtherTable): string => name.toUpperCase();
 
 /**
- * Reads what is finished below a folder: table1/ (its cells), published/, hard/ and hard-published/ (likewise), table2/table2.json, table3/table3.json,
- * table5/ (its cells), sequential/NAME/.
+ * Reads what is finished below a folder: table1/ (its cells), published/ and hard/ (likewise), table2/table2.json, table3/table3.json, table5/ (its cells), sequential/NAME/.
  */
 export function readTables(from: string, warn: (text: string) => void): Results {
   const cells = readCells(join(from, 'table1'));
@@ -89,7 +79,9 @@ const two = (x: number): string => x.toFixed(2);
 /** Every finding of the paper that the results can say something about. */
 export function findings({ columns, table2, table3 }: Results): Claim[] {
   return [
-    ...(columns.length === 0 ? [] : [...editorFindings(columns.map(columnFigures)), significanceClaim(columns)]),
+    ...(columns.length === 0
+      ? []
+      : [...editorFindings(columns.map((column) => columnFigures(column))), significanceClaim(columns)]),
     ...(table2 === undefined ? [] : layerFindings(layerFigures(table2))),
     ...(table3 === undefined ? [] : ablationFindings(ablationFigures(table3))),
   ];
@@ -163,32 +155,6 @@ export function sections(results: Results): Map<string, string> {
     );
   if (sequential.length > 0) made.set('SEQUENTIAL', sequentialSection(sequential));
   return made;
-}
-
-function orderSection(columns: readonly Column[]): string {
-  const paper = paperColumns();
-  return columns
-    .flatMap((column) => {
-      const sister = paperModelOf(column.model);
-      const theirs = paper.find(({ model, dataset }) => model === sister && dataset === column.dataset);
-      if (sister === undefined || theirs === undefined) return [];
-      const { rows, held, pairs, turned, tau } = ordering(columnFigures(column), theirs);
-      if (pairs === 0) return [];
-      const deviations = paperTable1[sister][column.dataset];
-      const lines = rows.map(({ editor, ours, theirs: average, rank, theirRank }) => [
-        editor,
-        two(ours),
-        rank,
-        `${two(average)} ± ${two(deviations[editor as keyof typeof deviations][6])}`,
-        theirRank,
-      ]);
-      const text = [
-        `**${column.model}, ${datasets[column.dataset]}**: ${held} of ${pairs} orderings of two editors are the paper's${tau === null ? '' : ` (Kendall's τ ${two(tau)})`}.`,
-        ...(turned.length === 0 ? [] : [`Turned: ${turned.join(', ')}.`]),
-      ];
-      return [`${text.join(' ')}\n\n${table(['Editor', 'Average', 'Rank', 'Paper', 'Rank in the paper'], lines)}`];
-    })
-    .join('\n');
 }
 
 /** For each backbone and data set the averages at a glance, the editor that keeps the most first, then every metric. */

@@ -3,11 +3,14 @@
  * once for each seed, except where weights of that seed come with the model; one that draws no random numbers has one cell for all seeds. Under the published
  * protocol fine-tuning stands there after fewer steps too, since papers do not agree on its budget.
  */
+import { join } from 'node:path';
+import { writeFileAtomic } from '../../src/files/atomic.ts';
 import type { DatasetKind } from '../../src/input/records.ts';
 import { setsTraining } from '../recipes.ts';
 import { readCells } from './cell-store.ts';
 import { type CellRequest, type CellsOptions, modelName, runCells } from './cells.ts';
 import { type Column, columnsOf } from './columns.ts';
+import { orderSection } from './orderings.ts';
 import { recipeFor } from './recipes.ts';
 import { writeTable } from './table-files.ts';
 
@@ -75,5 +78,7 @@ export function tableOfFinished(
   const cells = readCells(out).filter(({ place }) => isOfTable1(place));
   const columns = columnsOf(cells, warn);
   if (columns.length > 0) writeTable(out, name, columns, command);
+  const order = orderSection(columns);
+  if (order !== '') writeFileAtomic(join(out, `${name}-order.md`), order);
   return columns;
 }

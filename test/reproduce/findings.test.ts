@@ -1,5 +1,6 @@
 /** The rules of the findings on the paper's own figures, where all of them hold, and on figures where they do not; the page that they are written to. */
 import { expect, test } from 'vitest';
+import type { Column } from '../../lab/reproduce/columns.ts';
 import {
   ablationFindings,
   editorFindings,
@@ -8,7 +9,7 @@ import {
   paperColumns,
   paperLayers,
 } from '../../lab/reproduce/findings.ts';
-import { ordering } from '../../lab/reproduce/orderings.ts';
+import { budgetOrderings, ordering } from '../../lab/reproduce/orderings.ts';
 import { paperModelOf, paperTable1, paperTable2, paperTable3 } from '../../lab/reproduce/paper-tables.ts';
 import { lateFall, type Results, renewed, sections } from '../../lab/reproduce/results-page.ts';
 
@@ -72,6 +73,43 @@ test('orderings: pairs that stand as in the paper, and those that do not', () =>
   const other = ordering({ ...paper!, editors }, paper!);
   expect(other).toMatchObject({ held: 2, turned: ['ft-v above mend'] });
   expect(other.tau).toBeCloseTo(1 / 3, 12);
+});
+
+test('orderings by the budget of fine-tuning: each that was measured, and the one that is nearest to the paper', () => {
+  const paper = paperColumns().find(({ name }) => name === 'llava E-VQA')!;
+  const entry = (editor: string, average: number, variant?: string) => {
+    const spread = { mean: average / 100, deviation: 0 };
+    const metrics = ['reliability', 'textGenerality', 'modalGenerality', 'textLocality', 'modalLocality', 'average'];
+    return {
+      editor,
+      ...(variant === undefined ? {} : { variant }),
+      forced: Object.fromEntries(metrics.map((name) => [name, spread])),
+    };
+  };
+  const column = {
+    model: 'mini-llava',
+    dataset: 'vqa',
+    entries: [
+      ...[entry('ft-l', 98), entry('ft-l', 40, 'steps-1'), entry('ft-l', 57, 'steps-3')],
+      ...[entry('ft-v', 70), entry('ft-v', 56, 'steps-1'), entry('ft-v', 60, 'steps-3')],
+      ...[entry('tp', 64), entry('vead', 95)],
+    ],
+  } as unknown as Column;
+  const found = budgetOrderings(column, paper);
+  expect(found.map(({ variants, nearest }) => [variants['ft-l'], variants['ft-v'], nearest])).toEqual([
+    [undefined, undefined, false],
+    ['steps-1', 'steps-1', false],
+    ['steps-3', 'steps-3', false],
+    ['steps-3', 'steps-1', true],
+  ]);
+  // The paper: vead, tp, ft-l, ft-v. With all steps ft-l stands above both others, and ft-v above tp.
+  const [whole, one, three, nearest] = found.map(({ tau }) => tau!);
+  expect(whole).toBeCloseTo(0, 12);
+  expect([one, three]).toEqual([expect.closeTo(2 / 3, 12), expect.closeTo(2 / 3, 12)]);
+  expect(nearest).toBeCloseTo(1, 12);
+  expect(budgetOrderings({ ...column, entries: column.entries.filter(({ variant }) => variant === undefined) }, paper)).toEqual(
+    [],
+  );
 });
 
 test('a mini is compared with its large sister', () => {
