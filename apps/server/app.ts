@@ -14,11 +14,13 @@ import type { App, AppEnv, Ctx } from './routes/app-types.ts';
 import { addAttributions } from './routes/attributions.ts';
 import { addChat } from './routes/chat.ts';
 import { addComparisons } from './routes/comparisons.ts';
+import { addConflicts } from './routes/conflicts.ts';
 import { addDatasets } from './routes/datasets.ts';
 import { addEdits } from './routes/edits.ts';
 import { addExplanations } from './routes/explanations.ts';
 import { addJobs } from './routes/jobs.ts';
 import { addModels } from './routes/models.ts';
+import { addPlans } from './routes/plans.ts';
 import { addRuns } from './routes/runs.ts';
 import { addService } from './routes/service.ts';
 import type { Services } from './services.ts';
@@ -30,8 +32,10 @@ const groups = [
   addModels,
   addChat,
   addEdits,
+  addConflicts,
   addAttributions,
   addExplanations,
+  addPlans,
   addComparisons,
   addDatasets,
   addRuns,

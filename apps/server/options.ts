@@ -36,7 +36,7 @@ export const defaultLimits: Limits = {
   promptCharacters: 32_768,
   maxTokens: 4096,
   queries: 32,
-  editsPerSet: 64,
+  editsPerSet: 1000,
   edits: 10_000,
   jobs: 50,
   eventStreams: 64,

@@ -6,6 +6,7 @@
  * the most: later, the words have read the picture; earlier, an edit changes more than the answer.
  */
 
+import type { FigurePanel } from '../figures/drawings.ts';
 import type { Asked, RgbImage } from '../input/segments.ts';
 import { readInput } from '../models/answer.ts';
 import { visualPlaces } from '../models/sequence.ts';
@@ -30,6 +31,22 @@ export interface EditPlan {
     readonly attention: readonly number[];
     /** pairs of pictures whose answers differ enough to be counted */
     readonly pairs: number;
+  };
+}
+
+/** The evidence as a drawing. */
+export function planPanel(model: string, { layer, evidence: { carried, attention } }: EditPlan): FigurePanel {
+  const x = carried.map((_, i) => i);
+  return {
+    kind: 'line-chart',
+    data: {
+      ...{ title: `Where to edit ${model}`, xTitle: 'Layer', yTitle: 'Share' },
+      series: [
+        { label: 'Carried by the visual tokens', x, y: carried },
+        { label: 'Contribution of attention', x, y: attention },
+      ],
+      marks: [{ x: layer, label: 'insert here' }],
+    },
   };
 }
 

@@ -31,13 +31,17 @@ export type FigurePanel = {
 /** A whole figure as plain data; JSON keeps it. */
 export interface Figure extends Panels {
   panels: readonly FigurePanel[];
+  /** what was found, in sentences; kept with the figure, not drawn */
+  said?: readonly string[];
+  /** its numbers, for a person; not drawn either */
+  table?: { head: readonly string[]; rows: readonly (readonly (string | number | null)[])[] };
 }
 
 /**
  * SVG text of a figure of several panels.
  * @throws Error when there are no panels, or one of a kind that there is not
  */
-export async function drawFigure({ panels, ...layout }: Figure): Promise<string> {
+export async function drawFigure({ panels, said: _, table: __, ...layout }: Figure): Promise<string> {
   const drawn = [];
   // One after the other: the charts' library numbers its parts in one sequence.
   for (const { kind, data, title } of panels) {

@@ -89,6 +89,7 @@ beforeAll(async () => {
         format: 'json',
       },
     },
+    conflict: { method: 'POST', path: '/v1/conflicts', body: { model: 'mini-llava', set: 'default', ...edit } },
     picture: {
       method: 'POST',
       path: '/v1/pictures',

@@ -1,6 +1,7 @@
 /** The story with OpenAI's own client: a wrong answer, its correction, both models side by side, why, and back again. */
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { tools } from '../../src/attribution/tools/index.ts';
 import { dataUrl, type Harness, messages, requestOf, startHarness } from './harness.ts';
 
 let harness: Harness;
@@ -221,8 +222,22 @@ describe('why', () => {
     expect(svg.text).toContain('picture → last');
     const wrong = await ask('POST', '/v1/explanations', { ...body, tool: 'lens', options: { top: 900 } });
     expect(wrong).toMatchObject({ status: 400, json: { error: { param: 'options.top' } } });
+    // Every tool that there is stands in the list, with a schema of its options.
+    const { data: listed } = (await ask('GET', '/v1/tools')).json;
+    expect(listed.map(({ id }: { id: string }) => id)).toEqual(tools.map(({ id }) => id));
+    expect(listed.find(({ id }: { id: string }) => id === 'steer').options.required).toEqual(['toward', 'away']);
     const none = await ask('POST', '/v1/explanations', { ...body, tool: 'lenses' });
     expect(none).toMatchObject({ status: 400, json: { error: { param: 'tool' } } });
+  });
+
+  test('where to edit, from the records of a data set', async () => {
+    const [{ id: dataset }] = (await ask('GET', '/v1/datasets')).json.data;
+    const { status, json } = await ask('POST', '/v1/plans', { model: 'mini-llava', dataset, records: 4 });
+    expect({ status, json: status === 200 ? '' : json }).toEqual({ status: 200, json: '' });
+    expect(json).toMatchObject({ object: 'plan', model: 'mini-llava' });
+    expect(json.evidence.carried).toHaveLength(7);
+    const none = await ask('POST', '/v1/plans', { model: 'mini-llava@story', dataset });
+    expect(none).toMatchObject({ status: 404, json: { error: { param: 'model' } } });
   });
 
   test('as a drawing, and only what is asked for', async () => {
@@ -300,6 +315,19 @@ test('switched off, on, undone, redone: each change is a revision; deleting is f
   expect((await ask('POST', '/v1/sets/mini-llava@story/revert', { to: 1 })).json.edits).toEqual([]);
   expect((await ask('DELETE', '/v1/sets/mini-llava@taken')).status).toBe(200);
   expect((await ask('GET', '/v1/edits')).json.total).toBe(0);
+});
+
+test('a correction that contradicts one of its set, or repeats it, is told of before it is made', async () => {
+  const claim = { model: 'mini-llava', set: 'claims', ...edit };
+  const found = async (more: object = {}) => (await ask('POST', '/v1/conflicts', { ...claim, ...more })).json.data;
+  expect(await found()).toEqual([]);
+  const { json: made } = await ask('POST', '/v1/edits', { ...claim, editor: 'vead', probes: 'none' });
+  expect(await found()).toMatchObject([{ kind: 'repeats', edit: made.id, target: edit.target }]);
+  expect(await found({ target: 'another' })).toMatchObject([{ kind: 'contradicts', edit: made.id, target: edit.target }]);
+  expect(await found({ prompt: 'Is this another question?' })).toEqual([]);
+  await ask('PATCH', `/v1/edits/${made.id}`, { enabled: false });
+  expect(await found({ target: 'another' })).toEqual([]);
+  await ask('DELETE', '/v1/sets/mini-llava@claims');
 });
 
 test('edits that are deleted while they are used are there to the end, or not there at all', async () => {

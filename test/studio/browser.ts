@@ -66,6 +66,8 @@ export async function startStudio(options: Partial<ServerOptions> = {}): Promise
         acceptDownloads: true,
         ...contextOptions,
       });
+      // A machine with much else to do is slow, not wrong.
+      context.setDefaultTimeout(90_000);
       const page = await context.newPage();
       const problems: string[] = [];
       page.on('console', (message) => {

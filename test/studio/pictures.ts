@@ -58,9 +58,10 @@ await save(page, 'correct', 1700);
 
 await page.getByLabel('What should it answer?').fill('ladder');
 await page.getByRole('button', { name: 'Correct', exact: true }).click();
+await page.getByRole('button', { name: 'Correct, and switch the earlier one off' }).click();
 await page.locator('.edit-list li[data-on="false"]').waitFor({ timeout: 240_000 });
 await page.goto(asked('edits'));
-await page.locator('.edit-list.large li').nth(1).waitFor();
+await page.locator('.edit-list.large > li').nth(1).waitFor();
 for (const choice of await page.getByRole('checkbox', { name: 'Compare' }).all()) await choice.check();
 await page.locator('.outcome.four').waitFor({ timeout: 240_000 });
 await save(page, 'edits');

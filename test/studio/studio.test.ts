@@ -130,13 +130,14 @@ describe.skipIf(!hasChromium)('studio', () => {
       // Another wish for the same question takes the place of the first; the two are compared.
       await page.getByLabel('What should it answer?').fill('ladder');
       await page.getByRole('button', { name: 'Correct', exact: true }).click();
+      await page.getByRole('button', { name: 'Correct, and switch the earlier one off' }).click();
       await panel
-        .locator('li')
+        .locator('.edit-list > li')
         .nth(1)
         .waitFor({ timeout: 60 * seconds });
       await expect.poll(() => panel.locator('li[data-on="true"]').count(), { timeout: 20 * seconds }).toBe(1);
       await page.getByRole('link', { name: 'Edits' }).click();
-      await page.locator('.edit-list.large li').nth(1).waitFor();
+      await page.locator('.edit-list.large > li').nth(1).waitFor();
       for (const box of await page.getByRole('checkbox', { name: 'Compare' }).all()) await box.check();
       const compared = page.getByRole('region', { name: 'Two corrections compared' });
       await compared.locator('table').waitFor({ timeout: 60 * seconds });
@@ -212,7 +213,7 @@ describe.skipIf(!hasChromium)('studio', () => {
       await page.keyboard.press('?');
       await page.getByRole('dialog', { name: 'Keyboard' }).waitFor();
       await page.keyboard.press('Escape');
-      await page.keyboard.press('6');
+      await page.keyboard.press('8');
       await page.waitForURL(/\/runs/);
       await page.keyboard.press('1');
       await page.keyboard.press('/');

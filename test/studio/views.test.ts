@@ -1,8 +1,13 @@
 /** Views of the studio in a real Chromium, on a server with two models: what a person asks beside the story of studio.test.ts. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { AxeBuilder } from '@axe-core/playwright';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { hasChromium, type Studio, startStudio } from './browser.ts';
 
 const seconds = 1000;
+const root = fileURLToPath(new URL('../..', import.meta.url));
 
 describe.skipIf(!hasChromium)('views', () => {
   let studio: Studio;
@@ -51,6 +56,190 @@ describe.skipIf(!hasChromium)('views', () => {
       expect(problems).toEqual([]);
       await page.context().close();
     },
-    120 * seconds,
+    240 * seconds,
+  );
+
+  test(
+    'a correction is saved and loaded, or refused in words; its scope card is shown; an earlier state is brought back',
+    async () => {
+      const { page, problems } = await studio.open();
+      const made = await fetch(`${studio.url}/v1/edits`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ model: 'mini-llava', set: 'studio', editor: 'vead', ...wrong }),
+      });
+      expect(made.status).toBe(201);
+      await page.goto(`${studio.url}/edits?model=mini-llava`);
+      const list = page.getByRole('region', { name: 'Corrections', exact: true });
+      await list.locator('.scope-card summary').click();
+      expect(await list.locator('[data-ok]').count()).toBe(7);
+      const [file] = await Promise.all([page.waitForEvent('download'), list.getByRole('button', { name: 'Save file' }).click()]);
+      const path = await file.path();
+
+      const load = page.getByRole('region', { name: 'Load a correction' });
+      await load.getByLabel('Into the set').fill('second');
+      await load.locator('input[type=file]').setInputFiles(path);
+      await load.getByText(/^Taken: .* → strawberry$/).waitFor({ timeout: 30 * seconds });
+      await page.waitForURL(/set=second/);
+      await expect.poll(() => list.locator('.edit-list > li').count()).toBe(1);
+
+      // Weights of an editor are no edit; another model's edit is refused; what is no file of these, too.
+      const refused = load.getByRole('alert');
+      await load.locator('input[type=file]').setInputFiles(join(root, 'models/mini-llava/editors/vead-vqa.safetensors'));
+      await refused.getByText('it holds weights of the editor vead').waitFor();
+      await page.goto(`${studio.url}/edits?model=mini-blip2-opt`);
+      const data = await page.evaluateHandle(
+        (bytes) => {
+          const transfer = new DataTransfer();
+          transfer.items.add(new File([new Uint8Array(bytes)], 'edit.safetensors'));
+          return transfer;
+        },
+        [...readFileSync(path)],
+      );
+      await load.waitFor();
+      await page.dispatchEvent('.load', 'drop', { dataTransfer: data });
+      await refused.getByText(/was made for mini-llava .* not for mini-blip2-opt/).waitFor();
+
+      await page.goto(`${studio.url}/edits?model=mini-llava&set=studio`);
+      await page.getByText('History', { exact: false }).click();
+      await page.getByRole('button', { name: /Bring back .* after change 0/ }).click();
+      await expect.poll(() => page.locator('.history li').first().textContent()).toMatch(/^back to the empty set/);
+      await expect.poll(() => list.locator('.edit-list > li[data-on="true"]').count()).toBe(0);
+      expect(problems.filter((problem) => !/status of 4\d\d/.test(problem))).toEqual([]);
+      await page.context().close();
+    },
+    240 * seconds,
+  );
+
+  test(
+    'a tool is run with its options, named by the address, cancelled and taken up again',
+    async () => {
+      const { page, problems } = await studio.open();
+      await page.goto(asked('why'));
+      const card = page.getByRole('region', { name: 'More ways to look' });
+      await card.getByLabel('What to ask').selectOption('Which patches bring the answer back');
+      await card.getByText('Options').click();
+      await card.getByLabel('draws').fill('40');
+      await card.getByRole('button', { name: 'Run' }).click();
+      await page.waitForURL(/tool=trace&.*tool\.draws=40/);
+      await card.getByRole('button', { name: 'Cancel' }).click();
+      await card.getByText('Cancelled.').waitFor();
+      await card.getByLabel('draws').fill('1');
+      await card.getByRole('button', { name: 'Run' }).click();
+      await card.locator('.figure > div > svg').waitFor({ timeout: 60 * seconds });
+
+      // A link runs the tool with the options that it names; what must be given is asked for.
+      await page.goto(asked('why', { tool: 'knockout', 'tool.window': '3' }));
+      await card.locator('.figure > div > svg').waitFor({ timeout: 60 * seconds });
+      expect(await card.locator('.said li').first().textContent()).toMatch(/^Probability of “pizza” with all edges: /);
+      await card.getByLabel('What to ask').selectOption('What it says when it is steered');
+      expect(await card.getByRole('button', { name: 'Run' }).isDisabled()).toBe(true);
+      await card.getByLabel('What to ask').selectOption('Where a correction should go in');
+      await card.getByRole('button', { name: 'Run' }).click();
+      await card.getByText(/^Insert after layer \d/).waitFor({ timeout: 60 * seconds });
+      expect(problems).toEqual([]);
+      await page.context().close();
+    },
+    300 * seconds,
+  );
+
+  test(
+    'a conversation with roles and two pictures is asked, gone on with, and named by its address',
+    async () => {
+      const { page, problems } = await studio.open();
+      const other = '/v1/datasets/mini-world-vqa/pictures/3';
+      const turns = [
+        { role: 'user', text: 'What is at the top left?', pictures: [wrong.image] },
+        { role: 'assistant', text: 'pizza', pictures: [] },
+        { role: 'user', text: 'And here?', pictures: [other] },
+      ];
+      await page.goto(`${studio.url}/chat?model=mini-llava#${encodeURIComponent(JSON.stringify(turns))}`);
+      const answer = page.getByRole('region', { name: 'Answer' });
+      await answer.getByRole('button', { name: 'Go on' }).click();
+      await page.getByRole('textbox', { name: 'Message 5, user' }).fill('What color is the background?');
+      expect(await page.getByRole('textbox', { name: 'Message 4, assistant' }).inputValue()).not.toBe('');
+      await page.getByRole('button', { name: 'Add a system message' }).click();
+      await page.getByRole('textbox', { name: 'Message 1, system' }).fill('Answer in one word.');
+      const [request] = await Promise.all([
+        page.waitForRequest('**/v1/chat/completions'),
+        page.getByRole('button', { name: 'Ask', exact: true }).click(),
+      ]);
+      const { messages } = request.postDataJSON() as { messages: { role: string; content: { type: string }[] }[] };
+      expect(messages.map(({ role, content }) => [role, ...content.map(({ type }) => type)])).toEqual([
+        ['system', 'text'],
+        ['user', 'image_url', 'text'],
+        ['assistant', 'text'],
+        ['user', 'image_url', 'text'],
+        ['assistant', 'text'],
+        ['user', 'text'],
+      ]);
+      await answer
+        .locator('.token')
+        .first()
+        .waitFor({ timeout: 30 * seconds });
+      expect(decodeURIComponent(page.url())).toContain('Answer in one word.');
+      // Another view, and back: what was written is still there.
+      await page.getByRole('link', { name: 'Edits' }).click();
+      await page.getByRole('link', { name: 'Chat' }).click();
+      expect(await page.getByRole('textbox', { name: 'Message 1, system' }).inputValue()).toBe('Answer in one word.');
+      expect(problems).toEqual([]);
+      await page.context().close();
+    },
+    90 * seconds,
+  );
+
+  test(
+    'two models answer side by side, each with its map',
+    async () => {
+      const { page, problems } = await studio.open();
+      await page.goto(asked('compare'));
+      for (const name of ['mini-llava', 'mini-blip2-opt']) {
+        const card = page.getByRole('region', { name, exact: true });
+        await card.locator('.heat').waitFor({ timeout: 60 * seconds });
+        expect(await card.locator('.token').count()).toBeGreaterThan(0);
+      }
+      // A patch under the pointer is marked in both.
+      await page.locator('.heat').first().hover();
+      expect(await page.locator('.heat .cell-mark:visible').count()).toBe(2);
+      await page.getByRole('checkbox', { name: 'mini-blip2-opt' }).uncheck();
+      await page.waitForURL(/models=mini-llava$/);
+      expect(problems).toEqual([]);
+      await page.context().close();
+    },
+    240 * seconds,
+  );
+
+  test.each(['light', 'dark'] as const)(
+    'axe finds nothing, and nothing is wider than a phone: %s',
+    async (colorScheme) => {
+      const { page, problems } = await studio.open({ colorScheme, viewport: { width: 390, height: 844 } });
+      const found: string[] = [];
+      for (const [address, ready] of [
+        [asked('why', { hide: '0,0,0.5,0.5', tool: 'knockout' }), '[data-hidden] .token'],
+        [
+          `${studio.url}/chat#${encodeURIComponent(JSON.stringify([{ role: 'user', text: 'Hello?', pictures: [wrong.image] }]))}`,
+          '.chat .token',
+        ],
+        [asked('compare'), '.heat'],
+        [`${studio.url}/edits?model=mini-llava&set=studio`, '.history'],
+      ] as const) {
+        await page.goto(address);
+        await page
+          .locator(ready)
+          .first()
+          .waitFor({ state: 'attached', timeout: 60 * seconds });
+        for (const fold of await page.locator('main summary').all()) await fold.click();
+        await expect.poll(() => page.locator('.working').count(), { timeout: 60 * seconds }).toBe(0);
+        const { violations } = await new AxeBuilder({ page }).analyze();
+        for (const { id, nodes } of violations)
+          found.push(`${address} ${id}: ${nodes.map(({ html }) => html.slice(0, 200)).join(' | ')}`);
+        const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+        if (wide !== 390) found.push(`${address} is ${wide} wide`);
+      }
+      expect(found).toEqual([]);
+      expect(problems).toEqual([]);
+      await page.context().close();
+    },
+    300 * seconds,
   );
 });

@@ -14,6 +14,7 @@ import type { Sequence } from '../../../src/models/sequence.ts';
 import type { Vlm } from '../../../src/models/vlm.ts';
 import type { Engine } from '../../../src/runtime/program.ts';
 import { ApiError, clientsFault } from '../errors.ts';
+import { chatFacts } from './chat-facts.ts';
 import type { EditFile, EditorFacts, EngineOptions, Facts, ModelUnder } from './tasks.ts';
 
 /** A map that forgets what was not used for longest. */
@@ -116,18 +117,23 @@ export class Models {
   }
 
   async facts(): Promise<Facts> {
-    const models = [...this.#vlms.values()].map(({ name, fingerprint, decoder, architecture }) => ({
-      id: name,
-      architecture: architecture.name,
-      layers: decoder.layers,
-      hidden: decoder.hidden,
-      visualTokens: architecture.fixed?.count ?? null,
-      patchGrid: architecture.fixed?.grid ?? null,
-      imageSize: architecture.fixed?.size ?? null,
-      vocabulary: decoder.vocabulary,
-      maxPositions: decoder.maxPositions,
-      fingerprint,
-    }));
+    const models = [...this.#vlms.values()].map((vlm) => {
+      const { name, fingerprint, decoder, architecture } = vlm;
+      return {
+        id: name,
+        architecture: architecture.name,
+        layers: decoder.layers,
+        hidden: decoder.hidden,
+        visualTokens: architecture.fixed?.count ?? null,
+        patchGrid: architecture.fixed?.grid ?? null,
+        imageSize: architecture.fixed?.size ?? null,
+        vocabulary: decoder.vocabulary,
+        maxPositions: decoder.maxPositions,
+        fingerprint,
+        bothWays: decoder.sight?.wholePictures ?? false,
+        chat: chatFacts(vlm),
+      };
+    });
     const editors = allEditorIds().map(async (id): Promise<EditorFacts> => {
       const { summary, trained, chain, promises } = await editorNamed(id);
       const weights = models.flatMap((model) =>

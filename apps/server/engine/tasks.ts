@@ -1,5 +1,6 @@
 /** Orders to the engine's thread and their results: plain values that can be sent between threads. */
 
+import type { EditPlan } from '../../../src/attribution/plan.ts';
 import type { Found } from '../../../src/attribution/tools/tool.ts';
 import type { EditCheck } from '../../../src/evaluation/scope-card.ts';
 import type { Message } from '../../../src/input/chat/chat.ts';
@@ -48,6 +49,16 @@ export interface SaidToken extends NamedToken {
   readonly top: readonly NamedToken[];
 }
 
+/** What a model's conversations may hold. */
+export interface ChatFacts {
+  /** a message with the role system */
+  readonly system: boolean;
+  /** earlier answers, with the role assistant */
+  readonly turns: boolean;
+  /** several pictures, in any message of the user */
+  readonly pictures: boolean;
+}
+
 export interface ModelFacts {
   readonly id: string;
   readonly architecture: string;
@@ -61,6 +72,10 @@ export interface ModelFacts {
   readonly vocabulary: number;
   readonly maxPositions: number;
   readonly fingerprint: string;
+  /** whether tokens of one picture see each other in both directions */
+  readonly bothWays: boolean;
+  /** null: it has no chat template */
+  readonly chat: ChatFacts | null;
 }
 
 export interface EditorFacts {
@@ -218,6 +233,12 @@ export interface Explanation extends Found {
   readonly tool: string;
 }
 
+/** Where to edit, from questions about pictures that are files of this machine. */
+export interface PlanOrder {
+  readonly model: string;
+  readonly inputs: readonly { readonly prompt: string; readonly path: string }[];
+}
+
 export interface ComparisonOrder {
   readonly before: ModelUnder;
   readonly after: ModelUnder;
@@ -247,6 +268,7 @@ export interface Tasks {
   adopt: { order: AdoptOrder; result: EditMade; news: never };
   attribution: { order: AttributionOrder; result: Attribution; news: Progress };
   explanation: { order: ExplanationOrder; result: Explanation; news: Progress };
+  plan: { order: PlanOrder; result: EditPlan; news: Progress };
   comparison: { order: ComparisonOrder; result: ComparedQuery[]; news: Progress };
 }
 

@@ -10,6 +10,7 @@ import { adopt, edit } from './edit.ts';
 import { explain } from './explain.ts';
 import type { FromEngine, ToEngine } from './messages.ts';
 import { Models } from './models.ts';
+import { plan } from './plan.ts';
 import { Steps } from './steps.ts';
 import type { EngineOptions, TaskName, Tasks } from './tasks.ts';
 
@@ -34,6 +35,7 @@ const does: Does = {
   adopt,
   attribution: attribute,
   explanation: explain,
+  plan,
   comparison: compare,
 };
 

@@ -1,10 +1,23 @@
-/** `POST /v1/explanations`: the tools that explain an answer: lens, attention, heads, words, trace, patch, knockout, steer, check. */
+/** `GET /v1/tools` lists the tools that explain an answer with their options, `POST /v1/explanations` runs one. */
 
 import { createRoute, z } from '@hono/zod-openapi';
 import { tools } from '../../../src/attribution/tools/index.ts';
 import type { Explanation, ModelUnder } from '../engine/tasks.ts';
 import { ApiError } from '../errors.ts';
-import { background, body, drawings, format, image, modelRef, promptText, seed, token, workAnswers } from '../http/schemas.ts';
+import {
+  answers,
+  background,
+  body,
+  drawings,
+  format,
+  image,
+  list,
+  modelRef,
+  promptText,
+  seed,
+  token,
+  workAnswers,
+} from '../http/schemas.ts';
 import { modelUnder } from '../model-ref.ts';
 import type { AddRoutes } from './app-types.ts';
 import { formatOf, respond } from './respond.ts';
@@ -67,7 +80,37 @@ const route = createRoute({
   responses: workAnswers(200, 'numbers; a drawing with `format` or the Accept header', explanation, ...drawings),
 });
 
+const listRoute = createRoute({
+  method: 'get',
+  path: '/v1/tools',
+  summary: 'The tools that explain an answer, with their options',
+  responses: answers(
+    200,
+    'tools, in the order of their pages',
+    list(
+      z
+        .object({
+          object: z.literal('tool'),
+          id: z.string(),
+          summary: z.string(),
+          details: z.string(),
+          picture: z.boolean().openapi({ description: 'whether it needs a picture' }),
+          compares: z.enum(['must', 'may']).nullable().openapi({ description: 'whether it takes a second picture or prompt' }),
+          options: z.record(z.string(), z.unknown()).openapi({ description: 'a JSON schema of `options`' }),
+        })
+        .openapi('Tool'),
+    ),
+  ),
+});
+
+const described = tools.map(({ id, summary, details, picture = false, compares = null, options }) => ({
+  object: 'tool' as const,
+  ...{ id, summary, details, picture, compares },
+  options: { ...z.toJSONSchema(options, { io: 'input' }) } as Record<string, unknown>,
+}));
+
 export const addExplanations: AddRoutes = (app, services) => {
+  app.openapi(listRoute, (c) => c.json({ object: 'list' as const, data: described }, 200));
   app.openapi(route, async (c) => {
     const asked = c.req.valid('json');
     const { model, tool, prompt, answer, position, key, options } = asked;
@@ -99,7 +142,7 @@ export const addExplanations: AddRoutes = (app, services) => {
           });
         }),
       show: (found) => ({ object: 'explanation', model, ...shown(found) }),
-      draw: ({ panels }) => ({ panels, columns: 1 }),
+      draw: ({ panels, said, table }) => ({ panels, columns: 1, said, table }),
     })) as never;
   });
 };

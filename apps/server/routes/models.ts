@@ -26,6 +26,11 @@ const model = z
       vocabulary: z.int(),
       max_positions: z.int(),
       fingerprint: z.string(),
+      both_ways: z.boolean().openapi({ description: 'whether tokens of one picture see each other in both directions' }),
+      chat: z.object({ system: z.boolean(), turns: z.boolean(), pictures: z.boolean() }).nullable().openapi({
+        description:
+          'whether conversations may have a system message, earlier answers, several pictures; null without a template',
+      }),
       edits: z.int().openapi({ description: 'that act' }),
     }),
   })
@@ -106,6 +111,8 @@ function describe({ facts, store }: Services, id: string): z.infer<typeof model>
       vocabulary: base.vocabulary,
       max_positions: base.maxPositions,
       fingerprint: base.fingerprint,
+      both_ways: base.bothWays,
+      chat: base.chat,
       edits: set === undefined ? 0 : set.history.entries.filter(({ enabled }) => enabled).length,
     },
   };

@@ -22,7 +22,7 @@ export interface Doing {
 }
 
 export interface LongWork<T> {
-  readonly kind: 'edit' | 'attribution' | 'explanation' | 'comparison';
+  readonly kind: 'edit' | 'attribution' | 'explanation' | 'plan' | 'comparison';
   readonly background: boolean | undefined;
   readonly format: Format;
   /** status of the plain answer */

@@ -63,19 +63,9 @@ export const command = defineCommand({
     await vlm.release();
     const { layer, traced, evidence } = plan;
     if (out !== undefined) {
-      const { lineChart, savePicture } = await import('../../../../src/figures/index.ts');
-      const x = evidence.carried.map((_, i) => i);
-      savePicture(
-        out,
-        await lineChart({
-          ...{ title: `Where to edit ${vlm.name}`, xTitle: 'Layer', yTitle: 'Share' },
-          series: [
-            { label: 'Carried by the visual tokens', x, y: evidence.carried },
-            { label: 'Contribution of attention', x, y: evidence.attention },
-          ],
-          marks: [{ x: layer, label: 'insert here' }],
-        }),
-      );
+      const { drawFigure, savePicture } = await import('../../../../src/figures/index.ts');
+      const { planPanel } = await import('../../../../src/attribution/plan.ts');
+      savePicture(out, await drawFigure({ panels: [planPanel(vlm.name, plan)], columns: 1 }));
     }
     return {
       data: { model: vlm.name, ...plan, ...(out === undefined ? {} : { out }) },

@@ -10,6 +10,27 @@ export interface Question {
   prompt: string;
 }
 
+export const roles = ['system', 'user', 'assistant'] as const;
+
+/** One message of a conversation. */
+export interface Turn {
+  role: (typeof roles)[number];
+  text: string;
+  /** Before the text. */
+  pictures: readonly string[];
+}
+
+export interface Conversation {
+  model: string;
+  turns: readonly Turn[];
+}
+
+/** A question is a conversation of one message. */
+export const conversationOf = ({ model, image, prompt }: Question): Conversation => ({
+  model,
+  turns: [{ role: 'user', text: prompt, pictures: image === undefined ? [] : [image] }],
+});
+
 export interface Answer {
   tokens: Token[];
   finished: boolean;
@@ -37,15 +58,15 @@ interface Chunk {
   }[];
 }
 
-export async function* ask({ model, image, prompt }: Question, signal?: AbortSignal): AsyncGenerator<Token, { cut: boolean }> {
+export async function* ask({ model, turns }: Conversation, signal?: AbortSignal): AsyncGenerator<Token, { cut: boolean }> {
   let cut = false;
-  const content = [
-    ...(image === undefined ? [] : [{ type: 'image_url', image_url: { url: image } }]),
-    { type: 'text', text: prompt },
-  ];
+  const messages = turns.map(({ role, text, pictures }) => ({
+    role,
+    content: [...pictures.map((url) => ({ type: 'image_url', image_url: { url } })), { type: 'text', text }],
+  }));
   const body = {
     model,
-    messages: [{ role: 'user', content }],
+    messages,
     max_tokens: maxTokens,
     stream: true,
     logprobs: true,

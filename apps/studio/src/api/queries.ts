@@ -1,6 +1,7 @@
 /** What the views read from the server, each under its key in the cache. */
 import { keepPreviousData, type QueryClient, useQuery, useQueryClient } from '@tanstack/react-query';
-import { type Answer, ask, type Question } from './ask.ts';
+import type { Figure } from 'visedit/figures';
+import { type Answer, ask, type Conversation, conversationOf, type Question } from './ask.ts';
 import { job, json, type Progress } from './client.ts';
 import type {
   Attribution,
@@ -17,6 +18,7 @@ import type {
   Run,
   RunRecord,
   ServerState,
+  Tool,
 } from './types.ts';
 
 const list = async <T>(path: string, signal?: AbortSignal): Promise<T[]> => (await json<Listing<T>>(path, { signal })).data;
@@ -31,27 +33,35 @@ export const useEditors = () =>
 export const useServer = () =>
   useQuery({ queryKey: ['server'], queryFn: ({ signal }) => json<ServerState>('/v1/server', { signal }), staleTime: 60_000 });
 
-const answerKey = ({ model, image, prompt }: Question, revision: number) => ['answer', model, image ?? '', prompt, revision];
-
-/** Greedy, so the same question has the same answer until the edits change (`revision`). */
 export function useAnswer(question: Question | undefined, revision: number) {
+  return useReply(question && conversationOf(question), revision);
+}
+
+/** Greedy, so the same conversation has the same answer until the edits change (`revision`). */
+export function useReply(conversation: Conversation | undefined, revision: number) {
   const client = useQueryClient();
+  const queryKey = ['answer', conversation, revision];
   return useQuery<Answer>({
-    queryKey: question === undefined ? ['answer'] : answerKey(question, revision),
-    queryFn: ({ signal }) => streamAnswer(client, question!, revision, signal),
-    enabled: question !== undefined,
+    queryKey,
+    queryFn: ({ signal }) => streamAnswer(client, conversation!, queryKey, signal),
+    enabled: conversation !== undefined,
     ...forever,
   });
 }
 
-async function streamAnswer(client: QueryClient, question: Question, revision: number, signal: AbortSignal): Promise<Answer> {
+async function streamAnswer(
+  client: QueryClient,
+  conversation: Conversation,
+  queryKey: unknown[],
+  signal: AbortSignal,
+): Promise<Answer> {
   const tokens: Answer['tokens'] = [];
-  const answer = ask(question, signal);
+  const answer = ask(conversation, signal);
   for (;;) {
     const next = await answer.next();
     if (next.done) return { tokens, finished: true, cut: next.value.cut };
     tokens.push(next.value);
-    client.setQueryData<Answer>(answerKey(question, revision), { tokens: [...tokens], finished: false });
+    client.setQueryData<Answer>(queryKey, { tokens: [...tokens], finished: false });
   }
 }
 
@@ -103,6 +113,25 @@ export function useKeyProbability(question: WhyQuestion | undefined, revision: n
   });
 }
 
+export const useTools = () =>
+  useQuery({ queryKey: ['tools'], queryFn: ({ signal }) => list<Tool>('/v1/tools', signal), ...forever });
+
+/** Work that ends in a figure: a tool's, or a plan's. */
+export interface FigureRequest {
+  path: '/v1/explanations' | '/v1/plans';
+  body: Record<string, unknown>;
+}
+
+export function useFigure(request: FigureRequest | undefined, revision: number, onProgress?: (progress: Progress) => void) {
+  return useQuery({
+    queryKey: ['figure', request, revision],
+    queryFn: ({ signal }) =>
+      job<Figure>(request!.path, { ...request!.body, format: 'figure' }, { signal, ...(onProgress ? { onProgress } : {}) }),
+    enabled: request !== undefined,
+    ...forever,
+  });
+}
+
 export const mapsKey = (question: WhyQuestion | undefined, revision: number) => ['maps', question, revision];
 
 /** One heat map for each layer: as many passes through its attention as noise is drawn, so it is followed as a job. */
@@ -130,11 +159,15 @@ export const useSets = (model: string | undefined) =>
 export const useEdits = (model: string | undefined, set?: string) =>
   useQuery({
     queryKey: ['edits', model, set],
-    queryFn: ({ signal }) =>
-      list<Edit>(
-        `/v1/edits?model=${encodeURIComponent(model!)}&limit=200${set === undefined ? '' : `&set=${encodeURIComponent(set)}`}`,
-        signal,
-      ),
+    queryFn: async ({ signal }) => {
+      const all: Edit[] = [];
+      for (;;) {
+        const page = { model, set, limit: 200, offset: all.length };
+        const { data, total = 0 } = await json<Listing<Edit>>(`/v1/edits?${search(page)}`, { signal });
+        all.push(...data);
+        if (data.length === 0 || all.length >= total) return all;
+      }
+    },
     enabled: model !== undefined,
   });
 

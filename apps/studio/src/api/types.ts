@@ -17,6 +17,10 @@ export interface Model {
     patch_grid: [number, number] | null;
     vocabulary: number;
     edits: number;
+    /** Tokens of one picture see each other in both directions. */
+    both_ways: boolean;
+    /** What its conversations may have; null: it has no template for them. */
+    chat: { system: boolean; turns: boolean; pictures: boolean } | null;
   };
 }
 
@@ -58,7 +62,18 @@ export interface Edit {
   /** Whether the target came when the edit was made; absent from edits that came as files. */
   took?: boolean;
   after?: { text: string; probability: number };
-  card?: { kind: string; prompt: string; expected: string; before: string; after: string; ok: boolean }[];
+  card?: CardRow[];
+}
+
+/** One question around an edit, asked without it and with it. */
+export interface CardRow {
+  kind: string;
+  prompt: string;
+  picture: 'own' | 'copy' | 'other' | 'none';
+  expected: string;
+  before: string;
+  after: string;
+  ok: boolean;
 }
 
 export interface EditSet {
@@ -69,6 +84,14 @@ export interface EditSet {
   revision: number;
   edits: { id: string; enabled: boolean }[];
   history: { revision: number; at: number; action: string; edit: string | null; to: number | null }[];
+}
+
+/** An edit of a set about the same question on the same picture. */
+export interface Conflict {
+  kind: 'contradicts' | 'repeats';
+  edit: string;
+  question: string;
+  target: string;
 }
 
 export interface ModuleValues {
@@ -119,6 +142,24 @@ export interface Attribution extends AttributionParts {
   prompt: string;
   layers: number[];
   before?: AttributionParts;
+}
+
+/** An option of a tool, as JSON schema says it. */
+export interface ToolOption {
+  type?: 'string' | 'number' | 'integer' | 'boolean';
+  enum?: string[];
+  default?: string | number | boolean;
+  description?: string;
+  minimum?: number;
+}
+
+export interface Tool {
+  id: string;
+  summary: string;
+  details: string;
+  picture: boolean;
+  compares: 'must' | 'may' | null;
+  options: { properties?: Record<string, ToolOption>; required?: string[] };
 }
 
 export const queryKinds = ['reliability', 'textGenerality', 'modalGenerality', 'textLocality', 'modalLocality'] as const;
@@ -225,5 +266,6 @@ export interface ServerState {
   version: string;
   key: boolean;
   runs: boolean;
+  limits: { body_bytes: number };
   queue: { running: number; waiting: number; limit: number };
 }

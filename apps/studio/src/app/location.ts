@@ -52,7 +52,7 @@ export function address(path: string, params: Params = {}): string {
 
 /** @param replace the view stays the same one to the back button: a slider moved, say */
 export function go(to: string, { replace = false } = {}): void {
-  if (to === window.location.pathname + window.location.search) return;
+  if (to === window.location.pathname + window.location.search + window.location.hash) return;
   const page = current.page;
   window.history[replace ? 'replaceState' : 'pushState'](null, '', to);
   changed();
@@ -67,5 +67,5 @@ export function alter(changes: Params, options = { replace: true }): void {
     else all.set(name, String(value));
   }
   const query = all.toString().replaceAll('%2F', '/').replaceAll('%3A', ':').replaceAll('%2C', ',');
-  go(window.location.pathname + (query === '' ? '' : `?${query}`), options);
+  go(window.location.pathname + (query === '' ? '' : `?${query}`) + window.location.hash, options);
 }

@@ -22,11 +22,13 @@ import { dismiss, useNotes } from './notes.ts';
 
 export const views = [
   { page: 'ask', title: 'Ask', key: '1' },
-  { page: 'why', title: 'Why', key: '2' },
-  { page: 'correct', title: 'Correct', key: '3' },
-  { page: 'edits', title: 'Edits', key: '4' },
-  { page: 'data', title: 'Data', key: '5' },
-  { page: 'runs', title: 'Runs', key: '6' },
+  { page: 'chat', title: 'Chat', key: '2' },
+  { page: 'why', title: 'Why', key: '3' },
+  { page: 'correct', title: 'Correct', key: '4' },
+  { page: 'edits', title: 'Edits', key: '5' },
+  { page: 'compare', title: 'Compare', key: '6' },
+  { page: 'data', title: 'Data', key: '7' },
+  { page: 'runs', title: 'Runs', key: '8' },
 ] as const;
 
 const shortcuts: readonly [string, string][] = [

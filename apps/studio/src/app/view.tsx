@@ -9,6 +9,8 @@ import { Link } from './shell.tsx';
 const pages: Record<string, { title: string; View: ComponentType }> = {
   ask: { title: 'Ask', View: Ask },
   why: { title: 'Why', View: lazy(async () => ({ default: (await import('../views/why/why.tsx')).Why })) },
+  chat: { title: 'Chat', View: lazy(async () => ({ default: (await import('../views/chat/chat.tsx')).Chat })) },
+  compare: { title: 'Compare', View: lazy(async () => ({ default: (await import('../views/compare/compare.tsx')).Compare })) },
   correct: { title: 'Correct', View: lazy(async () => ({ default: (await import('../views/correct/correct.tsx')).Correct })) },
   edits: { title: 'Edits', View: lazy(async () => ({ default: (await import('../views/edits/edits.tsx')).Edits })) },
   data: { title: 'Data', View: lazy(async () => ({ default: (await import('../views/data/data.tsx')).Data })) },

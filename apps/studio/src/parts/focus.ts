@@ -8,6 +8,8 @@ import { createStore } from 'zustand/vanilla';
 export interface Focus {
   /** Row-major from the top left. */
   cell: number | undefined;
+  /** Cells of the grid that it is one of: maps of other grids do not mark it. */
+  cells?: number;
   layer: number | undefined;
   /** Position in the answer. */
   token: number | undefined;

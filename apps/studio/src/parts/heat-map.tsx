@@ -33,7 +33,7 @@ export function HeatMap({ picture, grid, values, ends, seen = whole, opacity = 0
     if (values !== undefined) paint(canvas.current!, grid, values, ends ?? endsOf(values), colours, opacity);
   }, [grid, values, ends, colours, opacity]);
 
-  useFocusMark(({ cell }) => place(mark.current!, cell, grid));
+  useFocusMark(({ cell, cells }) => place(mark.current!, cells === rows * columns ? cell : undefined, grid));
 
   const move = (event: PointerEvent<HTMLDivElement>) => {
     const box = event.currentTarget.getBoundingClientRect();
@@ -42,7 +42,7 @@ export function HeatMap({ picture, grid, values, ends, seen = whole, opacity = 0
     const column = at((event.clientX - box.left) / box.width, seen[0], seen[2], columns);
     const row = at((event.clientY - box.top) / box.height, seen[1], seen[3], rows);
     const cell = row * columns + column;
-    if (cell !== focus.getState().cell) focus.setState({ cell });
+    if (cell !== focus.getState().cell) focus.setState({ cell, cells: rows * columns });
   };
 
   const steer = (event: KeyboardEvent) => {
@@ -53,7 +53,7 @@ export function HeatMap({ picture, grid, values, ends, seen = whole, opacity = 0
     const now = focus.getState().cell;
     const next = now === undefined ? Math.floor(rows / 2) * columns + Math.floor(columns / 2) : now + step;
     if (next < 0 || next >= rows * columns) return;
-    focus.setState({ cell: next });
+    focus.setState({ cell: next, cells: rows * columns });
     const value = values === undefined ? '' : `: ${values[next]!.toPrecision(3)}`;
     status.current!.textContent = `row ${Math.floor(next / columns) + 1}, column ${(next % columns) + 1}${value}`;
   };

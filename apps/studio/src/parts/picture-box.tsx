@@ -9,7 +9,7 @@ export function Thumb({ picture, size = 56, label = '' }: { picture: string | nu
   if (picture === null || picture === undefined)
     return (
       <div className="thumb none" style={{ width: size, height: size }}>
-        text only
+        no picture
       </div>
     );
   return found.data ? (

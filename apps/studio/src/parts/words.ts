@@ -24,5 +24,9 @@ export const kindTitles: Record<string, { title: string; wanted: string; what: s
   textGenerality: { title: 'Asked in other words', wanted: 'must become the target', what: 'text generality' },
   modalGenerality: { title: 'Another picture of the same', wanted: 'must become the target', what: 'modal generality' },
   textLocality: { title: 'A fact, without a picture', wanted: 'must stay', what: 'text locality' },
+  sameImage: { title: 'Something else, this picture', wanted: 'must stay', what: 'same image' },
+  sameQuestion: { title: 'The same question, another picture', wanted: 'must stay', what: 'same question' },
+  noise: { title: 'The picture as noise', wanted: 'must stay', what: 'noise' },
+  grey: { title: 'The picture as grey', wanted: 'must stay', what: 'grey' },
   modalLocality: { title: 'Something else, another picture', wanted: 'must stay', what: 'modal locality' },
 };

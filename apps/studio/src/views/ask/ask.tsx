@@ -1,5 +1,5 @@
 /** Ask: a picture, a question, and the answer as it is written, word by word with its probability. */
-import { Button, Group, NativeSelect, Skeleton, Stack, Text, Textarea } from '@mantine/core';
+import { Button, Group, Skeleton, Stack, Text, Textarea } from '@mantine/core';
 import { useQueryClient } from '@tanstack/react-query';
 import { type KeyboardEvent, useEffect, useState } from 'react';
 import { maxTokens } from '../../api/ask.ts';
@@ -8,6 +8,7 @@ import type { DataRecord } from '../../api/types.ts';
 import { address, alter, go } from '../../app/location.ts';
 import { fromPrompt, toPrompt, useSubject, useSubjectAnswer } from '../../app/subject.ts';
 import { ExportMenu } from '../../parts/export.tsx';
+import { ModelChoice } from '../../parts/model-choice.tsx';
 import { PictureDrop, Thumb } from '../../parts/picture-box.tsx';
 import { Failed } from '../../parts/states.tsx';
 import { Tokens } from '../../parts/tokens.tsx';
@@ -65,24 +66,7 @@ export function Ask() {
               }
             />
             <Group align="flex-end" gap="sm">
-              <NativeSelect
-                label="Model"
-                value={subject.base ?? ''}
-                onChange={(event) => alter({ model: event.currentTarget.value, set: undefined }, { replace: false })}
-                data={models.data?.filter(({ visedit }) => visedit.set === null).map(({ id }) => id) ?? []}
-              />
-              <NativeSelect
-                label="Corrections"
-                value={subject.set ?? ''}
-                onChange={(event) => alter({ set: event.currentTarget.value }, { replace: false })}
-                data={[
-                  { value: '', label: 'none' },
-                  ...subject.sets.map(({ name, edits }) => ({
-                    value: name,
-                    label: `${name} (${edits.filter(({ enabled }) => enabled).length} on)`,
-                  })),
-                ]}
-              />
+              <ModelChoice subject={subject} />
               <Button onClick={() => ask()} disabled={text.trim() === ''}>
                 Ask
               </Button>

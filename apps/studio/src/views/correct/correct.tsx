@@ -1,16 +1,16 @@
 /** Correct: one target, one button; then what became of five kinds of query, before and after. */
-import { Button, Group, NativeSelect, Stack, Text, TextInput } from '@mantine/core';
+import { Alert, Button, Group, NativeSelect, Stack, Text, TextInput } from '@mantine/core';
 import { useMutation, useQueryClient } from '@tanstack/react-query';
 import { useMemo, useRef, useState } from 'react';
 import { job, json, type Progress } from '../../api/client.ts';
-import { fetchPicture } from '../../api/pictures.ts';
 import { editsChanged, useAnswer, useComparison, useEditors } from '../../api/queries.ts';
-import type { Edit, Listing } from '../../api/types.ts';
+import type { Conflict, Edit, Listing } from '../../api/types.ts';
 import { address, alter, usePlace } from '../../app/location.ts';
 import { Link } from '../../app/shell.tsx';
-import { defaultSet, useSubject } from '../../app/subject.ts';
+import { defaultSet, fromPrompt, useSubject } from '../../app/subject.ts';
 import { Empty, Failed, Waiting, Working } from '../../parts/states.tsx';
 import { SubjectCard } from '../../parts/subject-card.tsx';
+import { validSet } from '../edits/load.tsx';
 import { SetPanel } from '../edits/set-panel.tsx';
 import { Difference } from './difference.tsx';
 import { useFive, useSuggestions } from './five.ts';
@@ -131,36 +131,36 @@ function CorrectionForm({ base, picture, prompt, set, target }: FormProps) {
   const [progress, setProgress] = useState<Progress>();
   const stopper = useRef<AbortController>(undefined);
   const correction = useMutation({
-    mutationFn: async () => {
+    mutationFn: async (answer: { conflicts: readonly Conflict[]; off: boolean } | undefined) => {
       stopper.current = new AbortController();
-      const body = {
-        model: base,
-        set: setName,
-        editor: editor?.id,
-        image: picture,
-        prompt,
-        target: text.trim(),
-        ...(weights === undefined ? {} : { weights }),
-      };
-      const made = await job<Edit>('/v1/edits', body, { signal: stopper.current.signal, onProgress: setProgress });
-      // Corrected again: what was wanted before is switched off, not thrown away.
-      for (const { id } of await sameQuestion(made))
-        await json<Edit>(`/v1/edits/${id}`, { method: 'PATCH', body: { enabled: false } });
-      return made;
+      const { signal } = stopper.current;
+      const claim = { model: base, set: setName, image: picture, prompt, target: text.trim() };
+      if (answer === undefined) {
+        const { data } = await json<Listing<Conflict>>('/v1/conflicts', { method: 'POST', body: claim, signal });
+        if (data.length > 0) return data;
+      }
+      const body = { ...claim, editor: editor?.id, ...(weights === undefined ? {} : { weights }) };
+      await job<Edit>('/v1/edits', body, { signal, onProgress: setProgress });
+      // What was wanted before is switched off, not thrown away.
+      for (const { edit } of answer?.off ? answer.conflicts : [])
+        await json<Edit>(`/v1/edits/${edit}`, { method: 'PATCH', body: { enabled: false } });
+      return undefined;
     },
-    onSuccess: async () => {
+    onSuccess: async (conflicts) => {
+      if (conflicts !== undefined) return;
       await editsChanged(client);
       alter({ target: text.trim(), set: setName }, { replace: false });
     },
   });
-  const valid = /^(?!edit_)[a-z0-9][a-z0-9._-]{0,62}$/.test(setName);
+  const valid = validSet(setName);
+  const conflicts = correction.data;
   return (
     <form
       className="card"
       aria-label="The correction"
       onSubmit={(event) => {
         event.preventDefault();
-        if (text.trim() !== '' && valid && !correction.isPending) correction.mutate();
+        if (text.trim() !== '' && valid && !correction.isPending) correction.mutate(undefined);
       }}
     >
       <Stack gap="sm">
@@ -171,7 +171,10 @@ function CorrectionForm({ base, picture, prompt, set, target }: FormProps) {
             label="What should it answer?"
             placeholder="a cat"
             value={text}
-            onChange={(event) => write(event.currentTarget.value)}
+            onChange={(event) => {
+              write(event.currentTarget.value);
+              if (conflicts !== undefined) correction.reset();
+            }}
           />
           <Button
             size="md"
@@ -182,6 +185,29 @@ function CorrectionForm({ base, picture, prompt, set, target }: FormProps) {
             Correct
           </Button>
         </Group>
+        {conflicts !== undefined && (
+          <Alert color="orange" title="This question about this picture is corrected already">
+            <ul>
+              {conflicts.map(({ edit, question, target: other, kind }) => (
+                <li key={edit}>
+                  {fromPrompt(question)} → <b>{other}</b>
+                  {kind === 'repeats' ? ' (the same)' : ''}
+                </li>
+              ))}
+            </ul>
+            <Group gap="xs">
+              <Button size="xs" onClick={() => correction.mutate({ conflicts, off: true })}>
+                Correct, and switch the earlier one off
+              </Button>
+              <Button size="xs" variant="default" onClick={() => correction.mutate({ conflicts, off: false })}>
+                Keep both on
+              </Button>
+              <Button size="xs" variant="default" onClick={() => correction.reset()}>
+                Leave it
+              </Button>
+            </Group>
+          </Alert>
+        )}
         {correction.isPending && (
           <Working what="Making the correction" progress={progress} stop={() => stopper.current?.abort()} />
         )}
@@ -225,24 +251,4 @@ function CorrectionForm({ base, picture, prompt, set, target }: FormProps) {
       </Stack>
     </form>
   );
-}
-
-/** Edits of the set that are on and about the same question and picture as this one. */
-async function sameQuestion({ id, model, set, prompt, picture }: Edit): Promise<Edit[]> {
-  const { data } = await json<Listing<Edit>>(
-    `/v1/edits?model=${encodeURIComponent(model)}&set=${encodeURIComponent(set)}&enabled=true&limit=200`,
-  );
-  const others = data.filter((one) => one.id !== id && one.prompt === prompt && one.picture !== null && picture !== null);
-  if (others.length === 0) return [];
-  const own = await fetchPicture(picture!);
-  const same = await Promise.all(
-    others.map(async (one) => {
-      const { pixels, width, height } = await fetchPicture(one.picture!);
-      const data = pixels.data as Uint8Array;
-      return (
-        width === own.width && height === own.height && (own.pixels.data as Uint8Array).every((value, i) => value === data[i])
-      );
-    }),
-  );
-  return others.filter((_, i) => same[i]);
 }

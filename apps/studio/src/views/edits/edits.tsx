@@ -1,5 +1,6 @@
 /** Edits: every correction of a model, switched on and off, undone, deleted, kept as files; two of them compared. */
 import { Button, Checkbox, Group, NativeSelect, Switch, Text } from '@mantine/core';
+import { useState } from 'react';
 import { blob } from '../../api/client.ts';
 import { useEdits, useModels } from '../../api/queries.ts';
 import type { Edit } from '../../api/types.ts';
@@ -10,7 +11,11 @@ import { defaultSet, fromPrompt, useSubject } from '../../app/subject.ts';
 import { download, ExportMenu } from '../../parts/export.tsx';
 import { Thumb } from '../../parts/picture-box.tsx';
 import { Empty, Failed } from '../../parts/states.tsx';
+import { Pager, pageSize } from '../../parts/table.tsx';
 import { CompareTwo } from './compare-two.tsx';
+import { History } from './history.tsx';
+import { LoadEdit } from './load.tsx';
+import { ScopeCard } from './scope-card.tsx';
 import { lastChange, useEditActions } from './set-panel.tsx';
 
 export function Edits() {
@@ -21,6 +26,8 @@ export function Edits() {
   const set = sets.find((one) => one.name === name);
   const edits = useEdits(base, name);
   const { turn, remove, undo, busy } = useEditActions(set);
+  const [at, turnTo] = useState(0);
+  const page = Math.min(at, Math.max(0, Math.ceil((edits.data?.length ?? 0) / pageSize) - 1));
   const compared = (params.get('compare') ?? '').split(',').filter(Boolean);
   const last = set && lastChange(set);
   const pick = (id: string, on: boolean) =>
@@ -58,7 +65,7 @@ export function Edits() {
             />
           </Group>
           <Group gap="xs">
-            <Button size="xs" variant="default" disabled={last === undefined || busy} onClick={() => undo.mutate()}>
+            <Button size="xs" variant="default" disabled={last === undefined || busy} onClick={() => undo.mutate(undefined)}>
               {last === undefined ? 'Nothing to undo' : `Undo ${last}`}
             </Button>
             {edits.data !== undefined && edits.data.length > 0 && (
@@ -91,7 +98,7 @@ export function Edits() {
           </Empty>
         )}
         <ul className="edit-list large">
-          {edits.data?.map((edit) => (
+          {edits.data?.slice(page * pageSize, (page + 1) * pageSize).map((edit) => (
             <li key={edit.id} data-on={edit.enabled}>
               <Switch
                 checked={edit.enabled}
@@ -107,6 +114,7 @@ export function Edits() {
                 <Text size="xs" c="dimmed">
                   {edit.editor} · {new Date(1000 * edit.created).toLocaleString()} · {Math.ceil(edit.bytes / 1024)} KiB
                 </Text>
+                <ScopeCard edit={edit} />
               </div>
               <Checkbox
                 label="Compare"
@@ -147,12 +155,15 @@ export function Edits() {
             </li>
           ))}
         </ul>
+        {edits.data && edits.data.length > pageSize && <Pager page={page} total={edits.data.length} onPage={turnTo} />}
       </section>
       {pair.length === 2 && base !== undefined ? (
         <CompareTwo base={base} pair={[pair[0]!, pair[1]!]} />
       ) : (
         compared.length === 1 && <Text c="dimmed">Choose one more to compare the two.</Text>
       )}
+      {base !== undefined && <LoadEdit model={base} set={name} />}
+      {set !== undefined && <History set={set} edits={edits.data ?? []} busy={busy} onRevert={undo.mutate} />}
     </div>
   );
 }

@@ -10,6 +10,7 @@ import { Link } from '../../app/shell.tsx';
 import { fromPrompt } from '../../app/subject.ts';
 import { Thumb } from '../../parts/picture-box.tsx';
 import { Failed } from '../../parts/states.tsx';
+import { ScopeCard } from './scope-card.tsx';
 
 const deeds: Record<string, string> = {
   add: 'adding a correction',
@@ -44,15 +45,19 @@ export function useEditActions(set: EditSet | undefined) {
     onError: failed,
   });
   const undo = useMutation({
-    mutationFn: () => json<EditSet>(`/v1/sets/${encodeURIComponent(set!.id)}/revert`, { method: 'POST', body: {} }),
-    onSuccess: async () => {
+    mutationFn: (to?: number) =>
+      json<EditSet>(`/v1/sets/${encodeURIComponent(set!.id)}/revert`, { method: 'POST', body: to === undefined ? {} : { to } }),
+    onSuccess: async (_, to) => {
       await done();
-      note('Undone.');
+      note(to === undefined ? 'Undone.' : 'Brought back.');
     },
     onError: failed,
   });
   return { turn, remove, undo, busy: turn.isPending || remove.isPending || undo.isPending };
 }
+
+/** Corrections that the panel shows. */
+const newest = 8;
 
 export function SetPanel({ set }: { set: EditSet }) {
   const edits = useEdits(set.model, set.name);
@@ -64,13 +69,13 @@ export function SetPanel({ set }: { set: EditSet }) {
         <h2>
           Corrections in “{set.name}” <span className="beside">{set.edits.filter(({ enabled }) => enabled).length} on</span>
         </h2>
-        <Button size="xs" variant="default" disabled={last === undefined || busy} onClick={() => undo.mutate()}>
+        <Button size="xs" variant="default" disabled={last === undefined || busy} onClick={() => undo.mutate(undefined)}>
           {last === undefined ? 'Nothing to undo' : `Undo ${last}`}
         </Button>
       </Group>
       {edits.isError && <Failed what="The corrections cannot be listed." error={edits.error} />}
       <ul className="edit-list">
-        {edits.data?.map((edit) => (
+        {edits.data?.slice(-newest).map((edit) => (
           <li key={edit.id} data-on={edit.enabled}>
             <Switch
               checked={edit.enabled}
@@ -81,38 +86,15 @@ export function SetPanel({ set }: { set: EditSet }) {
             <Thumb picture={edit.picture} size={36} />
             <Text component="div" size="sm" className="grow">
               {fromPrompt(edit.prompt)} → <b>{edit.target}</b>
-              <Check edit={edit} />
+              <ScopeCard edit={edit} />
             </Text>
           </li>
         ))}
       </ul>
       <Text size="sm" mt="xs">
-        <Link to={address('/edits', { set: set.name })}>All corrections, comparing two</Link>
+        {edits.data && edits.data.length > newest ? `The newest ${newest} of ${edits.data.length}. ` : ''}
+        <Link to={address('/edits', { set: set.name })}>All corrections, their history, comparing two</Link>
       </Text>
     </section>
-  );
-}
-
-/** Whether a correction took when it was made, and what its scope card found. */
-function Check({ edit: { took, after, card = [], warnings } }: { edit: Edit }) {
-  const right = card.filter(({ ok }) => ok).length;
-  return (
-    <>
-      {took === false && (
-        <Text size="sm" c="red">
-          Did not take: the corrected model answers “{after?.text}”. Try another editor, or other words.
-        </Text>
-      )}
-      {took === true && card.length > 1 && (
-        <Text size="xs" c="dimmed">
-          Took; {right} of {card.length} questions around it were answered as expected when it was made.
-        </Text>
-      )}
-      {warnings.map((warning) => (
-        <Text key={warning} size="xs" c="orange">
-          {warning}
-        </Text>
-      ))}
-    </>
   );
 }

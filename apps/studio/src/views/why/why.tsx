@@ -137,7 +137,7 @@ export function Why() {
           <div className="column">
             {found?.modules && <Modules found={found} modules={found.modules} />}
             {found?.lens && <Lens keyToken={found.key} lens={found.lens} />}
-            {question && <Tools question={question} />}
+            <Tools question={question} base={subject.base} revision={subject.revision} />
           </div>
         </div>
       )}
