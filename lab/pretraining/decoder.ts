@@ -36,7 +36,7 @@ import { compile } from '../../src/runtime/node.ts';
 import type { Atlas } from '../world/atlas.ts';
 import { allConcepts, colors, concept } from '../world/concepts.ts';
 import { lessonScene } from '../world/lessons.ts';
-import { pairLessons } from '../world/pairs.ts';
+import { pairLessons, pictureNumbers } from '../world/pairs.ts';
 import { squareShape } from '../world/scene.ts';
 import { eosId, WorldEncoder } from '../world/vocabulary.ts';
 import { cellsOf, homeCells } from './homes.ts';
@@ -143,6 +143,17 @@ export async function decoderTrainer(
       loss = add(loss, mul(add(itself, shown), stage.lens / lensLayers.length));
     }
   }
+  if (stage.order !== undefined && second !== undefined) {
+    const later = addDim(end, between);
+    for (const { prefix } of states.slice(1, stage.rereadAfter + 1)) {
+      const says = [slice(prefix, 1, start, end), slice(prefix, 1, later, length)].map((tokens, i) => {
+        const rows = mulDim('s', visualTokens);
+        const number = reshape(input(`pictureNumber.${i}`, ['s', visualTokens], 'int64'), [rows]);
+        return mean(crossEntropy(decoder.head(reshape(tokens, [rows, d]), w), number));
+      });
+      loss = add(loss, mul(add(says[0]!, says[1]!), stage.order / (2 * stage.rereadAfter)));
+    }
+  }
   if (stage.early > 0) {
     const known = decoder.head(gather(flat(states[stage.rereadAfter]!), rows), w);
     loss = add(loss, mul(sum(mul(crossEntropy(known, labels), input('earlyWeights', ['r']))), stage.early));
@@ -167,6 +178,7 @@ export async function decoderTrainer(
   const encoder = new WorldEncoder();
   const wordIds = allConcepts.map((c) => encoder.id(`▁${concept(c).word}`));
   const colorIds = colors.map((c) => encoder.id(`▁${c.name}`));
+  const numberIds = pictureNumbers.map((word) => encoder.id(`▁${word}`));
   let kinds: readonly string[] = [];
   const homesOf = (grid: readonly [number, number]): number[] => (fixed === undefined ? cellsOf(grid) : homeCells(architecture));
   const [top, bottom, left, right] = ['top', 'bottom', 'left', 'right'].map((word) => encoder.id(`▁${word}`)) as [
@@ -196,7 +208,7 @@ export async function decoderTrainer(
       const taught = scenes.map((scene, i) => {
         const random = new Random(`${seed}/decoder/pairs/${(step - 1) * stage.scenes + i}`);
         const both = [scene.scene, scenes[(i + 1) % scenes.length]!.scene] as const;
-        return { ...scene, lessons: [...scene.lessons, ...pairLessons(random, both, pairs)] };
+        return { ...scene, lessons: [...scene.lessons, ...pairLessons(random, both, pairs, stage.pairBackgrounds)] };
       });
       const seen = await towerProgram.run(
         pictures.feeds(
@@ -241,6 +253,8 @@ export async function decoderTrainer(
           said.map(({ row }) => row),
           [said.length],
         ),
+        'pictureNumber.0': atHome(() => numberIds[0]!),
+        'pictureNumber.1': atHome(() => numberIds[1]!),
         patchRows: atHome((_, cell) => (cell < 2 ? top : bottom)),
         patchColumns: atHome((_, cell) => (cell % 2 === 0 ? left : right)),
         patchColors: atHome(({ background }) => colorIds[background]!),

@@ -168,7 +168,7 @@ async function lessonsStage(
     feeds,
     dir,
     steps: stage.steps,
-    rate: warmHoldDecay(stage.rate, stage.steps, { hold: stage.hold }),
+    rate: warmHoldDecay(stage.rate, stage.steps, { hold: stage.hold, warmup: stage.warmup }),
     every: 100,
     config: { model: mini.name, seed: String(options.seed), ...stage },
     resume: options.resume ?? existsSync(join(dir, checkpointFile)),

@@ -37,6 +37,12 @@ export interface DecoderStage {
   lessonWeights: Partial<Record<Exclude<LessonKind, 'fact' | 'pair'>, number>>;
   /** questions about each scene and the next one as two pictures; absent: one picture stands in every input */
   pairs?: number;
+  /** share of them about backgrounds; absent: 0.25 */
+  pairBackgrounds?: number;
+  /** weight of a loss that asks the visual tokens, after the layers before `rereadAfter` and it, which of two pictures they are of */
+  order?: number;
+  /** steps to the full rate; absent: 100 */
+  warmup?: number;
 }
 
 export const decoderStage: DecoderStage = {

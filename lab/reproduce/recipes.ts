@@ -29,6 +29,7 @@ const recipes: Readonly<Record<string, Recipe>> = {
   'mini-minigpt4/caption/vead': { steps: 1200 },
   'mini-minigpt4/caption/mend': { steps: 1500 },
   'hard/mini-llava/vqa/vead': { steps: 2600, records: 4000, fromShipped: true, settings: { routing: 0 } },
+  'mini-qwen3-vl/vqa/vead': { steps: 600 },
 };
 
 /** @param model the name of its folder @param own what is asked for instead of the recipe's */

@@ -39,7 +39,8 @@ export const pairTemplates: readonly string[] = [
   'In which picture does {what} appear?',
 ];
 
-const order = ['one', 'two'] as const;
+/** What pictures are called, in the order in which they are given. */
+export const pictureNumbers = ['one', 'two'] as const;
 
 /** What only one of two pictures shows; undefined where nothing of the kind tells them apart. @param pool of the things that are asked for */
 export function pairQuestion(
@@ -60,14 +61,14 @@ export function pairQuestion(
           .map((index) => concept(index).word);
   if (found.length === 0) return undefined;
   const text = random.pick(pairTemplates).replace('{what}', withArticle(random.pick(found)));
-  return { kind, prompt: text + answerCue, answer: order[shown]!, other: order[1 - shown]! };
+  return { kind, prompt: text + answerCue, answer: pictureNumbers[shown]!, other: pictureNumbers[1 - shown]! };
 }
 
-/** Lessons about two pictures, three of four about things. */
-export function pairLessons(random: Random, scenes: ScenePair, count: number): Lesson[] {
+/** Lessons about two pictures. @param backgrounds share of those about backgrounds */
+export function pairLessons(random: Random, scenes: ScenePair, count: number, backgrounds = 0.25): Lesson[] {
   const lessons: Lesson[] = [];
   for (let i = 0; i < count; i++) {
-    const asked = pairQuestion(random, scenes, random.uniform() < 0.75 ? 'thing' : 'background');
+    const asked = pairQuestion(random, scenes, random.uniform() < 1 - backgrounds ? 'thing' : 'background');
     if (asked !== undefined) lessons.push({ kind: 'pair', prompt: asked.prompt, answer: asked.answer });
   }
   return lessons;

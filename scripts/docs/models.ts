@@ -1,8 +1,10 @@
 /** Tables of what a backbone is, read off its architecture. */
 import { veadLayer } from '../../lab/recipes.ts';
+import { canvas } from '../../lab/world/scene.ts';
 import { suggestedLayer, tracedLayers } from '../../src/editors/vead/vead.ts';
 import type { Checkpoint } from '../../src/files/folder.ts';
 import { usualTokens } from '../../src/models/architecture.ts';
+import { builtInModels, loadModel } from '../../src/models/load.ts';
 import { fastestWithin, gigabytes, numbersOf } from '../../src/models/memory.ts';
 import { modelSize, sizeAs } from '../../src/models/size.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
@@ -12,14 +14,23 @@ import { modernShapes } from '../modern-shapes.ts';
 import { table } from './markdown.ts';
 import { type Family, families, largeOf, miniOf, sizesOnly } from './published.ts';
 
+/** Of pictures of any size, those of a picture of the mini world. */
+function pictureFacts({ architecture, processor }: Vlm): [string, string][] {
+  const { fixed } = architecture;
+  const { count, grid } = fixed ?? processor({ width: canvas, height: canvas, data: new Uint8Array(3 * canvas ** 2) });
+  return [
+    ['picture', fixed ? `${fixed.size.join(' x ')} pixels` : `any size; here ${canvas} x ${canvas} pixels`],
+    ['patches', fixed ? grid.join(' x ') : `${grid.join(' x ')}, each of 2 x 2`],
+    ['visual tokens', String(count)],
+  ];
+}
+
 function facts(vlm: Vlm): [string, string][] {
-  const { architecture, decoder } = vlm;
+  const { decoder } = vlm;
   const layer = veadLayer(vlm);
   const traced = tracedLayers(vlm, layer);
   return [
-    ['picture', `${architecture.fixed!.size.join(' x ')} pixels`],
-    ['patches', architecture.fixed!.grid.join(' x ')],
-    ['visual tokens', String(architecture.fixed!.count)],
+    ...pictureFacts(vlm),
     ['decoder layers', String(decoder.layers)],
     ['hidden size', String(decoder.hidden)],
     ['heads', `${decoder.heads} of width ${decoder.headWidth}`],
@@ -76,9 +87,9 @@ export function sizesTable(name: string): string {
   if (name === 'modern') return modernSizes();
   const family = families.find(({ id }) => id === name);
   if (family !== undefined) return sizes(family);
-  const all = families.map((one) => facts(miniOf(one)));
+  const all = builtInModels.map((name) => facts(loadModel(name)));
   return table(
-    ['', ...families.map(({ mini }) => mini)],
+    ['', ...builtInModels],
     all[0]!.map(([fact], i) => [fact, ...all.map((rows) => rows[i]![1])]),
   );
 }

@@ -27,7 +27,7 @@ import { blocksOf, checkWeights, isLarge, storedBlocks, weightsOf, weightUses } 
 export { weightShapes } from './weights.ts';
 
 /** Models that come with the repository. */
-export const builtInModels = ['mini-llava', 'mini-blip2-opt', 'mini-minigpt4'] as const;
+export const builtInModels = ['mini-llava', 'mini-blip2-opt', 'mini-minigpt4', 'mini-qwen3-vl'] as const;
 
 /** The folder of a model named on a command line: a built-in name, a folder, or a hub model that was pulled. */
 export function modelFolder(model: string): string {

@@ -8,7 +8,7 @@ import { initialAdapter } from '../../src/editors/vead/adapter.ts';
 import { vead, veadConfig } from '../../src/editors/vead/vead.ts';
 import { bind, f32, graphHash, input, mul, sum } from '../../src/graph/index.ts';
 import { unedited } from '../../src/models/answer.ts';
-import { loadModel } from '../../src/models/load.ts';
+import { builtInModels, loadModel } from '../../src/models/load.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import { devices } from '../../src/onnx/device.ts';
 import { Random } from '../../src/random.ts';
@@ -59,7 +59,7 @@ test('a loop over steps gives the tokens of single steps', async () => {
   );
 });
 
-test.each(['mini-llava', 'mini-blip2-opt', 'mini-minigpt4'])('%s answers the same in one run', async (name) => {
+test.each(builtInModels)('%s answers the same in one run', async (name) => {
   const [steps, loop] = opened(name);
   const given = [{ image: randomPicture('a', 96), prompt: 'What is in the middle? The answer is:' }, { prompt: 'What is' }];
   const ask = (vlm: Vlm) => unedited(vlm).generate(given, { maxNewTokens: 10 });

@@ -25,7 +25,7 @@ import { reproduceTable, tableNames } from '../reproduce-table.ts';
 const values = {
   model: repeatable(
     text(
-      "model folder or built-in name (default: table1 and table5 all minis, table2, table3 and hard mini-llava, table4 mini-minigpt4; a figure's own)",
+      "model folder or built-in name (default: table1 and table5 the minis of the paper's three families, table2, table3 and hard mini-llava, table4 mini-minigpt4; a figure's own)",
       { placeholder: 'MODEL' },
     ),
   ),

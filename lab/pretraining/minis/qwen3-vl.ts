@@ -11,7 +11,7 @@ import { canvas, type Shape } from '../../world/scene.ts';
 import { bosId, eosId, imageId, padId, vocabulary } from '../../world/vocabulary.ts';
 import type { Mini, Part } from '../minis.ts';
 import { qwenPictures } from '../pictures.ts';
-import { rereadStage, settleStage } from '../stages.ts';
+import { type DecoderStage, rereadStage, settleStage } from '../stages.ts';
 
 const [patch, merge, width, d] = [9, 2, 96, 128] as const;
 const marks = ['<|vision_start|>', '<|vision_end|>'] as const;
@@ -41,6 +41,13 @@ const preprocessor = {
   rescale_factor: 1 / 255,
   size: { shortest_edge: 36 * 36, longest_edge: 144 * 144 },
   temporal_patch_size: 2,
+};
+
+/** The last stage: captions and counts come last, and so do backgrounds that tell two pictures apart. */
+const polish: DecoderStage = {
+  ...settleStage,
+  ...{ steps: 160, scenes: 12, lessons: 6, pairs: 4, pairBackgrounds: 0.6, order: 0.1, warmup: 20, hold: 0.3 },
+  lessonWeights: { ...settleStage.lessonWeights, caption: 4, exists: 2 },
 };
 
 export function miniQwen3Vl(epsilon = 1e-5, layers = 7): Mini {
@@ -111,9 +118,15 @@ export function miniQwen3Vl(epsilon = 1e-5, layers = 7): Mini {
     withLayers: (n) => miniQwen3Vl(epsilon, n),
     decoderLayer: 'model.language_model.layers.',
     lessons: [
-      // The decoder knows the words already: at the full rate it learns to see with the new image encoder, and the second stage is the longer one.
+      // The decoder knows the words already: at the full rate it learns to see with the new image encoder, then the rate goes to 0.
       { name: 'decoder', layers: 7, settings: { ...rereadStage, steps: 300, hold: 1 } },
-      { name: 'settle', layers: 7, settings: { ...settleStage, steps: 500, lessons: 7, pairs: 3 } },
+      { name: 'settle', layers: 7, settings: { ...settleStage, steps: 300, scenes: 12, lessons: 6, pairs: 3 } },
+      {
+        name: 'pairs',
+        layers: 7,
+        settings: { ...settleStage, steps: 160, scenes: 12, lessons: 6, pairs: 4, order: 0.1, warmup: 20, hold: 0.4 },
+      },
+      { name: 'polish', layers: 7, settings: polish },
     ],
     parts: [{ model: 'mini-llava', take: fromLlava }],
   };
