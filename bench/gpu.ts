@@ -5,8 +5,8 @@
  *   checks        test/devices/checks.ts on CUDA
  *   shapes DIR    a model folder without its weights, and shapes.json for scripts/gpu/random_weights.py
  *   weights DIR   its weights, where no PyTorch makes them
- *   ask DIR       forward of 620 positions, generation, memory
- *   step DIR      a training step of VEAD over four records, layer 18
+ *   ask DIR       forward of 620 positions, generation, memory with all programs open
+ *   step DIR      a training step of VEAD over four records, layer 18, alone and several in one run
  *   copies DIR    on the processor: memory of a model whose programs are in one session, next to a session for each
  *   profile DIR   the same step with kernels one at a time: time by operator
  * Lines are printed as they come, and as one JSON document at the end.
@@ -147,6 +147,13 @@ async function step(options: LoadOptions = {}, runs = 6): Promise<void> {
     const { loss, gradientNorm } = await trainer.run(feeds, config.rate);
     process.stderr.write(`loss ${loss}, gradient ${gradientNorm}\n`);
   });
+  if (trainer.stepsPerRun > 1) {
+    const count = trainer.stepsPerRun;
+    const steps = Array.from({ length: count }, () => ({ batch: feeds, rate: config.rate }));
+    const what = `${count} steps of 4 in one run`;
+    await timed(what, Math.ceil(runs / 2), () => trainer.runSteps(steps));
+    say('step of 4 among several', Number(measured[`${what}, fastest`]) / count, ' s');
+  }
   await trainer.release();
   await vlm.release();
 }

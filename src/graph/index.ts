@@ -4,6 +4,7 @@ export * from './dtype.ts';
 export * from './gradient.ts';
 export * from './hash.ts';
 export * from './node.ts';
+export { choose } from './ops/choose.ts';
 export * from './ops/elementwise.ts';
 export * from './ops/linear.ts';
 export { type Carried, loop, type Turn } from './ops/loop.ts';

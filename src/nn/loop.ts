@@ -11,8 +11,7 @@ import { parseJson } from '../files/json.ts';
 import { openSafetensors, writeSafetensors } from '../files/safetensors.ts';
 import { parseConfig, readJsonLines } from '../files/schema.ts';
 import type { Tensor } from '../graph/dtype.ts';
-import type { Feeds } from '../runtime/program.ts';
-import type { Trainer } from './trainer.ts';
+import type { StepBatch, Trainer } from './trainer.ts';
 
 export interface LoopOptions {
   trainer: Trainer;
@@ -20,7 +19,7 @@ export interface LoopOptions {
   /** learning rate of step 1..steps */
   rate: (step: number) => number;
   /** the batch of a step, whole or in parts */
-  feeds: (step: number) => Promise<Feeds | readonly Feeds[]> | Feeds;
+  feeds: (step: number) => Promise<StepBatch> | StepBatch;
   /** where checkpoint and log are kept */
   dir: string;
   /** steps between checkpoints */
@@ -29,7 +28,7 @@ export interface LoopOptions {
   config: Record<string, unknown>;
   resume?: boolean;
   signal?: AbortSignal;
-  /** after each step; returned numbers go into the log */
+  /** after each step, in their order; where a run takes several, after all of them. Returned numbers go into the log */
   onStep?: (step: number, loss: number, metrics: Record<string, Tensor>) => Record<string, number> | undefined;
   /** at each checkpoint */
   onCheckpoint?: (step: number) => void;
@@ -100,21 +99,34 @@ export async function trainingLoop(options: LoopOptions): Promise<LogLine[]> {
     });
     writeFileAtomic(logPath, lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
   };
+  /** batches of steps that are yet to be taken */
+  const prepared = new Map<number, StepBatch>();
   while (trainer.step < steps) {
     if (signal?.aborted) {
       save();
       throw new Stopped(`stopped after step ${trainer.step}; run again with --resume to go on`);
     }
-    const step = trainer.step + 1;
     const started = performance.now();
-    const lr = rate(step);
-    const given = await feeds(step);
-    const { loss, gradientNorm, metrics } = await trainer.run(given, lr);
-    const more = onStep?.(step, loss, metrics) ?? {};
-    lines.push({ step, loss, rate: lr, gradientNorm, seconds: (performance.now() - started) / 1000, ...more });
-    if (step % every === 0 || step === steps) {
+    // A run ends at a checkpoint.
+    const next = trainer.step + 1;
+    const end = Math.min(steps, trainer.step + trainer.stepsPerRun, Math.ceil(next / every) * every);
+    const asked: { batch: StepBatch; rate: number }[] = [];
+    for (let step = next; step <= end; step++) {
+      const batch = prepared.get(step) ?? (await feeds(step));
+      prepared.set(step, batch);
+      asked.push({ batch, rate: rate(step) });
+    }
+    const results = await trainer.runSteps(asked);
+    const seconds = (performance.now() - started) / 1000 / results.length;
+    results.forEach(({ loss, gradientNorm, metrics }, i) => {
+      const step = next + i;
+      prepared.delete(step);
+      const more = onStep?.(step, loss, metrics) ?? {};
+      lines.push({ step, loss, rate: rate(step), gradientNorm, seconds, ...more });
+    });
+    if (trainer.step % every === 0 || trainer.step === steps) {
       // Before the state is saved, so that it holds what this changes.
-      options.onCheckpoint?.(step);
+      options.onCheckpoint?.(trainer.step);
       save();
     }
   }

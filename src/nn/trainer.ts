@@ -1,9 +1,11 @@
 /** A compiled training step with its weights and optimizer state: run it, save it, restore it. */
 
-import { f32, type Tensor } from '../graph/dtype.ts';
+import { f32, i64, type Tensor } from '../graph/dtype.ts';
 import { add, gradient, input, mul, type Node, nameOf, parameterOp, topological } from '../graph/index.ts';
+import { placeholder } from '../onnx/branches.ts';
 import type { CompileOptions, Feeds, Program } from '../runtime/program.ts';
 import { type OptimizerRule, optimize, slots, stepFeeds, zeros } from './optimizers.ts';
+import { severalSteps, stepInput, stepOf } from './steps.ts';
 
 export interface TrainerOptions {
   loss: Node;
@@ -25,10 +27,39 @@ export interface TrainerOptions {
    * by it after. A step that overflows is repeated with a smaller one.
    */
   half?: boolean;
+  /** steps that one run takes, between which weights and state stay on the device; default: 1. Batches that come in parts take one */
+  stepsPerRun?: number;
+}
+
+/** A batch, whole or in parts. */
+export type StepBatch = Feeds | readonly Feeds[];
+
+export interface StepResult {
+  readonly loss: number;
+  readonly gradientNorm: number;
+  readonly metrics: Record<string, Tensor>;
 }
 
 /** The scale of the loss that a run begins with. */
 const SCALE = 2 ** 12;
+
+interface StepFeeds {
+  /** the parts of the batch */
+  readonly list: readonly Feeds[];
+  readonly scalars: Feeds;
+}
+
+/** Metrics of one of several steps. */
+function rowOf({ shape, data }: Tensor, i: number, rows: number): Tensor {
+  const width = data.length / rows;
+  return f32((data as Float32Array).slice(i * width, (i + 1) * width), shape.slice(1));
+}
+
+function wholeOf([feeds, ...more]: readonly Feeds[]): Feeds {
+  if (feeds === undefined || more.length > 0)
+    throw new Error('this trainer takes a batch whole; create it with `parts` for several');
+  return feeds;
+}
 
 const sumOf = (name: string): string => `sum:${name}`;
 
@@ -45,6 +76,7 @@ export class Trainer {
   readonly #update: Program | undefined;
   readonly #rules: ReadonlyMap<string, OptimizerRule>;
   readonly #metrics: readonly string[];
+  readonly stepsPerRun: number;
   #scale: number;
 
   private constructor(
@@ -54,7 +86,9 @@ export class Trainer {
     rules: ReadonlyMap<string, OptimizerRule>,
     metrics: readonly string[],
     half: boolean,
+    stepsPerRun: number,
   ) {
+    this.stepsPerRun = stepsPerRun;
     this.#scale = half ? SCALE : 1;
     this.#program = program;
     this.#update = update;
@@ -76,6 +110,7 @@ export class Trainer {
     compile,
     options = {},
     half = false,
+    stepsPerRun = 1,
   }: TrainerOptions): Promise<Trainer> {
     const trained = topological([loss]).filter((n) => n.op === parameterOp && initial.has(nameOf(n)));
     const unused = [...initial.keys()].filter((name) => !trained.some((n) => nameOf(n) === name));
@@ -98,52 +133,82 @@ export class Trainer {
       });
     const frozen = options.weights;
     const given: CompileOptions = { ...options, weights: (name) => (initial.has(name) ? undefined : frozen?.(name)) };
-    const program = await compile(parts ? values : { ...values, ...changes }, given);
     const update = parts ? await compile(changes, given) : undefined;
-    return new Trainer(program, update, new Map(initial), rules, Object.keys(metrics), half);
+    const count = parts ? 1 : stepsPerRun;
+    const changed = new Map(
+      [...rules].flatMap(([name, { rule }]) => [
+        [name, `w:${name}`] as const,
+        ...slots[rule].map((slot) => [`${slot}:${name}`, `${slot}:${name}`] as const),
+      ]),
+    );
+    const one = parts ? values : { ...values, ...changes };
+    const program = await compile(
+      count === 1 ? one : severalSteps(one, changed, { count, trained: (name) => initial.has(name) }),
+      given,
+    );
+    return new Trainer(program, update, new Map(initial), rules, Object.keys(metrics), half, count);
   }
 
   /**
    * One optimizer step over a batch, or over the parts of one: their losses and metrics are added up.
    * @throws LossError when the loss or the gradient is not finite; weights and state then stay as they were
    */
-  async run(
-    batch: Feeds | readonly Feeds[],
-    lr: number,
-  ): Promise<{ loss: number; gradientNorm: number; metrics: Record<string, Tensor> }> {
+  async run(batch: StepBatch, lr: number): Promise<StepResult> {
+    return (await this.runSteps([{ batch, rate: lr }]))[0]!;
+  }
+
+  /**
+   * Steps one after the other, at most `stepsPerRun`. Fewer are returned when one is to be repeated, which the next call begins with.
+   * @throws LossError when the loss or the gradient of the first is not finite; weights and state then stay as they were
+   */
+  async runSteps(steps: readonly { readonly batch: StepBatch; readonly rate: number }[]): Promise<StepResult[]> {
     const t = this.step + 1;
-    const scalar = (x: number): Tensor => f32([x], []);
-    const state = stepFeeds(this.#rules.values(), lr, t);
-    for (const [name, w] of this.weights) state[name] = w;
-    for (const [name, s] of this.#state) state[name] = s;
-    const list = Array.isArray(batch) ? (batch as readonly Feeds[]) : [batch as Feeds];
+    const state: Record<string, Tensor> = Object.fromEntries([...this.weights, ...this.#state]);
     const once = (): Promise<Record<string, Tensor>> => {
-      const scaled = { ...state, 'step.scale': scalar(this.#scale), 'step.unscale': scalar(1 / this.#scale) };
-      return this.#update === undefined ? this.#whole(list, scaled) : this.#inParts(this.#update, list, scaled);
+      const scales = { 'step.scale': f32([this.#scale], []), 'step.unscale': f32([1 / this.#scale], []) };
+      const feeds = steps.map(({ batch, rate }, i): StepFeeds => {
+        const list = Array.isArray(batch) ? (batch as readonly Feeds[]) : [batch as Feeds];
+        return { list, scalars: { ...stepFeeds(this.#rules.values(), rate, t + i), ...scales } };
+      });
+      if (this.stepsPerRun > 1) return this.#several(feeds, state);
+      const [{ list, scalars }] = feeds as [StepFeeds];
+      const own = { ...state, ...scalars };
+      return this.#update === undefined
+        ? this.#program.run({ ...wholeOf(list), ...own })
+        : this.#inParts(this.#update, list, own);
     };
-    const value = (result: Record<string, Tensor>, name: string): number => (result[name]!.data as Float32Array)[0]!;
+    const value = (result: Record<string, Tensor>, name: string, i = 0): number => (result[name]!.data as Float32Array)[i]!;
     let out = await once();
     while (this.#scale > 1 && Number.isFinite(value(out, 'loss')) && !Number.isFinite(value(out, 'gradientNorm'))) {
       this.#scale /= 4;
       out = await once();
     }
-    const loss = value(out, 'loss');
-    const gradientNorm = value(out, 'gradientNorm');
-    if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
+    const ran = out.loss!.data.length;
+    const results = Array.from({ length: ran }, (_, i): StepResult => {
+      const metrics = this.#metrics.map((m): [string, Tensor] => [m, this.stepsPerRun > 1 ? rowOf(out[m]!, i, ran) : out[m]!]);
+      return { loss: value(out, 'loss', i), gradientNorm: value(out, 'gradientNorm', i), metrics: Object.fromEntries(metrics) };
+    });
+    const good = results.filter(({ loss, gradientNorm }) => Number.isFinite(loss) && Number.isFinite(gradientNorm));
+    if (good.length === 0) {
+      const [{ loss, gradientNorm }] = results as [StepResult];
       throw new LossError(
         `step ${t}: the loss is ${loss} and the gradient norm ${gradientNorm}; weights of step ${this.step} are kept. Try a lower learning rate or --clip`,
       );
     }
-    this.step = t;
+    this.step += good.length;
     for (const name of this.weights.keys()) this.weights.set(name, out[`w:${name}`] as Tensor<'float32'>);
     for (const name of this.#state.keys()) this.#state.set(name, out[name] as Tensor<'float32'>);
-    return { loss, gradientNorm, metrics: Object.fromEntries(this.#metrics.map((m) => [m, out[m]!])) };
+    return good;
   }
 
-  #whole([feeds, ...more]: readonly Feeds[], state: Feeds): Promise<Record<string, Tensor>> {
-    if (feeds === undefined || more.length > 0)
-      throw new Error('this trainer takes a batch whole; create it with `parts` for several');
-    return this.#program.run({ ...feeds, ...state });
+  #several(steps: readonly StepFeeds[], state: Feeds): Promise<Record<string, Tensor>> {
+    const feeds: Record<string, Tensor> = { ...state, turns: i64([steps.length], []) };
+    steps.forEach(({ list, scalars }, i) => {
+      for (const [name, t] of Object.entries({ ...wholeOf(list), ...scalars })) feeds[stepInput(i, name)] = t;
+    });
+    // Of steps that do not run.
+    for (const [name, like] of this.#program.inputs) if ((stepOf(name) ?? 0) >= steps.length) feeds[name] = placeholder(like);
+    return this.#program.run(feeds);
   }
 
   async #inParts(update: Program, list: readonly Feeds[], state: Feeds): Promise<Record<string, Tensor>> {

@@ -19,6 +19,8 @@ export interface Device {
   readonly wholeAnswers: boolean;
   /** programs of a model are branches of one session, so that its memory holds each weight once; otherwise a session for each */
   readonly oneSession: boolean;
+  /** optimizer steps of one run, between which weights and optimizer state stay there */
+  readonly stepsPerRun: number;
   /** the card, where it has a name */
   readonly card?: { readonly name: string; readonly memory: number } | undefined;
 }
@@ -27,16 +29,16 @@ export interface Device {
 export const devices: Readonly<Record<DeviceName, Device>> = {
   cpu: {
     ...{ name: 'cpu', half: false, float16: true, lacks: new Set(), emptyAxes: true },
-    ...{ causalRuns: true, wholeAnswers: false, oneSession: false },
+    ...{ causalRuns: true, wholeAnswers: false, oneSession: false, stepsPerRun: 1 },
   },
   // Pad of [4, 32, 577, 128] takes 2.4 ms on an H200, Concat of that size 0.14 ms.
   cuda: {
     ...{ name: 'cuda', half: true, float16: true, lacks: new Set(['Pad', 'MultiHeadAttention']), emptyAxes: true },
-    ...{ causalRuns: false, wholeAnswers: true, oneSession: true },
+    ...{ causalRuns: false, wholeAnswers: true, oneSession: true, stepsPerRun: 4 },
   },
   // A product over an empty axis ends the process there.
   webgpu: {
     ...{ name: 'webgpu', half: true, float16: true, lacks: new Set(['FusedMatMul', 'MultiHeadAttention']), emptyAxes: false },
-    ...{ causalRuns: true, wholeAnswers: false, oneSession: true },
+    ...{ causalRuns: true, wholeAnswers: false, oneSession: true, stepsPerRun: 4 },
   },
 };

@@ -1,14 +1,15 @@
 /** Symbolic graph -> ONNX. Symbols are read from the shapes of the inputs that declare them; weights become external data where they lie in a file. */
 
 import { type Dim, showShape } from '../graph/dim.ts';
-import type { DType, Tensor } from '../graph/dtype.ts';
+import { type DType, i64, type Tensor } from '../graph/dtype.ts';
 import { inputOp, type LoweredInputs, type Node, nameOf, parameterOp, topological } from '../graph/node.ts';
+import { chooseOp, chosenOp } from '../graph/ops/choose.ts';
 import { onnxType } from '../graph/ops/elementwise.ts';
 import { bodyInputOp, type LoopBody, loopOp, loopResultOp } from '../graph/ops/loop.ts';
 import { type Device, devices } from './device.ts';
 import { GraphEmitter, type Scope } from './graph-emitter.ts';
 import { halfNodes, type WeightKind } from './precision.ts';
-import { encodeModel, type NodeProto, type ValueProto } from './proto.ts';
+import { encodeModel, type GraphProto, type NodeProto, type ValueProto } from './proto.ts';
 import {
   type BlockWeight,
   checkShape,
@@ -39,6 +40,12 @@ export const kindOf = (weight: Weight | undefined): WeightKind =>
   weight === undefined ? 'given' : 'parts' in weight || weight.dtype !== 'float32' ? 'half' : 'float';
 
 const isLeaf = (node: Node): boolean => node.op === inputOp || node.op === parameterOp;
+
+/** Nodes, and the values of them that others read. */
+interface Part {
+  readonly nodes: NodeProto[];
+  readonly outputs: string[];
+}
 
 /** Masks hold numbers below what half precision can; scores are far from these. */
 const HALF_LIMITS = [-32768, 32768] as const;
@@ -100,7 +107,8 @@ export class Lowering {
     for (const node of order) {
       if (isLeaf(node)) this.#weights.check(this.#nameOf(node), node);
       else if (node.op === loopOp) this.#loop(node);
-      else if (node.op === loopResultOp) {
+      else if (node.op === chooseOp) this.#results.set(node, this.#choose(node));
+      else if (node.op === loopResultOp || node.op === chosenOp) {
         const name = this.#results.get(node.inputs[0]!)![node.attributes.index as number]!;
         this.#values.set(node, name);
         this.#emitter.declare(name, this.#emitter.scopeOf([name]), node.shape);
@@ -121,6 +129,42 @@ export class Lowering {
       },
     };
     return node.op.onnxStored?.(this.#emitter, inputs, node) ?? node.op.onnx(this.#emitter, node.inputs.map(given), node);
+  }
+
+  #choose(node: Node): string[] {
+    const emitter = this.#emitter;
+    const width = node.attributes.width as number;
+    const [which, ...values] = node.inputs as [Node, ...Node[]];
+    const index = this.value(which);
+    const names = values.map((x) => this.value(x));
+    const lists = Array.from({ length: values.length / width }, (_, i) => names.slice(i * width, (i + 1) * width));
+    const is = lists.map((_, i) => emitter.node('Equal', [index, emitter.constant(i64([i], []))]));
+    const outputsOf = (): string[] => values.slice(0, width).map(() => emitter.fresh('chosen'));
+    const listAt = (i: number): Part => {
+      const outputs = outputsOf();
+      const nodes = lists[i]!.map(
+        (name, at): NodeProto => ({ op: 'Identity', domain: '', inputs: [name], outputs: [outputs[at]!], attributes: {} }),
+      );
+      return { nodes, outputs };
+    };
+    /** The list at `i` or, where it is not the chosen one, one of those behind it. */
+    const from = (i: number): Part => {
+      if (i === lists.length - 1) return listAt(i);
+      const outputs = outputsOf();
+      const attributes = { then_branch: graphOf(listAt(i)), else_branch: graphOf(from(i + 1)) };
+      return { nodes: [{ op: 'If', domain: '', inputs: [is[i]!], outputs, attributes }], outputs };
+    };
+    const graphOf = ({ nodes, outputs }: Part): GraphProto => ({
+      nodes,
+      inputs: [],
+      outputs: outputs.map((name, at) => {
+        const { dtype, shape } = values[at]!;
+        return { name, type: onnxType[dtype], shape: shape.map((_, axis) => `${name}:${axis}`) };
+      }),
+    });
+    const { nodes, outputs } = from(0);
+    for (const one of nodes) emitter.write(one, emitter.scopeOf([index, ...names]));
+    return outputs;
   }
 
   #loop(node: Node): void {

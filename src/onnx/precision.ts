@@ -61,7 +61,8 @@ export function halfNodes(order: readonly Node[], kindOf: (name: string) => Weig
   };
   // A carried value is held in half precision when its next one is: assumed of all, then taken back where it is not so.
   const decideLoop = ({ carried, nodes }: LoopBody): void => {
-    const candidates = new Set(carried.filter(({ value }) => isFloat(value)));
+    for (const one of carried) if (one.trained) trained.add(one.value);
+    const candidates = new Set(carried.filter((one) => isFloat(one.value) && !one.trained));
     for (;;) {
       for (const { value } of carried) halves.delete(value);
       for (const node of nodes) halves.delete(node);

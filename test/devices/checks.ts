@@ -77,7 +77,11 @@ async function train(vlm: Vlm, steps: number): Promise<{ losses: number[]; weigh
   const trainer = await veadTrainer(vlm, config, shape, initialAdapter(shape, new Random('start'), false));
   const feeds = stepFeeds(vlm, [states(vlm, 'first'), states(vlm, 'second')], { choice: 1, sampled: [0, 2, 3] }, 0);
   const losses: number[] = [];
-  for (let step = 0; step < steps; step++) losses.push((await trainer.run(feeds, config.rate)).loss);
+  while (trainer.step < steps) {
+    const count = Math.min(trainer.stepsPerRun, steps - trainer.step);
+    const asked = Array.from({ length: count }, () => ({ batch: feeds, rate: config.rate }));
+    for (const { loss } of await trainer.runSteps(asked)) losses.push(loss);
+  }
   const weights = Float32Array.from([...trainer.weights.values()].flatMap(({ data }) => [...data]));
   await trainer.release();
   return { losses, weights };

@@ -99,6 +99,8 @@ export async function trainOnRecords<T>(
     parts: microBatch < batch,
     compile: vlm.engine.compile,
     half: vlm.engine.device.half,
+    // What a step leaves to the next is a number of the host's.
+    stepsPerRun: training.state === undefined ? vlm.engine.device.stepsPerRun : 1,
     options: {
       ...vlm.compileOptions,
       ...(options.threads === undefined ? {} : { threads: options.threads }),

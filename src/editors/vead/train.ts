@@ -199,6 +199,7 @@ export function veadTrainer(
     parts: config.microBatch < config.batch,
     compile: vlm.engine.compile,
     half: vlm.engine.device.half,
+    stepsPerRun: vlm.engine.device.stepsPerRun,
     options: { ...vlm.compileOptions, ...(threads === undefined ? {} : { threads }), weights: vlm.weights },
   });
 }

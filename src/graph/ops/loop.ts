@@ -3,11 +3,12 @@
 import { type Dim, dimTerms, showShape } from '../dim.ts';
 import type { DType } from '../dtype.ts';
 import { apply, constant, defineOp, inputOp, type Node, parameterOp, ShapeError, type Subgraph, topological } from '../node.ts';
+import { chosenOp } from './choose.ts';
 
 /** What a loop computes at every turn. */
 export interface LoopBody extends Subgraph {
   readonly index: Node;
-  readonly carried: readonly { readonly value: Node; readonly next: Node }[];
+  readonly carried: readonly { readonly value: Node; readonly next: Node; readonly trained: boolean }[];
   /** bool []: whether another turn follows */
   readonly more: Node;
   /** values of every turn, kept one after the other */
@@ -51,6 +52,8 @@ export interface Carried {
   readonly shape?: readonly Dim[];
   /** its shape after the last turn, with a new symbol for an axis that grew; default: the shape within a turn */
   readonly end?: readonly Dim[];
+  /** it is a weight that the loop trains, or belongs to one */
+  readonly trained?: boolean;
 }
 
 /** What a turn makes of the carried values. */
@@ -72,7 +75,7 @@ export interface Turn {
  * @throws ShapeError when a carried value changes its type, or its number of axes
  */
 export function loop(
-  { turns, symbol, first }: { turns: Node; symbol: string; first?: Node },
+  { turns, symbol, first: begins }: { turns: Node; symbol: string; first?: Node },
   carried: Readonly<Record<string, Carried>>,
   turn: (values: Record<string, Node>, index: Node) => Turn,
 ): { last: Record<string, Node>; each: Record<string, Node> } {
@@ -97,8 +100,13 @@ export function loop(
   const outputs = [more, ...names.map((name) => next[name]!), ...Object.values(each)];
   const grown = new Set(names.flatMap((name) => symbolsOf(values[name]!.shape)));
   for (const name of names) for (const symbol of symbolsOf(carried[name]!.start.shape)) grown.delete(symbol);
+  const all = topological(outputs);
+  // Sizes of what is chosen anew in every turn come first: others are made of them.
+  const chosen = all.filter((node) => node.op === chosenOp);
+  for (const node of chosen) for (const symbol of symbolsOf(node.shape)) grown.add(symbol);
+  const first = new Set(chosen.length === 0 ? [] : topological(chosen));
   const dependent = new Set<Node>(placeholders);
-  const nodes = topological(outputs).filter((node) => {
+  const nodes = [...first, ...all.filter((node) => !first.has(node))].filter((node) => {
     // A size that changes from turn to turn is a value of the turn too.
     const sized = node.op !== inputOp && node.op !== parameterOp && sizesOf(node).some((symbol) => grown.has(symbol));
     if (sized || node.inputs.some((x) => dependent.has(x))) dependent.add(node);
@@ -110,15 +118,15 @@ export function loop(
     inputs: placeholders,
     outputs,
     index,
-    carried: names.map((name) => ({ value: values[name]!, next: next[name]! })),
+    carried: names.map((name) => ({ value: values[name]!, next: next[name]!, trained: carried[name]!.trained === true })),
     more,
     each: Object.values(each),
     nodes,
   };
   const starts = names.map((name) => carried[name]!.start);
-  const all = apply(loopOp, [turns, first ?? yes(), ...starts, ...outside], { body });
+  const results = apply(loopOp, [turns, begins ?? yes(), ...starts, ...outside], { body });
   const result = (at: number, dtype: DType, shape: readonly Dim[]): Node =>
-    apply(loopResultOp, [all], { index: at, dtype, shape });
+    apply(loopResultOp, [results], { index: at, dtype, shape });
   return {
     last: Object.fromEntries(
       names.map((name, i) => [name, result(i, values[name]!.dtype, carried[name]!.end ?? values[name]!.shape)]),
