@@ -109,6 +109,10 @@ async function ask(): Promise<void> {
   await timed('one token', 2, () => answer(1));
   await timed('33 tokens', 2, () => answer(33));
   say('one more token', (Number(measured['33 tokens, fastest']) - Number(measured['one token, fastest'])) / 32, ' s');
+  const shared = unedited(vlm, 18);
+  await shared.generate([{ image, prompt }], { maxNewTokens: 4, eosIds: [] });
+  await shared.answerTargets([{ image, prompt, target: 'a cat' }]);
+  say('memory of the card with all programs open', gigabytes(taken()));
   await vlm.release();
   say('memory of the card after release', gigabytes(taken()));
 }

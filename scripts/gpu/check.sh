@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that needs a card, within six minutes, on a machine with PyTorch for CUDA 13 and no network.
+# Everything that needs a card, within ten minutes, on a machine with PyTorch for CUDA 13 and no network.
 # usage: check.sh PIECES [parts]. PIECES is the folder that pack.sh wrote; parts, in this order unless given: install checks weights ask step profile torch
 # Logs go to $OUT where it is set.
 set -uo pipefail

@@ -11,6 +11,7 @@ import { parseJson } from '../files/json.ts';
 import { openSafetensors, writeSafetensors } from '../files/safetensors.ts';
 import { parseConfig, readJsonLines } from '../files/schema.ts';
 import type { Tensor } from '../graph/dtype.ts';
+import { DeviceError } from '../runtime/card-memory.ts';
 import type { StepBatch, Trainer } from './trainer.ts';
 
 export interface LoopOptions {
@@ -116,7 +117,15 @@ export async function trainingLoop(options: LoopOptions): Promise<LogLine[]> {
       prepared.set(step, batch);
       asked.push({ batch, rate: rate(step) });
     }
-    const results = await trainer.runSteps(asked);
+    const results = await trainer.runSteps(asked).catch((error: unknown) => {
+      if (!(error instanceof DeviceError)) throw error;
+      // Weights and state are those of the step before, and the process may be lost.
+      save();
+      const { message, memory } = error;
+      throw new DeviceError(`${message}. Step ${trainer.step} is saved; run again with --resume to go on from it`, memory, {
+        cause: error,
+      });
+    });
     const seconds = (performance.now() - started) / 1000 / results.length;
     results.forEach(({ loss, gradientNorm, metrics }, i) => {
       const step = next + i;

@@ -3,6 +3,7 @@
 import { f32, i64, type Tensor } from '../graph/dtype.ts';
 import { add, gradient, input, mul, type Node, nameOf, parameterOp, topological } from '../graph/index.ts';
 import { placeholder } from '../onnx/branches.ts';
+import { DeviceError } from '../runtime/card-memory.ts';
 import type { CompileOptions, Feeds, Program } from '../runtime/program.ts';
 import { type OptimizerRule, optimize, slots, stepFeeds, zeros } from './optimizers.ts';
 import { severalSteps, stepInput, stepOf } from './steps.ts';
@@ -76,7 +77,10 @@ export class Trainer {
   readonly #update: Program | undefined;
   readonly #rules: ReadonlyMap<string, OptimizerRule>;
   readonly #metrics: readonly string[];
-  readonly stepsPerRun: number;
+  /** fewer from the run on for which the device had no memory */
+  stepsPerRun: number;
+  /** its program takes several steps, of which one may run */
+  readonly #loops: boolean;
   #scale: number;
 
   private constructor(
@@ -89,6 +93,7 @@ export class Trainer {
     stepsPerRun: number,
   ) {
     this.stepsPerRun = stepsPerRun;
+    this.#loops = stepsPerRun > 1;
     this.#scale = half ? SCALE : 1;
     this.#program = program;
     this.#update = update;
@@ -158,7 +163,8 @@ export class Trainer {
   }
 
   /**
-   * Steps one after the other, at most `stepsPerRun`. Fewer are returned when one is to be repeated, which the next call begins with.
+   * Steps one after the other, at most `stepsPerRun`. Fewer are returned when one is to be repeated, which the next call begins with, or where the device
+   * has no memory for several.
    * @throws LossError when the loss or the gradient of the first is not finite; weights and state then stay as they were
    */
   async runSteps(steps: readonly { readonly batch: StepBatch; readonly rate: number }[]): Promise<StepResult[]> {
@@ -170,7 +176,7 @@ export class Trainer {
         const list = Array.isArray(batch) ? (batch as readonly Feeds[]) : [batch as Feeds];
         return { list, scalars: { ...stepFeeds(this.#rules.values(), rate, t + i), ...scales } };
       });
-      if (this.stepsPerRun > 1) return this.#several(feeds, state);
+      if (this.#loops) return this.#several(feeds, state);
       const [{ list, scalars }] = feeds as [StepFeeds];
       const own = { ...state, ...scalars };
       return this.#update === undefined
@@ -178,14 +184,22 @@ export class Trainer {
         : this.#inParts(this.#update, list, own);
     };
     const value = (result: Record<string, Tensor>, name: string, i = 0): number => (result[name]!.data as Float32Array)[i]!;
-    let out = await once();
+    let out: Record<string, Tensor>;
+    try {
+      out = await once();
+    } catch (error) {
+      if (!(error instanceof DeviceError && error.memory && steps.length > 1)) throw error;
+      // The batches of the other steps take memory, too.
+      this.stepsPerRun = 1;
+      return this.runSteps(steps.slice(0, 1));
+    }
     while (this.#scale > 1 && Number.isFinite(value(out, 'loss')) && !Number.isFinite(value(out, 'gradientNorm'))) {
       this.#scale /= 4;
       out = await once();
     }
     const ran = out.loss!.data.length;
     const results = Array.from({ length: ran }, (_, i): StepResult => {
-      const metrics = this.#metrics.map((m): [string, Tensor] => [m, this.stepsPerRun > 1 ? rowOf(out[m]!, i, ran) : out[m]!]);
+      const metrics = this.#metrics.map((m): [string, Tensor] => [m, this.#loops ? rowOf(out[m]!, i, ran) : out[m]!]);
       return { loss: value(out, 'loss', i), gradientNorm: value(out, 'gradientNorm', i), metrics: Object.fromEntries(metrics) };
     });
     const good = results.filter(({ loss, gradientNorm }) => Number.isFinite(loss) && Number.isFinite(gradientNorm));

@@ -10,7 +10,9 @@ import type { OptimizerRule } from '../../src/nn/optimizers.ts';
 import { LossError, Trainer } from '../../src/nn/trainer.ts';
 import { devices } from '../../src/onnx/device.ts';
 import { Random } from '../../src/random.ts';
+import { DeviceError } from '../../src/runtime/card-memory.ts';
 import { compile, engineFor } from '../../src/runtime/node.ts';
+import type { Program } from '../../src/runtime/program.ts';
 import { temporaryFolder } from '../tiny-world.ts';
 
 const root = temporaryFolder();
@@ -28,9 +30,9 @@ const y = input('y', ['n', 8]);
 const h = add(matmul(matmul(x, parameter('frozen', [8, 8])), parameter('a', [8, 8])), parameter('b', [8]));
 const loss = mul(mean(square(sub(exp(mul(h, input('scale', []))), y))), 0.1);
 
-const make = (stepsPerRun: number, rule: OptimizerRule['rule']): Promise<Trainer> =>
+const make = (stepsPerRun: number, rule: OptimizerRule['rule'], compiled = compile): Promise<Trainer> =>
   Trainer.create({
-    ...{ loss, initial: start(), clip: 5, stepsPerRun, compile },
+    ...{ loss, initial: start(), clip: 5, stepsPerRun, compile: compiled },
     metrics: { size: mean(square(h)), rows: sum(mean(square(x), 1)) },
     rule: (name) => ({ rule: name === 'a' ? rule : 'adam' }),
     options: { threads: 1, weights: (name) => (name === 'frozen' ? frozen : undefined) },
@@ -161,4 +163,30 @@ test('with frozen weights in half precision, too: what is trained stays float32'
   expect(bytes(several!)).toBe(bytes(one!));
   await one!.release();
   await several!.release();
+});
+
+test('a device without memory for several batches takes one; one that fails leaves the steps before saved', async () => {
+  let [runs, last] = [0, Number.POSITIVE_INFINITY];
+  const failing = async (...given: Parameters<typeof compile>): Promise<Program> => {
+    const program = await compile(...given);
+    const run: Program['run'] = async (feeds) => {
+      if (Number(feeds.turns!.data[0]) > 1) throw new DeviceError('cuda: no memory', true);
+      if (++runs > last) throw new DeviceError('cuda: the card stopped answering', false);
+      return program.run(feeds);
+    };
+    return { inputs: program.inputs, outputs: program.outputs, run, release: () => program.release() } as unknown as Program;
+  };
+  const dir = join(root, 'failing');
+  const loop = (trainer: Trainer, resume: boolean) =>
+    trainingLoop({ trainer, steps: 8, rate: () => 0.01, feeds: (step) => batchOf(step), dir, every: 100, config: {}, resume });
+  const [one, several, again] = [await make(1, 'adam'), await make(4, 'adam', failing), await make(4, 'adam', failing)];
+  last = 5;
+  await expect(loop(several, false)).rejects.toThrow(
+    'stopped answering. Step 5 is saved; run again with --resume to go on from it',
+  );
+  last = Number.POSITIVE_INFINITY;
+  expect((await loop(again, true)).map(({ step }) => step)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+  for (let step = 1; step <= 8; step++) await one.run(batchOf(step), 0.01);
+  expect(bytes(again)).toBe(bytes(one));
+  for (const trainer of [one, several, again]) await trainer.release();
 });
