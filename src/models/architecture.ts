@@ -69,6 +69,8 @@ export interface Decoder {
   afterAttention?(index: number, output: Node, weights: Weights): Node;
   /** queries, keys, values of one layer from the attention module's input, heads split and positions applied: [b, h, l, k] */
   project(index: number, input: Node, positions: Node, weights: Weights): { query: Node; key: Node; value: Node };
+  /** whether keys pass a norm, so that they are not linear in the attention module's input */
+  readonly normsKeys?: boolean;
   /** factor of the scores */
   readonly scale: number;
   /** the output projection of one layer's attention, [.., h k] -> [.., d] */

@@ -75,6 +75,7 @@ export function gemma3Decoder(config: Gemma3TextConfig, prefix: string): Decoder
     vocabulary,
     maxPositions: config.max_position_embeddings,
     sight,
+    normsKeys: true,
     scale,
     embed: (ids, w) => mul(gather(embedding(w), ids), Math.sqrt(d)),
     enter: (embeddings) => embeddings,

@@ -109,6 +109,7 @@ export function llama(config: LlamaConfig, names: string | DecoderNames): Decode
     vocabulary,
     maxPositions: config.max_position_embeddings,
     ...(sections === undefined ? {} : { positionAxes: sections.sections.length }),
+    ...(normed ? { normsKeys: true } : {}),
     scale,
     embed: (ids, w) => gather(embedding(w), ids),
     enter: (embeddings) => embeddings,

@@ -1,12 +1,29 @@
 /** The closed form of visual attribution against the module run again for every perturbed token, over random shapes and weights. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
-import { attentionInput, influence, visibleUpTo } from '../../src/attribution/visual-attribution.ts';
+import { afterAll, expect, test } from 'vitest';
+import { attentionInput, influence, visibleUpTo } from '../../src/attribution/influence.ts';
+import { contributionOf } from '../../src/attribution/visual-attribution.ts';
 import { f32, i64, input, mul, type Tensor } from '../../src/graph/index.ts';
 import type { Decoder } from '../../src/models/architecture.ts';
+import { loadModel } from '../../src/models/load.ts';
 import { Weights } from '../../src/nn/weights.ts';
 import { Random } from '../../src/random.ts';
+import { sharedDir } from '../shared.ts';
 import { compileRandom, decoderOf, directContribution, randomWeights, type Shape } from './direct.ts';
+
+const modern = join(sharedDir, 'fixtures-modern');
+const sharing = Object.fromEntries(
+  [
+    ['linear keys', 'mini-llava'],
+    ['learned positions', 'mini-blip2-opt'],
+    ...['gemma3', 'qwen3_vl', 'qwen2_5_vl'].map((family) => [family, join(modern, `tiny-${family}`)] as const),
+  ].flatMap(([kind, dir]) => (dir!.startsWith('mini-') || existsSync(dir!) ? [[kind!, loadModel(dir!, { threads: 1 })]] : [])),
+);
+afterAll(async () => {
+  for (const model of Object.values(sharing)) await model.release();
+});
 
 /** C [t, s] in closed form. */
 async function closedForm(
@@ -136,4 +153,40 @@ test('a token that the query does not see contributes nothing, and the only toke
   const alone = await compare({ ...shape, hidden: false, end: 0 }, [0]);
   expect(alone.closed[0]).toBeGreaterThan(1e-3);
   expect(alone.difference).toBeLessThan(2e-6);
+});
+
+test('noise that all tokens share has a form of its own, which says the same: with keys that are linear, normed, and of rotated positions', async () => {
+  for (const [kind, model] of Object.entries(sharing)) {
+    const { decoder, fingerprint } = model;
+    expect(fingerprint).toBeTruthy();
+    await fc.assert(
+      fc.asyncProperty(
+        fc.record({
+          draws: fc.integer({ min: 1, max: 6 }),
+          sigma: fc.constantFrom(0.01, 0.7, 5),
+          loud: fc.constantFrom(0.3, 1, 6),
+          seed: fc.nat(),
+        }),
+        async ({ draws, sigma, loud, seed }) => {
+          const random = new Random(seed);
+          const l = 2 + random.int(20);
+          const end = l - 1;
+          const d = decoder.hidden;
+          const tokens = Array.from({ length: end }, (_, i) => i);
+          const state = f32(random.normals(l * d, loud), [l, d]);
+          const noise = f32(random.normals(draws * d, sigma), [draws, d]);
+          const each = new Float32Array(tokens.length * draws * d);
+          for (const token of tokens) each.set(noise.data, token * draws * d);
+          const layer = random.int(decoder.layers);
+          const together = await contributionOf(model, layer, state, tokens, noise, end);
+          const alone = await contributionOf(model, layer, state, tokens, f32(each, [tokens.length, draws, d]), end);
+          together.data.forEach((value, i) => {
+            expect(Math.abs(value - alone.data[i]!), `${kind}, seed ${seed}`).toBeLessThan(2e-5);
+            expect(value).toBeGreaterThanOrEqual(0);
+          });
+        },
+      ),
+      { numRuns: 10, seed: 11 },
+    );
+  }
 });

@@ -3,7 +3,7 @@
  * of a rel/gen sample in place, averaged over the traced layers L_h. Training never changes it, so it is computed once per record.
  */
 
-import { influence } from '../../attribution/visual-attribution.ts';
+import { influence } from '../../attribution/influence.ts';
 import { add, concat, type Dim, input, mean, mul, type Node, slice } from '../../graph/index.ts';
 import { deepInputs } from '../../models/deep.ts';
 import { placeInputs, walk } from '../../models/forward.ts';
