@@ -75,6 +75,8 @@ export interface Decoder {
   readonly scale: number;
   /** the output projection of one layer's attention, [.., h k] -> [.., d] */
   output(index: number, x: Node, weights: Weights): Node;
+  /** the last projection of one layer's MLP, [.., wide] -> [.., d]: what it makes of its neurons' activations, the site `layers.{i}.mlp.neurons` */
+  down(index: number, x: Node, weights: Weights): Node;
 }
 
 /** A prompt's part before it is tokenised. */

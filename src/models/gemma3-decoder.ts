@@ -52,6 +52,7 @@ export function gemma3Decoder(config: Gemma3TextConfig, prefix: string): Decoder
     const normal = (name: string, count: number): Node => norm(w, at(i, `self_attn.${name}_norm`), part(name, count), k);
     return { query: turn(normal('q', heads)), key: turn(normal('k', keyHeads)), value: part('v', keyHeads) };
   };
+  const down: Decoder['down'] = (i, x, w) => linear(w, at(i, 'mlp.down_proj'), x, wide, d, false);
   const output: Decoder['output'] = (i, x, w) => linear(w, at(i, 'self_attn.o_proj'), x, heads * k, d, biased);
   const afterAttention = (i: number, x: Node, w: Weights): Node => norm(w, at(i, 'post_attention_layernorm'), x);
 
@@ -86,6 +87,7 @@ export function gemma3Decoder(config: Gemma3TextConfig, prefix: string): Decoder
       return { query, key: repeat(key), value: repeat(value) };
     },
     output,
+    down,
     layer: (i, x, context) =>
       scope(`layers.${i}`, () => {
         const { weights: w, sites } = context;
@@ -97,7 +99,8 @@ export function gemma3Decoder(config: Gemma3TextConfig, prefix: string): Decoder
           act(linear(w, at(i, 'mlp.gate_proj'), y, d, wide, false)),
           linear(w, at(i, 'mlp.up_proj'), y, d, wide, false),
         );
-        const out = norm(w, at(i, 'post_feedforward_layernorm'), linear(w, at(i, 'mlp.down_proj'), gated, wide, d, false));
+        const z = down(i, sites.site(`layers.${i}.mlp.neurons`, gated), w);
+        const out = norm(w, at(i, 'post_feedforward_layernorm'), z);
         return sites.site(`layers.${i}.out`, add(middle, sites.site(`layers.${i}.mlp.out`, out)));
       }),
     head: (x, w) => {

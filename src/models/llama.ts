@@ -87,6 +87,7 @@ export function llama(config: LlamaConfig, names: string | DecoderNames): Decode
     const turn: Rotation = turning(positions);
     return { query: turn(headsOf(i, 'q', x, w)), key: turn(headsOf(i, 'k', x, w)), value: headsOf(i, 'v', x, w) };
   };
+  const down: Decoder['down'] = (i, x, w) => linear(w, at(i, 'mlp.down_proj'), x, config.intermediate_size, d, mlpBiased);
   const output: Decoder['output'] = (i, x, w) => linear(w, at(i, 'self_attn.o_proj'), x, heads * k, d, biased);
 
   const attention = (i: number, x: Node, { weights: w, sites, positions, bias, blocks, past }: LayerContext): Node => {
@@ -119,6 +120,7 @@ export function llama(config: LlamaConfig, names: string | DecoderNames): Decode
       return { query, key: repeat(key), value: repeat(value) };
     },
     output,
+    down,
     layer: (i, x, context) =>
       scope(`layers.${i}`, () => {
         const { weights: w, sites } = context;
@@ -131,7 +133,7 @@ export function llama(config: LlamaConfig, names: string | DecoderNames): Decode
           act(linear(w, at(i, 'mlp.gate_proj'), y, d, width, mlpBiased)),
           linear(w, at(i, 'mlp.up_proj'), y, d, width, mlpBiased),
         );
-        const m = sites.site(`layers.${i}.mlp.out`, linear(w, at(i, 'mlp.down_proj'), gated, width, d, mlpBiased));
+        const m = sites.site(`layers.${i}.mlp.out`, down(i, sites.site(`layers.${i}.mlp.neurons`, gated), w));
         return sites.site(`layers.${i}.out`, add(middle, m));
       }),
     head: (x, w) => {

@@ -35,6 +35,7 @@ export function opt(config: OptConfig, prefix: string): Decoder {
     const part = (name: string): Node => splitHeads(linear(w, at(i, `self_attn.${name}`), x, d, d, bias), heads);
     return { query: part('q_proj'), key: part('k_proj'), value: part('v_proj') };
   };
+  const down: Decoder['down'] = (i, x, w) => linear(w, at(i, 'fc2'), x, width, d, bias);
   const output: Decoder['output'] = (i, x, w) => linear(w, at(i, 'self_attn.out_proj'), x, d, d, bias);
   const scale = k ** -0.5;
 
@@ -66,6 +67,7 @@ export function opt(config: OptConfig, prefix: string): Decoder {
     attention,
     project,
     output,
+    down,
     layer: (i, x, context) =>
       scope(`layers.${i}`, () => {
         const { weights: w, sites } = context;
@@ -77,7 +79,7 @@ export function opt(config: OptConfig, prefix: string): Decoder {
         );
         const out = module('final_layer_norm', middle, (y) => {
           const z = act(linear(w, at(i, 'fc1'), sites.site(`layers.${i}.mlp.in`, y), d, width, bias));
-          return sites.site(`layers.${i}.mlp.out`, linear(w, at(i, 'fc2'), z, width, d, bias));
+          return sites.site(`layers.${i}.mlp.out`, down(i, sites.site(`layers.${i}.mlp.neurons`, z), w));
         });
         return sites.site(`layers.${i}.out`, out);
       }),

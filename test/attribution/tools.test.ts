@@ -7,16 +7,18 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { cutEdges } from '../../src/attribution/cut.ts';
 import { headParts } from '../../src/attribution/head-parts.ts';
 import { moduleContribution } from '../../src/attribution/module-contribution.ts';
+import { neuronCount, neuronParts } from '../../src/attribution/neuron-parts.ts';
 import { nextToken } from '../../src/attribution/next-token.ts';
 import { swapStates } from '../../src/attribution/swap.ts';
 import { toolNamed, tools } from '../../src/attribution/tools/index.ts';
-import { logitLens } from '../../src/attribution/tools/lens.ts';
+import { logitLens, readStates } from '../../src/attribution/tools/lens.ts';
 import { direction, steered } from '../../src/attribution/tools/steer.ts';
 import { type Found, groupsOf, layersOf, partsOf, type Subject } from '../../src/attribution/tools/tool.ts';
 import { f32, type Tensor } from '../../src/graph/dtype.ts';
 import { type Reading, readInput } from '../../src/models/answer.ts';
 import { MASKED } from '../../src/models/batch.ts';
 import { loadModel } from '../../src/models/load.ts';
+import { logOdds } from '../../src/models/ranked-tokens.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import { randomPicture, writeRandomLlava } from '../tiny-model.ts';
 
@@ -92,6 +94,47 @@ test('probabilities of heads sum to 1, and their parts to the output of the modu
         expect(sum).toBeCloseTo(out[position * d + j]!, 5);
       }
     }
+  }
+});
+
+test('parts of neurons and the bias sum to the output of the module, and falls are those of log odds without them', async () => {
+  const position = endOf(clean);
+  const key = 40;
+  const every = [0, 1, 2, 3];
+  const { neurons, last } = await neuronParts(vlm, clean, every, position, key);
+  const states = await statesAfter(clean, 3);
+  expect(Array.from(last)).toEqual(Array.from(states.subarray(position * d, (position + 1) * d)));
+  const oddsOf = async (rows: Float32Array): Promise<number[]> => {
+    const odds: number[] = [];
+    await readStates(vlm, f32(rows, [rows.length / d, d]), undefined, (_, logits) => odds.push(logOdds(logits, key)));
+    return odds;
+  };
+  const [whole] = await oddsOf(last);
+  for (const { layer, activations, firstOrder, partsOf } of neurons) {
+    const wide = activations.length;
+    expect(wide).toBe(neuronCount(vlm.decoder, layer));
+    const { data } = await partsOf(activations.map((_, i) => i) as never);
+    const site = `layers.${layer}.mlp.out`;
+    const out = (await vlm.run({ from: 0, to: layer + 1, read: [site] }, clean.batch))[site]!.data as Float32Array;
+    for (let j = 0; j < d; j++) {
+      let sum = 0;
+      for (let i = 0; i < wide; i++) sum += data[i * d + j]!;
+      expect(sum).toBeCloseTo(out[position * d + j]!, 4);
+    }
+    // To first order: a hundredth of each part taken out, a hundred times over.
+    const step = 0.01;
+    const [less, more] = [-step, step].map((by) => data.map((value, i) => last[i % d]! + by * value));
+    const [below, above] = [await oddsOf(less!), await oddsOf(more!)];
+    firstOrder.forEach((value, i) => {
+      expect(value).toBeCloseTo((above[i]! - below[i]!) / (2 * step), 2);
+    });
+    const { matrix, table } = await toolNamed('neurons').run({ ...subject, keyId: key }, { layers: `${layer}`, top: 5 }, {});
+    const odds = await oddsOf(data.map((value, i) => last[i % d]! - value));
+    const falls = odds.map((value) => Math.abs(whole! - value)).sort((a, b) => b - a);
+    expect(Math.abs(matrix!.values[0]![0]!)).toBeCloseTo(falls[0]!, 4);
+    table.rows.forEach(([, neuron], i) => {
+      expect(matrix!.values[i]![0]!).toBeCloseTo(whole! - odds[Number(neuron)]!, 4);
+    });
   }
 });
 

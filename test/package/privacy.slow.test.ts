@@ -54,7 +54,7 @@ const lines: readonly (readonly string[])[] = [
   ['trace', ...about, '--out', 'trace.safetensors'],
   ['attribute', 'modules', ...about, '--out', 'modules.png'],
   ['attribute', 'visual', ...about, '--protocol', 'paper', '--draws', '2', '--out', 'maps.svg'],
-  ...['lens', 'attention', 'heads', 'words', 'trace', 'knockout'].map((tool) => [
+  ...['lens', 'attention', 'heads', 'neurons', 'words', 'trace', 'knockout'].map((tool) => [
     'attribute',
     tool,
     ...about,

@@ -14,6 +14,10 @@ export const command: CommandGroup = {
     lens: entry('what the model would say after each layer, at words and at patches', () => import('./attribute/lens.ts')),
     attention: entry('where each head of each layer looks', () => import('./attribute/attention.ts')),
     heads: entry('how much each head and each MLP contributes to the answer directly', () => import('./attribute/heads.ts')),
+    neurons: entry(
+      'which neurons of the MLPs contribute to the answer directly, and what they say',
+      () => import('./attribute/neurons.ts'),
+    ),
     words: entry('how much the answer hangs on each word of the prompt', () => import('./attribute/words.ts')),
     trace: entry('causal tracing: which states bring the answer back under noise', () => import('./attribute/trace.ts')),
     patch: entry('activation patching: which states carry the answer into another input', () => import('./attribute/patch.ts')),

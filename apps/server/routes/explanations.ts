@@ -75,7 +75,8 @@ const explanation = z
 const route = createRoute({
   method: 'post',
   path: '/v1/explanations',
-  summary: 'What a tool says about why a token is answered: lens, attention, heads, words, trace, patch, knockout, steer, check',
+  summary:
+    'What a tool says about why a token is answered: lens, attention, heads, neurons, words, trace, patch, knockout, steer, check',
   request: { body: body(request) },
   responses: workAnswers(200, 'numbers; a drawing with `format` or the Accept header', explanation, ...drawings),
 });

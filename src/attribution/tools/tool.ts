@@ -43,6 +43,8 @@ export interface Matrix {
   readonly columns: readonly string[];
   /** null: there is no such value */
   readonly values: readonly (readonly (number | null)[])[];
+  /** a mean over a data set has only so many rows, those with the largest values in the first column */
+  readonly most?: number;
   /** what a value is, with its unit */
   readonly what: string;
 }

@@ -114,7 +114,7 @@ async function explainAll(
   const model = await openModel(given, context);
   const bar = context.progress(records.length, 'Explaining', { unit: 'records' });
   const matrices: Matrix[] = [];
-  const lines: string[] = ['record,key,row,column,value'];
+  const keys: { index: number; text: string }[] = [];
   let last: Found | undefined;
   for (const [i, { index, request }] of records.entries()) {
     context.signal.throwIfAborted();
@@ -126,30 +126,37 @@ async function explainAll(
     const { matrix, key } = last;
     if (matrix === undefined) throw new Error(`${tool.id} cannot be averaged over a data set; leave out --data`);
     matrices.push(matrix);
-    matrix.rows.forEach((row, r) => {
-      matrix.columns.forEach((column, c) => {
-        lines.push([index, key.text, row, column, matrix.values[r]![c] ?? ''].map(csvCell).join(','));
-      });
-    });
+    keys.push({ index, text: key.text });
     bar.update(i + 1);
   }
   bar.finish();
   await model.vlm.release();
-  const csv = values.csv as string | undefined;
-  if (csv !== undefined) writeFileSync(csv, `${lines.join('\n')}\n`);
   const [first] = matrices;
   if (first === undefined) throw new Error('there are no records');
-  const mean = first.values.map((row, r) =>
+  const means = first.values.map((row, r) =>
     row.map((_, c) => {
       const there = matrices.map(({ values }) => values[r]?.[c]).filter((value): value is number => value != null);
       return there.length === 0 ? null : there.reduce((a, b) => a + b, 0) / there.length;
     }),
   );
+  const shown = mostOf(first, means);
+  const [rows, mean] = [shown.map((r) => first.rows[r]!), shown.map((r) => means[r]!)];
+  const csv = values.csv as string | undefined;
+  if (csv !== undefined) {
+    const lines = matrices.flatMap(({ columns, values }, i) =>
+      shown.flatMap((r) =>
+        columns.map((column, c) =>
+          [keys[i]!.index, keys[i]!.text, first.rows[r]!, column, values[r]?.[c] ?? ''].map(csvCell).join(','),
+        ),
+      ),
+    );
+    writeFileSync(csv, `${['record,key,row,column,value', ...lines].join('\n')}\n`);
+  }
   const what = first.what.replace(/“[^”]*”/, 'key');
   const panel: FigurePanel = {
     kind: 'matrix',
     data: {
-      rows: first.rows,
+      rows,
       columns: first.columns,
       values: mean,
       title: `${tool.id}: mean of ${matrices.length} questions`,
@@ -162,12 +169,12 @@ async function explainAll(
       said: [`Mean of ${matrices.length} questions: ${what}.`, ...(csv === undefined ? [] : [`Every number in ${csv}.`])],
       table: {
         head: ['', ...first.columns],
-        rows: mean.map((row, r) => [first.rows[r]!, ...row.map((value) => value?.toFixed(3) ?? '')]),
+        rows: mean.map((row, r) => [rows[r]!, ...row.map((value) => value?.toFixed(3) ?? '')]),
       },
       data: {
         records: matrices.length,
         what,
-        rows: first.rows,
+        rows,
         columns: first.columns,
         mean,
         ...(csv === undefined ? {} : { csv }),
@@ -176,6 +183,14 @@ async function explainAll(
     },
     extra: { model: model.vlm.name },
   };
+}
+
+/** Rows of a mean that are shown: all, or the `most` with the largest values. */
+function mostOf({ rows, most }: Matrix, means: readonly (readonly (number | null)[])[]): number[] {
+  const all = rows.map((_, r) => r);
+  if (most === undefined) return all;
+  const size = (r: number): number => Math.abs(means[r]![0] ?? 0);
+  return all.sort((a, b) => size(b) - size(a)).slice(0, most);
 }
 
 const csvCell = (value: string | number): string => {
