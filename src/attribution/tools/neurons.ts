@@ -93,7 +93,7 @@ export const neurons = defineTool({
           kind: 'matrix',
           data: {
             ...{ rows, columns, values, texts: averaged ? undefined : shown.map(({ words }) => [words.join(', ')]) },
-            ...{ title: `Neurons that speak for “${key.text}”` },
+            ...{ title: `Neurons for or against “${key.text}”`, columnTitle: '' },
             scaleTitle: 'Fall of the log odds when it is taken out (nats)',
           },
         },
