@@ -1,5 +1,6 @@
 /** Values of visual tokens as values of the pictures' patches, which heat maps are drawn from. */
 
+import type { HeatMapRow } from '../figures/drawings.ts';
 import { finestView } from '../input/image/views.ts';
 import type { RgbImage, VisualGrid } from '../input/segments.ts';
 import { drawOnPatches, patchMap } from '../models/patch-map.ts';
@@ -10,6 +11,26 @@ import type { Box } from './map-measures.ts';
 export interface PatchValues extends VisualGrid {
   /** of every cell of the grid, row by row from the top left */
   values: number[];
+}
+
+/** Rows of heat maps, one for each picture: each map has a value for every visual token. */
+export async function mapsOnPictures(
+  vlm: Vlm,
+  sequence: Sequence,
+  images: readonly RgbImage[],
+  maps: readonly { readonly label: string; readonly values: readonly number[] }[],
+): Promise<HeatMapRow[]> {
+  if (sequence.pictures.length === 0) return [];
+  const toPatches = await onPictures(vlm, sequence);
+  const drawn = maps.map(({ label, values }) => ({ label, pictures: toPatches(values) }));
+  return images.map((image, n) => {
+    const own = drawn[0]!.pictures[n]!;
+    return {
+      ...{ image, grid: own.grid, seen: seenPart(own, image) },
+      ...(images.length === 1 ? {} : { label: `Picture ${n + 1}` }),
+      maps: drawn.map(({ label, pictures }) => ({ label, values: pictures[n]!.values })),
+    };
+  });
 }
 
 /** The part of a picture that its grid covers: left, top, width, height as fractions of the picture, beyond which it may reach. */

@@ -117,8 +117,11 @@ export const imagesOf = ({ prompt, image }: Asked): RgbImage[] =>
   );
 
 /** The same question about another picture, which takes the place of the first of a prompt of segments. */
-export function changePicture({ prompt, image }: Asked, other: RgbImage): Asked {
-  if (typeof prompt === 'string') return { prompt, image: image === undefined ? undefined : other };
-  const at = prompt.findIndex((segment) => 'picture' in segment);
-  return { prompt: prompt.map((segment, i) => (i === at ? { picture: other } : segment)) };
+export const changePicture = (asked: Asked, other: RgbImage): Asked => changePictures(asked, [other]);
+
+/** The same question about other pictures, which take the places of its first ones. */
+export function changePictures({ prompt, image }: Asked, others: readonly RgbImage[]): Asked {
+  if (typeof prompt === 'string') return { prompt, image: image === undefined ? undefined : others[0] };
+  let at = 0;
+  return { prompt: prompt.map((segment) => ('picture' in segment && at < others.length ? { picture: others[at++]! } : segment)) };
 }

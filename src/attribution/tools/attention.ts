@@ -1,10 +1,9 @@
 /** Attention maps: where each head of each layer looks from the position that the answer is read from. */
 
 import { z } from 'zod';
-import type { HeatMapRow } from '../../figures/drawings.ts';
 import { imagesOf } from '../../input/segments.ts';
 import { headParts } from '../head-parts.ts';
-import { onPictures, seenPart } from '../on-pictures.ts';
+import { mapsOnPictures } from '../on-pictures.ts';
 import { defineTool, endOf, groupsOf, keyOf, layersOf } from './tool.ts';
 
 export const attention = defineTool({
@@ -12,6 +11,7 @@ export const attention = defineTool({
   summary: 'where each head of each layer looks, over the picture and over the words',
   details:
     'The attention probabilities of the position that the answer is read from. The table has the share of each head that lies on the picture. Attention says where a head looks, not whether it matters: see heads and knockout.',
+  ofPlaces: true,
   options: z.object({
     layers: z.string().default('all').describe('layers to show, such as 0,2,4 or 2-5, or all'),
     each: z.boolean().default(false).describe('draw a map for each head; otherwise the mean of the heads of a layer'),
@@ -34,22 +34,17 @@ export const attention = defineTool({
     );
     const columns = Array.from({ length: heads }, (_, head) => `${head}`);
     const matrix = { rows: layers.map(String), columns, values: onPicture, what: 'share of the attention on the picture' };
-    const [image] = imagesOf(asked);
-    const maps = await (async (): Promise<HeatMapRow[]> => {
-      if (image === undefined || picture.length === 0) return [];
-      const toPatches = await onPictures(vlm, sequence);
-      const [first] = toPatches(picture.map(() => 0));
-      const drawn = found.flatMap(({ layer, probabilities: { data } }) => {
-        const of = (head: number): number[] => {
-          const row = rowOf(data, head);
-          return toPatches(picture.map((place) => row[place]!))[0]!.values;
-        };
-        const own = columns.map((_, head) => of(head));
+    const maps = await mapsOnPictures(
+      vlm,
+      sequence,
+      imagesOf(asked),
+      found.flatMap(({ layer, probabilities: { data } }) => {
+        const own = columns.map((_, head) => picture.map((place) => rowOf(data, head)[place]!));
         if (each) return own.map((values, head) => ({ label: `Layer ${layer}, head ${head}`, values }));
-        return [{ label: `Layer ${layer}`, values: own[0]!.map((_, i) => own.reduce((sum, row) => sum + row[i]!, 0) / heads) }];
-      });
-      return [{ image, grid: first!.grid, seen: seenPart(first!, image), maps: drawn }];
-    })();
+        const mean = own[0]!.map((_, i) => own.reduce((sum, row) => sum + row[i]!, 0) / heads);
+        return [{ label: `Layer ${layer}`, values: mean }];
+      }),
+    );
     return {
       key,
       said: [],

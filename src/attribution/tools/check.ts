@@ -7,7 +7,7 @@
 import { z } from 'zod';
 import type { FigurePanel } from '../../figures/drawings.ts';
 import { f32, type Tensor } from '../../graph/dtype.ts';
-import { changePicture, imagesOf, type RgbImage } from '../../input/segments.ts';
+import { changePicture, changePictures, imagesOf, type RgbImage } from '../../input/segments.ts';
 import type { Reading } from '../../models/answer.ts';
 import { visualPlaces } from '../../models/sequence.ts';
 import { Random } from '../../random.ts';
@@ -15,44 +15,58 @@ import { headParts } from '../head-parts.ts';
 import { hideCells } from '../hide.ts';
 import { nextToken } from '../next-token.ts';
 import { onPictures, type PatchValues } from '../on-pictures.ts';
+import { patchMaps } from '../patch-attribution.ts';
 import { combinedMap, visualAttributions } from '../visual-attribution.ts';
 import { defineTool, endOf, fixed, keyOf, type Subject } from './tool.ts';
 
-/** How a value is given to each visual token. */
+/** A value of each visual token, and of each patch of all pictures where it is not that of its token. */
+interface Values {
+  readonly tokens: readonly number[];
+  readonly patches?: readonly number[];
+}
+
+const quick = { error: 0.1, budget: 2048 };
+const layersIn = ({ vlm }: Subject): number[] => Array.from({ length: vlm.decoder.layers }, (_, i) => i);
+
+/** How values are given. */
 const methods = {
-  /** the combined map of all layers: converged, noise after the norm */
-  norm: (subject: Subject, random: Random) => combined(subject, { random, noiseAt: 'norm', error: 0.1, budget: 2048 }),
+  /** the map that `attribute visual` draws of all layers together: converged, noise after the norm; where visual tokens are no patches, these are hidden */
+  norm: async (subject: Subject, random: Random): Promise<Values> => {
+    const { layers, together } = await patchMaps(subject.vlm, subject, layersIn(subject), { random, ...quick });
+    return { tokens: combinedMap(layers), patches: together.flatMap(({ values }) => values) };
+  },
+  /** the same by visual tokens alone: where they are no patches, their values are spread over the patches that they look at */
+  spread: (subject: Subject, random: Random) => combined(subject, { random, noiseAt: 'norm', ...quick }),
   /** the same with noise before the norm */
-  hidden: (subject: Subject, random: Random) => combined(subject, { random, noiseAt: 'hidden', error: 0.1, budget: 2048 }),
+  hidden: (subject: Subject, random: Random) => combined(subject, { random, noiseAt: 'hidden', ...quick }),
   /** ten draws before the norm */
   paper: (subject: Subject, random: Random) => combined(subject, { random, protocol: 'paper' }),
   /** attention probabilities, over all heads and layers */
-  attention: async ({ vlm, reading }: Subject) => {
-    const layers = Array.from({ length: vlm.decoder.layers }, (_, i) => i);
+  attention: async (subject: Subject): Promise<Values> => {
+    const { vlm, reading } = subject;
     const places = visualPlaces(reading.batch.sequences[0]!);
-    const found = await headParts(vlm, reading, layers, endOf(reading));
+    const found = await headParts(vlm, reading, layersIn(subject), endOf(reading));
     const l = reading.batch.length;
-    return places.map((place) =>
+    const tokens = places.map((place) =>
       found.reduce((sum, { probabilities: { data } }) => {
         let own = 0;
         for (let at = place; at < data.length; at += l) own += data[at]!;
         return sum + own;
       }, 0),
     );
+    return { tokens };
   },
   /** any order */
-  random: async ({ reading }: Subject, random: Random) => visualPlaces(reading.batch.sequences[0]!).map(() => random.uniform()),
+  random: async ({ reading }: Subject, random: Random): Promise<Values> => ({
+    tokens: visualPlaces(reading.batch.sequences[0]!).map(() => random.uniform()),
+  }),
 } as const;
 type Method = keyof typeof methods;
 
-async function combined(
-  { vlm, reading }: Subject,
-  options: Omit<Parameters<typeof visualAttributions>[3], 'rewrite'>,
-): Promise<number[]> {
-  const layers = Array.from({ length: vlm.decoder.layers }, (_, i) => i);
+async function combined(subject: Subject, options: Omit<Parameters<typeof visualAttributions>[3], 'rewrite'>): Promise<Values> {
+  const { vlm, reading } = subject;
   const rewrite = reading.rewrite === undefined ? {} : { rewrite: reading.rewrite };
-  const maps = await visualAttributions(vlm, reading.batch, layers, { ...options, ...rewrite });
-  return combinedMap(maps);
+  return { tokens: combinedMap(await visualAttributions(vlm, reading.batch, layersIn(subject), { ...options, ...rewrite })) };
 }
 
 /** The input with some of its visual tokens taken from another one. */
@@ -84,7 +98,7 @@ export const check = defineTool({
   id: 'check',
   summary: 'whether maps name what the answer hangs on: patches are hidden, and the answer is measured',
   details:
-    'Hides the patches that a map names, most first (deletion), or all but those (insertion), and measures the probability of the answer. A good map has a small deletion area and a large insertion area. Patches are hidden by grey, by blur, or by the visual tokens of another picture (--against-image; with --data the next record’s). The methods are norm (the default: the maps of all layers combined), hidden (noise before the norm), paper (ten draws), attention (raw probabilities), random.',
+    'Hides the patches that a map names, most first (deletion), or all but those (insertion), and measures the probability of the answer. A good map has a small deletion area and a large insertion area. Patches are hidden by grey, by blur, or by the visual tokens of another picture (--against-image; with --data the next record’s). The methods are norm (the default map, of all layers together), spread (the same, but with the values of visual tokens spread over the patches where they are no patches), hidden (noise before the norm), paper (ten draws), attention (raw probabilities), random.',
   compares: 'may',
   picture: true,
   options: z.object({
@@ -101,8 +115,8 @@ export const check = defineTool({
     const chosen = chosenOf(given, Object.keys(methods)) as Method[];
     const ways = chosenOf(hide, ['grey', 'blur', 'states']).filter((way) => way !== 'states' || against?.image !== undefined);
     if (ways.length === 0) throw new Error('hiding by states needs another picture');
-    const [image] = imagesOf(asked);
-    if (image === undefined) throw new Error('there is no picture to hide');
+    const images = imagesOf(asked);
+    if (images.length === 0) throw new Error('there is no picture to hide');
     const other = against?.image === undefined ? undefined : await subject.read(changePicture(asked, against.image));
     const toPatches = await onPictures(vlm, reading.batch.sequences[0]!);
     const probability = async (one: Reading): Promise<number> =>
@@ -110,9 +124,9 @@ export const check = defineTool({
     const found: { method: Method; way: string; deletion: number[]; insertion: number[] }[] = [];
     for (const method of chosen) {
       const values = await methods[method](subject, new Random(`${seed}/check/${method}`));
-      const cells = toPatches(values)[0]!;
-      const tokens = byValue(values);
-      const patches = byValue(cells.values);
+      const cells = toPatches(values.tokens);
+      const tokens = byValue(values.tokens);
+      const patches = byValue(values.patches ?? cells.flatMap((picture) => picture.values));
       for (const way of ways) {
         const hidden = async (share: number, most: boolean): Promise<number> => {
           signal?.throwIfAborted();
@@ -121,7 +135,7 @@ export const check = defineTool({
           const which = most ? order.slice(0, count) : order.slice(order.length - count);
           if (which.length === 0) return key.probability;
           if (way === 'states') return probability(withTokens(reading, other!, which));
-          return probability(await subject.read(changePicture(asked, hiddenPicture(image, cells, which, way))));
+          return probability(await subject.read(changePictures(asked, hiddenPictures(images, cells, which, way))));
         };
         const shares = Array.from({ length: steps + 1 }, (_, i) => i / steps);
         const deletion: number[] = [];
@@ -163,12 +177,20 @@ export const check = defineTool({
   },
 });
 
-function hiddenPicture(image: RgbImage, { regionOf }: PatchValues, cells: readonly number[], way: string): RgbImage {
-  return hideCells(
-    image,
-    cells.map((cell) => regionOf(cell)),
-    way as 'grey' | 'blur',
-  );
+/** Pictures of which some cells are hidden, counted over all of them. */
+function hiddenPictures(
+  images: readonly RgbImage[],
+  grids: readonly PatchValues[],
+  cells: readonly number[],
+  way: string,
+): RgbImage[] {
+  let first = 0;
+  return images.map((image, n) => {
+    const { values, regionOf } = grids[n]!;
+    const own = cells.filter((cell) => cell >= first && cell < first + values.length).map((cell) => regionOf(cell - first));
+    first += values.length;
+    return hideCells(image, own, way as 'grey' | 'blur');
+  });
 }
 
 /** Words of a list, each one of those there are. */

@@ -15,6 +15,7 @@ export const knockout = defineTool({
   summary: 'which way the answer flows: attention edges are cut in a window of layers',
   details:
     'Cuts the attention from the position that the answer is read from, or from the words of the prompt, to the visual tokens or to the words, in a window of layers, and measures by how much the probability of the key token falls. With --layers the edges are cut in all these layers at once.',
+  ofPlaces: true,
   options: z.object({
     window: z.int().min(1).optional().describe('layers that are cut together (default: a third of them)'),
     layers: z.string().optional().describe('cut in all these layers at once, such as 3-5 or all, instead of window by window'),

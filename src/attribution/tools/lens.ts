@@ -12,7 +12,7 @@ import type { Rewrite } from '../../models/rewrite.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import { Weights } from '../../nn/weights.ts';
 import { tokenText } from '../key-token.ts';
-import { defineTool, endOf, groupsOf, keyOf, layersOf, partsOf } from './tool.ts';
+import { defineTool, endOf, groupsOf, keyOf, layersOf, partsOf, patchNames } from './tool.ts';
 
 /** Logits of one run are at most so many floats. */
 const RUN_FLOATS = 16e6;
@@ -86,6 +86,7 @@ export const lens = defineTool({
   summary: 'logit lens: what the model would say after each layer, at the last position, at each word, and at each patch',
   details:
     'The residual stream after each layer is mapped to the vocabulary by the final norm and the vocabulary matrix. At a visual token, the most probable token says what word the patch is about in that layer. At positions before the last, the token is what the model would say next there.',
+  ofPlaces: true,
   options: z.object({
     positions: z.enum(['last', 'words', 'picture', 'all']).default('words').describe('positions to read'),
     layers: z.string().default('all').describe('layers to read, such as 0,2,4 or 2-5, or all'),
@@ -99,7 +100,7 @@ export const lens = defineTool({
     const { picture, last } = groupsOf(sequence);
     const words = averaged ? [] : partsOf(vlm, sequence).filter(({ kind }) => kind === 'word');
     const named = [
-      ...(which === 'picture' || which === 'all' ? picture.map((place, i) => ({ place, name: `patch ${i + 1}` })) : []),
+      ...(which === 'picture' || which === 'all' ? patchNames(sequence).map((name, i) => ({ place: picture[i]!, name })) : []),
       ...(which === 'words' || which === 'all'
         ? words.filter(({ places }) => places.at(-1) !== last[0]).map(({ name, places }) => ({ place: places.at(-1)!, name }))
         : []),

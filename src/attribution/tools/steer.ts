@@ -92,6 +92,10 @@ export const steer = defineTool({
         head: ['strength', `p(“${key.text}”)`, 'answer'],
         rows: found.map(({ strength, probability, text }) => [strength, probability.toFixed(3), text]),
       },
+      matrix: {
+        ...{ rows: found.map(({ strength }) => `strength ${strength}`), columns: ['probability'] },
+        ...{ values: found.map(({ probability }) => [probability]), what: `probability of “${key.text}”` },
+      },
       data: { layer, length, answers: found },
       panels: [
         {

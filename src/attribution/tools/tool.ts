@@ -6,6 +6,7 @@ import type { Asked, RgbImage } from '../../input/segments.ts';
 import type { Reading } from '../../models/answer.ts';
 import { chainRewrites, type Rewrite } from '../../models/rewrite.ts';
 import { type Sequence, visualPlaces } from '../../models/sequence.ts';
+import { layerSight, sightNote } from '../../models/sight.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import { tokenText } from '../key-token.ts';
 import { nextToken } from '../next-token.ts';
@@ -76,13 +77,26 @@ export interface Tool<S extends z.ZodObject = z.ZodObject> {
   readonly options: S;
   /** whether it must, or may, be given a second picture or prompt to compare with */
   readonly compares?: 'must' | 'may';
+  /** whether it tells places of the input apart, so that it matters which of them see each other */
+  readonly ofPlaces?: boolean;
   /** whether it needs a picture */
   readonly picture?: boolean;
   run(subject: Subject, options: z.output<S>, run: ToolRun): Promise<Found>;
 }
 
-/** Declares a tool; the types of its options follow from their schema. */
-export const defineTool = <S extends z.ZodObject>(tool: Tool<S>): Tool<S> => tool;
+/** Declares a tool; the types of its options follow from their schema. Where tokens see otherwise than causally, what it finds of places says so. */
+export const defineTool = <S extends z.ZodObject>(tool: Tool<S>): Tool<S> => ({
+  ...tool,
+  async run(subject, options, run) {
+    const found = await tool.run(subject, options, run);
+    const { decoder } = subject.vlm;
+    const layers = Array.from({ length: decoder.layers }, (_, i) => i);
+    const note = tool.ofPlaces === true ? sightNote(decoder, layers) : undefined;
+    if (note === undefined) return found;
+    const sees = layers.map((layer) => ({ layer, ...(layerSight(decoder, layer) ?? { window: null, bothDirections: false }) }));
+    return { ...found, said: [...found.said, note], data: { ...found.data, sees } };
+  },
+});
 
 /** The explained token and its probability. */
 export async function keyOf({ vlm, reading, keyId }: Subject): Promise<Found['key']> {
@@ -146,6 +160,12 @@ export function partsOf(vlm: Vlm, sequence: Sequence, seen = sequence.promptEnd)
   }
   return parts;
 }
+
+/** Names of the visual tokens, in their order. */
+export const patchNames = ({ pictures }: Sequence): string[] =>
+  pictures.flatMap(({ count }, n) =>
+    Array.from({ length: count }, (_, i) => (pictures.length === 1 ? `patch ${i + 1}` : `patch ${i + 1} of picture ${n + 1}`)),
+  );
 
 /** Places of the visual tokens, of the words, and the last one. */
 export function groupsOf(sequence: Sequence): { picture: number[]; words: number[]; last: number[] } {

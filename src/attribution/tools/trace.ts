@@ -13,10 +13,21 @@ import type { Reading } from '../../models/answer.ts';
 import type { Vlm } from '../../models/vlm.ts';
 import { Random } from '../../random.ts';
 import { nextToken } from '../next-token.ts';
-import { onPictures, seenPart } from '../on-pictures.ts';
+import { mapsOnPictures } from '../on-pictures.ts';
 import { swapStates } from '../swap.ts';
 import { deviation } from '../visual-attribution.ts';
-import { defineTool, type Found, fixed, groupsOf, keyOf, type Part, partsOf, type Subject, type ToolRun } from './tool.ts';
+import {
+  defineTool,
+  type Found,
+  fixed,
+  groupsOf,
+  keyOf,
+  type Part,
+  partsOf,
+  patchNames,
+  type Subject,
+  type ToolRun,
+} from './tool.ts';
 
 /** Modules whose outputs can be restored. */
 const modules = ['out', 'attn.out', 'mlp.out'] as const;
@@ -103,7 +114,7 @@ const common = {
 function chosenParts({ vlm, reading }: Subject, { parts }: TraceOptions, averaged: boolean): Part[] {
   const sequence = reading.batch.sequences[0]!;
   const { picture, words, last } = groupsOf(sequence);
-  if (parts === 'patches') return picture.map((place, i) => ({ name: `patch ${i + 1}`, places: [place], kind: 'picture' }));
+  if (parts === 'patches') return patchNames(sequence).map((name, i) => ({ name, places: [picture[i]!], kind: 'picture' }));
   if (parts === 'words' && !averaged) {
     const own = partsOf(vlm, sequence);
     const end = last[0]!;
@@ -157,21 +168,16 @@ async function traced(
     return `${spoken[kind]}: most by “${top.name}” in layer ${top.layer} (${Math.round(100 * top.value)} %).`;
   });
   const panels: FigurePanel[] = [];
-  const [image] = imagesOf(asked);
-  if (options.parts === 'patches' && image !== undefined) {
-    const toPatches = await onPictures(vlm, reading.batch.sequences[0]!);
-    const maps = columns.map((layer, i) => ({
-      label: `Layer ${layer}`,
-      ...toPatches(share[0]!.map((row) => Math.max(0, row[i]!)))[0]!,
-    }));
-    const rowOfMaps = {
-      image,
-      grid: maps[0]!.grid,
-      seen: seenPart(maps[0]!, image),
-      maps: maps.map(({ label, values }) => ({ label, values })),
-    };
+  const images = imagesOf(asked);
+  if (options.parts === 'patches' && images.length > 0) {
+    const rowsOfMaps = await mapsOnPictures(
+      vlm,
+      reading.batch.sequences[0]!,
+      images,
+      columns.map((layer, i) => ({ label: `Layer ${layer}`, values: share[0]!.map((row) => Math.max(0, row[i]!)) })),
+    );
     const data = {
-      rows: [rowOfMaps],
+      rows: rowsOfMaps,
       title: 'What each patch brings back',
       scaleTitle: 'Share of the answer that is brought back',
     };
@@ -217,6 +223,7 @@ export const trace = defineTool({
   details:
     'Noise on the visual tokens takes the answer away. Then the states of the clean run are put back, one layer and one part of the input at a time, and the value is the share of the lost probability that comes back.',
   picture: true,
+  ofPlaces: true,
   options: z.object({
     ...common,
     noise: z.number().gt(0).max(1000).default(3).describe('deviation of the noise, as a multiple of that of the visual tokens'),
@@ -235,6 +242,7 @@ export const patch = defineTool({
   details:
     'Asks about another picture (--against-image) or in other words (--against-prompt), where the answer is different. Then states of the first run are put into the other one, one layer and one part of the input at a time, and the value is the share of the probability of the first answer that comes with them. Both inputs must have the same number of tokens.',
   compares: 'must',
+  ofPlaces: true,
   options: z.object(common),
   async run(subject, options, run) {
     const { asked, reading } = subject;

@@ -44,6 +44,10 @@ export const command = defineCommand({
       'where noise is added: norm is after the layer norm (default), hidden is before it (default of --protocol paper)',
       ['norm', 'hidden'],
     ),
+    patchesBy: choice(
+      'where visual tokens are no patches (BLIP-2, MiniGPT-4): hiding blurs each patch and compares the output; tokens puts noise on tokens and spreads it over the patches that they look at (default: hiding, with --protocol paper tokens)',
+      ['hiding', 'tokens'],
+    ),
     seed: seed(),
     scale: choice('colours: each map by its own largest value, or all maps by one largest value', ['each', 'all'], {
       default: 'each',
@@ -54,12 +58,13 @@ export const command = defineCommand({
     'attribute visual --model mini-llava --image scene.png --prompt "What is at the top left? The answer is:" --out maps.svg',
     'attribute visual --model mini-llava --image scene.png --prompt "How many cats are there?" --layers 2,4 --protocol paper --json',
   ],
-  async run({ layers, protocol, error, budget, draws, sigma, noiseAt, seed, scale, out, ...given }, context) {
+  async run({ layers, protocol, error, budget, draws, sigma, noiseAt, patchesBy, seed, scale, out, ...given }, context) {
     if (draws !== undefined && protocol === 'converged')
       throw new Error('--draws is of --protocol paper; a converged map takes as many as it needs, up to --budget');
     const [
-      { checkLayer, combinedMap, visualAttributions },
-      { onPictures, seenPart },
+      { checkLayer },
+      { patchMaps },
+      { seenPart },
       tokens,
       { nextToken },
       { visualPlaces },
@@ -67,6 +72,7 @@ export const command = defineCommand({
       { Random },
     ] = await Promise.all([
       import('../../../../src/attribution/visual-attribution.ts'),
+      import('../../../../src/attribution/patch-attribution.ts'),
       import('../../../../src/attribution/on-pictures.ts'),
       import('../../../../src/attribution/key-token.ts'),
       import('../../../../src/attribution/next-token.ts'),
@@ -74,7 +80,8 @@ export const command = defineCommand({
       import('../../../../src/models/sight.ts'),
       import('../../../../src/random.ts'),
     ]);
-    const { vlm, prompt, images, reading, keyId, warnings } = await openSubject(given, context);
+    const subject = await openSubject(given, context);
+    const { vlm, prompt, images, reading, keyId, warnings } = subject;
     const { batch, rewrite } = reading;
     const shown = layerList(layers, vlm.decoder.layers);
     for (const layer of shown) checkLayer(vlm, layer);
@@ -82,24 +89,26 @@ export const command = defineCommand({
     const next = await nextToken(vlm, batch, rewrite);
     const answer = keyId ?? next.predicted;
     const bar = context.progress(shown.length, 'Attributing', { unit: 'layers' });
-    const found = await visualAttributions(vlm, batch, shown, {
+    const {
+      by,
+      layers: found,
+      together,
+    } = await patchMaps(vlm, subject, shown, {
       ...{ protocol, error, budget, signal: context.signal },
       ...(draws === undefined ? {} : { draws }),
       ...(noiseAt === undefined ? {} : { noiseAt }),
       ...(sigma === undefined ? {} : { sigma }),
-      ...(rewrite === undefined ? {} : { rewrite }),
+      by: patchesBy,
       random: new Random(`${seed}/attribute visual`),
       onLayer: (done) => bar.update(done),
     });
     bar.finish();
     const sequence = batch.sequences[0]!;
-    const toPatches = await onPictures(vlm, sequence);
     await vlm.release();
-    const patches = found.map(({ values }) => toPatches(values));
-    const errors = found.map(({ errors }) => toPatches(errors));
+    const patches = found.map((map) => map.patches);
     const maps = found.map((map, i) => {
       const sees = layerSight(vlm.decoder, map.layer);
-      const [own, patchErrors] = [patches[i]![0]!.values, errors[i]![0]!.values];
+      const [own, patchErrors] = [patches[i]![0]!.values, map.patchErrors[0]!.values];
       return { ...map, patches: own, patchErrors, ...(sees === undefined ? {} : { sees }) };
     });
     const note = sightNote(vlm.decoder, shown);
@@ -109,7 +118,6 @@ export const command = defineCommand({
       seen: seenPart(patches[0]![n]!, image),
       layers: found.map(({ layer }, i) => ({ layer, patches: patches[i]![n]!.values })),
     }));
-    const together = toPatches(combinedMap(found));
     const { grid, seen } = pictures[0]!;
     const keyText = tokens.tokenText(vlm, answer);
     if (out !== undefined) {
@@ -140,6 +148,7 @@ export const command = defineCommand({
         : ['no weight', '', ''];
       return [layer, sigma.toPrecision(3), draws, ...place, map.converged || !map.carriesWeight ? '' : 'not sure'];
     });
+    const how = by === 'hiding' ? ['The visual tokens are no patches: each patch was hidden, and the output compared.'] : [];
     const head = ['layer', 'noise', 'draws', 'largest', 'at row, column', 'error', ''];
     const unsure = found.filter(({ converged, carriesWeight }) => carriesWeight && !converged).map(({ layer }) => layer);
     const advice = protocol === 'paper' ? '--protocol converged draws until a map is sure' : 'give a larger --budget';
@@ -153,6 +162,7 @@ export const command = defineCommand({
           grid,
           seen,
           together: together[0]!.values,
+          patchesBy: by,
           noiseAt: noiseAt ?? (protocol === 'paper' ? 'hidden' : 'norm'),
           seed,
           layers: maps,
@@ -163,6 +173,7 @@ export const command = defineCommand({
       },
       text: [
         `Contribution of ${visualPlaces(sequence).length} visual tokens, on a grid of ${grid.join(' x ')}; the answer begins with ${JSON.stringify(keyText)} (probability ${next.probability(answer).toFixed(3)})`,
+        ...how,
         context.table({ head, rows, align: ['right', 'right', 'right', 'right', 'left', 'right', 'left'] }),
         ...(unsure.length === 0
           ? []
