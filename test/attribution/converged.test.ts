@@ -1,8 +1,13 @@
 /** Converged maps: two seeds agree in every layer that carries weight, and errors are what they say. */
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { hideCells } from '../../src/attribution/hide.ts';
 import { RunningMap } from '../../src/attribution/map-error.ts';
+import type { PatchValues } from '../../src/attribution/on-pictures.ts';
+import { patchMaps } from '../../src/attribution/patch-attribution.ts';
 import { noWeight, visualAttributions } from '../../src/attribution/visual-attribution.ts';
+import type { Asked, RgbImage } from '../../src/input/segments.ts';
+import { readInput } from '../../src/models/answer.ts';
 import { loadModel } from '../../src/models/load.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import { Random } from '../../src/random.ts';
@@ -65,4 +70,33 @@ test('the error says how far means of other draws lie away', () => {
   const said = estimates.reduce((sum, { errors, total }) => sum + errors[3]! / total, 0) / estimates.length;
   expect(said / spread).toBeGreaterThan(0.85);
   expect(said / spread).toBeLessThan(1.15);
+});
+
+test('where visual tokens are no patches, each patch has the turn of the output when it is hidden', async () => {
+  const vlm = loadModel('mini-blip2-opt', { threads: 1 });
+  const asked = { prompt: 'What is in the top left cell? The answer is:', image: randomPicture(4) };
+  const read = (other: Asked) => readInput(vlm, other);
+  const input = { asked, reading: await read(asked), read };
+  const maps = await patchMaps(vlm, input, [3, 5], { random: new Random(1), budget: 64 });
+  expect(maps.by).toBe('hiding');
+  const [{ regionOf, values, grid }] = maps.layers[1]!.patches as never as [PatchValues];
+  const end = input.reading.batch.sequences[0]!.promptEnd;
+  const outputOf = async (image: RgbImage): Promise<Float32Array> => {
+    const site = 'layers.5.attn.out';
+    const { batch } = await read({ ...asked, image });
+    const d = vlm.decoder.hidden;
+    return ((await vlm.run({ from: 0, to: 6, read: [site] }, batch))[site]!.data as Float32Array).slice(end * d, (end + 1) * d);
+  };
+  const clean = await outputOf(asked.image);
+  for (const cell of [0, 7, grid[0] * grid[1] - 1]) {
+    const changed = await outputOf(hideCells(asked.image, [regionOf(cell)], 'blur'));
+    const dot = (a: Float32Array, b: Float32Array): number => a.reduce((sum, value, i) => sum + value * b[i]!, 0);
+    const cosine = dot(clean, changed) / Math.sqrt(dot(clean, clean) * dot(changed, changed));
+    expect(values[cell]!).toBeCloseTo((1 - cosine) / 2, 5);
+  }
+  const spread = await patchMaps(vlm, input, [5], { random: new Random(1), budget: 64, by: 'tokens' });
+  const sum = (of: readonly number[]): number => of.reduce((a, b) => a + b, 0);
+  expect(sum(spread.layers[0]!.patches[0]!.values)).toBeCloseTo(sum(spread.layers[0]!.values), 5);
+  expect((await patchMaps(vlm, input, [5], { random: new Random(1), protocol: 'paper' })).by).toBe('tokens');
+  await vlm.release();
 });

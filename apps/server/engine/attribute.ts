@@ -2,11 +2,13 @@
 
 import { keyTokenId } from '../../../src/attribution/key-token.ts';
 import { type ModuleContribution, moduleContribution } from '../../../src/attribution/module-contribution.ts';
-import { onPictures, seenPart } from '../../../src/attribution/on-pictures.ts';
-import { checkLayer, visualAttributions } from '../../../src/attribution/visual-attribution.ts';
+import { seenPart } from '../../../src/attribution/on-pictures.ts';
+import { patchMaps } from '../../../src/attribution/patch-attribution.ts';
+import { checkLayer } from '../../../src/attribution/visual-attribution.ts';
 import { type Asked, pictureCount } from '../../../src/input/segments.ts';
 import { wordWarnings } from '../../../src/input/text/unknown-words.ts';
 import type { AnsweringModel } from '../../../src/models/answer.ts';
+import { layerSight } from '../../../src/models/sight.ts';
 import type { Vlm } from '../../../src/models/vlm.ts';
 import { Random } from '../../../src/random.ts';
 import { ApiError, clientsFault } from '../errors.ts';
@@ -39,12 +41,17 @@ export async function attribute(models: Models, order: AttributionOrder, work: W
     work.signal.throwIfAborted();
     work.tell({ done: ++done, total: rounds * perRound, note });
   };
-  const now = await view(vlm, asked, looked, { ...order, layers }, keyId, step);
+  const now = await view(vlm, asked, looked, { ...order, layers }, keyId, step, work.signal);
   const warnings = wordWarnings(vlm.codec, 'the prompt', prompt);
   if (rounds === 1) return { layers, ...now, warnings };
   const plain = (await models.under({ model: under.model, edits: [] })).asked;
   // The same key token, so that the two can be compared.
-  return { layers, ...now, before: await view(vlm, plain, looked, { ...order, layers }, now.key.id, step), warnings };
+  return {
+    layers,
+    ...now,
+    before: await view(vlm, plain, looked, { ...order, layers }, now.key.id, step, work.signal),
+    warnings,
+  };
 }
 
 /** The explained token: what is asked for, or what was answered. */
@@ -79,6 +86,7 @@ async function view(
   }: AttributionOrder & { layers: readonly number[] },
   keyId: number | undefined,
   step: (note: string) => void,
+  signal: AbortSignal,
 ): Promise<AttributionView> {
   if (asked.read === undefined)
     throw new ApiError(
@@ -94,24 +102,27 @@ async function view(
   const last = vlm.decoder.layers - 1;
   const visual = async (): Promise<AttributionView['visual']> => {
     if (pictureCount(looked) === 0) return undefined;
-    const maps = await visualAttributions(vlm, batch, layers, {
+    const read = (other: Asked) => asked.read!({ ...other, answer: looked.answer });
+    const { by, layers: maps } = await patchMaps(vlm, { asked: looked, reading: { batch, rewrite }, read }, layers, {
       ...{ protocol, error, budget, draws },
       ...(noiseAt === undefined ? {} : { noiseAt }),
       ...(sigma === undefined ? {} : { sigma }),
       // The noise of `visedit attribute visual` with the same seed.
       random: new Random(`${seed}/attribute visual`),
-      ...(rewrite === undefined ? {} : { rewrite }),
+      signal,
       onLayer: (count) => step(`layer ${layers[count - 1]}`),
     });
-    const sequence = batch.sequences[0]!;
-    const toPatches = await onPictures(vlm, sequence);
-    const { prepared } = sequence.pictures[0]!;
+    const { prepared } = batch.sequences[0]!.pictures[0]!;
     return {
       grid: prepared!.grid,
       seen: seenPart(prepared!, image!),
       protocol,
       noiseAt: noiseAt ?? (protocol === 'paper' ? 'hidden' : 'norm'),
-      layers: maps.map(({ agreement, ...map }) => ({ ...map, patches: toPatches(map.values)[0]!.values })),
+      patchesBy: by,
+      layers: maps.map(({ agreement, patches, patchErrors, ...map }) => {
+        const sees = layerSight(vlm.decoder, map.layer);
+        return { ...map, patches: patches[0]!.values, ...(sees === undefined ? {} : { sees }) };
+      }),
     };
   };
   const map = parts.includes('visual') ? await visual() : undefined;

@@ -194,8 +194,12 @@ export interface AttributionView {
     readonly seen: readonly [number, number, number, number];
     readonly protocol: string;
     readonly noiseAt: string;
+    /** `hiding`: patches were hidden, since visual tokens are no patches; `tokens`: noise on visual tokens */
+    readonly patchesBy: 'hiding' | 'tokens';
     readonly layers: readonly {
       readonly layer: number;
+      /** where the layer is not causal */
+      readonly sees?: { readonly window: number | null; readonly bothDirections: boolean };
       readonly sigma: number;
       readonly draws: number;
       readonly converged: boolean;

@@ -66,6 +66,9 @@ const view = {
       }),
       protocol: z.string(),
       noise_at: z.string(),
+      patches_by: z.enum(['hiding', 'tokens']).openapi({
+        description: 'hiding: each patch was hidden, since visual tokens are no patches; tokens: noise was put on visual tokens',
+      }),
       layers: z.array(
         z.object({
           layer: z.int(),
@@ -77,6 +80,10 @@ const view = {
           errors: numbers,
           values: numbers,
           patches: numbers,
+          sees: z.object({ window: z.int().nullable(), both_directions: z.boolean() }).optional().openapi({
+            description:
+              'given where the layer is not causal: how many tokens one sees (null: all before it), and whether tokens of one picture see each other in both directions',
+          }),
         }),
       ),
     })
@@ -186,7 +193,12 @@ function viewOf({ key, modules, lens, visual }: AttributionView): object {
       : {
           visual: {
             ...{ grid: visual.grid, seen: visual.seen, protocol: visual.protocol, noise_at: visual.noiseAt },
-            layers: visual.layers.map(({ carriesWeight, ...layer }) => ({ ...layer, carries_weight: carriesWeight })),
+            patches_by: visual.patchesBy,
+            layers: visual.layers.map(({ carriesWeight, sees, ...layer }) => ({
+              ...layer,
+              carries_weight: carriesWeight,
+              ...(sees === undefined ? {} : { sees: { window: sees.window, both_directions: sees.bothDirections } }),
+            })),
           },
         }),
   };

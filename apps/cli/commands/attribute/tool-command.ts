@@ -20,8 +20,8 @@ const dataOptions = {
   csv: outFile('with --data: table to write, a line for each record and number', { endings: ['.csv'] }),
 };
 
-/** @param averages whether it takes a data set */
-export function toolCommand(tool: Tool, examples: readonly string[], averages = true) {
+/** The command of a tool. */
+export function toolCommand(tool: Tool, examples: readonly string[]) {
   const own = schemaValues(tool.options);
   const names = new Set(Object.keys(own));
   return defineCommand({
@@ -30,7 +30,7 @@ export function toolCommand(tool: Tool, examples: readonly string[], averages = 
       ...subjectOptions,
       ...own,
       ...(tool.compares !== undefined ? againstOptions : {}),
-      ...(averages ? dataOptions : {}),
+      ...dataOptions,
       seed: seed(),
       out: picture,
     },
