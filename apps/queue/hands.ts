@@ -7,7 +7,8 @@ import { Queue, type Job as Queued, QueueEvents } from 'bullmq';
 import type { Job } from '../../src/evaluation/job.ts';
 import type { HandedWork, Hands } from '../../src/evaluation/runner.ts';
 import { Stopped } from '../../src/nn/loop.ts';
-import { type Batch, connect, type Evaluated, patienceSeconds, queueName, shownUrl } from './redis.ts';
+import type { Batch } from './batch.ts';
+import { connect, type Evaluated, patienceSeconds, queueName, shownUrl } from './redis.ts';
 
 /** How often a batch is tried: workers may be killed, or be of another version. */
 const attempts = 10;

@@ -2,15 +2,9 @@
 
 import { Redis } from 'ioredis';
 import type { RecordResult } from '../../src/evaluation/metrics.ts';
-import type { HandedWork } from '../../src/evaluation/runner.ts';
 import type { Finished } from '../../src/evaluation/worker.ts';
 
 export const queueName = 'visedit';
-
-/** A batch of a run, as it stands in the queue. */
-export interface Batch extends Pick<HandedWork, 'job' | 'identity'> {
-  readonly batch: number;
-}
 
 /** What a worker makes of it. */
 export interface Evaluated extends Finished {

@@ -3,11 +3,12 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Worker as Taker } from 'bullmq';
+import { Worker as Taker, UnrecoverableError } from 'bullmq';
 import { recordResult } from '../../src/evaluation/metrics.ts';
 import { otherJob, Worker } from '../../src/evaluation/worker.ts';
 import { parseJsonLines } from '../../src/files/schema.ts';
-import { type Batch, connect, type Evaluated, queueName, shownUrl } from './redis.ts';
+import { type Batch, checkBatch } from './batch.ts';
+import { connect, type Evaluated, queueName, shownUrl } from './redis.ts';
 
 /** A batch whose worker was not heard of for so long is given to another one. */
 const lockMilliseconds = Number(process.env.VISEDIT_QUEUE_LOCK ?? 30_000);
@@ -56,21 +57,33 @@ class Bench {
 
 /**
  * Works until the signal asks. The batch at hand is finished first.
+ * @param editors modules of editors from outside that batches may use
  * @param log told of every batch
  * @throws Error when there is no Redis, or a batch's files or program are others than here
  */
 export async function workFor(
   url: string,
-  { signal, log }: { signal: AbortSignal; log: (text: string) => void },
+  { signal, log, editors = [] }: { signal: AbortSignal; log: (text: string) => void; editors?: readonly string[] },
 ): Promise<number> {
   const connection = await connect(url);
   const bench = new Bench();
   let done = 0;
   let unfit: Error | undefined;
   const end = new AbortController();
-  const taker = new Taker<Batch, Evaluated>(
+  const fitting = (data: unknown): Batch => {
+    try {
+      return checkBatch(data, editors);
+    } catch (error) {
+      const { message } = error as Error;
+      log(`passed over: ${message}`);
+      // Nobody would fare better with it.
+      throw new UnrecoverableError(message);
+    }
+  };
+  const taker = new Taker<unknown, Evaluated>(
     queueName,
-    async ({ data }) => {
+    async ({ data: given }) => {
+      const data = fitting(given);
       try {
         const evaluated = await bench.run(data);
         done++;

@@ -13,6 +13,7 @@ export interface Target {
 }
 
 const text = (value: string | object): Uint8Array => Buffer.from(typeof value === 'string' ? value : JSON.stringify(value));
+const jsonLines = (values: readonly object[]): Uint8Array => text(values.map((one) => `${JSON.stringify(one)}\n`).join(''));
 const decode = (input: Uint8Array): string => Buffer.from(input).toString('utf8');
 const mini = (name: string): Buffer => readFileSync(join(packageRoot, 'models/mini-llava', name));
 
@@ -172,10 +173,125 @@ export const targets = {
   },
   async config() {
     const { describeFolder } = await import('../../src/models/layouts.ts');
+    const { modernShapes } = await import('../modern-shapes.ts');
     const seeds = ['mini-llava', 'mini-blip2-opt', 'mini-minigpt4'].map((name) =>
       readFileSync(join(packageRoot, 'models', name, 'config.json')),
     );
-    return ofFile('config.json', seeds, (_path, folder) => describeFolder(folder));
+    const modern = Object.values(modernShapes).map((shape) => text(shape().config));
+    return ofFile('config.json', [...seeds, ...modern], (_path, folder) => describeFolder(folder));
+  },
+  /** Processors of modern families, with a picture through each; small ones, which are fast. */
+  async 'modern-processor'() {
+    const modern = await import('../../src/input/image/modern.ts');
+    const { readImageSettings } = await import('../../src/input/image/config.ts');
+    const side = (size: number): object => ({ height: size, width: size });
+    const seeds = [
+      { image_processor_type: 'Qwen2VLImageProcessorFast', patch_size: 4, size: { shortest_edge: 64, longest_edge: 4096 } },
+      { image_processor_type: 'Qwen2VLImageProcessor', patch_size: 4, merge_size: 2, min_pixels: 64, max_pixels: 1024 },
+      { image_processor_type: 'SmolVLMImageProcessor', size: { longest_edge: 32 }, max_image_size: { longest_edge: 16 } },
+      { image_processor_type: 'GotOcr2ImageProcessor', size: side(16), min_patches: 1, max_patches: 4, image_std: [1, 1, 1] },
+      { image_processor_type: 'Gemma3ImageProcessor', size: side(16), resample: 2, do_rescale: true, rescale_factor: 0.5 },
+      {
+        image_processor_type: 'LlavaOnevisionImageProcessor',
+        size: side(16),
+        image_grid_pinpoints: [
+          [16, 32],
+          [32, 32],
+        ],
+      },
+    ];
+    const data = Uint8Array.from({ length: 3 * 40 * 30 }, (_, i) => i % 251);
+    const picture = { width: 40, height: 30, data };
+    const makers = [
+      modern.qwenProcessor,
+      (given: Parameters<typeof modern.qwenProcessor>[0]) => modern.smolVlmProcessor(given, 2),
+      (given: Parameters<typeof modern.qwenProcessor>[0]) => modern.internVlProcessor(given, 2),
+      (given: Parameters<typeof modern.qwenProcessor>[0]) => modern.gemmaProcessor(given, 2),
+      (given: Parameters<typeof modern.qwenProcessor>[0]) => modern.oneVisionProcessor(given, 4, 4),
+    ];
+    const target = ofFile('preprocessor_config.json', seeds.map(text), (_path, folder) => {
+      const settings = readImageSettings(folder);
+      let refused: unknown;
+      for (const make of makers) {
+        let processor: ReturnType<typeof modern.qwenProcessor>;
+        try {
+          processor = make(settings);
+        } catch (error) {
+          if (error instanceof TypeError || error instanceof RangeError) throw error;
+          refused = error;
+          continue;
+        }
+        const processed = processor.process(picture);
+        processed.pixels();
+        processed.regionOf(processed.count - 1);
+        return;
+      }
+      throw refused;
+    });
+    // Published settings make pictures of megapixels.
+    return { ...target, milliseconds: 3000 };
+  },
+  async 'processor-config'() {
+    const { readImageSettings } = await import('../../src/input/image/config.ts');
+    const { readChatTemplate } = await import('../../src/input/chat/template.ts');
+    const seed = {
+      processor_class: 'SmolVLMProcessor',
+      image_processor: { image_processor_type: 'SmolVLMImageProcessor', size: { longest_edge: 32 } },
+      chat_template: [{ name: 'default', template: '{{ messages[0].content }}' }],
+    };
+    return ofFile('processor_config.json', [text(seed), text({ chat_template: { default: 'x' } })], (_path, folder) => {
+      readChatTemplate(folder);
+      readImageSettings(folder);
+    });
+  },
+  async ledger() {
+    const { Ledger, setId } = await import('../../src/ledger/ledger.ts');
+    const { ledgerSeeds, seededEdit } = await import('./line-seeds.ts');
+    const { scopeOf, lastCard } = await import('../../src/ledger/scope.ts');
+    const limits = { edits: 20, editsPerSet: 10 };
+    const read = (_path: string, folder: string): void => {
+      const ledger = new Ledger(folder, limits, { readOnly: true });
+      for (const set of ledger.sets) {
+        for (const edit of ledger.active(set)) {
+          const card = lastCard(edit);
+          if (card !== null) scopeOf(card);
+        }
+        ledger.editorOf(set);
+        ledger.beside(set.model, set.name, 'ft-l');
+        ledger.set(setId(set));
+      }
+      for (const edit of ledger.edits) ledger.isEnabled(edit);
+    };
+    const target = ofFile('changes.jsonl', ledgerSeeds.map(jsonLines), read);
+    // The edit that the seeds name.
+    const folder = folders.at(-1)!;
+    mkdirSync(join(folder, 'edits'));
+    writeFileSync(
+      join(folder, 'edits', `${seededEdit}.safetensors`),
+      framed(text({ __metadata__: metadata, a: tensor('F32', [2], 0, 8) }), 8),
+    );
+    return target;
+  },
+  /** What workers send and processes append. */
+  async results() {
+    const { parseJsonLines } = await import('../../src/files/schema.ts');
+    const { recordResult } = await import('../../src/evaluation/metrics.ts');
+    const { batchSchema } = await import('../../apps/queue/batch.ts');
+    const { batchSeed, resultSeed } = await import('./line-seeds.ts');
+    return {
+      seeds: [jsonLines([resultSeed]), jsonLines([batchSeed])],
+      run(input: Uint8Array) {
+        const given = decode(input);
+        let refused: unknown;
+        for (const schema of [recordResult, batchSchema])
+          try {
+            parseJsonLines(given, 'it', schema);
+          } catch (error) {
+            refused = error;
+          }
+        if (refused !== undefined) throw refused;
+      },
+    };
   },
   async processor() {
     const { readImageSettings } = await import('../../src/input/image/config.ts');

@@ -25,7 +25,9 @@ async function evaluate(batch: number): Promise<Finished> {
   if (working === undefined) throw new Error('a batch came before the order');
   const { open, file } = await working;
   const { maxNewTokens } = open.identity.protocol;
-  const { results, costs } = await evaluateBatch(open.subject, open.batches[batch]!, { maxNewTokens }, open.before);
+  const records = open.batches[batch];
+  if (records === undefined) throw new Error(`there is no batch ${batch}; the job has ${open.batches.length}`);
+  const { results, costs } = await evaluateBatch(open.subject, records, { maxNewTokens }, open.before);
   file.append(results);
   return { costs, device: open.subject.vlm.engine.device.name };
 }

@@ -4,9 +4,11 @@ import { z } from 'zod';
 import { hardKinds } from '../evaluation/metrics.ts';
 import { queryKinds } from '../input/records.ts';
 
+/** Far more than an edit is given. */
+const pictures = z.int('expected a whole number').min(0, 'expected 0 or more').max(10_000, 'expected at most 10000');
 const entry = z.object({ id: z.string(), enabled: z.boolean() });
 const revision = z.object({
-  revision: z.number(),
+  revision: z.int().positive(),
   at: z.number(),
   action: z.enum(['add', 'enable', 'disable', 'delete', 'revert']),
   edit: z.string().nullable(),
@@ -59,7 +61,7 @@ export const storedEdit = z.object({
   /** how the prompt was put; absent: as it is */
   form: z.enum(['bare', 'chat']).optional(),
   /** what its scope card asks with beside its own picture and prompt, as far as it was given: wordings, and numbers of pictures */
-  given: z.object({ rephrasings: z.array(z.string()), samePictures: z.number(), otherPictures: z.number() }).optional(),
+  given: z.object({ rephrasings: z.array(z.string()), samePictures: pictures, otherPictures: pictures }).optional(),
   /** the card under the whole set, as it was at a revision */
   measured: z.object({ revision: z.number(), check: editCheck }).optional(),
   /** earlier edits of the set that its addition changed */

@@ -367,12 +367,17 @@ export class Ledger {
       case 'set': {
         const { model, name, history } = made;
         const members = [...this.#edits.values()].filter((edit) => edit.model === model && edit.set === name);
-        this.#sets.set(setId(made), { model, name, history: historyOf(history), members: new Set(members.map(({ id }) => id)) });
+        const set = { model, name, history: historyOf(history), members: new Set(members.map(({ id }) => id)) };
+        const strange = set.history.entries.find(({ id }) => !set.members.has(id));
+        if (strange !== undefined)
+          throw new Error(`the set ${name} names the edit ${strange.id}, which no line before it adds to this set`);
+        this.#sets.set(setId(made), set);
         break;
       }
       case 'add': {
         const { id, model, set: name } = made.edit;
         const set = this.findSet(model, name);
+        if (this.#edits.has(id)) throw new Error(`the edit ${id} is there already`);
         this.#edits.set(id, made.edit);
         const members = new Set(set?.members).add(id);
         this.#sets.set(setId({ model, name }), {

@@ -154,6 +154,18 @@ describe.skipIf(!existsSync(modern))('processors from their folders', () => {
     expect(() => qwenProcessor(given({})).process(blank(1, 10_000))).toThrow(/at most 200 to 1/);
   });
 
+  test('settings cannot make a large picture of a small one', () => {
+    const refused = (family: string, change: object): void => {
+      const given = readImageSettings(join(modern, `tiny-${family}`));
+      const settings = { ...(given.settings as object), ...change } as never;
+      expect(() => processors[family]!({ ...given, settings })).toThrow(/at most 8388608/);
+    };
+    refused('qwen3_vl', { size: { shortest_edge: 2 ** 26, longest_edge: 2 ** 26 } });
+    refused('smolvlm', { size: { longest_edge: 4096 } });
+    refused('internvl', { size: { height: 2048, width: 2048 }, max_patches: 64 });
+    refused('llava_onevision', { size: { height: 512, width: 512 }, image_grid_pinpoints: [[4096, 4096]] });
+  });
+
   test('processors around them decide about tiles: those of InternVL are always made, a picture of Gemma is never cut', () => {
     const settingsOf = (folder: string, own: object): ImageSettings => {
       const given = readImageSettings(join(modern, folder));

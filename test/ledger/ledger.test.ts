@@ -189,6 +189,24 @@ test('the index of an earlier visedit is taken over with its histories', () => {
   rmSync(folder, { recursive: true });
 });
 
+test('lines that do not fit what is there are refused by their number', () => {
+  const edit = { ...about('edit_0a'), created: 1, bytes: 1, picture: false };
+  const entries = [{ id: 'edit_0b', enabled: true }];
+  const revision = { revision: 1, at: 1, action: 'add', edit: 'edit_0b', to: null, undo: 0, entries };
+  const open = (...lines: object[]): (() => Ledger) => {
+    const folder = temporaryFolder();
+    writeFileSync(join(folder, 'changes.jsonl'), lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
+    return () => new Ledger(folder, limits);
+  };
+  const add = { do: 'add', edit, at: 1 };
+  expect(open({ do: 'set', model: 'm', name: 's', history: [revision] })).toThrow(
+    /line 1: the set s names the edit edit_0b, which no line before it adds to this set; put back a copy of the file/,
+  );
+  expect(open(add, add)).toThrow(/line 2: the edit edit_0a is there already/);
+  const given = { rephrasings: [], samePictures: 1e9, otherPictures: 0 };
+  expect(open({ ...add, edit: { ...edit, given } })).toThrow(/line 1: .*expected at most 10000/s);
+});
+
 test('10,000 edits in sets with 200 revisions: a change takes some milliseconds, and opening seconds', () => {
   const folder = temporaryFolder();
   mkdirSync(join(folder, 'edits'));

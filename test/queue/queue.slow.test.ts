@@ -1,7 +1,7 @@
 /** Records evaluated by workers through a real Redis: the bytes of a local run, whatever is killed meanwhile; what is wrong is said. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { Queue } from 'bullmq';
@@ -117,6 +117,25 @@ test.skipIf(!hasRedis)(
     last!.kill('SIGTERM');
     expect((await once(last!, 'exit'))[0]).toBe(0);
     for (const one of workers) one.kill('SIGKILL');
+  },
+  300_000,
+);
+
+test.skipIf(!hasRedis)(
+  'a worker passes over what is no batch, loads no code that it was not given, and works on',
+  async () => {
+    const one = worker();
+    const queue = new Queue('visedit', { connection: { url } });
+    const job = { model: at('model'), editor: at('evil.mjs'), data: world.test, images: world.images, batch: 2, maxNewTokens: 8 };
+    writeFileSync(at('evil.mjs'), `import { writeFileSync } from 'node:fs'; writeFileSync(${JSON.stringify(at('ran'))}, '');`);
+    const identity = { model: { name: 'm', fingerprint: 'f' }, editor: { id: 'evil' } };
+    const times = (): number => one.said.split('passed over: the batch in the queue').length - 1;
+    for (const data of [null, { job }, { job, identity, batch: 0 }]) await queue.add('batch', data);
+    await until(() => times() === 3, 'three batches that are passed over');
+    await queue.close();
+    expect(existsSync(at('ran'))).toBe(false);
+    one.kill('SIGTERM');
+    expect((await once(one, 'exit'))[0]).toBe(0);
   },
   300_000,
 );

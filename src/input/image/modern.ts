@@ -48,6 +48,16 @@ export interface PictureProcessor {
 }
 
 const pixelCount = wholeNumber.max(2 ** 26, 'expected at most 67108864 pixels');
+/** Pixels that settings may make of a small picture: several times what those of published models do, and one second's work. */
+const MOST_MADE = 2 ** 23;
+const made = pixelCount.max(MOST_MADE, `expected at most ${MOST_MADE} pixels, which every picture has at least`);
+/** @param what of the settings makes so many pixels of any picture */
+function checkMade({ name }: ImageSettings, what: string, pixels: number): void {
+  if (pixels > MOST_MADE)
+    throw new Error(
+      `${name}: ${what} is ${pixels} pixels, which small pictures are scaled up to, too; at most ${MOST_MADE} are read`,
+    );
+}
 const square = z
   .looseObject({ height: edge, width: edge })
   .refine(({ height, width }) => height === width, 'only squares are supported');
@@ -120,7 +130,7 @@ const qwenSettings = z.preprocess(
     image_processor_type: typed('Qwen2VL'),
     ...shared,
     ...clip,
-    size: z.looseObject({ shortest_edge: pixelCount.default(56 * 56), longest_edge: pixelCount.default(28 * 28 * 1280) }),
+    size: z.looseObject({ shortest_edge: made.default(56 * 56), longest_edge: pixelCount.default(28 * 28 * 1280) }),
     patch_size: edge.default(14),
     temporal_patch_size: wholeNumber.max(8).default(2),
     merge_size: wholeNumber.max(16).default(2),
@@ -182,6 +192,7 @@ export function smolVlmProcessor(given: ImageSettings, side: number, size?: numb
   const config = parseConfig(given.name, smolSettings, given.settings);
   const [longest, tile] = [config.size.longest_edge, config.max_image_size.longest_edge];
   checkTile(given, tile, size ?? tile);
+  checkMade(given, 'size.longest_edge squared', longest ** 2);
   const { maxPixels = Number.POSITIVE_INFINITY } = limitsOf(given, tile ** 2, false);
   // transformers takes Pillow for its Lanczos filter, which torchvision has since 0.27 only.
   const settings = pixelSettings(config, 'pillow');
@@ -221,6 +232,7 @@ export function internVlProcessor(given: ImageSettings, side: number, size?: num
   const config = parseConfig(given.name, internSettings, given.settings);
   const tile = config.size.height;
   checkTile(given, tile, size ?? tile);
+  checkMade(given, 'max_patches tiles of size', config.max_patches * tile ** 2);
   // Tiles are always made: the processor around this one says so, whatever `crop_to_patches` is in the file (`processing_internvl.py`).
   const { minPixels, maxPixels } = limitsOf(given, tile ** 2, true);
   const most = maxPixels === undefined ? config.max_patches : Math.min(64, Math.floor(maxPixels / tile ** 2));
@@ -295,6 +307,7 @@ export function oneVisionProcessor(given: ImageSettings, side: number, most: num
         `${given.name}: image_grid_pinpoints has ${size.join(' x ')}, which is not a number of tiles of ${tile} pixels`,
       );
   const areaOf = ([height, width]: Size): number => height * width;
+  checkMade(given, 'the smallest of image_grid_pinpoints', Math.min(...config.image_grid_pinpoints.map(areaOf)));
   const { maxPixels = Number.POSITIVE_INFINITY } = limitsOf(given, Math.min(...config.image_grid_pinpoints.map(areaOf)), false);
   const resolutions = config.image_grid_pinpoints.filter((size) => areaOf(size) <= maxPixels);
   const settings = pixelSettings(config);
