@@ -4,6 +4,7 @@ import { existsSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { makeFolder, writeFileAtomic } from '../../src/files/atomic.ts';
+import { holdFolder } from '../../src/files/hold-folder.ts';
 import { openSafetensors } from '../../src/files/safetensors.ts';
 import { readJsonAs, readJsonLines } from '../../src/files/schema.ts';
 import type { Tensor } from '../../src/graph/dtype.ts';
@@ -205,12 +206,28 @@ async function residualScale(vlm: Vlm, atlas: Atlas): Promise<number> {
   return Math.sqrt(x.reduce((sum, v) => sum + v * v, 0) / x.length);
 }
 
+export interface Pretrained {
+  readonly folder: string;
+  /** that the residual stream was scaled by */
+  readonly factor: number;
+  readonly seconds: number;
+}
+
 /**
  * Trains a mini backbone: all stages, then the folder `out` in its published layout, with `training.json` (seed, stages, curves) beside the weights.
  * Stopped and started again with the same options it goes on from its last checkpoint, kept in folders of `out` named after the stages.
  * @throws Error when there is no such mini, or `out` holds checkpoints of a run with other settings
  */
-export async function pretrain(options: PretrainOptions): Promise<{ folder: string; factor: number; seconds: number }> {
+export async function pretrain(options: PretrainOptions): Promise<Pretrained> {
+  const release = holdFolder(options.out);
+  try {
+    return await inStages(options);
+  } finally {
+    release();
+  }
+}
+
+async function inStages(options: PretrainOptions): Promise<Pretrained> {
   const started = performance.now();
   const mini = miniNamed(options.model);
   const parts = takeParts(mini);

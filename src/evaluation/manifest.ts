@@ -106,6 +106,8 @@ export class ManifestKeeper<I extends object> {
 
   /**
    * @param same whether the work of an earlier manifest goes on; its identity must then agree
+   * @param check throws where the folder has what must not be lost: asked once nobody else works there, since another process may have finished
+   * after it was asked first
    * @throws Error that names what differs
    */
   constructor(
@@ -115,10 +117,12 @@ export class ManifestKeeper<I extends object> {
     same: boolean,
     readonly jobs?: number,
     readonly machine?: Machine,
+    check: () => void = () => {},
   ) {
     this.#release = holdFolder(folder);
     this.#path = join(folder, manifestFile);
     try {
+      check();
       this.#earlier = same && existsSync(this.#path) ? this.#sessions(folder) : [];
     } catch (error) {
       this.#release();

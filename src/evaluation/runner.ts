@@ -62,15 +62,18 @@ export interface EvaluationRun {
  */
 export async function runEvaluation(job: Job, options: RunOptions): Promise<EvaluationRun> {
   const { out, resume = false, jobs = 1, hands, threads, signal, command = '', onProgress, onWarn } = options;
-  if (!resume && hasResults(out))
-    throw new Error(`${out} holds results already; go on with --resume, or name another folder with --out`);
+  const check = (): void => {
+    if (!resume && hasResults(out))
+      throw new Error(`${out} holds results already; go on with --resume, or name another folder with --out`);
+  };
+  check();
   const open = await openJob(job, { threads });
   const alone = jobs === 1 && hands === undefined;
   const machine: { readonly threads: number; device: string } = {
     threads: alone ? (threads ?? defaultThreads()) : 1,
     device: open.subject.vlm.engine.device.name,
   };
-  const keeper = new ManifestKeeper(out, command, open.identity, resume, jobs, machine);
+  const keeper = new ManifestKeeper(out, command, open.identity, resume, jobs, machine, check);
   if (keeper.mixed !== undefined) onWarn?.(keeper.mixed);
   const { batches } = open;
   const indices = batches.map((batch) => batch.map(({ index }) => index));

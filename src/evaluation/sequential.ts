@@ -104,8 +104,11 @@ function chainOf(editor: Editor): NonNullable<Editor['chain']> {
 /** @param count N, the most edits in the model @throws Stopped when the signal asks; what is finished is kept */
 export async function runSequential(job: Job, count: number, options: SequentialOptions): Promise<SequentialRun> {
   const { out, resume = false, threads, command = '', onWarn, restarts = false, moments = 0, sample } = options;
-  if (!resume && existsSync(join(out, manifestFile)))
-    throw new Error(`${out} holds results already; go on with --resume, or name another folder with --out`);
+  const check = (): void => {
+    if (!resume && existsSync(join(out, manifestFile)))
+      throw new Error(`${out} holds results already; go on with --resume, or name another folder with --out`);
+  };
+  check();
   const open = await openJob(job, { threads });
   const records = open.batches.flat();
   if (records.length < count) {
@@ -127,7 +130,7 @@ export async function runSequential(job: Job, count: number, options: Sequential
     },
   };
   const machine = { threads: threads ?? defaultThreads(), device: open.subject.vlm.engine.device.name };
-  const keeper = new ManifestKeeper(out, command, identity, resume, undefined, machine);
+  const keeper = new ManifestKeeper(out, command, identity, resume, undefined, machine, check);
   if (keeper.mixed !== undefined) onWarn?.(keeper.mixed);
   rmSync(join(out, summaryFile), { force: true });
   const lengths = sequentialPoints(count);

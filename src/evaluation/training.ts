@@ -77,8 +77,11 @@ export async function trainEditor(
   if (editor.train === undefined)
     throw new Error(`the editor ${editor.id} learns nothing; use it as it is: visedit edit --editor ${editor.id}`);
   const checkpoint = join(out, checkpointFile);
-  if (!resume && existsSync(checkpoint))
-    throw new Error(`${out} holds a training already; go on with --resume, or name another folder with --out`);
+  const check = (): void => {
+    if (!resume && existsSync(checkpoint))
+      throw new Error(`${out} holds a training already; go on with --resume, or name another folder with --out`);
+  };
+  check();
   const { kind, records } = openRecords(data, images, { limit });
   const vlm = loadModel(job.model, { ...job.opening, training: true, ...(threads === undefined ? {} : { threads }) });
   job.onOpen?.(vlm);
@@ -95,7 +98,7 @@ export async function trainEditor(
     versions: versions(),
   };
   const machine = { threads: threads ?? defaultThreads(), device: vlm.engine.device.name };
-  const keeper = new ManifestKeeper(out, command, identity, resume && existsSync(checkpoint), undefined, machine);
+  const keeper = new ManifestKeeper(out, command, identity, resume && existsSync(checkpoint), undefined, machine, check);
   if (keeper.mixed !== undefined) onWarn?.(keeper.mixed);
   let first: number | undefined;
   let last: TrainProgress | undefined;

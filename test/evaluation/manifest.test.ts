@@ -54,3 +54,16 @@ test('settings that differ, and a manifest that is no manifest, let others in, t
   expect(() => new ManifestKeeper(folder, 'train', identity, true)).toThrow(/manifest\.json does not fit/);
   expect(readdirSync(folder)).toEqual(['manifest.json']);
 });
+
+test('what another process finished meanwhile is found once the folder is held, and stays', () => {
+  const folder = join(scratch, 'meanwhile');
+  new ManifestKeeper(folder, 'train', identity, false).write(1, true);
+  const before = readFileSync(join(folder, 'manifest.json'), 'utf8');
+  const check = (): void => {
+    expect(readdirSync(folder).some((name) => name.startsWith('.in-use-by.'))).toBe(true);
+    throw new Error('holds a training already');
+  };
+  expect(() => new ManifestKeeper(folder, 'train', identity, false, undefined, undefined, check)).toThrow(/holds a training/);
+  expect(readdirSync(folder)).toEqual(['manifest.json']);
+  expect(readFileSync(join(folder, 'manifest.json'), 'utf8')).toBe(before);
+});
