@@ -1,6 +1,6 @@
 /** Edits that a command applies: from files, and from ledgers. */
 import type { Edit } from '../../src/editors/editor.ts';
-import type { LedgerReference } from '../../src/ledger/reference.ts';
+import type { LedgerReference } from '../../src/ledger/reference-text.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import { editorModules, loadEditors } from './editor-option.ts';
 import { file, repeatable } from './frame/values.ts';

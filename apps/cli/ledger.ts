@@ -2,7 +2,7 @@
 import type { EditCheck } from '../../src/evaluation/scope-card.ts';
 import type { Conflict } from '../../src/ledger/conflicts.ts';
 import type { EditSet, Ledger, StoredEdit } from '../../src/ledger/ledger.ts';
-import { type LedgerReference, parseReference } from '../../src/ledger/reference.ts';
+import { type LedgerReference, parseReference } from '../../src/ledger/reference-text.ts';
 import type { Scope, Share } from '../../src/ledger/scope.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import type { CommandContext } from './frame/context.ts';

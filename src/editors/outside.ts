@@ -6,10 +6,8 @@ import { existsSync, statSync } from 'node:fs';
 import { createRequire, register } from 'node:module';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { z } from 'zod';
 import { readJson } from '../files/json.ts';
 import { packageRoot } from '../files/package-root.ts';
-import { readJsonAs } from '../files/schema.ts';
 import type { Editor } from './editor.ts';
 import { allEditorIds, editorNamed, registerEditor } from './index.ts';
 
@@ -34,11 +32,10 @@ function moduleFile(name: string): string | undefined {
   const folders = createRequire(resolve('visedit.js')).resolve.paths(name) ?? [];
   const folder = folders.map((one) => join(one, name)).find((one) => existsSync(join(one, 'package.json')));
   if (folder === undefined) return undefined;
-  const { exports, main } = readJsonAs(
-    join(folder, 'package.json'),
-    z.looseObject({ exports: z.unknown(), main: z.string().optional() }),
-  );
-  const file = resolve(folder, target(exports) ?? main ?? 'index.js');
+  // By hand: options are read with this before the library of schemas is loaded.
+  const about = readJson(join(folder, 'package.json'));
+  const { exports, main } = typeof about === 'object' && about !== null && !Array.isArray(about) ? about : {};
+  const file = resolve(folder, target(exports) ?? (typeof main === 'string' ? main : 'index.js'));
   return existsSync(file) ? file : undefined;
 }
 

@@ -1,29 +1,15 @@
-/** Ledgers as commands name them: a folder, or `FOLDER#NAME` for one of its sets. */
+/** Ledgers that commands name, opened. */
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Edit } from '../editors/editor.ts';
 import type { Vlm } from '../models/vlm.ts';
 import { type EditSet, Ledger, setId } from './ledger.ts';
-
-export interface LedgerReference {
-  readonly folder: string;
-  /** of a set; undefined: the only one, or `default` */
-  readonly name: string | undefined;
-}
+import type { LedgerReference } from './reference-text.ts';
 
 const unbounded = { edits: 1e6, editsPerSet: 1e6 };
 /** The set that edits go to when none is named. */
 export const defaultSet = 'default';
-
-/** @throws Error when the name of the set is none */
-export function parseReference(text: string): LedgerReference {
-  const [, folder = '', name] = /^(.*?)(?:#([^#/\\]*))?$/s.exec(text) ?? [];
-  if (folder.trim() === '') throw new Error('is empty; give the folder of a ledger');
-  if (name !== undefined && !/^[a-z\d][\w.-]{0,62}$/i.test(name))
-    throw new Error(`names no set: after # come up to 63 letters, digits, "-", "_" and "."`);
-  return { folder, name };
-}
 
 export const isLedger = (folder: string): boolean =>
   ['changes.jsonl', 'index.json'].some((name) => existsSync(join(folder, name)));
