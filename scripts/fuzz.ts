@@ -29,8 +29,8 @@ const shareOf = (name: string): number => (name === 'requests' ? 5 : 1);
 names.sort((a, b) => shareOf(b) - shareOf(a));
 const secondsOf = (name: string): number =>
   (Number(values.minutes) * 60 * jobs * shareOf(name)) / names.reduce((sum, one) => sum + shareOf(one), 0);
-/** Seconds for a start, with what was kept, and for the inputs that are under way when time is up. */
-const GRACE = 120;
+/** Seconds for a start, with what was kept, and for the inputs that are under way when time is up, on a machine that has other work, too. */
+const GRACE = 600;
 
 /** In memory where the system has such a disk; gone at the end, whatever ended a reader's process. */
 const scratch = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'visedit-fuzz-'));

@@ -163,10 +163,10 @@ function chosenPlaces(count: number, { limit, seed }: RecordChoice): number[] {
 export function datasetKind(jsonPath: string, records: readonly unknown[]): DatasetKind {
   const name = basename(jsonPath).toLowerCase();
   if (name.includes('vqa') !== name.includes('caption')) return name.includes('vqa') ? 'vqa' : 'caption';
-  const asks = (record: unknown): boolean =>
-    String((record as { src?: unknown } | null)?.src)
-      .trim()
-      .endsWith('?');
+  const asks = (record: unknown): boolean => {
+    const src = (record as { src?: unknown } | null)?.src;
+    return typeof src === 'string' && src.trim().endsWith('?');
+  };
   return records.filter(asks).length * 2 >= records.length ? 'vqa' : 'caption';
 }
 
