@@ -3,10 +3,11 @@
  * VISEDIT_KILLS says how many kills (default 16); the order is seeded.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
+import { Ledger } from '../../src/ledger/ledger.ts';
 import { Random } from '../../src/random.ts';
 import { viseditUntil } from '../evaluation/kill.ts';
 import { writeRandomLlava } from '../tiny-model.ts';
@@ -49,6 +50,12 @@ const commands: Record<string, { words: (out: string) => string[]; resume?: stri
     words: (out) => [
       ...['attribute', 'visual', '--model', at('model'), '--image', image, '--prompt', 'What?'],
       ...['--layers', '1', '--out', join(out, 'map.png')],
+    ],
+  },
+  'attribute check': {
+    words: (out) => [
+      ...['attribute', 'check', '--model', at('model'), '--image', image, '--prompt', 'What?', '--methods', 'norm,random'],
+      ...['--hide', 'grey', '--steps', '2', '--out', join(out, 'check.svg')],
     ],
   },
   train: {
@@ -123,4 +130,82 @@ test(`${kills} kills: the same command ends well afterwards, with the same files
   }
   console.log(`${hits} of ${kills} kills hit a running command`);
   expect(hits).toBeGreaterThan(0.6 * kills);
+});
+
+/** Edits of a ledger by prompt, and whether each is on. */
+const inLedger = (folder: string): string[] => {
+  const ledger = new Ledger(folder, { edits: 1e6, editsPerSet: 1e6 });
+  try {
+    const files = readdirSync(join(folder, 'edits')).map((name) => name.split('.')[0]!);
+    expect(files.sort()).toEqual(ledger.edits.map(({ id }) => id).sort());
+    expect(readdirSync(folder).filter((name) => name.endsWith('.tmp'))).toEqual([]);
+    for (const { id } of ledger.edits) ledger.read(id);
+    return ledger.edits.map((edit) => `${edit.prompt} ${ledger.isEnabled(edit)}`).sort();
+  } finally {
+    ledger.close();
+  }
+};
+
+const ledgerKills = Math.ceil(kills / 4);
+test(`${ledgerKills} kills of commands that change a ledger: what was confirmed is there, and each command did all or nothing`, async () => {
+  const random = new Random('ledgers');
+  const asked = ['--model', at('model'), '--measure', 'none', '--max-new-tokens', '2'];
+  const add = (folder: string, prompt: string): string[] => [
+    ...[
+      'edits',
+      'add',
+      folder,
+      '--editor',
+      'ft-l',
+      '--image',
+      image,
+      '--prompt',
+      prompt,
+      '--target',
+      'pizza',
+      '--force',
+      ...asked,
+    ],
+  ];
+  const done = ({ code, stderr }: { code: number | null; stderr: string }): void => expect([0, 2], stderr).toContain(code);
+  const [kept, other] = [at('ledger'), at('other')];
+  for (const [folder, prompt] of [
+    [kept, 'A?'],
+    [kept, 'B?'],
+    [other, 'C?'],
+  ] as const)
+    done(await visedit(add(folder, prompt)));
+  const before = inLedger(kept);
+  const both = ['A? true', 'B? true'];
+  expect(before).toEqual(both);
+  const changes: Record<string, { words: (folder: string) => string[]; after: string[] }> = {
+    add: { words: (folder) => add(folder, 'D?'), after: [...both, 'D? true'] },
+    revert: { words: (folder) => ['edits', 'revert', folder, ...asked], after: ['A? true', 'B? false'] },
+    merge: { words: (folder) => ['edits', 'merge', folder, other, ...asked], after: [...both, 'C? true'] },
+  };
+  const seconds = new Map<string, number>();
+  for (const [name, { words, after }] of Object.entries(changes)) {
+    cpSync(kept, at('whole', name), { recursive: true });
+    const ended = await visedit(words(at('whole', name)));
+    done(ended);
+    expect(inLedger(at('whole', name))).toEqual(after);
+    seconds.set(name, ended.seconds);
+  }
+  let hits = 0;
+  for (let kill = 0; kill < ledgerKills; kill++) {
+    const [name, { words, after }] = Object.entries(changes)[kill % Object.keys(changes).length]!;
+    const folder = at('killed ledger', String(kill));
+    cpSync(kept, folder, { recursive: true });
+    const moment = performance.now() + 1000 * seconds.get(name)! * (0.3 + 0.7 * random.uniform());
+    const { hit } = await viseditUntil(words(folder), () => performance.now() >= moment, 'SIGKILL');
+    if (hit) hits++;
+    const now = inLedger(folder).join();
+    expect([before.join(), after.join()], `${name}, killed`).toContain(now);
+    if (now === before.join()) {
+      done(await visedit(words(folder)));
+      expect(inLedger(folder)).toEqual(after);
+    }
+    rmSync(folder, { recursive: true, force: true });
+  }
+  console.log(`${hits} of ${ledgerKills} kills hit a running command`);
 });
