@@ -25,5 +25,7 @@ test.each([
   const loaded = [...stderr.matchAll(/^loads (.*)$/gm)].map(([, url]) => url!);
   expect(loaded.some((url) => url.includes('apps/cli/main'))).toBe(true);
   expect(loaded.filter((url) => /node_modules\/(zod|onnxruntime|sharp|yaml|vega|hono|@hono)/.test(url))).toEqual([]);
-  expect(loaded.filter((url) => /\/src\/(graph|nn|runtime|models\/(load|families|vlm)|ledger\/ledger|editors\/files)/.test(url))).toEqual([]);
+  expect(
+    loaded.filter((url) => /\/src\/(graph|nn|runtime|models\/(load|families|vlm)|ledger\/ledger|editors\/files)/.test(url)),
+  ).toEqual([]);
 });
