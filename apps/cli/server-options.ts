@@ -43,6 +43,9 @@ export const serverOptions = {
   maxTokens: integer('longest answer, in tokens', { default: 4096, min: 1, max: 1_000_000 }),
   seed: integer('seed of the mini world', { default: 1, min: 0 }),
   threads: integer('number of threads (default: all cores)', { min: 1 }),
+  privateCopy: outFolder(
+    'folder to copy the models into before they are opened, so that nobody who changes their files can end the server; it takes their size on the disk and some seconds for each gigabyte, and goes when the server ends',
+  ),
   ...modelOptions,
 };
 
@@ -53,7 +56,11 @@ export async function toServerOptions(
   given: ParsedValues<typeof serverOptions>,
   { quiet }: CommandContext,
 ): Promise<ServerOptions> {
-  const [{ builtInModels }, { pino, destination }] = await Promise.all([import('../../src/models/load.ts'), import('pino')]);
+  const [{ builtInModels }, { privateCopy: copyOf }, { pino, destination }] = await Promise.all([
+    import('../../src/models/load.ts'),
+    import('../../src/models/private-copy.ts'),
+    import('pino'),
+  ]);
   const {
     model,
     editor,
@@ -68,15 +75,17 @@ export async function toServerOptions(
     maxBody,
     maxTokens,
     seed,
+    privateCopy,
     ...rest
   } = given;
   if (data.length !== images.length)
     throw new Error(`${data.length} --data and ${images.length} --images are given; give one --images for each --data`);
   const own = process.env.VISEDIT_KEY;
+  const models = model.length > 0 ? model : builtInModels;
   return {
     ...rest,
     editors: editor,
-    models: model.length > 0 ? model : builtInModels,
+    models: privateCopy === undefined ? models : models.map((one) => copyOf(one, privateCopy)),
     key: key ?? (own === '' ? undefined : own),
     datasets: data.map((path, i) => ({ data: path, images: images[i]! })),
     runs: runs.length > 0 ? runs : ['runs', shippedResults].filter((path) => existsSync(path)),

@@ -52,7 +52,8 @@ function isAtWork(folder: string, name: string): boolean {
   return false;
 }
 
-function isRunning(pid: number): boolean {
+/** Whether there is a process of that number. */
+export function isRunning(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;

@@ -6,6 +6,7 @@
 import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { makeFolder, placeFolder } from '../files/atomic.ts';
+import { isRunning } from '../files/hold-folder.ts';
 import { type Piece, type PieceOrder, writePieces } from '../files/stream.ts';
 import { Stopped } from '../nn/loop.ts';
 import { gigabytes } from './memory.ts';
@@ -96,15 +97,6 @@ function removeLeftovers(to: string): void {
     if (!name.startsWith(start) || !name.endsWith(DRAFT)) continue;
     const pid = Number(name.slice(start.length, -DRAFT.length));
     if (Number.isInteger(pid) && pid > 0 && !isRunning(pid)) rmSync(join(dirname(to), name), { recursive: true });
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }
 

@@ -1,6 +1,6 @@
 /** How a server lives and ends: kills, drains, clients that leave, too many at once, work that takes too long. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { appendFileSync, cpSync, readdirSync, rmSync, statSync, truncateSync } from 'node:fs';
+import { appendFileSync, cpSync, mkdirSync, readdirSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -15,8 +15,8 @@ describe('as a process', () => {
   const folder = temporaryFolder();
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-  async function start(): Promise<{ child: ChildProcess; url: string; end: Promise<number | null> }> {
-    const words = ['serve', '--model', 'mini-llava', '--port', '0', '--data-dir', join(folder, 'data'), '--threads', '1'];
+  const served = ['serve', '--model', 'mini-llava', '--port', '0', '--data-dir', join(folder, 'data'), '--threads', '1'];
+  async function start(words = served): Promise<{ child: ChildProcess; url: string; end: Promise<number | null> }> {
     const child = spawn(process.execPath, [`${root}bin/visedit`, ...words], { stdio: ['ignore', 'ignore', 'pipe'] });
     const end = ended(child);
     let text = '';
@@ -30,6 +30,26 @@ describe('as a process', () => {
     });
     return { child, url, end };
   }
+
+  test('with --private-copy the files of a model may be cut off while it answers', async () => {
+    const [mine, copies] = [join(folder, 'mine'), join(folder, 'copies')];
+    cpSync(join(root, 'models/mini-llava'), mine, { recursive: true });
+    // As a killed server leaves it.
+    const gone = spawnSync(process.execPath, ['-e', '']).pid;
+    mkdirSync(join(copies, `.private-copy.${gone}.x`), { recursive: true });
+    const words = ['serve', '--model', mine, '--port', '0', '--data-dir', join(folder, 'more'), '--private-copy', copies];
+    const { child, url, end } = await start(words);
+    expect(readdirSync(copies)).toEqual([expect.stringContaining(`.private-copy.${child.pid}.`)]);
+    const chat = { model: 'mine', messages: [{ role: 'user', content: 'hello' }], max_tokens: 8 };
+    const before = await ask(url, 'POST', '/v1/chat/completions', chat);
+    truncateSync(join(mine, 'model.safetensors'), 4096);
+    const after = await ask(url, 'POST', '/v1/chat/completions', chat);
+    expect([before.status, after.status]).toEqual([200, 200]);
+    expect(after.json.choices).toEqual(before.json.choices);
+    child.kill('SIGTERM');
+    expect(await end).toBe(0);
+    expect(readdirSync(copies)).toEqual([]);
+  }, 180_000);
 
   test('an edit outlives kill -9 and gives the same answers after a restart; SIGTERM ends with 0', async () => {
     const harness = await startHarness();
