@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { defaultLimits, startServer } from '../../apps/server/index.ts';
+import { tools } from '../../src/attribution/tools/index.ts';
 import type { Target } from './targets.ts';
 
 const picture =
@@ -29,6 +30,29 @@ const seeds: readonly (readonly [string, unknown?])[] = [
     { model, messages: [{ role: 'user', content: 'hi' }], max_tokens: 1, stream: true, stream_options: { include_usage: true } },
   ],
   ['POST /v1/edits', { ...asked, editor: 'vead', target: 'dog', set: 'a', note: 'n', probes: 'none' }],
+  [
+    'POST /v1/chat/completions',
+    {
+      ...{ model: `${model}@a`, max_tokens: 1 },
+      messages: [{ role: 'system', content: 's' }, ...chat, { role: 'assistant', content: 'x' }, { role: 'user', content: [] }],
+    },
+  ],
+  ...tools.map(({ id }): [string, unknown] => [
+    'POST /v1/explanations',
+    {
+      ...asked,
+      tool: id,
+      key: 'do',
+      answer: [1],
+      position: 0,
+      seed: 1,
+      options: { layer: 1, layers: '0-1', steps: 1, draws: 1 },
+    },
+  ]),
+  ['POST /v1/explanations', { ...asked, tool: 'patch', against_image: picture, against_prompt: 'who?', format: 'json' }],
+  ['POST /v1/edits', { model, set: 'a', file: 'data:application/octet-stream;base64,AAAA', image: picture, background: false }],
+  ['POST /v1/conflicts', { ...asked, set: 'a', target: 'cat' }],
+  ['POST /v1/plans', { ...asked, target: 'cat', layers: [0] }],
   ['POST /v1/attributions', { ...asked, key: 'do', parts: ['modules'], layers: [0], draws: 1, format: 'json' }],
   [
     'POST /v1/comparisons',
@@ -36,6 +60,7 @@ const seeds: readonly (readonly [string, unknown?])[] = [
   ],
   ...[
     '/v1/models',
+    '/v1/tools',
     '/v1/editors',
     '/v1/edits?limit=1&set=a',
     '/v1/sets',
