@@ -222,6 +222,9 @@ describe('why', () => {
     expect(svg.text).toContain('picture → last');
     const wrong = await ask('POST', '/v1/explanations', { ...body, tool: 'lens', options: { top: 900 } });
     expect(wrong).toMatchObject({ status: 400, json: { error: { param: 'options.top' } } });
+    // Tokens that the model does not have would be read as noughts.
+    const strange = await ask('POST', '/v1/explanations', { ...body, tool: 'lens', answer: [9999] });
+    expect(strange).toMatchObject({ status: 400, json: { error: { param: 'answer.0' } } });
     // Every tool that there is stands in the list, with a schema of its options.
     const { data: listed } = (await ask('GET', '/v1/tools')).json;
     expect(listed.map(({ id }: { id: string }) => id)).toEqual(tools.map(({ id }) => id));

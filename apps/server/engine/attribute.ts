@@ -26,10 +26,7 @@ export async function attribute(models: Models, order: AttributionOrder, work: W
     for (const layer of layers) checkLayer(vlm, layer);
   });
   const before = answer.slice(0, position);
-  const largest = vlm.decoder.vocabulary - 1;
-  for (const [i, id] of answer.entries())
-    if (id > largest)
-      throw new ApiError(400, 'invalid_value', `there is no token ${id}; ids go up to ${largest}`, { param: `answer.${i}` });
+  checkAnswer(vlm, answer);
   const { asked: question } = await clientsFault('invalid_prompt', 'prompt', () => putQuestion(vlm, { prompt, image }));
   const keyId = await clientsFault('invalid_value', 'key', () => keyOf(vlm, question, key, answer[position]));
   await layoutOf(vlm, 'prompt', question);
@@ -52,6 +49,14 @@ export async function attribute(models: Models, order: AttributionOrder, work: W
     before: await view(vlm, plain, looked, { ...order, layers }, now.key.id, step, work.signal),
     warnings,
   };
+}
+
+/** @throws ApiError when the model has no such tokens */
+export function checkAnswer(vlm: Vlm, answer: readonly number[]): void {
+  const largest = vlm.decoder.vocabulary - 1;
+  for (const [i, id] of answer.entries())
+    if (id > largest)
+      throw new ApiError(400, 'invalid_value', `there is no token ${id}; ids go up to ${largest}`, { param: `answer.${i}` });
 }
 
 /** The explained token: what is asked for, or what was answered. */

@@ -4,7 +4,7 @@ import { toolNamed } from '../../../src/attribution/tools/index.ts';
 import type { Subject } from '../../../src/attribution/tools/tool.ts';
 import { ApiError, clientsFault } from '../errors.ts';
 import { refusal } from '../http/schemas.ts';
-import { keyOf } from './attribute.ts';
+import { checkAnswer, keyOf } from './attribute.ts';
 import { layoutOf, type Models } from './models.ts';
 import { putQuestion } from './question.ts';
 import type { Explanation, ExplanationOrder, Progress } from './tasks.ts';
@@ -21,6 +21,7 @@ export async function explain(models: Models, order: ExplanationOrder, work: Wor
   if (tool.compares === 'must' && against.image === undefined && against.prompt === undefined)
     throw new ApiError(400, 'missing_field', `${tool.id} needs another picture or another prompt`, { param: 'against_image' });
   const { vlm, asked } = await models.under(under);
+  checkAnswer(vlm, answer);
   if (asked.read === undefined)
     throw new ApiError(400, 'attribution_unavailable', 'edits of this editor act outside of what attribution looks at', {
       param: 'model',
