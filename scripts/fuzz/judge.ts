@@ -7,9 +7,16 @@ const raw = [TypeError, RangeError, ReferenceError, SyntaxError, EvalError, URIE
 
 /** Milliseconds and bytes that an input below a megabyte may take. */
 const MILLISECONDS = 1000;
+const SLOW = 'it took';
 const MOST_BYTES = 2 ** 30;
 
-export async function faultOf({ run, milliseconds = MILLISECONDS }: Target, input: Uint8Array): Promise<string | undefined> {
+/** A reader that took too long is asked again: a machine with other work may have let it wait. */
+export async function faultOf(target: Target, input: Uint8Array): Promise<string | undefined> {
+  const fault = await oneFault(target, input);
+  return fault?.startsWith(SLOW) ? oneFault(target, input) : fault;
+}
+
+async function oneFault({ run, milliseconds = MILLISECONDS }: Target, input: Uint8Array): Promise<string | undefined> {
   const began = performance.now();
   const before = process.cpuUsage();
   try {
@@ -22,7 +29,7 @@ export async function faultOf({ run, milliseconds = MILLISECONDS }: Target, inpu
   const { user, system } = process.cpuUsage(before);
   // A busy machine takes many times as long.
   const took = Math.max((user + system) / 1000, (performance.now() - began) / 20);
-  if (took > milliseconds) return `it took ${Math.round(took)} ms of the processor, or 20 times that of the clock`;
+  if (took > milliseconds) return `${SLOW} ${Math.round(took)} ms of the processor, or 20 times that of the clock`;
   // Filling so much memory takes longer, and asking takes as long as reading a small file.
   if (performance.now() - began < 5) return undefined;
   const { rss } = process.memoryUsage;
