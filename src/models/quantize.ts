@@ -20,6 +20,8 @@ import { companions, type FolderPlan, newFolder, present, type Written, writeFol
 export interface QuantizeOptions {
   out: string;
   dtype: Quantized['dtype'];
+  /** most numbers that share a scale: a power of two from 16; default: 32 */
+  block?: number | undefined;
   signal?: AbortSignal | undefined;
   /** told once what will be written */
   onPlan?: (bytes: number, fromBytes: number) => void;
@@ -29,7 +31,10 @@ export interface QuantizeOptions {
 /** Numbers read at a time. */
 const CHUNK = 8 * 1024 * 1024;
 
-export async function quantize(model: string, { out, dtype, signal, onPlan, onProgress }: QuantizeOptions): Promise<Written> {
+export async function quantize(
+  model: string,
+  { out, dtype, block, signal, onPlan, onProgress }: QuantizeOptions,
+): Promise<Written> {
   const from = modelFolder(model);
   const to = newFolder(out);
   if (!existsSync(join(from, 'config.json')) && isMiniGpt4Folder(from))
@@ -54,7 +59,7 @@ export async function quantize(model: string, { out, dtype, signal, onPlan, onPr
     const place = checkpoint.place(name);
     read += place.entry.bytes;
     const use = uses.get(name);
-    const shape = use && blocksOf(dtype, use);
+    const shape = use && blocksOf(dtype, use, block);
     if (shape !== undefined) {
       const { data, scales, zeros } = blockPieces(name, place, shape);
       blocks.push(data, scales);

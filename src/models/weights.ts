@@ -80,11 +80,12 @@ export interface BlockShape {
 /**
  * How weights of a type in whole numbers are rounded: the decoder's layers, where nearly all weights are, to that type, the head and the picture's
  * encoder to 8 bits. Undefined: this weight keeps its floats.
+ * @param longest most numbers that share a scale
  */
-export function blocksOf(type: WeightType, { shape, part, linear }: WeightUse): BlockShape | undefined {
+export function blocksOf(type: WeightType, { shape, part, linear }: WeightUse, longest = BLOCK): BlockShape | undefined {
   if (!isRounded(type) || !linear) return undefined;
   const bits = type === 'int4' && part === 'layers' ? 4 : 8;
-  const block = blockFor(shape[1]!, bits, BLOCK);
+  const block = blockFor(shape[1]!, bits, longest);
   return block === undefined ? undefined : { bits, block };
 }
 

@@ -260,5 +260,12 @@ describe.skipIf(!hasFixtures).each(['tiny-llava', 'tiny-blip2-opt', 'tiny-minigp
       expect(distance(await ask(out, { residency: 'mapped' }), exact), dtype).toBeLessThan(1e-4);
       expect(distance(await ask(out), exact), dtype).toBeLessThan(0.2);
     }
+    const longer = join(scratch, `${name}-64`);
+    await quantize(folder, { out: longer, dtype: 'int4', block: 64 });
+    const exact = await ask(dequantized(longer, `${longer}-floats`));
+    expect(distance(await ask(longer, { residency: 'mapped' }), exact)).toBeLessThan(1e-4);
+    expect(distance(await ask(longer), exact)).toBeLessThan(0.2);
+    const sizes = [join(scratch, `${name}-int4`), longer].map((out) => openSafetensors(join(out, 'model.safetensors')).size);
+    expect(sizes[1]).toBeLessThan(sizes[0]!);
   });
 });
