@@ -84,8 +84,7 @@ function steps(vlm: Vlm, { first, past, length }: Start, lasting: Rewrite | unde
     ({ ids, done: before, reach, ...recent }, turn) => {
       const at = add(positions, turn);
       // An answer's token reaches up to itself.
-      const own = expand(reshape(cast(at, 'float32'), ['b', 1, 1]), ['b', 2, 1]);
-      const reached = reach && concat([reach, own], 2);
+      const reached = reach && concat([reach, expand(reshape(cast(at, 'float32'), ['b', 1, 1]), ['b', 2, 1])], 2);
       const seen: [string, Node] = reached
         ? ['reach', concat([gaps, reached], 2)]
         : ['bias', concat([gaps, expand(constant(0), ['b', 1, 1, addDim('g', 1)])], 3)];
