@@ -41,7 +41,7 @@ export interface Figure extends Panels {
  * SVG text of a figure of several panels.
  * @throws Error when there are no panels, or one of a kind that there is not
  */
-export async function drawFigure({ panels, said: _, table: __, ...layout }: Figure): Promise<string> {
+export async function drawFigure({ panels, ...layout }: Figure): Promise<string> {
   const drawn = [];
   // One after the other: the charts' library numbers its parts in one sequence.
   for (const { kind, data, title } of panels) {

@@ -14,6 +14,8 @@ export class ApiError extends Error {
 }
 
 const unreachable = 'unreachable';
+const lost = () =>
+  new ApiError(0, 'The connection to the server was lost. What was asked is asked again when the server answers.', unreachable);
 
 /** Whether an error says that there was no server to ask. */
 export const isUnreachable = (error: unknown): boolean => error instanceof ApiError && error.code === unreachable;
@@ -65,8 +67,11 @@ function toError(status: number, text: string, retryAfter: string | null): ApiEr
     // Not one of the server's own errors: what was sent is shown as it is.
   }
   if (status === 429) message = `The server has as much to do as it takes. Try again in ${retryAfter ?? 'a few'} seconds.`;
-  return new ApiError(status, message || `The server answered with status ${status}.`, code);
+  return new ApiError(status, message === '' ? `The server answered with status ${status}.` : sentence(message), code);
 }
+
+/** The server's messages begin small and end without a stop, as those of programs do. */
+const sentence = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.');
 
 export async function json<T>(path: string, request?: Request): Promise<T> {
   return (await (await send(path, request)).json()) as T;
@@ -88,7 +93,9 @@ export async function* events(path: string, request?: Request): AsyncGenerator<S
   let rest = '';
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await reader.read().catch((error: unknown) => {
+        throw error instanceof DOMException && error.name === 'AbortError' ? error : lost();
+      });
       if (done) return;
       const blocks = (rest + value).split(/\r?\n\r?\n/);
       rest = blocks.pop() ?? '';
@@ -127,17 +134,26 @@ export async function job<T>(
 ): Promise<T> {
   const started = await json<Job<T>>(path, { method: 'POST', body: { ...body, background: true }, signal });
   const at = `/v1/jobs/${encodeURIComponent(started.id)}`;
-  try {
-    for await (const { data } of events(`${at}/events`, { signal })) {
-      const state = JSON.parse(data) as Job<T>;
-      onProgress?.({ ...state.progress, waiting: state.state === 'queued' });
-      if (state.state === 'done') return state.result as T;
-      if (state.state === 'failed') throw new ApiError(500, state.error?.message ?? 'The work failed on the server.');
-      if (state.state === 'cancelled') throw new ApiError(0, 'The work was cancelled.');
+  for (let tries = 0; ; tries++) {
+    try {
+      for await (const { data } of events(`${at}/events`, { signal })) {
+        tries = 0;
+        const state = JSON.parse(data) as Job<T>;
+        onProgress?.({ ...state.progress, waiting: state.state === 'queued' });
+        if (state.state === 'done') return state.result as T;
+        if (state.state === 'failed') throw new ApiError(500, sentence(state.error?.message ?? 'The work failed on the server'));
+        if (state.state === 'cancelled') throw new ApiError(0, 'The work was cancelled.');
+      }
+    } catch (error) {
+      if (signal?.aborted) void json(at, { method: 'DELETE' }).catch(() => {});
+      // The work goes on while nobody listens, so it is listened to again.
+      if (!isUnreachable(error) || tries === reconnections) throw error;
+      await new Promise((go) => setTimeout(go, 1000));
+      continue;
     }
-  } catch (error) {
-    if (signal?.aborted) void json(at, { method: 'DELETE' }).catch(() => {});
-    throw error;
+    throw new ApiError(0, 'The server stopped before the work was done. Try again.');
   }
-  throw new ApiError(0, 'The server stopped before the work was done. Try again.');
 }
+
+/** How often a lost job is looked for again, once a second. */
+const reconnections = 20;

@@ -51,7 +51,7 @@ export async function keepPicture(file: Blob): Promise<string> {
   const fits = Math.min(1, largestSide / Math.max(bitmap.width, bitmap.height));
   // A picture that is too narrow for that goes to the server as it is, which says so.
   const scale = fits * Math.min(bitmap.width, bitmap.height) < 1 ? 1 : fits;
-  return upload(draw(bitmap, Math.round(bitmap.width * scale), Math.round(bitmap.height * scale)).canvas);
+  return upload(draw(bitmap, Math.ceil(bitmap.width * scale), Math.ceil(bitmap.height * scale)).canvas);
 }
 
 /**

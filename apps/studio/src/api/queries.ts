@@ -57,10 +57,14 @@ async function streamAnswer(
 ): Promise<Answer> {
   const tokens: Answer['tokens'] = [];
   const answer = ask(conversation, signal);
+  let drawn = 0;
   for (;;) {
     const next = await answer.next();
     if (next.done) return { tokens, finished: true, cut: next.value.cut };
     tokens.push(next.value);
+    // Not for every token: a long answer is drawn anew each time.
+    if (performance.now() - drawn < 80) continue;
+    drawn = performance.now();
     client.setQueryData<Answer>(queryKey, { tokens: [...tokens], finished: false });
   }
 }

@@ -17,7 +17,7 @@ export function useWidth(step = 24): [RefObject<HTMLDivElement | null>, number] 
 /** The colours of paper become those of the page, in the light scheme and the dark one. */
 function inPageColours(svg: string): string {
   return svg
-    .replace(/<rect [^>]*fill="#ffffff"\/>/, '')
+    .replace(/<rect [^>]*fill="#ffffff"\/>/g, '')
     .replaceAll('"#1f2328"', '"var(--ink)"')
     .replaceAll('"#57606a"', '"var(--faint)"')
     .replaceAll('"#d0d7de"', '"var(--rule)"')

@@ -23,6 +23,12 @@ export interface HeatMapProps {
 
 const whole = [0, 0, 1, 1] as const;
 
+/** As wide as there is room, and never much taller than the window. */
+export const shapeOf = ({ width, height }: Picture) => ({
+  aspectRatio: `${width} / ${height}`,
+  maxWidth: `calc(80vh * ${(width / height).toFixed(4)})`,
+});
+
 export function HeatMap({ picture, grid, values, ends, seen = whole, opacity = 0.85, colours = 'viridis', label }: HeatMapProps) {
   const [rows, columns] = grid;
   const canvas = useRef<HTMLCanvasElement>(null);
@@ -68,7 +74,7 @@ export function HeatMap({ picture, grid, values, ends, seen = whole, opacity = 0
       onPointerDown={move}
       onPointerLeave={() => focus.setState({ cell: undefined })}
       onKeyDown={steer}
-      style={{ aspectRatio: `${picture.width} / ${picture.height}` }}
+      style={shapeOf(picture)}
     >
       <img
         src={picture.url}

@@ -1,6 +1,7 @@
 /** A part of a picture, marked by dragging over it with a mouse, a pen or a finger, or by the arrow keys. */
 import { type KeyboardEvent, type PointerEvent, useRef, useState } from 'react';
 import type { Picture, Region } from '../api/pictures.ts';
+import { shapeOf } from './heat-map.tsx';
 
 interface RegionPickerProps {
   picture: Picture;
@@ -73,7 +74,7 @@ export function RegionPicker({ picture, region, onRegion, label }: RegionPickerP
         draw(undefined);
       }}
       onKeyDown={steer}
-      style={{ aspectRatio: `${picture.width} / ${picture.height}` }}
+      style={shapeOf(picture)}
     >
       <img src={picture.url} alt="" data-coarse={picture.width < 160} draggable={false} />
       {shown && (

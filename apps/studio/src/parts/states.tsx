@@ -70,6 +70,17 @@ export function Waiting({
   );
 }
 
+/** Said of models whose tokens of one picture see each other in both directions. */
+export function BothWays() {
+  return (
+    <Text size="sm" mb="xs" className="not-causal">
+      <b>Not causal:</b> in this model the tokens of a picture see each other in both directions. Behind the first layer a patch’s
+      token holds something of the other patches, so what is shown names the tokens that are read, not the parts of the picture
+      that are the cause. Hiding a part says what the answer hangs on.
+    </Text>
+  );
+}
+
 export function Empty({ title, children }: { title: string; children: ReactNode }) {
   return (
     <div className="empty">

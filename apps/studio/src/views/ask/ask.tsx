@@ -160,7 +160,7 @@ function Samples({ current }: { current: string | undefined }) {
       </Text>
       <div className="sample-grid">
         {records.data === undefined
-          ? Array.from({ length: 12 }, (_, i) => i).map((i) => <Skeleton key={i} height={56} />)
+          ? Array.from({ length: 12 }, (_, i) => i).map((i) => <Skeleton key={i} style={{ aspectRatio: 1 }} />)
           : shown.map((record) => (
               <button
                 key={record.index}

@@ -10,7 +10,7 @@ import { Link } from '../../app/shell.tsx';
 import { fromPrompt, useSubject } from '../../app/subject.ts';
 import { ColourScale, endsOf, HeatMap } from '../../parts/heat-map.tsx';
 import { Thumb } from '../../parts/picture-box.tsx';
-import { Empty, Failed, Waiting } from '../../parts/states.tsx';
+import { BothWays, Empty, Failed, Waiting } from '../../parts/states.tsx';
 import { Tokens } from '../../parts/tokens.tsx';
 import { tokenText } from '../../parts/words.ts';
 import { explainLens, explainMaps, loudestLayer } from '../why/explain.ts';
@@ -66,17 +66,24 @@ export function Compare() {
         )}
       </section>
       <div className="side">
-        {chosen
-          .filter((id) => all.includes(id))
-          .map((id) => (
-            <Answering key={id} reference={id} picture={picture} prompt={prompt} />
+        {models.data
+          ?.filter(({ id }) => chosen.includes(id))
+          .map(({ id, visedit }) => (
+            <Answering key={id} reference={id} bothWays={visedit.both_ways} picture={picture} prompt={prompt} />
           ))}
       </div>
     </div>
   );
 }
 
-function Answering({ reference, picture, prompt }: { reference: string; picture: string | undefined; prompt: string }) {
+interface AnsweringProps {
+  reference: string;
+  bothWays: boolean;
+  picture: string | undefined;
+  prompt: string;
+}
+
+function Answering({ reference, bothWays, picture, prompt }: AnsweringProps) {
   const [base, set] = reference.split('@') as [string, string?];
   const sets = useSets(base);
   const revision = set === undefined ? 0 : (sets.data?.find(({ name }) => name === set)?.revision ?? 0);
@@ -113,6 +120,7 @@ function Answering({ reference, picture, prompt }: { reference: string; picture:
           {explainLens(found.key, found.lens)}
         </Text>
       )}
+      {bothWays && <BothWays />}
       {picture !== undefined && why !== undefined && (
         <MapOf
           question={why}

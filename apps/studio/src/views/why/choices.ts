@@ -7,13 +7,21 @@ export interface Choice {
   /** other values than the tool's own defaults */
   readonly options: Readonly<Record<string, string | number | boolean>>;
   readonly picture: boolean;
+  /** False: it reads or puts back single patches’ states, which hold something of other patches where they see each other. */
+  readonly causal?: false;
   /** What the drawing shows. */
   readonly says: string;
 }
 
 export const choices: readonly Choice[] = [
   {
-    ...{ name: 'Which patches bring the answer back', tool: 'trace', options: { parts: 'patches', draws: 2 }, picture: true },
+    ...{
+      name: 'Which patches bring the answer back',
+      tool: 'trace',
+      options: { parts: 'patches', draws: 2 },
+      picture: true,
+      causal: false,
+    },
     says: 'Noise takes the answer away; each patch is put back alone, after each layer. A bright patch brings the answer back.',
   },
   {
@@ -37,7 +45,7 @@ export const choices: readonly Choice[] = [
     says: 'Each head’s own part is taken out at the end. Red: the head speaks for the word; blue: against it.',
   },
   {
-    ...{ name: 'What each patch is about', tool: 'lens', options: { positions: 'picture' }, picture: true },
+    ...{ name: 'What each patch is about', tool: 'lens', options: { positions: 'picture' }, picture: true, causal: false },
     says: 'What the model would say at each patch, after each layer.',
   },
   {
@@ -45,11 +53,11 @@ export const choices: readonly Choice[] = [
     says: 'What the model would say next at each word, after each layer.',
   },
   {
-    ...{ name: 'Where the layers look', tool: 'attention', options: {}, picture: true },
+    ...{ name: 'Where the layers look', tool: 'attention', options: {}, picture: true, causal: false },
     says: 'Attention says where a layer looks, not whether it matters.',
   },
   {
-    ...{ name: 'Where each head looks', tool: 'attention', options: { each: true }, picture: true },
+    ...{ name: 'Where each head looks', tool: 'attention', options: { each: true }, picture: true, causal: false },
     says: 'Attention says where a head looks, not whether it matters.',
   },
   {

@@ -10,13 +10,15 @@ import { alter, usePlace } from '../../app/location.ts';
 import { ExportMenu } from '../../parts/export.tsx';
 import { focus } from '../../parts/focus.ts';
 import { ColourScale, endsOf, HeatMap } from '../../parts/heat-map.tsx';
-import { Failed, Waiting } from '../../parts/states.tsx';
+import { BothWays, Failed, Waiting } from '../../parts/states.tsx';
 import { Film, Profile } from './film.tsx';
 import type { TokenMaps } from './why.tsx';
 
 const secondsPerLayer = 0.7;
 
 interface LookingProps {
+  /** Tokens of one picture see each other in both directions. */
+  bothWays: boolean;
   picture: string;
   maps: TokenMaps;
   /** Shown where the address names no layer. */
@@ -25,12 +27,13 @@ interface LookingProps {
   words: readonly string[];
 }
 
-export function Looking({ picture, maps, loudest, position, words }: LookingProps) {
+export function Looking({ bothWays, picture, maps, loudest, position, words }: LookingProps) {
   const pointed = useStore(focus, ({ token }) => token);
   const shown = pointed !== undefined && maps.visual[pointed] !== undefined ? pointed : position;
   const visual = maps.visual[shown];
   return (
     <section className="card" aria-label="Where it looks">
+      {bothWays && <BothWays />}
       {visual !== undefined ? (
         <Maps picture={picture} visual={visual} loudest={loudest} word={words[shown] ?? ''} />
       ) : (

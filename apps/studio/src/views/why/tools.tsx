@@ -5,12 +5,12 @@ import { useEffect, useState } from 'react';
 import { drawFigure, type Figure as FigureData } from 'visedit/figures';
 import type { Progress } from '../../api/client.ts';
 import { type FigureRequest, useDatasets, useFigure, useTools, type WhyQuestion } from '../../api/queries.ts';
-import type { Tool, ToolOption } from '../../api/types.ts';
+import type { Model, Tool, ToolOption } from '../../api/types.ts';
 import { alter, usePlace } from '../../app/location.ts';
 import { ExportMenu } from '../../parts/export.tsx';
 import { Figure } from '../../parts/figure.tsx';
 import { PictureDrop } from '../../parts/picture-box.tsx';
-import { Failed, Waiting } from '../../parts/states.tsx';
+import { BothWays, Failed, Waiting } from '../../parts/states.tsx';
 import { type Choice, choiceOf, choices, planTool } from './choices.ts';
 
 type Value = string | number | boolean;
@@ -18,7 +18,7 @@ type Value = string | number | boolean;
 /** Names of options in the address. */
 const optionName = (name: string): string => `tool.${name}`;
 
-export function Tools({ question, base, revision }: { question: WhyQuestion; base: string | undefined; revision: number }) {
+export function Tools({ question, model, revision }: { question: WhyQuestion; model: Model | undefined; revision: number }) {
   const { params } = usePlace();
   const tools = useTools();
   const datasets = useDatasets();
@@ -39,7 +39,7 @@ export function Tools({ question, base, revision }: { question: WhyQuestion; bas
       }),
     );
   const against = { picture: params.get('against.picture') ?? undefined, prompt: params.get('against.prompt') ?? undefined };
-  const request = asked && toolOf(asked) && requestOf(asked, given(asked), question, base, against);
+  const request = asked && toolOf(asked) && requestOf(asked, given(asked), question, model?.id, against);
   const [progress, setProgress] = useState<Progress>();
   const found = useFigure(request, revision, setProgress);
   const client = useQueryClient();
@@ -69,6 +69,7 @@ export function Tools({ question, base, revision }: { question: WhyQuestion; bas
       <Text size="sm" c="dimmed" my="xs">
         {chosen.says}
       </Text>
+      {model?.visedit.both_ways && chosen.causal === false && <BothWays />}
       {tool && (
         <ToolForm
           key={`${chosen.name} ${chosen === asked}`}

@@ -119,6 +119,7 @@ export function Why() {
           {subject.picture !== undefined && (
             <div className="column">
               <Looking
+                bothWays={subject.model?.visedit.both_ways === true}
                 picture={subject.picture}
                 maps={maps}
                 loudest={loudest}
@@ -137,7 +138,7 @@ export function Why() {
           <div className="column">
             {found?.modules && <Modules found={found} modules={found.modules} />}
             {found?.lens && <Lens keyToken={found.key} lens={found.lens} />}
-            <Tools question={question} base={subject.base} revision={subject.revision} />
+            <Tools question={question} model={subject.model} revision={subject.revision} />
           </div>
         </div>
       )}
