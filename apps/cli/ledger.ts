@@ -3,7 +3,7 @@ import type { EditCheck } from '../../src/evaluation/scope-card.ts';
 import type { Conflict } from '../../src/ledger/conflicts.ts';
 import type { EditSet, Ledger, StoredEdit } from '../../src/ledger/ledger.ts';
 import { type LedgerReference, parseReference } from '../../src/ledger/reference-text.ts';
-import type { Scope, Share } from '../../src/ledger/scope.ts';
+import type { Scope, Share } from '../../src/ledger/cards.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import type { CommandContext } from './frame/context.ts';
 import { choice, integer, repeatable, text, type Value } from './frame/values.ts';
@@ -73,7 +73,10 @@ export async function measureAgain(
   context: CommandContext,
   { maxNewTokens, by }: { maxNewTokens: number; by?: string | undefined },
 ) {
-  const { changedEdits, measureSet } = await import('../../src/ledger/scope.ts');
+  const [{ changedEdits }, { measureSet }] = await Promise.all([
+    import('../../src/ledger/cards.ts'),
+    import('../../src/ledger/scope.ts'),
+  ]);
   let bar: ReturnType<typeof context.progress> | undefined;
   const cards = await measureSet(vlm, ledger, set, {
     maxNewTokens,
@@ -118,7 +121,7 @@ export async function editRows(
   { table }: CommandContext,
   shown?: readonly string[],
 ): Promise<string> {
-  const { lastCard, scopeOf } = await import('../../src/ledger/scope.ts');
+  const { lastCard, scopeOf } = await import('../../src/ledger/cards.ts');
   const rows = history.entries.flatMap(({ id, enabled }, i) => {
     if (shown !== undefined && !shown.includes(id)) return [];
     const edit = ledger.edit(id);
@@ -134,7 +137,7 @@ export const scopeLegend =
 
 /** One edit as data for --json. */
 export async function editData(ledger: Ledger, edit: StoredEdit) {
-  const { lastCard, scopeOf } = await import('../../src/ledger/scope.ts');
+  const { lastCard, scopeOf } = await import('../../src/ledger/cards.ts');
   const card = lastCard(edit);
   const entries = ledger.findSet(edit.model, edit.set)!.history.entries;
   const position = entries.findIndex(({ id }) => id === edit.id);

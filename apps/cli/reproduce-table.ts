@@ -120,7 +120,7 @@ export async function reproduceTable(what: TableName, given: ReproduceOptions, c
       import('../../src/editors/index.ts'),
     ]);
     const editors = given.editor.length > 0 ? given.editor : editorIds;
-    const lifelong = { edits: given.edits ?? 1000, moments: given.moments ?? 10 };
+    const lifelong = { edits: given.edits ?? 1000, moments: given.moments ?? 10, sample: given.sample ?? 250 };
     const rows = await stoppable(context, goesOn, () => table5({ ...common, models, datasets, editors, lifelong }));
     bar?.finish();
     return lifelongResult(out, rows, context);
@@ -146,7 +146,7 @@ async function lifelongResult(
   const { table5Rows } = await import('../../lab/reproduce/table5.ts');
   return {
     data: { rows, out },
-    text: `${context.table(table5Rows(rows))}\n\nWith so many edits in the model, over all records. Tables in ${out}: table5.md, .csv and .json.`,
+    text: `${context.table(table5Rows(rows))}\n\nWith so many edits in the model, over so many records; ± is half of the average's 95 % interval over records and seeds. Tables in ${out}: table5.md, .csv and .json.`,
   };
 }
 

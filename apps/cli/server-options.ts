@@ -6,7 +6,7 @@ import { packageRoot } from '../../src/files/package-root.ts';
 
 import type { ServerOptions } from '../server/index.ts';
 import type { CommandContext } from './frame/context.ts';
-import { file, folder, integer, number, outFolder, type ParsedValues, repeatable, text } from './frame/values.ts';
+import { choice, file, folder, integer, number, outFolder, type ParsedValues, repeatable, text } from './frame/values.ts';
 import { modelOptions } from './model-options.ts';
 
 export const serverOptions = {
@@ -33,6 +33,9 @@ export const serverOptions = {
   queue: integer('number of requests that may wait', { default: 32, min: 0, max: 10_000 }),
   concurrency: integer('number of requests that are answered at the same time', { default: 4, min: 1, max: 64 }),
   timeout: number('longest time of a request, in seconds', { default: 300, above: 0, max: 86_400 }),
+  measure: choice('which sets are measured again in the background: those that have changed, or none', ['changed', 'none'], {
+    default: 'changed',
+  }),
   drain: number('time that running requests have to finish when the server is stopped, in seconds', {
     default: 30,
     min: 0,

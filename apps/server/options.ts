@@ -81,6 +81,8 @@ export interface ServerOptions {
   readonly concurrency?: number;
   /** seconds that a request may take in the engine */
   readonly timeout?: number;
+  /** whether the scope cards of a set are asked again when it has changed; they are when absent */
+  readonly measure?: 'changed' | 'none';
   /** seconds that running requests have to finish after SIGTERM */
   readonly drain?: number;
   readonly limits?: Partial<Limits>;

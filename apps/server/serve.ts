@@ -85,6 +85,7 @@ async function drain(server: Server, services: Services): Promise<void> {
   services.draining = true;
   logger.info({ running: queue.running, waiting: queue.waiting }, 'draining');
   services.watching.abort();
+  services.measuring.giveUpAll();
   // Probes are still answered, and new requests refused, until the work is done.
   const until = performance.now() + seconds * 1000;
   while ((queue.running > 0 || queue.waiting > 0 || jobs.unfinished > 0) && performance.now() < until)

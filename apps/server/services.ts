@@ -12,6 +12,7 @@ import type { EditFile, Facts, ModelUnder, TaskName, Tasks } from './engine/task
 import { ApiError, type ErrorBody, stopped, toApiError } from './errors.ts';
 import { parseHost } from './http/host.ts';
 import { Jobs } from './jobs.ts';
+import { Measuring } from './measuring.ts';
 import { Metrics } from './metrics.ts';
 import { defaultLimits, type Limits, type ServerOptions } from './options.ts';
 import { Pictures } from './pictures/pictures.ts';
@@ -57,6 +58,7 @@ export class Services {
   readonly datasets: Datasets;
   readonly runs: Runs;
   readonly jobs: Jobs;
+  readonly measuring: Measuring;
   readonly metrics: Metrics;
   facts: Facts = { models: [], editors: [] };
   /** no new requests are taken */
@@ -92,6 +94,7 @@ export class Services {
       find: (path) => this.ownPicture(path),
     });
     this.jobs = new Jobs(this.limits.jobs, (error) => this.asError(error).body().error);
+    this.measuring = new Measuring(this);
     this.metrics = new Metrics({
       running: () => this.queue.running,
       waiting: () => this.queue.waiting,

@@ -201,9 +201,7 @@ async function planned(requests: readonly CellRequest[], options: CellsOptions):
       },
       data: { ...test, kind: dataset, evaluated: Math.min(limit ?? test.records, test.records) },
       protocol: protocolOf(batch, answerTokens[dataset], protocol),
-      ...(lifelong === undefined
-        ? {}
-        : { lifelong: { ...lifelong, edits: Math.min(lifelong.edits, test.records, limit ?? Infinity) } }),
+      ...(lifelong === undefined ? {} : { lifelong: within(lifelong, Math.min(limit ?? Infinity, test.records)) }),
     };
     const place = cellPlace(request, identity.editor);
     const how = identity.editor.training === undefined ? undefined : trainingOf(vlm, editor, training ?? {}, start, protocol);
@@ -214,6 +212,12 @@ async function planned(requests: readonly CellRequest[], options: CellsOptions):
   for (const vlm of models.values()) await vlm.release();
   return [...plans.values()];
 }
+
+/** No more edits than records, and a sample where it is one. */
+const within = ({ edits, moments, sample }: Lifelong, records: number): Lifelong => ({
+  ...{ edits: Math.min(edits, records), moments },
+  ...(sample === undefined || sample >= records ? {} : { sample }),
+});
 
 /** Options of a training: those of the recipe for the model's size, and what is asked for of them that this editor has. */
 function trainingOf(

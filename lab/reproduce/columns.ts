@@ -195,7 +195,8 @@ function entryOf(editor: Pick<Entry, 'editor' | 'variant'>, runs: readonly Cell[
   };
 }
 
-function intervalOf(runs: readonly Cell[]): Interval | null {
+/** Of the average over records and seeds together. @param runs one for each seed */
+export function intervalOf(runs: readonly Pick<Cell, 'place' | 'records'>[]): Interval | null {
   const averages = runs.map((run) => recordMeans([cellRecords(run)]));
   const shared = [...averages[0]!.keys()].filter((index) => averages.every((one) => one.has(index)));
   return shared.length < 2 ? null : twoWayInterval(averages.map((one) => shared.map((index) => one.get(index)!)));

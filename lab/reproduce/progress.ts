@@ -2,25 +2,28 @@
 import { sequentialPoints } from '../../src/evaluation/sequential.ts';
 import type { CellIdentity } from './cell-store.ts';
 
-/** Seconds on one core with models of the minis' size: a training step, a whole training by the editor's own defaults, a record asked. */
+/** Seconds on one core with models of the minis' size: a training step, a whole training by the editor's own defaults, an edit, a record asked. */
 interface Rates {
   readonly step: number;
   readonly training: number;
-  readonly record: number;
+  readonly edit: number;
+  readonly ask: number;
 }
 
 const rates: Readonly<Record<string, Rates>> = {
-  'ft-l': { step: 0, training: 0, record: 0.09 },
-  'ft-v': { step: 0, training: 0, record: 0.3 },
-  ike: { step: 0, training: 3, record: 0.18 },
-  ke: { step: 0.34, training: 175, record: 0.06 },
-  lte: { step: 0.17, training: 600, record: 0.05 },
-  mend: { step: 0.28, training: 145, record: 0.05 },
-  serac: { step: 0.07, training: 55, record: 0.027 },
-  tp: { step: 0, training: 3, record: 0.06 },
-  vead: { step: 0.25, training: 375, record: 0.04 },
+  'dual-edit': { step: 0.4, training: 600, edit: 0.01, ask: 0.03 },
+  'ft-l': { step: 0, training: 0, edit: 0.03, ask: 0.075 },
+  'ft-v': { step: 0, training: 0, edit: 0.25, ask: 0.065 },
+  ike: { step: 0, training: 3, edit: 0.004, ask: 0.125 },
+  ke: { step: 0.34, training: 175, edit: 0.017, ask: 0.041 },
+  'live-edit': { step: 0.3, training: 280, edit: 0.006, ask: 0.03 },
+  lte: { step: 0.17, training: 600, edit: 0.002, ask: 0.05 },
+  mend: { step: 0.28, training: 145, edit: 0.012, ask: 0.048 },
+  serac: { step: 0.07, training: 55, edit: 0.001, ask: 0.026 },
+  tp: { step: 0, training: 3, edit: 0.02, ask: 0.03 },
+  vead: { step: 0.25, training: 375, edit: 0.006, ask: 0.032 },
 };
-const otherwise: Rates = { step: 0.25, training: 400, record: 0.15 };
+const otherwise: Rates = { step: 0.25, training: 400, edit: 0.05, ask: 0.08 };
 
 /** Opening a model, checking records and compiling what asks; compiling a training step. */
 const OPENING = 2;
@@ -32,14 +35,20 @@ export interface Expected {
 }
 
 export function expectedSeconds({ editor, data, lifelong }: CellIdentity): Expected {
-  // Every record is asked at every length.
-  const times = lifelong === undefined ? 1 : sequentialPoints(lifelong.edits).length;
-  const { step, training, record } = rates[editor.id] ?? otherwise;
+  const { step, training, edit, ask } = rates[editor.id] ?? otherwise;
   const steps = editor.training?.steps;
+  const lengths = lifelong === undefined ? [1] : sequentialPoints(lifelong.edits);
+  const evaluation = lengths.map((length) => {
+    const asked = Math.min(lifelong?.sample ?? data.evaluated, data.evaluated);
+    // Whole runs are edited, each for its end and once more for the edits' own moments.
+    const edited = Math.min(length * Math.ceil(asked / length), length * Math.floor(data.evaluated / length));
+    const times = length > 1 && length <= (lifelong?.moments ?? 0) ? 2 : 1;
+    return times * (edited * edit + asked * ask);
+  });
   return {
     training:
       editor.training === undefined ? 0 : OPENING + (steps === undefined || step === 0 ? training : COMPILING + steps * step),
-    evaluation: OPENING + times * data.evaluated * record,
+    evaluation: OPENING + evaluation.reduce((a, b) => a + b, 0),
   };
 }
 

@@ -1,16 +1,16 @@
 /**
  * Table 5, edits that stay (not a table of the paper): LiveEdit's lifelong protocol for every editor (Chen et al. 2025, Table 1). The records are cut into
  * runs of 1, 10, 100 and 1 000; a run begins with the unedited model, makes all its edits and then asks all their queries; localities are against
- * the unedited model, and figures are means over the records of all runs of a length.
+ * the unedited model, and figures are means over the records of all runs of a length, or over a sample of them with the interval of the average.
  */
 import { join } from 'node:path';
-import { mean } from '../../src/evaluation/statistics.ts';
+import { type Interval, mean } from '../../src/evaluation/statistics.ts';
 import { columnNames, type Rows, toCsv, toMarkdown } from '../../src/evaluation/tables.ts';
 import { writeFileAtomic } from '../../src/files/atomic.ts';
 import type { DatasetKind } from '../../src/input/records.ts';
 import { type Cell, type CellPoint, type Lifelong, readCells } from './cell-store.ts';
 import { type CellRequest, type CellsOptions, modelName, runCells } from './cells.ts';
-import { metricNames } from './columns.ts';
+import { intervalOf, metricNames } from './columns.ts';
 import { datasets } from './data.ts';
 import { paperLifelong, paperModelOf } from './paper-tables.ts';
 import { recipeFor } from './recipes.ts';
@@ -35,6 +35,8 @@ export interface LifelongRow {
   readonly seeds: readonly (number | null)[];
   /** teacher-forced, as fractions */
   readonly forced: Readonly<Record<(typeof metricNames)[number], number>>;
+  /** of the average, 95 %, over records and seeds together; null for a single record */
+  readonly interval: Interval | null;
   /** average by free generation */
   readonly generation: number;
   /** average of each edit at its own moment; null where it was not asked */
@@ -95,6 +97,7 @@ export function lifelongRows(cells: readonly Cell[]): LifelongRow[] {
       forced: Object.fromEntries(
         metricNames.map((name) => [name, mean(runs.map(({ point }) => point.evaluation[name]))]),
       ) as LifelongRow['forced'],
+      interval: intervalOf(runs.map(({ cell, point: { records } }) => ({ place: cell.place, records }))),
       generation: mean(runs.map(({ point }) => point.evaluation.generation.average)),
       own: owns.length === 0 ? null : mean(owns),
       published: (sister && data.kind === 'vqa' && paperLifelong[sister]?.[editor.id]?.[edits]) || null,
@@ -106,16 +109,17 @@ const percent = (x: number | null): string => (x === null ? '' : (100 * x).toFix
 
 export function table5Rows(rows: readonly LifelongRow[]): Rows {
   const head = ['Backbone', 'Data', 'Editor', 'Edits', ...metricNames.map((name) => columnNames[name])];
-  head.push('Average, free generation', 'Average, own moment', 'Published average', 'Records', 'Seeds');
+  head.push('±', 'Average, free generation', 'Average, own moment', 'Published average', 'Records', 'Seeds');
   return {
     head,
     align: head.map((_, i) => (i < 3 ? 'left' : 'right')),
-    rows: rows.map(({ model, dataset, editor, edits, forced, generation, own, published, records, seeds }) => [
+    rows: rows.map(({ model, dataset, editor, edits, forced, interval, generation, own, published, records, seeds }) => [
       model,
       datasets[dataset],
       editor,
       edits,
       ...metricNames.map((name) => percent(forced[name])),
+      percent(interval && (interval.high - interval.low) / 2),
       percent(generation),
       percent(own),
       published === null ? '' : published.toFixed(2),

@@ -50,7 +50,8 @@ export interface SequentialCosts {
   readonly costs: Costs;
 }
 
-const costsFile = 'costs.json';
+/** In the folder of a length. */
+export const costsFile = 'costs.json';
 
 export interface SequentialRun {
   readonly points: readonly SequentialPoint[];
@@ -136,7 +137,7 @@ export async function runSequential(job: Job, count: number, options: Sequential
   const lengths = sequentialPoints(count);
   const works = lengths.flatMap((length) => {
     const runs = restarts ? chunks(records, length).filter((run) => run.length === length) : [records.slice(0, length)];
-    const asked = chosenOf(runs.flat(), sample);
+    const asked = chosenOf(runs, sample);
     const work = (own: boolean): Work => ({ length, runs, asked, own });
     return length > 1 && length <= moments ? [work(false), work(true)] : [work(false)];
   });
@@ -178,10 +179,16 @@ interface Work {
   readonly own: boolean;
 }
 
-/** The same records for every editor. */
-function chosenOf(records: readonly EditRecord[], sample = records.length): ReadonlySet<EditRecord> {
-  const order = sample < records.length ? new Random(`sequential/${records.length}`).shuffle(records) : records;
-  return new Set(order.slice(0, sample));
+/**
+ * A sample of the records of some runs, the same for every editor: whole runs are drawn until they hold enough, since a run takes all its edits however
+ * few of them are asked for, and of their records as many as are wanted.
+ */
+function chosenOf(runs: readonly (readonly EditRecord[])[], sample: number | undefined): ReadonlySet<EditRecord> {
+  const all = runs.flat();
+  if (sample === undefined || sample >= all.length) return new Set(all);
+  const random = new Random(`sequential/${runs.length}/${runs[0]!.length}`);
+  const drawn = random.shuffle(runs).slice(0, Math.ceil(sample / runs[0]!.length));
+  return new Set(random.shuffle(drawn.flat()).slice(0, sample));
 }
 
 /** Of a finished length. */

@@ -56,9 +56,23 @@ export class LedgerError extends Error {
 
 export const setId = ({ model, name }: Pick<EditSet, 'model' | 'name'>): string => `${model}@${name}`;
 
+/** Where a ledger keeps the pictures that scope cards ask with. */
+export class CardPictures {
+  constructor(readonly folder: string) {}
+
+  picturePath(id: string): string {
+    return join(this.folder, 'pictures', `${id}.png`);
+  }
+
+  /** The file of another picture that the scope card of an edit asks with; they are counted from 1. */
+  cardPicturePath(id: string, kind: 'same' | 'other', number: number): string {
+    return join(this.folder, 'pictures', `${id}.${kind}-${number}.png`);
+  }
+}
+
 const now = (): number => Math.floor(Date.now() / 1000);
 
-export class Ledger {
+export class Ledger extends CardPictures {
   readonly #edits = new Map<string, StoredEdit>();
   readonly #sets = new Map<string, EditSet>();
   readonly #log: ChangeLog;
@@ -71,10 +85,11 @@ export class Ledger {
    * @throws Error when another process changes the folder, or what the changes name is not there
    */
   constructor(
-    readonly folder: string,
+    folder: string,
     readonly limits: LedgerLimits,
     { readOnly = false }: { readOnly?: boolean } = {},
   ) {
+    super(folder);
     if (!readOnly) {
       mkdirSync(join(folder, 'edits'), { recursive: true });
       mkdirSync(join(folder, 'pictures'), { recursive: true });
@@ -172,15 +187,6 @@ export class Ledger {
     } finally {
       rmSync(bundle, { force: true });
     }
-  }
-
-  picturePath(id: string): string {
-    return join(this.folder, 'pictures', `${id}.png`);
-  }
-
-  /** The file of another picture that the scope card of an edit asks with; they are counted from 1. */
-  cardPicturePath(id: string, kind: 'same' | 'other', number: number): string {
-    return join(this.folder, 'pictures', `${id}.${kind}-${number}.png`);
   }
 
   get size(): number {

@@ -5,7 +5,7 @@
 
 import type { EditCheck } from '../evaluation/scope-card.ts';
 import type { StoredEdit } from './changes.ts';
-import { lastCard } from './scope.ts';
+import { lastCard } from './cards.ts';
 
 export interface TestCase {
   readonly kind: EditCheck['card'][number]['kind'] | 'forced';

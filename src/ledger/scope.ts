@@ -12,8 +12,8 @@ import { type RgbImage, textOf } from '../input/segments.ts';
 import { type AnsweringModel, unedited } from '../models/answer.ts';
 import { barePrompt, conversation } from '../models/chat.ts';
 import type { Vlm } from '../models/vlm.ts';
-import type { ChangedEdit, StoredEdit } from './changes.ts';
-import type { Ledger } from './ledger.ts';
+import type { StoredEdit } from './changes.ts';
+import type { CardPictures, Ledger } from './ledger.ts';
 
 /** Wordings, copies and other questions that templates make where none are given. */
 const each = 2;
@@ -40,7 +40,7 @@ export function cardQuestions(
 }
 
 /** What the card of a stored edit asks; undefined for one that came without a picture. */
-export async function storedQuestions(vlm: Vlm, ledger: Ledger, edit: StoredEdit): Promise<CardQuestions | undefined> {
+export async function storedQuestions(vlm: Vlm, ledger: CardPictures, edit: StoredEdit): Promise<CardQuestions | undefined> {
   if (!edit.picture) return undefined;
   const { rephrasings = [], samePictures = 0, otherPictures = 0 } = edit.given ?? {};
   const pictures = (kind: 'same' | 'other', count: number): Promise<RgbImage[]> =>
@@ -79,7 +79,7 @@ export interface MeasureOptions extends CheckOptions {
  */
 export async function measureCards(
   vlm: Vlm,
-  ledger: Ledger,
+  ledger: CardPictures,
   stored: readonly StoredEdit[],
   under: AnsweringModel,
   { onProgress, ...options }: MeasureOptions = {},
@@ -109,54 +109,4 @@ export async function measureSet(
   const active = ledger.active(ledger.set(set));
   const edits = options.edits ?? active.map(({ id }) => ledger.read(id));
   return measureCards(vlm, ledger, active, await editedModel(vlm, edits), options);
-}
-
-/** The last card of an edit: under the set where it was measured, else as it was made. */
-export const lastCard = ({ measured, check }: StoredEdit): EditCheck | null => measured?.check ?? check;
-
-/** A row of a card in words that name it, as long as the card asks the same. */
-const rowName = ({ kind, prompt, picture }: EditCheck['card'][number], n: number): string => `${n} ${kind} ${picture} ${prompt}`;
-
-/** What cards asked now say of edits that were there: questions that are no longer right, and that became right. */
-export function changedEdits(stored: readonly StoredEdit[], now: ReadonlyMap<string, EditCheck>): ChangedEdit[] {
-  return stored.flatMap((edit) => {
-    const [before, after] = [lastCard(edit)?.card, now.get(edit.id)?.card];
-    if (before === undefined || after === undefined) return [];
-    const was = new Map(before.map((row, n) => [rowName(row, n), row.ok]));
-    const changed = (ok: boolean): string[] =>
-      after.flatMap((row, n) => (row.ok === ok && was.get(rowName(row, n)) === !ok ? [`${row.kind}: ${row.prompt}`] : []));
-    const [lost, gained] = [changed(false), changed(true)];
-    return lost.length + gained.length === 0 ? [] : [{ id: edit.id, lost, gained }];
-  });
-}
-
-/** A card in numbers: of each kind, how many of its questions are as they must be. */
-export interface Scope {
-  readonly free: boolean;
-  readonly forced: boolean;
-  readonly rephrasings: Share;
-  readonly pictures: Share;
-  /** questions whose answer changed though it must not */
-  readonly leaks: Readonly<Record<'sameImage' | 'sameQuestion' | 'otherPictures' | 'textOnly', Share>>;
-}
-/** how many, of how many */
-export type Share = readonly [count: number, of: number];
-
-export function scopeOf({ took, forced, card }: EditCheck): Scope {
-  const share = (kind: EditCheck['card'][number]['kind'], ok: boolean): Share => {
-    const rows = card.filter((row) => row.kind === kind);
-    return [rows.filter((row) => row.ok === ok).length, rows.length];
-  };
-  return {
-    free: took,
-    forced,
-    rephrasings: share('textGenerality', true),
-    pictures: share('modalGenerality', true),
-    leaks: {
-      sameImage: share('sameImage', false),
-      sameQuestion: share('sameQuestion', false),
-      otherPictures: share('modalLocality', false),
-      textOnly: share('textLocality', false),
-    },
-  };
 }

@@ -33,6 +33,10 @@ test('every length is measured over all records that it divides, and is kept in 
     ['vqa', 'ft-l', 1, 5, [null], false],
     ['vqa', 'ft-l', 2, 4, [null], true],
   ]);
+  for (const { forced, interval } of rows) {
+    expect(interval!.low).toBeLessThanOrEqual(forced.average);
+    expect(interval!.high).toBeGreaterThanOrEqual(forced.average);
+  }
   const [cell] = readCells(at('table5'));
   expect(cell!.manifest.identity.lifelong).toEqual({ edits: 2, moments: 2 });
   for (const point of cell!.points!) {
@@ -49,6 +53,8 @@ test('every length is measured over all records that it divides, and is kept in 
   };
   expect(drawn.measures.rows.map(({ edits }) => edits)).toEqual([1, 2]);
   for (const row of drawn.measures.rows) expect(Math.min(row.editSeconds, row.editBytes)).toBeGreaterThan(0);
+  const sampled = await visedit(words('--dataset', 'vqa', '--sample', '3', '--out', at('sampled')));
+  expect((JSON.parse(sampled.stdout) as { rows: LifelongRow[] }).rows.map(({ records }) => records)).toEqual([3, 3]);
   const other = await visedit(words('--moments', '0'));
   expect(other.stderr).toContain('lifelong.moments: there 2, here 0');
 }, 120_000);

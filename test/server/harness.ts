@@ -53,6 +53,8 @@ export async function startHarness(options: Partial<ServerOptions> = {}): Promis
     port: 0,
     threads: 1,
     drain: 5,
+    // Cards that are asked again take turns that the tests of other work count on.
+    measure: 'none',
     datasets: [{ data: world.test, images: world.images }],
     ...options,
   }).catch((error: unknown) => {

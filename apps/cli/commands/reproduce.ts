@@ -49,7 +49,7 @@ const values = {
   images: folder("folder that the records' image paths start from (default: images/ in --world)"),
   weights: file('figures 3, 4, 8 and 9: weights of VEAD (default: those that come with the model)'),
   from: folder(
-    'layer-sweep: folder of a finished table2; sequential-costs: of a finished table5; training-curves: folder of a training; compare: folder with table1/, table2/, table3/ (default: results)',
+    'layer-sweep: folder of a finished table2; sequential-costs: of a finished table5, or of folders that `evaluate --sequential` wrote; training-curves: folder of a training; compare: folder with table1/, table2/, table3/ (default: results)',
   ),
   out: outFolder('folder to write (default: runs/ and the name of the table or figure, with the protocol; compare: docs)'),
   layers: integers('table2: insert layers (default: all)'),
@@ -57,6 +57,7 @@ const values = {
   limit: integer('records to evaluate: the first N (default: all; table2 300, hard 100)', { min: 1 }),
   edits: integer('table5: most edits in the model (default: 1000)', { min: 1 }),
   moments: integer('table5: in runs up to N edits, ask for each edit at its own moment, too (default: 10)', { min: 0 }),
+  sample: integer('table5: records asked at each number of edits, chosen at random (default: 250)', { min: 1 }),
   trainLimit: integer('tables: records to train on: the first N (default: all)', { min: 1 }),
   jobs: integer('number of processes', { min: 1, max: 256 }),
   queue: queueOption,
@@ -79,7 +80,7 @@ export const command = defineCommand({
     'Each finished cell is a line of MODEL-DATA.cells.jsonl in --out: its figures, its manifest, what the paired tests need, and the training curve. After a stop the same command continues, with the finished cells alone if the rest is gone. Unfinished work and weights are in --out/work. Tables are written as .md, .tex, .csv and .json.',
     'For real checkpoints and the official data, give --model any folder that `inspect` opens, and --world a folder with vqa/vqa_train.json, vqa/vqa_eval.json, caption/caption_train_edit.json, caption/caption_eval_edit.json and images/, or name the files with --data-vqa and --data-caption.',
     "compare writes results.md: finished tables beside the paper's, row by row, and for each finding whether it holds. Text that people wrote between its sections stays.",
-    'figure1 and figure3 to figure9 write the figure as SVG and PNG, its data as JSON, and whether the claims of the paper about it hold. layer-sweep draws a finished table2, sequential-costs a finished table5. training-curves draws the training of a mini or, with --from, of an editor.',
+    'figure1 and figure3 to figure9 write the figure as SVG and PNG, its data as JSON, and whether the claims of the paper about it hold. layer-sweep draws a finished table2, sequential-costs a finished table5 or folders of `evaluate --sequential`. training-curves draws the training of a mini or, with --from, of an editor.',
   ].join('\n\n'),
   arguments: {
     what: choice('table or figure', [...tableNames, 'compare', ...figureNames] as const, { required: true }),

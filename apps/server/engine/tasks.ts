@@ -5,6 +5,7 @@ import type { Found } from '../../../src/attribution/tools/tool.ts';
 import type { EditCheck } from '../../../src/evaluation/scope-card.ts';
 import type { Message } from '../../../src/input/chat/chat.ts';
 import type { RgbImage } from '../../../src/input/segments.ts';
+import type { StoredEdit } from '../../../src/ledger/changes.ts';
 import type { WeightType } from '../../../src/models/weight-types.ts';
 
 export interface EngineOptions {
@@ -147,6 +148,16 @@ export interface EditMade {
   readonly warnings: readonly string[];
 }
 
+/** Scope cards to ask anew. */
+export interface CardsOrder {
+  /** the whole set */
+  readonly under: ModelUnder;
+  /** of the ledger */
+  readonly folder: string;
+  /** whose cards */
+  readonly edits: readonly StoredEdit[];
+}
+
 export type AttributionPart = 'modules' | 'visual' | 'lens';
 
 export interface AttributionOrder extends Question {
@@ -270,6 +281,7 @@ export interface Tasks {
   chat: { order: ChatOrder; result: Said; news: SaidToken };
   edit: { order: EditOrder; result: EditMade; news: never };
   adopt: { order: AdoptOrder; result: EditMade; news: never };
+  cards: { order: CardsOrder; result: (readonly [id: string, check: EditCheck])[]; news: never };
   attribution: { order: AttributionOrder; result: Attribution; news: Progress };
   explanation: { order: ExplanationOrder; result: Explanation; news: Progress };
   plan: { order: PlanOrder; result: EditPlan; news: Progress };

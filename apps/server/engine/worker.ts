@@ -4,6 +4,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { findEditor } from '../../../src/editors/outside.ts';
 import { isStop, plainError, stopped } from '../errors.ts';
 import { attribute } from './attribute.ts';
+import { cards } from './cards.ts';
 import { chat } from './chat.ts';
 import { compare } from './compare.ts';
 import { adopt, edit } from './edit.ts';
@@ -33,6 +34,7 @@ const does: Does = {
   chat,
   edit,
   adopt,
+  cards,
   attribution: attribute,
   explanation: explain,
   plan,

@@ -4,6 +4,7 @@ import { rm, writeFile } from 'node:fs/promises';
 import { createRoute, z } from '@hono/zod-openapi';
 import { revisionOf } from '../../../src/ledger/history.ts';
 import { type EditSet, editCheck, type StoredEdit, setId } from '../../../src/ledger/ledger.ts';
+import { lastCard } from '../../../src/ledger/cards.ts';
 import type { EditMade } from '../engine/tasks.ts';
 import { ApiError } from '../errors.ts';
 import {
@@ -12,6 +13,7 @@ import {
   body,
   file,
   image,
+  jobSchema,
   list,
   page,
   promptText,
@@ -41,7 +43,11 @@ const edit = z
     picture: z.string().nullable(),
     position: z.int().nullable().openapi({ description: 'place in its set; null while its addition is undone' }),
     warnings: z.array(z.string()).readonly(),
-    // Whether the edit took, asked when it was made; absent from an edit that came as a file.
+    measured: z
+      .int()
+      .nullable()
+      .openapi({ description: 'revision of the set that its card was last asked under; null: alone, when it was made' }),
+    // Whether the edit took, and its scope card; absent where it was not asked, as for an edit that came as a file until its set is measured.
     ...editCheck.partial().shape,
   })
   .openapi('Edit');
@@ -55,6 +61,7 @@ const set = z
     editor: z.string().nullable(),
     revision: z.int(),
     edits: z.array(z.object({ id: z.string(), enabled: z.boolean() })),
+    measuring: z.string().nullable().openapi({ description: 'the job that asks its scope cards again, while it does' }),
     history: z.array(
       z.object({
         revision: z.int(),
@@ -181,6 +188,13 @@ const routes = {
     request: { ...setParams, body: body(z.strictObject({ to: z.int().min(0).max(1e9).optional() })) },
     responses: answers(200, 'the set', set),
   }),
+  measure: createRoute({
+    method: 'post',
+    path: '/v1/sets/{id}/measure',
+    summary: 'Ask the scope cards of all edits of a set that are on, in the background',
+    request: setParams,
+    responses: answers(202, 'the job', jobSchema),
+  }),
   removeSet: createRoute({
     method: 'delete',
     path: '/v1/sets/{id}',
@@ -191,7 +205,7 @@ const routes = {
 };
 
 export const addEdits: AddRoutes = (app, services) => {
-  const { store } = services;
+  const { store, measuring } = services;
   app.openAPIRegistry.register('EditToMake', making);
   app.openAPIRegistry.register('EditFromFile', upload);
   const shown = (one: StoredEdit): z.infer<typeof edit> => describe(services, one);
@@ -222,11 +236,17 @@ export const addEdits: AddRoutes = (app, services) => {
   app.openapi(routes.get, (c) => c.json(shown(store.edit(c.req.valid('param').id)), 200));
   app.openapi(routes.update, (c) => {
     const { enabled, note: text } = c.req.valid('json');
-    return c.json(shown(store.update(c.req.valid('param').id, { enabled, note: text })), 200);
+    const { id } = c.req.valid('param');
+    const before = store.isEnabled(store.edit(id));
+    const updated = store.update(id, { enabled, note: text });
+    if (store.isEnabled(updated) !== before) measuring.changed({ model: updated.model, name: updated.set });
+    return c.json(shown(updated), 200);
   });
   app.openapi(routes.remove, (c) => {
     const { id } = c.req.valid('param');
+    const { model, set: name } = store.edit(id);
     store.delete(id);
+    measuring.changed({ model, name });
     return c.json({ id, object: 'edit' as const, deleted: true as const }, 200);
   });
   app.openapi(routes.picture, (c) => {
@@ -248,11 +268,18 @@ export const addEdits: AddRoutes = (app, services) => {
     return c.json({ object: 'list' as const, data }, 200);
   });
   app.openapi(routes.set, (c) => c.json(describeSet(services, store.set(c.req.valid('param').id)), 200));
-  app.openapi(routes.revert, (c) =>
-    c.json(describeSet(services, store.revert(c.req.valid('param').id, c.req.valid('json').to)), 200),
-  );
+  app.openapi(routes.revert, (c) => {
+    const reverted = store.revert(c.req.valid('param').id, c.req.valid('json').to);
+    measuring.changed(reverted);
+    return c.json(describeSet(services, reverted), 200);
+  });
+  app.openapi(routes.measure, (c) => {
+    const id = setId(store.set(c.req.valid('param').id));
+    return c.json({ ...measuring.start(id) } as z.infer<typeof jobSchema>, 202);
+  });
   app.openapi(routes.removeSet, (c) => {
     const { id } = c.req.valid('param');
+    measuring.giveUp(id);
     store.deleteSet(id);
     return c.json({ id, object: 'edit_set' as const, deleted: true as const }, 200);
   });
@@ -321,7 +348,7 @@ const adoptEdit =
 
 /** Makes an edit and enters it in the ledger. Removes its file when that fails, or when the work is given up. */
 async function kept(
-  { store, pictures }: Services,
+  { store, pictures, measuring }: Services,
   about: Pick<StoredEdit, 'id' | 'set' | 'model' | 'weights' | 'note'>,
   picture: Source | undefined,
   signal: AbortSignal,
@@ -332,7 +359,9 @@ async function kept(
     const png = picture && (await pictures.asPng(picture, signal)).data;
     // Nothing waits between here and the end of the job, so a job that is cancelled later has ended as done.
     signal.throwIfAborted();
-    return store.add({ ...about, ...made }, png);
+    const added = store.add({ ...about, ...made }, png);
+    measuring.changed({ model: added.model, name: added.set }, added.id);
+    return added;
   } catch (error) {
     await rm(store.path(about.id), { force: true });
     throw error;
@@ -342,7 +371,7 @@ async function kept(
 function describe({ store }: Services, one: StoredEdit): z.infer<typeof edit> {
   const entries = store.findSet(one.model, one.set)?.history.entries ?? [];
   const position = entries.findIndex(({ id }) => id === one.id);
-  const { id, model, set: name, editor, weights, prompt, target, created, note: text, bytes, picture, check, warnings } = one;
+  const { id, model, set: name, editor, weights, prompt, target, created, note: text, bytes, picture, measured, warnings } = one;
   return {
     object: 'edit',
     id,
@@ -359,14 +388,15 @@ function describe({ store }: Services, one: StoredEdit): z.infer<typeof edit> {
     picture: picture ? `/v1/edits/${id}/picture` : null,
     position: position < 0 ? null : position,
     warnings,
-    ...check,
+    measured: measured?.revision ?? null,
+    ...lastCard(one),
   };
 }
 
 /** Revisions that a client is told of; every earlier one can be restored by its number, too. */
 const shownRevisions = 200;
 
-function describeSet({ store }: Services, one: EditSet): z.infer<typeof set> {
+function describeSet({ store, measuring }: Services, one: EditSet): z.infer<typeof set> {
   const { model, name, history } = one;
   return {
     object: 'edit_set',
@@ -376,6 +406,7 @@ function describeSet({ store }: Services, one: EditSet): z.infer<typeof set> {
     editor: store.editorOf(one) ?? null,
     revision: revisionOf(history),
     edits: history.entries.map((entry) => ({ ...entry })),
+    measuring: measuring.underWay(setId(one)),
     history: history.revisions
       .slice(-shownRevisions)
       .map(({ revision, at, action, edit: of, to }) => ({ revision, at, action, edit: of, to })),

@@ -59,7 +59,7 @@ Then its scope card is measured, and those of the set's other edits again. Quest
       import('../../../../src/ledger/reference.ts'),
       import('../../../../src/ledger/adding.ts'),
       import('../../../../src/ledger/ledger.ts'),
-      import('../../../../src/ledger/scope.ts'),
+      import('../../../../src/ledger/cards.ts'),
     ]);
     const vlm = loadModel(model, openingOf(given));
     announceMemory(vlm, context);

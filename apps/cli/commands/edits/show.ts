@@ -10,7 +10,7 @@ export const command = defineCommand({
   async run({ ledger: reference, edit: named }, context) {
     const [{ findEdit, findSet, openLedger }, { lastCard }, { revisionOf }, { setId }] = await Promise.all([
       import('../../../../src/ledger/reference.ts'),
-      import('../../../../src/ledger/scope.ts'),
+      import('../../../../src/ledger/cards.ts'),
       import('../../../../src/ledger/history.ts'),
       import('../../../../src/ledger/ledger.ts'),
     ]);
