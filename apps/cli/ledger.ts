@@ -1,9 +1,9 @@
 /** What the commands under `edits` share: the ledger that is named, its model, and how scope cards are shown. */
 import type { EditCheck } from '../../src/evaluation/scope-card.ts';
+import type { Scope, Share } from '../../src/ledger/cards.ts';
 import type { Conflict } from '../../src/ledger/conflicts.ts';
 import type { EditSet, Ledger, StoredEdit } from '../../src/ledger/ledger.ts';
 import { type LedgerReference, parseReference } from '../../src/ledger/reference-text.ts';
-import type { Scope, Share } from '../../src/ledger/cards.ts';
 import type { Vlm } from '../../src/models/vlm.ts';
 import type { CommandContext } from './frame/context.ts';
 import { choice, integer, repeatable, text, type Value } from './frame/values.ts';

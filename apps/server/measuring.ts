@@ -4,9 +4,9 @@
  */
 
 import type { EditCheck } from '../../src/evaluation/scope-card.ts';
+import { changedEdits } from '../../src/ledger/cards.ts';
 import { revisionOf } from '../../src/ledger/history.ts';
 import { type EditSet, type StoredEdit, setId } from '../../src/ledger/ledger.ts';
-import { changedEdits } from '../../src/ledger/cards.ts';
 import { ApiError, stopped } from './errors.ts';
 import { isEnded, type Job, type JobWork } from './jobs.ts';
 import type { Services } from './services.ts';

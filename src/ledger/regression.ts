@@ -4,8 +4,8 @@
  */
 
 import type { EditCheck } from '../evaluation/scope-card.ts';
-import type { StoredEdit } from './changes.ts';
 import { lastCard } from './cards.ts';
+import type { StoredEdit } from './changes.ts';
 
 export interface TestCase {
   readonly kind: EditCheck['card'][number]['kind'] | 'forced';

@@ -3,10 +3,10 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { EditCheck } from '../../src/evaluation/scope-card.ts';
+import { changedEdits, scopeOf } from '../../src/ledger/cards.ts';
 import { type Claim, conflictsOf } from '../../src/ledger/conflicts.ts';
 import type { StoredEdit } from '../../src/ledger/ledger.ts';
 import { regressionOf, toJunit } from '../../src/ledger/regression.ts';
-import { changedEdits, scopeOf } from '../../src/ledger/cards.ts';
 
 const state = { text: 'a cat', probability: 0.5 };
 const row = (kind: EditCheck['card'][number]['kind'], ok: boolean): EditCheck['card'][number] => ({

@@ -2,9 +2,9 @@
 
 import { rm, writeFile } from 'node:fs/promises';
 import { createRoute, z } from '@hono/zod-openapi';
+import { lastCard } from '../../../src/ledger/cards.ts';
 import { revisionOf } from '../../../src/ledger/history.ts';
 import { type EditSet, editCheck, type StoredEdit, setId } from '../../../src/ledger/ledger.ts';
-import { lastCard } from '../../../src/ledger/cards.ts';
 import type { EditMade } from '../engine/tasks.ts';
 import { ApiError } from '../errors.ts';
 import {
