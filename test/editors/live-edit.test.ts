@@ -70,6 +70,15 @@ test('a dropped edit leaves every query that it did not act on as it was', async
   );
   const acting = await routes(stored, keys, shapeOf(weights));
   expect(acting.some((kept) => kept.length > 0)).toBe(true);
+  // Of those that are kept, the closest alone: it weighs as much as its prompt says.
+  const closest = await routes(stored, keys, shapeOf(weights), 1);
+  acting.forEach((kept, q) => {
+    expect(closest[q]).toHaveLength(Math.min(1, kept.length));
+    for (const one of closest[q]!) {
+      expect(one.weight).toBe(one.absolute);
+      expect(one.visual + one.prompt).toBe(Math.max(...kept.map(({ visual, prompt }) => visual + prompt)));
+    }
+  });
   for (const dropped of edits) {
     const rest = edits.filter((edit) => edit !== dropped);
     const after = await routes(new StoredKeys(vlm, rest), keys, shapeOf(weights));

@@ -165,8 +165,16 @@ export interface Routed {
   readonly weight: number;
 }
 
-/** The edits that act on each query: those kept by hard routing, with the weights of soft routing. */
-export async function routes(stored: StoredKeys, queries: readonly QueryKeys[], shape: LiveEditShape): Promise<Routed[][]> {
+/**
+ * The edits that act on each query: those kept by hard routing, with the weights of soft routing.
+ * @param most of the kept, those whose visual and prompt keys together are closest; 0: all
+ */
+export async function routes(
+  stored: StoredKeys,
+  queries: readonly QueryKeys[],
+  shape: LiveEditShape,
+  most = 0,
+): Promise<Routed[][]> {
   const scale = similarityScale(shape);
   const [visual, prompt] = await Promise.all(
     (['visual', 'prompt'] as const).map((name) =>
@@ -177,14 +185,15 @@ export async function routes(stored: StoredKeys, queries: readonly QueryKeys[], 
     ),
   );
   return queries.map(({ threshold }, q) => {
-    const kept = stored.edits.flatMap((edit, e) => {
+    const all = stored.edits.flatMap((edit, e) => {
       const close = visual![q]![e]! * scale;
       return close > threshold ? [{ edit, visual: close, prompt: prompt![q]![e]! * scale }] : [];
     });
-    const most = kept.reduce((a, one) => Math.max(a, one.prompt), Number.NEGATIVE_INFINITY);
-    const total = kept.reduce((a, one) => a + Math.exp(one.prompt - most), 0);
+    const kept = most === 0 ? all : all.toSorted((a, b) => b.visual + b.prompt - (a.visual + a.prompt)).slice(0, most);
+    const highest = kept.reduce((a, one) => Math.max(a, one.prompt), Number.NEGATIVE_INFINITY);
+    const total = kept.reduce((a, one) => a + Math.exp(one.prompt - highest), 0);
     return kept.map((one) => {
-      const relative = Math.exp(one.prompt - most) / total;
+      const relative = Math.exp(one.prompt - highest) / total;
       const absolute = 1 / (1 + Math.exp(-one.prompt));
       return { ...one, relative, absolute, weight: relative * absolute };
     });
@@ -253,6 +262,7 @@ function under(vlm: Vlm, weights: EditorWeights, memory: Memory): AnsweringModel
           storedOf(memories[asked[rows[0]!]!]!),
           rows.map((n) => keys[n]!),
           shape,
+          weights.settings.most as number | undefined,
         ),
     );
     for (const n of places) out[asked[n]!] = found[n]!;

@@ -47,7 +47,7 @@ import type { Random } from '../../random.ts';
 import { padStates, stateBytes } from '../context/states.ts';
 import { preparationGroups, trainingRandom, trainingSettings, trainOnRecords } from '../context/training.ts';
 import type { EditorWeights, TrainOptions } from '../editor.ts';
-import { clipping, flag, headsDivide, layerOf, real, recordTraining, size, trainingConfig } from '../settings.ts';
+import { clipping, flag, headsDivide, layerOf, real, recordTraining, size, trainingConfig, whole } from '../settings.ts';
 import { groups } from '../vead/objective.ts';
 import { type CloserLocality, closerLocalities, type PreparedRecord, Preparer, withLocality } from '../vead/prepare.ts';
 import { experts, extract, initialLiveEdit, type LiveEditShape, residual, similarityScale } from './modules.ts';
@@ -77,6 +77,9 @@ const fields = (vlm: Vlm) => ({
     'beyond the paper: V starts as a copy of states, and the extractor of inputs as a copy of that of edits',
   ).default(false),
   learnEnd: flag('beyond the paper: the end of the answer is learned, too, so that free answers end').default(false),
+  most: whole(
+    'beyond the paper: the most experts that act on a query, those with the closest keys; 0: all that are kept',
+  ).default(0),
   localitySameImage: share('beyond the paper: share of draws with another question about the same picture'),
   localitySameQuestion: share('beyond the paper: share of draws with the same question about another picture'),
 });
