@@ -60,6 +60,7 @@ const minis: Readonly<Record<EditorId, Partial<EditorRecipe>>> = {
       clip: 1,
       copyStart: true,
       learnEnd: true,
+      most: 1,
     },
   },
   lte: { train: { rank: 0, steps: 3500, batch: 4 } },
