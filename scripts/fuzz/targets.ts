@@ -247,7 +247,7 @@ export const targets = {
   async ledger() {
     const { Ledger, setId } = await import('../../src/ledger/ledger.ts');
     const { ledgerSeeds, seededEdit } = await import('./line-seeds.ts');
-    const { scopeOf, lastCard } = await import('../../src/ledger/scope.ts');
+    const { scopeOf, lastCard } = await import('../../src/ledger/cards.ts');
     const limits = { edits: 20, editsPerSet: 10 };
     const read = (_path: string, folder: string): void => {
       const ledger = new Ledger(folder, limits, { readOnly: true });
