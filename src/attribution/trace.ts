@@ -1,17 +1,36 @@
 /** Activations by site name: any named place of the vision part and of the decoder, for one input. */
 
-import { f32, type Tensor } from '../graph/index.ts';
+import { add, f32, input, matmul, mul, type Node, softmax, type Tensor } from '../graph/index.ts';
 import type { Asked } from '../input/segments.ts';
+import { placeInputs } from '../models/forward.ts';
 import type { Rewrite } from '../models/rewrite.ts';
 import type { Run } from '../models/sequence.ts';
+import { biasOf } from '../models/sight.ts';
 import { type SiteNames, siteNames as sitesOf } from '../models/site-names.ts';
 import { readVision } from '../models/vision.ts';
 import type { Vlm } from '../models/vlm.ts';
+import { Weights } from '../nn/weights.ts';
 
 /** The sites that an input passes, in their order. @param image whether it has a picture */
 export function siteNames(vlm: Vlm, image: boolean): SiteNames {
   const { vision, decoder } = sitesOf(vlm.architecture);
-  return { vision: image ? vision : [], decoder };
+  const named = decoder.flatMap((name) => {
+    const layer = /^layers\.(\d+)\.attn\.in$/.exec(name)?.[1];
+    return layer === undefined ? [name] : [name, ...derived.map((kind) => `layers.${layer}.attn.${kind}`)];
+  });
+  return { vision: image ? vision : [], decoder: named };
+}
+
+/** What is computed of `layers.{i}.attn.in` when it is asked for: queries [h, l, k] with positions applied, and probabilities [h, queries, keys]. */
+const derived = ['query', 'probabilities'] as const;
+const isDerived = /^layers\.(\d+)\.attn\.(query|probabilities)$/;
+
+function derivedGraph({ decoder }: Vlm, layer: number, rewrite: Rewrite | undefined): Record<string, Node> {
+  const { positions, bias } = placeInputs(decoder, undefined, 1);
+  const state = input('state', [1, 'l', decoder.hidden]);
+  const { query, key } = decoder.project(layer, state, positions, new Weights(rewrite?.replace));
+  const scores = matmul(mul(query, decoder.scale), key, false, true);
+  return { query, probabilities: softmax(add(scores, biasOf(decoder, layer, bias))) };
 }
 
 /**
@@ -81,8 +100,18 @@ export async function trace(
     const batch = await vlm.batch([sequence]);
     const deepest = Math.max(-1, ...decoder.map((name) => Number(/^layers\.(\d+)\./.exec(name)?.[1] ?? -1)));
     const to = decoder.includes('logits') ? vlm.decoder.layers : deepest + 1;
-    const out = await vlm.run({ from: 0, to, read: decoder }, batch, {}, rewrite);
-    for (const name of decoder) keep(name, out[name]!);
+    const inputOf = (name: string): string => name.replace(isDerived, 'layers.$1.attn.in');
+    const out = await vlm.run({ from: 0, to, read: [...new Set(decoder.map(inputOf))] }, batch, {}, rewrite);
+    const replace = rewrite !== undefined && rewrite.replace.size > 0 ? rewrite : undefined;
+    for (const name of decoder) {
+      const [, layer, kind] = isDerived.exec(name) ?? [];
+      const read = out[inputOf(name)]!;
+      if (layer === undefined || kind === undefined) keep(name, read);
+      else {
+        const program = await vlm.program(derivedGraph, Number(layer), replace);
+        keep(name, (await program.run({ ...batch.feeds, ...rewrite?.feeds, state: read }))[kind]!);
+      }
+    }
   }
   return { activations, tokenIds: sequence.ids, spans: sequence.spans };
 }

@@ -14,6 +14,7 @@ import { toolNamed, tools } from '../../src/attribution/tools/index.ts';
 import { logitLens, readStates } from '../../src/attribution/tools/lens.ts';
 import { direction, steered } from '../../src/attribution/tools/steer.ts';
 import { type Found, groupsOf, layersOf, partsOf, type Subject } from '../../src/attribution/tools/tool.ts';
+import { trace as readTrace } from '../../src/attribution/trace.ts';
 import { f32, type Tensor } from '../../src/graph/dtype.ts';
 import { type Reading, readInput } from '../../src/models/answer.ts';
 import { MASKED } from '../../src/models/batch.ts';
@@ -95,6 +96,22 @@ test('probabilities of heads sum to 1, and their parts to the output of the modu
       }
     }
   }
+});
+
+test('a trace has queries and probabilities, those of the heads', async () => {
+  const sites = ['layers.2.attn.query', 'layers.2.attn.probabilities', 'layers.2.attn.key'];
+  const { activations } = await readTrace(vlm, subject.asked, sites);
+  const l = clean.batch.length;
+  expect(sites.map((site) => activations.get(site)!.shape)).toEqual([
+    [4, l, d / 4],
+    [4, l, l],
+    [expect.any(Number), l, d / 4],
+  ]);
+  const [heads] = await headParts(vlm, clean, [2], endOf(clean));
+  const probabilities = activations.get('layers.2.attn.probabilities')!.data;
+  for (let head = 0; head < 4; head++)
+    for (let i = 0; i < l; i++)
+      expect(probabilities[(head * l + endOf(clean)) * l + i]!).toBeCloseTo(heads!.probabilities.data[head * l + i]!, 5);
 });
 
 test('parts of neurons and the bias sum to the output of the module, and falls are those of log odds without them', async () => {

@@ -6,7 +6,7 @@ import { questionOptions, readQuestion } from '../question.ts';
 
 export const command = defineCommand({
   details:
-    'A site is a named place in the model: layers.{i}.attn.in, layers.{i}.attn.out, layers.{i}.mlp.out, layers.{i}.out, visual, embeddings, logits and others. In a pattern, `*` stands for anything without a dot. The tensors have no batch axis. The metadata of the file holds the input: prompt, tokenIds (-1 at visual tokens), spans (a list of [start, end) for each picture) and model.',
+    'A site is a named place in the model: layers.{i}.attn.in, layers.{i}.attn.query, layers.{i}.attn.probabilities, layers.{i}.attn.out, layers.{i}.mlp.out, layers.{i}.out, visual, embeddings, logits and others. In a pattern, `*` stands for anything without a dot. The tensors have no batch axis. The metadata of the file holds the input: prompt, tokenIds (-1 at visual tokens), spans (a list of [start, end) for each picture) and model.',
   options: {
     model: text('model folder or built-in name', { required: true, placeholder: 'MODEL' }),
     ...questionOptions,
