@@ -175,6 +175,14 @@ test('attribute knockout: the edges cut in each window of layers', async () => {
   expect(data.windows).toEqual([[0], [1], [2], [3]]);
   expect(data.cut.map(({ edges }: { edges: string }) => edges)).toContain('picture → last');
   expect(readFileSync(out, 'utf8')).toMatch(/^<svg/);
+  const edited = await json(['attribute', 'knockout', ...asked, '--window', '1', '--edit', edits[0], '--key', 'cat']);
+  const plain = await json(['attribute', 'knockout', ...asked, '--window', '1', '--key', 'cat']);
+  expect(edited.without.probability).toBeCloseTo(plain.key.probability, 5);
+  edited.difference.forEach((row: number[], r: number) => {
+    row.forEach((value, c) => {
+      expect(value).toBeCloseTo(edited.cut[r].fall[c] - plain.cut[r].fall[c], 5);
+    });
+  });
   const wrong = await visedit(['attribute', 'knockout', ...asked, '--layers', '7']);
   expect(wrong.stderr).toMatch(/layers '7' is out of range: there are layers 0 to 3/);
 });

@@ -24,7 +24,12 @@ type Given = ParsedValues<typeof subjectOptions>;
 export interface OpenModel {
   readonly vlm: Vlm;
   /** @param token of the answer, from 1 @param key the explained token as text; absent: what the model says */
-  look(asked: Asked, token: number, key: string | undefined): Promise<Looked>;
+  look(asked: Asked, token: number, key: string | undefined): Promise<UnderEdits>;
+}
+
+/** A question under edits, and the same without them: the same tokens of the answer stand behind it. */
+export interface UnderEdits extends Looked {
+  readonly without?: Looked;
 }
 
 /** @throws Error when the edits act where attribution does not look */
@@ -32,8 +37,9 @@ export async function openModel(
   { model, edit, edits: ledgers, editor, ...given }: Given,
   context: CommandContext,
 ): Promise<OpenModel> {
-  const [{ loadModel }, { keyTokenId }, { editedModel }] = await Promise.all([
+  const [{ loadModel }, { readInput }, { keyTokenId }, { editedModel }] = await Promise.all([
     import('../../../../src/models/load.ts'),
+    import('../../../../src/models/answer.ts'),
     import('../../../../src/attribution/key-token.ts'),
     import('../../../../src/editors/apply.ts'),
   ]);
@@ -52,17 +58,19 @@ export async function openModel(
       const answer = said?.tokenIds ?? [];
       if (answer.length < token - 1)
         throw new Error(`the answer has ${answer.length} tokens; --token ${token} is behind its end`);
+      const keyId = key === undefined ? undefined : keyTokenId(vlm, asked, key);
+      const plain = (other: Asked) => readInput(vlm, { ...other, answer });
       return {
-        ...{ vlm, asked },
+        ...{ vlm, asked, keyId },
         reading: await read({ ...asked, answer }),
-        keyId: key === undefined ? undefined : keyTokenId(vlm, asked, key),
         read: (other) => read({ ...other, answer }),
+        ...(edits.length === 0 ? {} : { without: { vlm, asked, keyId, reading: await plain(asked), read: plain } }),
       };
     },
   };
 }
 
-export interface Subject extends Looked {
+export interface Subject extends UnderEdits {
   readonly prompt: string;
   readonly images: readonly RgbImage[];
   readonly warnings: readonly string[];

@@ -1,6 +1,6 @@
 /** A command for each tool of src/attribution/tools: one question, or the average over a data set. */
 import { writeFileSync } from 'node:fs';
-import type { Found, Subject as Looked, Matrix, Tool } from '../../../../src/attribution/tools/tool.ts';
+import type { Found, Subject as Looked, Matrix, Shown, Tool, ToolRun } from '../../../../src/attribution/tools/tool.ts';
 import type { FigurePanel } from '../../../../src/figures/index.ts';
 import { defineCommand } from '../../frame/command.ts';
 import type { CommandContext } from '../../frame/context.ts';
@@ -39,7 +39,7 @@ export function toolCommand(tool: Tool, examples: readonly string[]) {
       const values = all as unknown as Record<string, unknown>;
       const given = all as unknown as Parameters<typeof openSubject>[0] & { seed: number; out?: string; data?: string };
       const options = Object.fromEntries(Object.entries(values).filter(([name]) => names.has(name)));
-      const { found, extra } =
+      const { found, extra, difference } =
         given.data === undefined
           ? await explainOne(tool, given, options, values, context)
           : await explainAll(tool, { ...given, data: given.data }, options, values, context);
@@ -57,6 +57,9 @@ export function toolCommand(tool: Tool, examples: readonly string[]) {
             : []),
           ...said,
           context.table({ head: table.head, rows: table.rows }),
+          ...(difference === undefined
+            ? []
+            : ['', 'Difference that the edits made:', context.table({ head: difference.head, rows: difference.rows })]),
           ...(given.out === undefined ? [] : ['', `Picture in ${given.out}.`]),
         ].join('\n'),
       };
@@ -65,7 +68,7 @@ export function toolCommand(tool: Tool, examples: readonly string[]) {
 }
 
 type Given = Parameters<typeof openSubject>[0] & { seed: number };
-type Result = { found: Found; extra: Record<string, unknown> };
+type Result = { found: Found; extra: Record<string, unknown>; difference?: Shown };
 
 async function explainOne(
   tool: Tool,
@@ -83,16 +86,39 @@ async function explainOne(
   if (tool.compares === 'must' && against.image === undefined && otherPrompt === undefined)
     throw new Error('there is nothing to compare with; give --against-image FILE or --against-prompt TEXT');
   let bar: ReturnType<typeof context.progress> | undefined;
-  const found = await tool.run(subject, options, {
+  const run: ToolRun = {
     ...{ against, seed: given.seed, signal: context.signal },
     onProgress: (done, total) => {
       bar ??= context.progress(total, 'Running', { unit: 'runs' });
       bar.update(done);
     },
-  });
+  };
+  const found = await tool.run(subject, options, run);
+  const { without } = subject;
+  const plain = without === undefined ? undefined : await tool.run({ ...without, keyId: found.key.id }, options, run);
   bar?.finish();
   await vlm.release();
-  return { found, extra: { model: vlm.name, prompt, warnings } };
+  const extra = { model: vlm.name, prompt, warnings };
+  return plain === undefined ? { found, extra } : { ...compared(found, plain), extra };
+}
+
+/** What a tool finds under edits, with what it finds without them, of the same token. */
+function compared(found: Found, plain: Found): Omit<Result, 'extra'> {
+  const said = [...found.said, `Without the edits “${found.key.text}” has the probability ${plain.key.probability.toFixed(3)}.`];
+  const without = { probability: plain.key.probability, ...plain.data };
+  const [now, before] = [found.matrix, plain.matrix];
+  const alike = now !== undefined && before !== undefined && `${now.rows}|${now.columns}` === `${before.rows}|${before.columns}`;
+  if (!alike) return { found: { ...found, said, data: { ...found.data, without } } };
+  const values = now.values.map((row, r) => row.map((value, c) => (value ?? 0) - (before.values[r]![c] ?? 0)));
+  const { rows, columns, what } = now;
+  const panel: FigurePanel = {
+    kind: 'matrix',
+    data: { rows, columns, values, title: 'Difference that the edits made', scaleTitle: `Difference of: ${what}` },
+  };
+  return {
+    found: { ...found, said, data: { ...found.data, without, difference: values }, panels: [...found.panels, panel] },
+    difference: { head: ['', ...columns], rows: values.map((row, r) => [rows[r]!, ...row.map((value) => value.toFixed(3))]) },
+  };
 }
 
 async function explainAll(
