@@ -71,7 +71,7 @@ export const attention = defineTool({
                   normalise: 'each' as const,
                   floor: 1e-4,
                   title: 'Attention from the last position',
-                  scaleTitle: 'Attention probability',
+                  scaleTitle: 'Probability',
                 },
               },
             ]),
