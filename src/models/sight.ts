@@ -73,7 +73,8 @@ export function sightNote(decoder: Pick<Decoder, 'sight'>, layers: readonly numb
     if (Number.isFinite(window)) windows.set(window, [...(windows.get(window) ?? []), layer]);
   }
   const narrow = [...windows].map(
-    ([window, of]) => `layer ${of.join(', ')} sees the last ${window} tokens only: what stands further back is not seen, and has no weight in maps`,
+    ([window, of]) =>
+      `layer ${of.join(', ')} sees the last ${window} tokens only: what stands further back is not seen, and has no weight in maps`,
   );
   const both = decoder.sight?.wholePictures
     ? ['the tokens of one picture see each other in both directions: a patch holds what it read of the whole picture']
