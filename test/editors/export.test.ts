@@ -70,6 +70,9 @@ describe.each(writing)('%s', (id) => {
       expect(apart([...data], [...own])).toBeLessThan(1e-5);
     }
     const largest = Math.max(...Object.values(ranks));
+    await expect(writeAdapter(vlm, changes, { out: adapter, model: '', maxRank: 4096 })).rejects.toThrow(
+      /is not empty; name a new folder/,
+    );
     await expect(writeAdapter(vlm, changes, { out: join(root, 'none'), model: '', maxRank: largest - 1 })).rejects.toThrow(
       `needs rank ${largest}, and the largest allowed is ${largest - 1}`,
     );

@@ -9,6 +9,7 @@ import { makeFolder, writeFileAtomic } from '../../files/atomic.ts';
 import { writeSafetensors } from '../../files/safetensors.ts';
 import { f32, type Tensor } from '../../graph/index.ts';
 import type { Vlm } from '../../models/vlm.ts';
+import { newFolder } from '../../models/write-folder.ts';
 import { type Factored, joined, type WeightChange, type WeightChanges, wholeChange } from '../gradients/changes.ts';
 
 /** Names of weights as modules of transformers' classes (transformers 4.52 and later) have them; a name that nothing fits belongs to none. */
@@ -48,10 +49,11 @@ export interface Adapter {
 }
 
 /**
- * Writes `adapter_config.json` and `adapter_model.safetensors`.
- * @throws Error when a change is no matrix's or bias's, or needs a larger rank; it names the rank
+ * Writes `adapter_config.json` and `adapter_model.safetensors` into a new folder.
+ * @throws Error when something is in the folder already, or a change is no matrix's or bias's, or needs a larger rank; it names the rank
  */
 export async function writeAdapter(vlm: Vlm, changes: WeightChanges, { out, model, maxRank }: AdapterOptions): Promise<Adapter> {
+  const to = newFolder(out);
   const matrices = new Map([...changes].filter(([name, change]) => name.endsWith('.weight') && sidesOf(change).length === 2));
   const biases = new Map(
     [...changes].filter(([name]) => name.endsWith('.bias') && matrices.has(name.replace(/bias$/, 'weight'))),
@@ -95,9 +97,10 @@ export async function writeAdapter(vlm: Vlm, changes: WeightChanges, { out, mode
     alpha_pattern: smaller,
     modules_to_save: null,
   };
-  makeFolder(out);
-  writeSafetensors(join(out, 'adapter_model.safetensors'), tensors, { format: 'pt' });
-  writeFileAtomic(join(out, 'adapter_config.json'), `${JSON.stringify(config, null, 2)}\n`);
+  makeFolder(to);
+  writeSafetensors(join(to, 'adapter_model.safetensors'), tensors, { format: 'pt' });
+  // Last: a folder without it is no adapter.
+  writeFileAtomic(join(to, 'adapter_config.json'), `${JSON.stringify(config, null, 2)}\n`);
   return { out, ranks: byModule, bytes: [...tensors.values()].reduce((sum, { data }) => sum + data.byteLength, 0) };
 }
 
