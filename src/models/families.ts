@@ -15,6 +15,7 @@ export const families = {
   'blip-2': blip2Family,
   minigpt4: miniGpt4Family,
   smolvlm: smolVlmFamily,
+  idefics3: smolVlmFamily,
   qwen2_5_vl: qwen25VlFamily,
   qwen3_vl: qwen3VlFamily,
   internvl: internVlFamily,

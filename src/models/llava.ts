@@ -1,6 +1,7 @@
 /**
  * LLaVA-1.5 (Liu et al. 2023; reference: transformers 4.43 `modeling_llava.py`): CLIP ViT features of one layer, a two-layer projector,
- * LLaMA. Published folder: config.json, safetensors (single or sharded), tokenizer.json, preprocessor_config.json.
+ * LLaMA. Its later sisters have SigLIP, Qwen2 or Mistral in their places. Published folder: config.json, safetensors (single or sharded),
+ * tokenizer.json, preprocessor_config.json.
  */
 
 import type { Activation } from '../files/config.ts';
@@ -15,10 +16,12 @@ import { type LlavaConfig as LlavaFileConfig, llavaLayout } from './configs/llav
 import { type Family, fixedProcessor, headOf, imageToken } from './family.ts';
 import { type LlamaConfig, llama } from './llama.ts';
 import { fixedPixels, prepareFixed, withPictures } from './pictures.ts';
+import { siglip } from './siglip.ts';
 
 export interface LlavaConfig {
   text_config: LlamaConfig;
-  vision_config: ClipVisionConfig;
+  /** of CLIP, or of SigLIP by its `model_type` */
+  vision_config: ClipVisionConfig & { model_type?: string };
   image_token_index: number;
   vision_feature_layer: number;
   vision_feature_select_strategy: 'default' | 'full';
@@ -32,9 +35,10 @@ export function llava(config: LlavaConfig): Architecture {
   // hidden_states[k] is the output of block k - 1; hidden_states[-1] that of the last.
   const blocks =
     config.vision_feature_layer < 0 ? vision.num_hidden_layers + 1 + config.vision_feature_layer : config.vision_feature_layer;
-  const full = config.vision_feature_select_strategy === 'full';
+  const whole = config.vision_feature_select_strategy === 'full';
+  const isSiglip = vision.model_type === 'siglip_vision_model';
   const fixed: FixedPictures = {
-    count: side * side + (full ? 1 : 0),
+    count: side * side + (whole && !isSiglip ? 1 : 0),
     grid: [side, side],
     size: [vision.image_size, vision.image_size],
   };
@@ -53,8 +57,11 @@ export function llava(config: LlavaConfig): Architecture {
     pixels: () => fixedPixels(fixed),
     vision: ({ pixels }, w, sites) =>
       scope('vision', () => {
-        const hidden = clipVit(pixels!, vision, blocks, 'vision_tower.vision_model.', w, sites);
-        const features: Node = sites.site('vision.features', full ? hidden : withoutClassToken(hidden));
+        const prefix = 'vision_tower.vision_model.';
+        const hidden = isSiglip
+          ? siglip(pixels!, vision, prefix, w, sites, { layers: blocks, norm: false })
+          : clipVit(pixels!, vision, blocks, prefix, w, sites);
+        const features: Node = sites.site('vision.features', whole ? hidden : withoutClassToken(hidden));
         const act = activations[config.projector_hidden_act];
         const y = act(linear(w, 'multi_modal_projector.linear_1', features, vision.hidden_size, text.hidden_size));
         return sites.site('visual', linear(w, 'multi_modal_projector.linear_2', y, text.hidden_size, text.hidden_size));
@@ -66,8 +73,9 @@ const headNames = { head: 'language_model.lm_head.weight', embedding: 'language_
 
 export const llavaFamily: Family<LlavaFileConfig> = {
   layout: llavaLayout,
-  open: ({ dir, config, checkpoint }) => {
-    const { tie_word_embeddings } = headOf({ checkpoint }, headNames, config.text_config, config);
+  open: (folder) => {
+    const { dir, config } = folder;
+    const { tie_word_embeddings, checkpoint } = headOf(folder, headNames, config.text_config, config);
     const architecture = llava({ ...config, text_config: { ...config.text_config, tie_word_embeddings } });
     const fixed = architecture.fixed!;
     const tokenizer = loadTokenizer(dir);

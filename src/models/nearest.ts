@@ -27,7 +27,6 @@ const table: readonly Near[] = [
   },
   { types: /^paligemma/, nearest: gemma, needed: 'the decoder of Gemma 1 or 2, and prompts that are seen in both directions' },
   { types: /^idefics2/, nearest: smol, needed: 'a resampler between image encoder and decoder, and a Mistral decoder' },
-  { types: /^idefics3/, nearest: smol, needed: 'the names and defaults of its configuration; the computation is the same' },
   { types: /^idefics/, nearest: smol, needed: 'a resampler and cross-attention between the layers of the decoder' },
   { types: /^internvl_chat|^intern_?vl/, nearest: intern, needed: "the names of its authors' own layout" },
   {

@@ -409,13 +409,13 @@ describe('what cannot be opened is said before anything is built', () => {
     ],
     ["the authors' LLaVA, later", { model_type: 'llava_llama' }, /layout of its authors' code/],
     [
-      'LLaVA on Mistral',
-      { model_type: 'llava', text_config: { model_type: 'mistral' } },
-      /text_config\.model_type: only "llama"/,
+      'LLaVA on Phi',
+      { model_type: 'llava', text_config: { model_type: 'phi3' } },
+      /text_config\.model_type: expected "llama" or "mistral" or "qwen2"/,
     ],
     [
-      'LLaVA with SigLIP',
-      { model_type: 'llava', vision_config: { model_type: 'siglip_vision_model' } },
+      'LLaVA with the image encoder of Pixtral',
+      { model_type: 'llava', vision_config: { model_type: 'pixtral' } },
       /vision_config\.model_type/,
     ],
     ['BLIP-2 on T5', { model_type: 'blip-2', use_decoder_only_language_model: false }, /use_decoder_only_language_model/],

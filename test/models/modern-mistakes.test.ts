@@ -16,7 +16,7 @@ import { temporaryFolder } from '../tiny-world.ts';
 type Json = { [key: string]: unknown };
 
 const modern = join(sharedDir, 'fixtures-modern');
-const known = Object.keys(families).filter((family) => !['llava', 'blip-2', 'minigpt4'].includes(family));
+const known = Object.keys(families).filter((family) => !['llava', 'blip-2', 'minigpt4', 'idefics3'].includes(family));
 
 const dir = temporaryFolder();
 const opened: Vlm[] = [];

@@ -30,40 +30,51 @@ export const rgb = (number: z.ZodNumber) =>
     .length(3, 'expected three numbers, one per colour')
     .transform((list) => list as [number, number, number]);
 
-/** Processors of CLIP, LLaVA and BLIP. */
-export const preprocessorConfig = z.looseObject({
-  image_processor_type: z
-    .string()
-    .regex(
-      /^(CLIP|Llava|Blip)(ImageProcessor(Fast|Pil)?|FeatureExtractor)$/,
-      'only CLIPImageProcessor, LlavaImageProcessor and BlipImageProcessor, and their Fast and Pil forms, are supported',
-    )
-    .nullish(),
-  do_resize: flag(true),
-  /** LLaVA's: the picture is padded to a square with the mean colour */
-  do_pad: flag(false),
-  /** one number means the shortest edge for CLIP and LLaVA, a square for BLIP; transformers keeps it under `size` too */
-  size: z
-    .union(
-      [
-        edge,
-        z.looseObject({ shortest_edge: edge, longest_edge: z.undefined('is not supported beside shortest_edge').optional() }),
-        z.looseObject({ height: edge, width: edge }),
-      ],
-      'expected a size: {shortest_edge}, {height, width} or a number, of at most 2048 pixels',
-    )
-    .nullish(),
-  default_to_square: z.boolean('expected true or false').nullish(),
-  /** PIL's codes */
-  resample: z.union([z.literal(1), z.literal(2), z.literal(3)], 'expected 1 (Lanczos), 2 (bilinear) or 3 (bicubic)').default(3),
-  do_center_crop: z.boolean('expected true or false').nullish(),
-  crop_size: length.nullish(),
-  do_rescale: flag(true),
-  rescale_factor: positive.default(1 / 255),
-  do_normalize: flag(true),
-  image_mean: rgb(z.number()).default([0.48145466, 0.4578275, 0.40821073]),
-  image_std: rgb(positive).default([0.26862954, 0.26130258, 0.27577711]),
-});
+const halves: [number, number, number] = [0.5, 0.5, 0.5];
+
+/** Processors of CLIP, LLaVA, BLIP and SigLIP. */
+export const preprocessorConfig = z
+  .looseObject({
+    image_processor_type: z
+      .string()
+      .regex(
+        /^(CLIP|Llava|Blip|Siglip)(ImageProcessor(Fast|Pil)?|FeatureExtractor)$/,
+        'only CLIPImageProcessor, LlavaImageProcessor, BlipImageProcessor and SiglipImageProcessor, and their Fast and Pil forms, are supported',
+      )
+      .nullish(),
+    do_resize: flag(true),
+    /** LLaVA's: the picture is padded to a square with the mean colour */
+    do_pad: flag(false),
+    /** one number means the shortest edge for CLIP and LLaVA, a square for BLIP; transformers keeps it under `size` too */
+    size: z
+      .union(
+        [
+          edge,
+          z.looseObject({ shortest_edge: edge, longest_edge: z.undefined('is not supported beside shortest_edge').optional() }),
+          z.looseObject({ height: edge, width: edge }),
+        ],
+        'expected a size: {shortest_edge}, {height, width} or a number, of at most 2048 pixels',
+      )
+      .nullish(),
+    default_to_square: z.boolean('expected true or false').nullish(),
+    /** PIL's codes */
+    resample: z.union([z.literal(1), z.literal(2), z.literal(3)], 'expected 1 (Lanczos), 2 (bilinear) or 3 (bicubic)').default(3),
+    do_center_crop: z.boolean('expected true or false').nullish(),
+    crop_size: length.nullish(),
+    do_rescale: flag(true),
+    rescale_factor: positive.default(1 / 255),
+    do_normalize: flag(true),
+    image_mean: rgb(z.number()).optional(),
+    image_std: rgb(positive).optional(),
+  })
+  .transform(({ image_mean, image_std, ...config }) => {
+    const siglip = config.image_processor_type?.startsWith('Siglip');
+    return {
+      ...config,
+      image_mean: image_mean ?? (siglip ? halves : [0.48145466, 0.4578275, 0.40821073]),
+      image_std: image_std ?? (siglip ? halves : [0.26862954, 0.26130258, 0.27577711]),
+    };
+  });
 export type PreprocessorConfig = z.output<typeof preprocessorConfig>;
 
 export interface ImageSettings {

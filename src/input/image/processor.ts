@@ -1,5 +1,5 @@
 /**
- * Pictures to `pixel_values [3,H,W]`, as transformers' processors of CLIP, LLaVA and BLIP do: pad, resize, centre crop, rescale, normalise. The
+ * Pictures to `pixel_values [3,H,W]`, as transformers' processors of CLIP, LLaVA, BLIP and SigLIP do: pad, resize, centre crop, rescale, normalise. The
  * slow ones (and all of transformers 4.43) use Pillow and NumPy, the fast ones torchvision. MiniGPT-4's processor is BLIP's with one size.
  */
 import { parseConfig } from '../../files/config.ts';
@@ -36,13 +36,15 @@ export function imageProcessor(
   const { do_resize, resample, do_pad, image_mean } = config;
   const kind = config.image_processor_type ?? 'CLIPImageProcessor';
   const isBlip = kind.startsWith('Blip');
+  const isSiglip = kind.startsWith('Siglip');
   const resizer = resizerOf(kind, version);
   const size = config.size ?? (isBlip ? 384 : 224);
   // a single number means the shortest edge to CLIP, a square to BLIP
-  const isSquare = config.default_to_square ?? isBlip;
+  const isSquare = config.default_to_square ?? (isBlip || isSiglip);
   const target = typeof size !== 'number' ? size : isSquare ? { height: size, width: size } : { shortest_edge: size };
   // BLIP's processor does not know cropping before transformers 5 and in its slow form
-  const crops = isBlip ? kind !== 'BlipImageProcessor' && config.do_center_crop === true : (config.do_center_crop ?? true);
+  const crops =
+    isBlip || isSiglip ? kind !== 'BlipImageProcessor' && config.do_center_crop === true : (config.do_center_crop ?? true);
   const crop = crops ? (config.crop_size ?? { height: 224, width: 224 }) : undefined;
   const exact = 'height' in target ? (target as { height: number; width: number }) : undefined;
   const output = crop ?? (do_resize ? exact : undefined);

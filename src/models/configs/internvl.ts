@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { activation, exactly, flag, headsDivideWidth, holdsAPatch, id, layerCount, positive, width } from '../../files/config.ts';
 import { type Layout, renameBy } from './layout.ts';
-import { llamaConfig, qwen2Config, qwen3Config } from './llama.ts';
+import { severalDecoders } from './llama.ts';
 
 /** A side of a square, as a number or twice. */
 const side = z
@@ -34,17 +34,6 @@ export const internVitConfig = z
   .superRefine(holdsAPatch);
 export type InternVitConfig = z.output<typeof internVitConfig>;
 
-/** Sizes of the family have decoders of several kinds. */
-const decoders = { qwen2: qwen2Config, qwen3: qwen3Config, llama: llamaConfig };
-const textConfig = z
-  .looseObject({ model_type: z.enum(['qwen2', 'qwen3', 'llama'], 'expected "qwen2", "qwen3" or "llama"').default('qwen2') })
-  .transform((value, context) => {
-    const parsed = decoders[value.model_type].safeParse(value);
-    if (parsed.success) return parsed.data;
-    for (const { path, message } of parsed.error.issues) context.issues.push({ code: 'custom', path, message, input: value });
-    return z.NEVER;
-  });
-
 /** InternVLConfig */
 export const internVlConfig = z
   .looseObject({
@@ -55,7 +44,7 @@ export const internVlConfig = z
     vision_feature_layer: z.int('expected the number of one layer').default(-1),
     vision_feature_select_strategy: exactly('default', 'patches without the class token fill a square'),
     tie_word_embeddings: flag(false),
-    text_config: textConfig.prefault({}),
+    text_config: severalDecoders('qwen2', 'qwen3', 'llama').prefault({}),
     vision_config: internVitConfig.prefault({}),
   })
   .superRefine(({ vision_feature_layer: layer, downsample_ratio: ratio, vision_config: vision }, context) => {

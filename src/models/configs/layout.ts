@@ -1,5 +1,5 @@
 /** How a family lies on disk: what its configuration says, and what its files call the weights. */
-import type { z } from 'zod';
+import { z } from 'zod';
 
 /** Numbered layers of one part: where they stand among the weights, and what says how many there are. */
 export interface LayerCount {
@@ -22,3 +22,24 @@ export const renameBy =
   (rules: readonly (readonly [pattern: RegExp, replacement: string])[]) =>
   (name: string): string =>
     rules.reduce((renamed, [pattern, replacement]) => renamed.replace(pattern, replacement), name);
+
+/** A part of a configuration that is of one of several kinds, by its `model_type`. @param otherwise the kind of a file that does not name it */
+export const byModelType = <S extends z.ZodType>(kinds: Readonly<Record<string, S>>, otherwise: string) =>
+  z
+    .looseObject({
+      model_type: z
+        .string()
+        .refine(
+          (type) => Object.hasOwn(kinds, type),
+          `expected ${Object.keys(kinds)
+            .map((kind) => `"${kind}"`)
+            .join(' or ')}`,
+        )
+        .default(otherwise),
+    })
+    .transform((value, context): z.output<S> => {
+      const parsed = kinds[value.model_type]!.safeParse(value);
+      if (parsed.success) return parsed.data;
+      for (const { path, message } of parsed.error.issues) context.issues.push({ code: 'custom', path, message, input: value });
+      return z.NEVER;
+    });

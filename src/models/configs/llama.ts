@@ -1,6 +1,7 @@
 /** config.json of a LLaMA decoder and of those that are options of it, with the defaults of transformers' LlamaConfig, Qwen2Config and others. */
 import { z } from 'zod';
 import { activation, exactly, flag, headsDivideWidth, id, ids, layerCount, positive, width } from '../../files/config.ts';
+import { byModelType } from './layout.ts';
 import { gatherRope, ropeFields, ropeOf, sectionFields } from './rope.ts';
 
 /**
@@ -39,12 +40,14 @@ interface Kind {
   readonly qkvBias?: boolean;
   /** queries and keys are normalised */
   readonly qkNorm?: boolean;
+  /** every layer sees a window of this many tokens, unless a file says otherwise: texts are read up to it */
+  readonly window?: number;
   /** positions have three axes: how pairs are shared out, and the sections of a file that does not say them */
   readonly sections?: { readonly interleaved: boolean; readonly otherwise?: readonly [number, number, number] };
 }
 
 /** The configuration of a decoder that is an option of llama.ts. */
-const decoderConfig = ({ type, title, defaults, qkvBias, qkNorm, sections }: Kind) =>
+const decoderConfig = ({ type, title, defaults, qkvBias, qkNorm, window, sections }: Kind) =>
   z.preprocess(
     gatherRope(defaults, sections !== undefined),
     z
@@ -70,6 +73,7 @@ const decoderConfig = ({ type, title, defaults, qkvBias, qkNorm, sections }: Kin
         eos_token_id: ids.transform((list) => (list.length > 0 ? list : [...defaults.eos_token_id])),
         pad_token_id: id.nullish(),
         use_sliding_window: exactly(false, 'layers that see a window of the text are not computed in this decoder'),
+        sliding_window: width.nullish(),
         layer_types: z
           .array(
             z.literal(
@@ -95,6 +99,8 @@ const decoderConfig = ({ type, title, defaults, qkvBias, qkNorm, sections }: Kin
           rope_scaling: scaling,
           max_position_embeddings: Math.min(
             longestText(config.max_position_embeddings, config.head_dim),
+            // A window that the whole text stands in hides nothing.
+            window === undefined ? Number.POSITIVE_INFINITY : (config.sliding_window ?? window),
             // Longer texts would turn all their tokens by the long factors.
             scaling.rope_type === 'longrope' ? scaling.original_max_position_embeddings : Number.POSITIVE_INFINITY,
           ),
@@ -139,6 +145,18 @@ export const llamaConfig = decoderConfig({
     ...{ vocab_size: 32000, hidden_size: 4096, intermediate_size: 11008, num_hidden_layers: 32, num_attention_heads: 32 },
     ...{ max_position_embeddings: 2048, rms_norm_eps: 1e-6, rope_theta: 10000, bos_token_id: 1, eos_token_id: [2] },
   },
+});
+
+/** MistralConfig */
+const mistralConfig = decoderConfig({
+  type: 'mistral',
+  title: 'a Mistral decoder',
+  defaults: {
+    ...{ vocab_size: 32000, hidden_size: 4096, intermediate_size: 14336, num_hidden_layers: 32, num_attention_heads: 32 },
+    ...{ num_key_value_heads: 8, max_position_embeddings: 131072, rms_norm_eps: 1e-6, rope_theta: 10000 },
+    ...{ bos_token_id: 1, eos_token_id: [2] },
+  },
+  window: 4096,
 });
 
 /** Qwen2Config */
@@ -201,3 +219,9 @@ export const qwen3VlTextConfig = decoderConfig({
   sections: { interleaved: true, otherwise: [24, 20, 20] },
 });
 export type LlamaConfig = z.output<typeof llamaConfig>;
+
+const kinds = { llama: llamaConfig, mistral: mistralConfig, qwen2: qwen2Config, qwen3: qwen3Config };
+
+/** The decoder of a family whose sizes have decoders of several kinds; the first is that of a file that does not name it. */
+export const severalDecoders = <K extends keyof typeof kinds>(...own: readonly [K, ...K[]]) =>
+  byModelType(Object.fromEntries(own.map((kind) => [kind, kinds[kind]])), own[0]);

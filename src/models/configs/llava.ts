@@ -1,9 +1,12 @@
-/** config.json of LLaVA-1.5, with the defaults of transformers' LlavaConfig. */
+/** config.json of LLaVA, with the defaults of transformers' LlavaConfig. */
 import { z } from 'zod';
 import { activation, exactly, flag, id } from '../../files/config.ts';
 import { clipVisionConfig } from './clip.ts';
-import { type Layout, renameBy } from './layout.ts';
-import { llamaConfig } from './llama.ts';
+import { byModelType, type Layout, renameBy } from './layout.ts';
+import { severalDecoders } from './llama.ts';
+import { siglipVisionConfig } from './siglip.ts';
+
+const encoders = { clip_vision_model: clipVisionConfig, siglip_vision_model: siglipVisionConfig() };
 
 /** LlavaConfig; without vision_config it means CLIP ViT-L/14 at 336 pixels */
 export const llavaConfig = z
@@ -20,8 +23,8 @@ export const llavaConfig = z
       .union([z.int(), z.tuple([z.int()]).transform(([layer]) => layer)], 'expected the number of one layer')
       .default(-2),
     vision_feature_select_strategy: z.enum(['default', 'full'], 'expected "default" or "full"').default('default'),
-    text_config: llamaConfig.prefault({}),
-    vision_config: clipVisionConfig.prefault({
+    text_config: severalDecoders('llama', 'mistral', 'qwen2').prefault({}),
+    vision_config: byModelType(encoders, 'clip_vision_model').prefault({
       hidden_size: 1024,
       intermediate_size: 4096,
       num_hidden_layers: 24,
@@ -30,12 +33,20 @@ export const llavaConfig = z
       patch_size: 14,
     }),
   })
-  .superRefine(({ vision_feature_layer: layer, vision_config: { num_hidden_layers: layers } }, context) => {
+  .superRefine((config, context) => {
+    const { vision_feature_layer: layer, vision_feature_select_strategy: strategy } = config;
+    const { num_hidden_layers: layers, model_type: type } = config.vision_config;
     if (layer > layers || layer < -layers - 1)
       context.addIssue({
         code: 'custom',
         path: ['vision_feature_layer'],
         message: `expected ${-layers - 1} to ${layers}: the image encoder has ${layers} layers, but it is ${layer}`,
+      });
+    if (type === 'siglip_vision_model' && strategy !== 'full')
+      context.addIssue({
+        code: 'custom',
+        path: ['vision_feature_select_strategy'],
+        message: 'expected "full": SigLIP has no class token that could be left out',
       });
   })
   .transform(({ image_token_id, ...config }) => ({

@@ -2,14 +2,14 @@
 import { z } from 'zod';
 import { activation, exactly, headsDivideWidth, holdsAPatch, layerCount, positive, width } from '../../files/config.ts';
 
-/** @param modelType of the family's own name for it, such as `smolvlm_vision` @param defaults of fields that its files leave out */
+/** @param modelTypes the family's own names for it, such as `smolvlm_vision` @param defaults of fields that its files leave out */
 export const siglipVisionConfig = (
-  modelType = 'siglip_vision_model',
+  modelTypes: readonly [string, ...string[]] = ['siglip_vision_model'],
   defaults: { hidden_size?: number; num_attention_heads?: number; patch_size?: number } = {},
 ) =>
   z
     .looseObject({
-      model_type: exactly(modelType, 'a SigLIP image encoder'),
+      model_type: z.enum(modelTypes, `only ${modelTypes[0]} is supported (a SigLIP image encoder)`).default(modelTypes[0]),
       hidden_size: width.default(defaults.hidden_size ?? 768),
       intermediate_size: width.default(3072),
       num_hidden_layers: layerCount.default(12),

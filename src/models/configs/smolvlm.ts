@@ -1,15 +1,17 @@
-/** config.json of SmolVLM2, with the defaults of transformers' SmolVLMConfig. */
+/** config.json of SmolVLM2, and of SmolVLM and Idefics3, which are the same under another name; with the defaults of transformers' SmolVLMConfig. */
 import { z } from 'zod';
 import { flag, id, upTo } from '../../files/config.ts';
 import type { Layout } from './layout.ts';
 import { llamaConfig } from './llama.ts';
 import { siglipVisionConfig } from './siglip.ts';
 
-const visionConfig = siglipVisionConfig('smolvlm_vision', { hidden_size: 1152, num_attention_heads: 16, patch_size: 32 });
+const visionConfig = siglipVisionConfig(['smolvlm_vision', 'idefics3_vision', 'idefics3'], {
+  ...{ hidden_size: 1152, num_attention_heads: 16, patch_size: 32 },
+});
 
 export const smolVlmConfig = z
   .looseObject({
-    model_type: z.literal('smolvlm', 'expected "smolvlm"'),
+    model_type: z.enum(['smolvlm', 'idefics3'], 'expected "smolvlm" or "idefics3"'),
     image_token_id: id.default(128257),
     /** patches that become one visual token, on a side */
     scale_factor: upTo(16).default(2),

@@ -474,7 +474,7 @@ test('processors: shortest edge and crop, squares, padding, wrong configurations
   expect(imageProcessor(config(blip)).process(random(20, 11)).shape).toEqual([3, 8, 8]);
   expect(imageProcessor(config({ image_processor_type: 'BlipImageProcessor' }))).toMatchObject({ height: 384, width: 384 });
   expect(imageProcessor(config({ image_processor_type: 'CLIPImageProcessor' }))).toMatchObject({ height: 224, width: 224 });
-  expect(() => config({ size: 8, image_processor_type: 'SiglipImageProcessor' })).toThrow(/image_processor_type: only CLIP/);
+  expect(() => config({ size: 8, image_processor_type: 'ViTImageProcessor' })).toThrow(/image_processor_type: only CLIP/);
   expect(() => config({ size: 8, resample: 0 })).toThrow(/resample: expected 1 \(Lanczos\)/);
   expect(() => clip.process(random(900, 2))).toThrow(/too narrow/);
   for (const huge of [{ shortest_edge: 20_000 }, 20_000, { height: 20_000, width: 8 }])
