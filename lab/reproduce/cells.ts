@@ -41,7 +41,7 @@ import {
 } from './cell-store.ts';
 import { DataIdentities, datasets, type TableData } from './data.ts';
 import { expectedSeconds, WorkProgress, type WorkReport } from './progress.ts';
-import type { Recipe } from './recipes.ts';
+import { type Recipe, stagesOf } from './recipes.ts';
 
 /** What a table asks for. */
 export interface CellRequest {
@@ -89,13 +89,20 @@ export interface CellsOptions {
 const answerTokens: Readonly<Record<DatasetKind, number>> = { vqa: 8, caption: 24 };
 const batch = 16;
 
+interface Stage {
+  readonly options: Partial<TrainOptions>;
+  /** records to train on: the first so many */
+  readonly limit: number | undefined;
+  readonly folder: string;
+}
+
 interface Planned {
   readonly request: CellRequest;
   readonly place: string;
   readonly identity: CellIdentity;
   readonly shipped: string | undefined;
-  /** options of the training, where there is one */
-  readonly training: Partial<TrainOptions> | undefined;
+  /** trainings in their order, where there are any */
+  readonly stages: readonly Stage[];
   /** that the editor's training is set to, its own defaults included */
   readonly settings: Settings | undefined;
   /** of each edit */
@@ -178,8 +185,14 @@ async function planned(requests: readonly CellRequest[], options: CellsOptions):
       throw new Error(
         `${editor.id} has to be trained and there are no training records of ${datasets[dataset]}; name a second file with --data-${dataset}`,
       );
-    const start =
-      seed === null || shipped !== undefined || !training?.fromShipped ? undefined : shippedWeights(model, editor.id, dataset);
+    const recipes = seed === null || shipped !== undefined ? [] : stagesOf(training ?? {});
+    const start = recipes[0]?.from === 'shipped' ? shippedWeights(model, editor.id, dataset) : undefined;
+    const identified = (recipe: Recipe): CellIdentity['editor']['training'] => ({
+      ...recipe,
+      data: identities.of(files.train!, trainLimit),
+      limit: trainLimit ?? recipe.records ?? null,
+      ...(start === undefined ? {} : { start: fileId(start).sha256 }),
+    });
     const test = identities.of(files.test, limit);
     const identity: CellIdentity = {
       model: { name, fingerprint, ...(dtype === undefined ? {} : { dtype }) },
@@ -187,16 +200,7 @@ async function planned(requests: readonly CellRequest[], options: CellsOptions):
         id: editor.id,
         seed,
         ...(shipped === undefined ? {} : { shipped: fileId(shipped).sha256 }),
-        ...(seed === null || shipped !== undefined
-          ? {}
-          : {
-              training: {
-                ...training,
-                data: identities.of(files.train!, trainLimit),
-                limit: trainLimit ?? training?.records ?? null,
-                ...(start === undefined ? {} : { start: fileId(start).sha256 }),
-              },
-            }),
+        ...(recipes.length === 0 ? {} : { training: identified(recipes.at(-1)!) }),
         ...(request.edit === undefined ? {} : { edit: request.edit }),
       },
       data: { ...test, kind: dataset, evaluated: Math.min(limit ?? test.records, test.records) },
@@ -204,10 +208,18 @@ async function planned(requests: readonly CellRequest[], options: CellsOptions):
       ...(lifelong === undefined ? {} : { lifelong: within(lifelong, Math.min(limit ?? Infinity, test.records)) }),
     };
     const place = cellPlace(request, identity.editor);
-    const how = identity.editor.training === undefined ? undefined : trainingOf(vlm, editor, training ?? {}, start, protocol);
-    const settings = how && editor.trainingSettings?.(vlm, how);
+    let startWeights = start;
+    let settings: Settings | undefined;
+    const stages = recipes.map((recipe): Stage => {
+      const how = trainingOf(vlm, editor, recipe, startWeights, protocol);
+      settings = editor.trainingSettings?.(vlm, how);
+      const id = hash([identity.model, { ...identity.editor, training: identified(recipe) }, settings]);
+      const folder = join(options.out, workFolder, 'training', `${place.replaceAll('/', '_')}_${id}`);
+      startWeights = trainedWeights(folder);
+      return { options: how, limit: trainLimit ?? recipe.records, folder };
+    });
     const perEdit = { ...recipeOf(vlm.decoder, editor.id, protocol).edit, ...request.edit };
-    plans.set(place, { request, place, identity, shipped, training: how, settings, perEdit });
+    plans.set(place, { request, place, identity, shipped, stages, settings, perEdit });
   }
   for (const vlm of models.values()) await vlm.release();
   return [...plans.values()];
@@ -223,7 +235,7 @@ const within = ({ edits, moments, sample }: Lifelong, records: number): Lifelong
 function trainingOf(
   vlm: Vlm,
   { id, settings }: Editor,
-  { fromShipped: _, records: __, ...asked }: Recipe,
+  { from: _, records: __, ...asked }: Recipe,
   startWeights: string | undefined,
   protocol: Protocol,
 ): Partial<TrainOptions> {
@@ -262,16 +274,13 @@ function isFinished(
 }
 
 async function work(plan: Planned, options: CellsOptions, progress: WorkProgress): Promise<void> {
-  const { identity, request, place, shipped, settings, perEdit } = plan;
+  const { identity, request, place, shipped, stages, settings, perEdit } = plan;
   const { out, data, jobs, hands, threads, signal, command, limit, dtype } = options;
   const home = join(out, workFolder);
   const name = place.replaceAll('/', '_');
-  const training =
-    identity.editor.training === undefined
-      ? undefined
-      : join(home, 'training', `${name}_${hash([identity.model, identity.editor, settings])}`);
   const evaluating = join(home, 'evaluation', `${name}_${hash([identity, settings])}`);
-  const weights = training === undefined ? shipped : await trained(plan, training, options, progress);
+  let weights = shipped;
+  for (const stage of stages) weights = await trained(plan, stage, options, progress);
   const job: Job = {
     model: request.model,
     editor: request.editor,
@@ -296,23 +305,29 @@ async function work(plan: Planned, options: CellsOptions, progress: WorkProgress
     signal,
     onProgress: (done, total) => progress.evaluated(done, total),
   });
-  const trainingManifest =
-    training === undefined ? undefined : (readJsonAs(join(training, 'manifest.json'), anyObject) as Partial<Manifest<unknown>>);
+  const manifests = stages.map(
+    ({ folder }) => readJsonAs(join(folder, 'manifest.json'), anyObject) as Partial<Manifest<unknown>>,
+  );
+  const seconds = manifests.flatMap(({ timings }) => timings?.seconds ?? []);
   const finished: CellManifest = {
     command,
     identity,
     finished: true,
     versions: versions(),
     weights: weights === undefined ? null : { sha256: fileId(weights).sha256, settings: readEditorWeights(weights).settings },
-    seconds: { training: trainingManifest?.timings?.seconds ?? null, evaluation: manifest.timings.seconds },
+    seconds: {
+      training: seconds.length === 0 ? null : seconds.reduce((a, b) => a + b),
+      evaluation: manifest.timings.seconds,
+    },
     costs: manifest.costs ?? noCosts,
   };
-  const log = training === undefined ? undefined : join(training, logFile);
+  const last = stages.at(-1);
+  const log = last && join(last.folder, logFile);
   writeCell(out, {
     place,
     manifest: finished,
     evaluation,
-    ...(trainingManifest === undefined ? {} : { training: trainingManifest }),
+    ...(last === undefined ? {} : { training: manifests.at(-1)! }),
     ...(log !== undefined && existsSync(log) ? { curve: thinnedCurve(readFileSync(log, 'utf8')) } : {}),
     records,
     ...(points === undefined ? {} : { points }),
@@ -345,12 +360,12 @@ const hash = (value: unknown): string => createHash('sha256').update(JSON.string
 
 /** The weights file of a training, which goes on where it was stopped. */
 async function trained(
-  { request, identity, training }: Planned,
-  folder: string,
+  { request, identity }: Planned,
+  { options: training, limit, folder }: Stage,
   options: CellsOptions,
   progress: WorkProgress,
 ): Promise<string> {
-  const { data, trainLimit, threads, signal, command, dtype } = options;
+  const { data, threads, signal, command, dtype } = options;
   const done = join(folder, 'trained');
   if (!existsSync(done)) {
     const editor = await findEditor(request.editor);
@@ -360,7 +375,7 @@ async function trained(
         editor,
         data: data.files[request.dataset]!.train!,
         images: data.images,
-        limit: trainLimit ?? request.training?.records,
+        limit,
         opening: { dtype },
       },
       {

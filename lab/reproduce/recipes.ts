@@ -12,8 +12,8 @@ export interface Recipe {
   readonly settings?: Settings;
   /** records to train on: the first so many; all when absent */
   readonly records?: number;
-  /** the training goes on from the weights that come with the model */
-  readonly fromShipped?: boolean;
+  /** the training goes on from weights that come with the model, or from those of another training, which comes before */
+  readonly from?: 'shipped' | Recipe;
 }
 
 const recipes: Readonly<Record<string, Recipe>> = {
@@ -28,9 +28,13 @@ const recipes: Readonly<Record<string, Recipe>> = {
   'mini-minigpt4/vqa/mend': { steps: 1500 },
   'mini-minigpt4/caption/vead': { steps: 1200 },
   'mini-minigpt4/caption/mend': { steps: 1500 },
-  'hard/mini-llava/vqa/vead': { steps: 2600, records: 4000, fromShipped: true, settings: { routing: 0 } },
+  'hard/mini-llava/vqa/vead': { steps: 1800, records: 4000, settings: { routing: 0 }, from: 'shipped' },
   'mini-qwen3-vl/vqa/vead': { steps: 600 },
 };
+
+/** Trainings in their order, each of which goes on from the one before. */
+export const stagesOf = (recipe: Recipe): readonly Recipe[] =>
+  typeof recipe.from === 'object' ? [...stagesOf(recipe.from), recipe] : [recipe];
 
 /** @param model the name of its folder @param own what is asked for instead of the recipe's */
 export function recipeFor(model: string, dataset: DatasetKind, editor: string, own: Recipe = {}): Recipe {

@@ -17,6 +17,8 @@ import { runCells } from '../../lab/reproduce/cells.ts';
 import type { Column } from '../../lab/reproduce/columns.ts';
 import { tableData } from '../../lab/reproduce/data.ts';
 import { averageRows } from '../../lab/reproduce/table-files.ts';
+import { fingerprintOf } from '../../src/editors/editor.ts';
+import { readEditorWeights, trainedWeights } from '../../src/editors/files.ts';
 import { visedit } from '../cli/start.ts';
 import { viseditUntil } from '../evaluation/kill.ts';
 import { writeRandomLlava } from '../tiny-model.ts';
@@ -223,4 +225,23 @@ test('records are found by name or in either layout of a folder; what is missing
   await expect(tableData({ folder: at('tiny') }, { out: at('none') }, () => {})).rejects.toThrow(
     'looked for: vqa_test.json, vqa_eval.json',
   );
+});
+
+test('a training that comes before another is done first, on records of its own, and the other goes on from its weights', async () => {
+  const data = await tableData({ folder: at('world') }, { out: at('drawn') }, () => {});
+  const request = {
+    ...{ model: at('tiny'), dataset: 'vqa' as const, editor: 'vead', seed: 1, shipped: false },
+    training: { steps: 2, settings: { routing: 0 }, from: { steps: 3, records: 6, settings: { routing: 0 } } },
+  };
+  const options = { out: at('stages'), data, limit: 2, threads: 1, command: 'test', log: () => {} };
+  const [cell] = await runCells([request], options);
+  const { settings } = cell!.manifest.weights!;
+  expect(settings).toMatchObject({ steps: 2, records: 12 });
+  const folders = readdirSync(at('stages', 'work', 'training')).map((name) => at('stages', 'work', 'training', name));
+  expect(folders).toHaveLength(2);
+  const earlier = folders.map((folder) => readEditorWeights(trainedWeights(folder))).find((one) => one.settings.steps === 3)!;
+  expect(earlier.settings).toMatchObject({ records: 6 });
+  expect(settings.startWeights).toBe(fingerprintOf(earlier));
+  expect(cell!.training).toMatchObject({ finished: true });
+  expect(await runCells([request], options)).toEqual([cell]);
 });
