@@ -13,7 +13,7 @@ const againstOptions = {
   againstImage: file('the other picture'),
   againstPrompt: text('the other prompt'),
 };
-const dataOptions = {
+export const dataOptions = {
   data: file('records (E-VQA or E-IC JSON): their requests are explained, and the numbers averaged'),
   images: folder('with --data: folder that their image paths start from'),
   limit: integer('with --data: at most N records', { min: 1 }),
@@ -219,7 +219,7 @@ function mostOf({ rows, most }: Matrix, means: readonly (readonly (number | null
   return all.sort((a, b) => size(b) - size(a)).slice(0, most);
 }
 
-const csvCell = (value: string | number): string => {
+export const csvCell = (value: string | number): string => {
   const text = String(value);
   return /[",\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
 };
