@@ -3,21 +3,13 @@
  * dropped when the log is opened. A write that fails, as on a full disk, leaves the log as it was.
  */
 
-import {
-  closeSync,
-  existsSync,
-  fstatSync,
-  fsyncSync,
-  ftruncateSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  truncateSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, existsSync, fstatSync, fsyncSync, ftruncateSync, openSync, rmSync, truncateSync, writeSync } from 'node:fs';
 import { writeFileAtomic } from './atomic.ts';
 import { parseJson } from './json.ts';
+import { readWhole } from './text.ts';
 
+/** Bytes of a log: 10,000 edits whose sets changed 200 times take a hundredth. */
+const MOST = 2 ** 30;
 /** Bytes that are kept free for changes that make room. */
 const reserve = 256 * 1024;
 
@@ -37,7 +29,7 @@ export class ChangeLog {
     replay: (change: unknown) => void,
     readOnly = false,
   ) {
-    const bytes = existsSync(path) ? readFileSync(path) : Buffer.alloc(0);
+    const bytes = existsSync(path) ? Buffer.from(readWhole(path, MOST).buffer) : Buffer.alloc(0);
     const end = bytes.lastIndexOf(0x0a) + 1;
     if (end < bytes.length && !readOnly) truncateSync(path, end);
     let line = 0;

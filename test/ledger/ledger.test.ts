@@ -1,7 +1,17 @@
 /** Sets of edits on disk: kills at any moment, one process at a time, full disks, many edits, files that are held. */
 
 import { spawn, spawnSync } from 'node:child_process';
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { readEdit } from '../../src/editors/files.ts';
@@ -203,6 +213,9 @@ test('lines that do not fit what is there are refused by their number', () => {
     /line 1: the set s names the edit edit_0b, which no line before it adds to this set; put back a copy of the file/,
   );
   expect(open(add, add)).toThrow(/line 2: the edit edit_0a is there already/);
+  const device = temporaryFolder();
+  symlinkSync('/dev/zero', join(device, 'changes.jsonl'));
+  expect(() => new Ledger(device, limits)).toThrow(/changes\.jsonl is not a file/);
   const given = { rephrasings: [], samePictures: 1e9, otherPictures: 0 };
   expect(open({ ...add, edit: { ...edit, given } })).toThrow(/line 1: .*expected at most 10000/s);
 });

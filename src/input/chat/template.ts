@@ -3,12 +3,13 @@
  * within each the order is that of transformers: processor_config.json, chat_template.json, chat_template.jinja, tokenizer_config.json.
  */
 
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { parseConfig } from '../../files/config.ts';
 import { type Json, readJson } from '../../files/json.ts';
 import { anyObject, readJsonAs } from '../../files/schema.ts';
+import { readText } from '../../files/text.ts';
 
 /** A template in Jinja, and the variables that it may use beside the messages. */
 export interface ChatTemplate {
@@ -67,11 +68,7 @@ const inJson =
 /** chat_template.jinja is the default template; the others have files of their own. */
 function jinjaFile(dir: string): Found | undefined {
   const origin = join(dir, 'chat_template.jinja');
-  if (existsSync(origin)) {
-    const { size } = statSync(origin);
-    if (size > 4 * MAX_TEMPLATE) throw new Error(`${origin} has ${size} bytes; a chat template has at most ${4 * MAX_TEMPLATE}`);
-    return { origin, given: readFileSync(origin, 'utf8') };
-  }
+  if (existsSync(origin)) return { origin, given: readText(origin, 4 * MAX_TEMPLATE) };
   const folder = join(dir, EXTRA);
   if (!existsSync(folder)) return undefined;
   const files = readdirSync(folder).filter((name) => name.endsWith('.jinja'));
