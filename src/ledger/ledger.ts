@@ -14,6 +14,7 @@ import { writeFileAtomic } from '../files/atomic.ts';
 import { ChangeLog } from '../files/change-log.ts';
 import { readJson } from '../files/json.ts';
 import { FolderLock } from '../files/lock.ts';
+import { MEBIBYTE, readWhole } from '../files/text.ts';
 import { type Change, type ChangedEdit, change, formerIndex, type StoredEdit } from './changes.ts';
 import { added, deleted, emptyHistory, type History, historyOf, reverted, revisionOf, switched } from './history.ts';
 
@@ -338,7 +339,7 @@ export class Ledger extends CardPictures {
   }
 
   picture(id: string): Uint8Array | undefined {
-    return this.edit(id).picture ? readFileSync(this.picturePath(id)) : undefined;
+    return this.edit(id).picture ? readWhole(this.picturePath(id), 256 * MEBIBYTE) : undefined;
   }
 
   /** Keeps the files of edits until the function that it returns is called, deleted or not. */

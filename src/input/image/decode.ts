@@ -95,7 +95,10 @@ async function attempt<T>(run: () => T | Promise<T>, explain: (error: unknown) =
 
 function readPicture(path: string): Uint8Array {
   try {
-    const { size } = statSync(path);
+    const stats = statSync(path);
+    const { size } = stats;
+    // A device has no size and no end.
+    if (stats.isCharacterDevice()) throw new Error('it is not a file');
     if (size > MAX_FILE) throw new Error(`it has ${size} bytes, more than the ${MAX_FILE} allowed`);
     return readFileSync(path);
   } catch (error) {

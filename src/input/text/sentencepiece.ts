@@ -3,8 +3,8 @@
  * tokenizer.model: the file's pieces, text to ids, ids to text. No normalisation beyond the space symbol is done,
  * and models that ask for more are refused.
  */
-import { readFileSync } from 'node:fs';
 import { PbfReader } from 'pbf';
+import { MEBIBYTE, readWhole } from '../../files/text.ts';
 
 export const SPACE = '▁';
 
@@ -160,7 +160,7 @@ export function openSentencePiece(path: string): SentencePiece {
     charsMap: false,
   };
   try {
-    new PbfReader(readFileSync(path)).readFields(readModel, model);
+    new PbfReader(readWhole(path, 256 * MEBIBYTE)).readFields(readModel, model);
   } catch (error) {
     throw new Error(`${path} is not a SentencePiece model: ${(error as Error).message}`, { cause: error });
   }
