@@ -280,7 +280,7 @@ test('files that are no usable pictures are explained', async () => {
   await expect(decodeImage(at('notes.txt', 'hello'))).rejects.toThrow(/notes\.txt is not a picture/);
   await expect(decodeImage(at('empty.png', ''))).rejects.toThrow(/empty\.png is empty/);
   await expect(decodeImage(join(scratch, 'none.png'))).rejects.toThrow(/none\.png does not exist/);
-  await expect(decodeImage('/dev/zero')).rejects.toThrow(/cannot read picture /dev/zero: it is not a file/);
+  await expect(decodeImage('/dev/zero')).rejects.toThrow('cannot read picture /dev/zero: it is not a file');
   await expect(decodeImage(scratch)).rejects.toThrow(/cannot read picture/);
   const svg = '<svg xmlns="http://www.w3.org/2000/svg" width="4" height="4"><rect width="4" height="4"/></svg>';
   await expect(decodeImage(at('drawing.svg', svg))).rejects.toThrow(/drawing\.svg is not a picture/);
