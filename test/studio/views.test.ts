@@ -120,9 +120,9 @@ describe.skipIf(!hasChromium)('views', () => {
       const card = page.getByRole('region', { name: 'More ways to look' });
       await card.getByLabel('What to ask').selectOption('Which patches bring the answer back');
       await card.getByText('Options').click();
-      await card.getByLabel('draws').fill('40');
+      await card.getByLabel('draws').fill('1000');
       await card.getByRole('button', { name: 'Run' }).click();
-      await page.waitForURL(/tool=trace&.*tool\.draws=40/);
+      await page.waitForURL(/tool=trace&.*tool\.draws=1000/);
       await card.getByRole('button', { name: 'Cancel' }).click();
       await card.getByText('Cancelled.').waitFor();
       await card.getByLabel('draws').fill('1');
