@@ -154,6 +154,11 @@ describe.skipIf(!existsSync(modern))('processors from their folders', () => {
     expect(() => qwenProcessor(given({})).process(blank(1, 10_000))).toThrow(/at most 200 to 1/);
   });
 
+  test.each(Object.keys(processors))('%s: settings that are no object are refused', (family) => {
+    for (const settings of [null, 1, 'x', []])
+      expect(() => processors[family]!({ name: 'it', settings, version: 5 })).toThrow(/^it/);
+  });
+
   test('settings cannot make a large picture of a small one', () => {
     const refused = (family: string, change: object): void => {
       const given = readImageSettings(join(modern, `tiny-${family}`));

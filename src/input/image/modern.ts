@@ -118,6 +118,8 @@ function pixelSettings(
 const qwenSettings = z.preprocess(
   // Before transformers 5 the limits stand beside `size`.
   (value) => {
+    // Refused by the schema.
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
     const { min_pixels, max_pixels, size, ...rest } = value as Record<string, Json>;
     const limits = {
       ...(size as object),
