@@ -1,5 +1,6 @@
 /** Which code an input reaches, and how often: read after each input. */
-import { register } from 'node:module';
+import Module, { register } from 'node:module';
+import { instrumented, isWatched, numberFrom } from './instrument.ts';
 
 /** More than there are counters. */
 const MOST_COUNTERS = 2 ** 18;
@@ -18,6 +19,13 @@ export class Coverage {
   constructor() {
     Object.assign(globalThis, { [Symbol.for('visedit.fuzz')]: this.#shared });
     register('./instrument.ts', import.meta.url);
+    // What is loaded by `require` passes no hook. It is instrumented in this thread, whose counters are numbered apart.
+    numberFrom(MOST_COUNTERS / 2);
+    const loader = Module.prototype as unknown as { _compile(source: string, path: string, ...rest: unknown[]): unknown };
+    const compile = loader._compile;
+    loader._compile = function (source, path, ...rest) {
+      return compile.call(this, isWatched(path) ? instrumented(source, 'commonjs') : source, path, ...rest);
+    };
   }
 
   /** Forgets what ran before the next input. */

@@ -16,8 +16,13 @@ interface Node {
   [field: string]: unknown;
 }
 
-/** Counters are numbered over all modules. */
+/** Counters are numbered over all modules of a thread. */
 let counters = 0;
+export function numberFrom(first: number): void {
+  counters = first;
+}
+
+export const isWatched = (path: string): boolean => watched.test(path);
 
 export const load: LoadHook = async (url, context, next) => {
   const loaded = await next(url, context);
