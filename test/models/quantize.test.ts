@@ -264,7 +264,8 @@ describe.skipIf(!hasFixtures).each(['tiny-llava', 'tiny-blip2-opt', 'tiny-minigp
     await quantize(folder, { out: longer, dtype: 'int4', block: 64 });
     const exact = await ask(dequantized(longer, `${longer}-floats`));
     expect(distance(await ask(longer, { residency: 'mapped' }), exact)).toBeLessThan(1e-4);
-    expect(distance(await ask(longer), exact)).toBeLessThan(0.2);
+    // What is multiplied is rounded in blocks of the same length, too.
+    expect(distance(await ask(longer), exact)).toBeLessThan(0.4);
     const sizes = [join(scratch, `${name}-int4`), longer].map((out) => openSafetensors(join(out, 'model.safetensors')).size);
     expect(sizes[1]).toBeLessThan(sizes[0]!);
   });
