@@ -32,6 +32,9 @@ describe.skipIf(!hasChromium)('views', () => {
       const card = page.getByRole('region', { name: 'Hide a part and ask again' });
       const pick = card.locator('.pick');
       const shares = card.locator('.share b');
+      // What stands above it grows while it loads.
+      await page.locator('.film button').nth(6).waitFor();
+      await page.locator('.bars [aria-roledescription="bar"]').first().waitFor({ state: 'attached' });
       await pick.scrollIntoViewIfNeeded();
       const box = (await pick.boundingBox())!;
       await page.mouse.move(box.x + 1, box.y + 1);

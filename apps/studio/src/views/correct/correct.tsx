@@ -64,14 +64,7 @@ export function Correct() {
       {answer.isError && (
         <Failed what="The model’s answer is not known." error={answer.error} retry={() => void answer.refetch()} />
       )}
-      <CorrectionForm
-        key={`${base} ${prompt} ${picture}`}
-        base={base}
-        picture={picture}
-        prompt={prompt}
-        set={name}
-        target={target}
-      />
+      <CorrectionForm key={`${prompt} ${picture}`} base={base} picture={picture} prompt={prompt} set={name} target={target} />
       {set !== undefined && <SetPanel set={set} />}
       {suggestions.isError && (
         <Failed
@@ -160,7 +153,7 @@ function CorrectionForm({ base, picture, prompt, set, target }: FormProps) {
       aria-label="The correction"
       onSubmit={(event) => {
         event.preventDefault();
-        if (text.trim() !== '' && valid && !correction.isPending) correction.mutate(undefined);
+        if (text.trim() !== '' && editor !== undefined && valid && !correction.isPending) correction.mutate(undefined);
       }}
     >
       <Stack gap="sm">
@@ -179,7 +172,7 @@ function CorrectionForm({ base, picture, prompt, set, target }: FormProps) {
           <Button
             size="md"
             type="submit"
-            disabled={text.trim() === '' || base === undefined || !valid}
+            disabled={text.trim() === '' || base === undefined || editor === undefined || !valid}
             loading={correction.isPending}
           >
             Correct
