@@ -32,10 +32,10 @@ const ofStep = (step: number, dims: readonly Dim[]): Dim[] =>
 
 /**
  * Up to `count` steps.
- * @param step outputs of one step: what it changes, under `changed`, and scalars
+ * @param step the outputs of one step: the new values of what it changes, and scalars
  * @param changed names of its inputs that a step gives anew, with what they are called among the outputs
  * @returns what `changed` calls its outputs, after the last step, and the scalars of every step [steps]. Inputs: `turns` [], those of `changed` at the start, and all
- * others once for each step. Steps end after one whose loss or gradient is not finite; it changes nothing.
+ * others once for each step. A step whose loss or gradient is not finite changes nothing and is the last.
  */
 export function severalSteps(
   step: Readonly<Record<string, Node>>,

@@ -28,7 +28,7 @@ export interface TrainerOptions {
    * by it after. A step that overflows is repeated with a smaller one.
    */
   half?: boolean;
-  /** steps that one run takes, between which weights and state stay on the device; default: 1. Batches that come in parts take one */
+  /** how many steps one run makes; weights and state stay on the device between them. Default: 1. A batch that comes in parts is a run of its own */
   stepsPerRun?: number;
 }
 
@@ -163,8 +163,8 @@ export class Trainer {
   }
 
   /**
-   * Steps one after the other, at most `stepsPerRun`. Fewer are returned when one is to be repeated, which the next call begins with, or where the device
-   * has no memory for several.
+   * Makes steps one after the other, at most `stepsPerRun`. It returns fewer where a step has to be repeated, or where the device has no memory for
+   * several; the next call begins with the first one that is missing.
    * @throws LossError when the loss or the gradient of the first is not finite; weights and state then stay as they were
    */
   async runSteps(steps: readonly { readonly batch: StepBatch; readonly rate: number }[]): Promise<StepResult[]> {

@@ -28,7 +28,7 @@ export interface CompileOptions {
   silent?: boolean;
   /** given the outputs of every run; what it throws fails the run */
   afterRun?: (outputs: Readonly<Record<string, Tensor>>) => void;
-  /** programs with the same object here hold each weight once, on devices where a session may hold several programs */
+  /** programs that are given the same object share their weights, on devices where one session may hold several programs */
   together?: object;
   /** settings of the device's own, by the engine's name of the device */
   providerOptions?: Record<string, Record<string, string>>;

@@ -247,8 +247,10 @@ describe.skipIf(!hasFixtures).each(['tiny-llava', 'tiny-blip2-opt', 'tiny-minigp
       folder = join(scratch, 'one-folder');
       await convert(from, { out: folder });
     }
-    const picture = await decodeImage(join(fixturesDir, 'images', 'scene1.png'));
-    const ask = (model: string, options: LoadOptions = {}): Promise<Float32Array> =>
+    const pictures = await Promise.all(
+      [0, 1, 2, 3].map((scene) => decodeImage(join(fixturesDir, 'images', `scene${scene}.png`))),
+    );
+    const ask = (model: string, options: LoadOptions = {}, picture = pictures[1]!): Promise<Float32Array> =>
       withModel(model, options, async (vlm) => {
         const { data } = await vlm.logits(await vlm.batch([vlm.layout({ prompt: 'What is on the left?', image: picture })]));
         return data;
@@ -264,8 +266,10 @@ describe.skipIf(!hasFixtures).each(['tiny-llava', 'tiny-blip2-opt', 'tiny-minigp
     await quantize(folder, { out: longer, dtype: 'int4', block: 64 });
     const exact = await ask(dequantized(longer, `${longer}-floats`));
     expect(distance(await ask(longer, { residency: 'mapped' }), exact)).toBeLessThan(1e-4);
-    // What is multiplied is rounded in blocks of the same length, too.
-    expect(distance(await ask(longer), exact)).toBeLessThan(0.4);
+    // Rounding what is multiplied moves these random models by 3 to 30 %, from picture to picture; so the mean is taken.
+    let sum = 0;
+    for (const picture of pictures) sum += distance(await ask(longer, {}, picture), await ask(`${longer}-floats`, {}, picture));
+    expect(sum / pictures.length).toBeLessThan(0.2);
     const sizes = [join(scratch, `${name}-int4`), longer].map((out) => openSafetensors(join(out, 'model.safetensors')).size);
     expect(sizes[1]).toBeLessThan(sizes[0]!);
   });

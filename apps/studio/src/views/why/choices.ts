@@ -74,7 +74,7 @@ export const choices: readonly Choice[] = [
   },
 ];
 
-/** The choice that an address names by its tool and options; another use of the tool where no choice has just these. */
+/** The choice with the tool and the options that an address names; where none has these options, the first choice of that tool. */
 export function choiceOf(
   offered: readonly Choice[],
   tool: string | null,
